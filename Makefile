@@ -1,0 +1,68 @@
+# Every target works on a fresh clone: it makes the environment it needs, once.
+# Another interpreter: make PYTHON=python3.12 venv
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+VENV := .venv
+ONEDL_VENV := .venv-onedl
+PY := $(VENV)/bin/python
+ONEDL_PY := $(ONEDL_VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+ONEDL_INSTALLED := $(ONEDL_VENV)/.installed
+PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests.txt
+PIP := -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test test-slow test-onedl lint clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+venv: $(INSTALLED) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
+
+demo: $(INSTALLED) ## train a small FASeg on the CPU and draw what it sees
+	$(PY) tools/demo/run_demo.py
+
+test: $(INSTALLED) ## run the tests, without the slow ones
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) ## run the slow tests
+	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+
+test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests on the forks of OneDL
+	$(ONEDL_PY) -m pytest -m smoke $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## remove the environments and everything that was built
+	rm -rf $(VENV) $(ONEDL_VENV) build dist *.egg-info mmfaseg/.mim
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+
+# $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) fills an environment.
+# torch comes first and exactly as constrained: nothing after it may choose
+# another build.
+define install
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	sys.exit(None if (3, 10) <= v < (3, 14) else "mmfaseg needs Python 3.10 to 3.13, \
+	$(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
+	@echo '== 1/4 an environment in $(1:/bin/python=)'
+	test -x $(1) || $(PYTHON) -m venv $(1:/bin/python=)
+	$(1) $(PIP) install -c $(2) setuptools
+	@echo '== 2/4 PyTorch: 1 minute, more where it comes with CUDA'
+	$(1) $(PIP) install "$$(grep '^torch==' $(2))"
+	@echo '== 3/4 the stack and the tools: about 2 minutes'
+	$(1) $(PIP) install -c $(2) -r requirements.txt -r $(3) -r requirements/tests.txt
+	@echo '== 4/4 mmfaseg, editable'
+	$(1) $(PIP) install -c $(2) --no-build-isolation --no-deps -e .
+	@touch $(1:/bin/python=)/.installed
+endef
+
+$(INSTALLED): constraints.txt requirements/mm.txt $(PACKAGE)
+	$(call install,$(PY),constraints.txt,requirements/mm.txt)
+
+$(ONEDL_INSTALLED): constraints-onedl.txt requirements/onedl.txt $(PACKAGE)
+	$(call install,$(ONEDL_PY),constraints-onedl.txt,requirements/onedl.txt)

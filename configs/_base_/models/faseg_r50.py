@@ -1,0 +1,63 @@
+data_preprocessor = dict(
+    type='SegDataPreProcessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    pad_val=0,
+    seg_pad_val=255,
+    size=(512, 512),
+    test_cfg=dict(size_divisor=32),
+)
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=data_preprocessor,
+    backbone=dict(
+        type='ResNet',
+        depth=50,
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        norm_eval=False,
+        style='pytorch',
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
+    ),
+    decode_head=dict(
+        type='mmfaseg.FASegHead',
+        in_channels=[256, 512, 1024, 2048],
+        num_classes=150,
+        feat_channels=256,
+        num_queries=100,
+        pixel_decoder=dict(
+            type='mmfaseg.FASegPixelDecoder',
+            num_layers=6,
+            num_heads=8,
+            num_points=4,
+            feedforward_channels=1024,
+            num_groups=32,
+        ),
+        transformer_decoder=dict(
+            type='mmfaseg.FASegDecoder',
+            num_blocks=13,  # three cycles of four levels, one more stride 32
+            num_heads=8,
+            feedforward_channels=2048,
+            omega=32,  # one of 32 windows
+            window_size=8,  # stride 32 / stride 4
+            mask_threshold=0.15,  # Mask2Former: 0.5
+            initial_pool='background',  # what released weights need
+        ),
+        loss=dict(
+            type='mmfaseg.MaskClassificationLoss',
+            class_weight=2.0,
+            mask_weight=5.0,
+            dice_weight=5.0,
+            no_object_weight=0.1,
+            num_points=12544,  # 112 x 112
+            oversample_ratio=3.0,
+            importance_sample_ratio=0.75,
+        ),
+        ignore_index=255,
+        align_corners=False,
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)

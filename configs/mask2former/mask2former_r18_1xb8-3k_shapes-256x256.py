@@ -1,0 +1,12 @@
+_base_ = [
+    '../_base_/models/mask2former_r18_shapes.py',
+    '../_base_/datasets/shapes-256x256.py',
+    '../_base_/schedules/schedule_shapes.py',
+    '../_base_/default_runtime.py',
+]
+
+data_preprocessor = dict(size=(256, 256))
+model = dict(
+    data_preprocessor=data_preprocessor,
+    decode_head=dict(train_cfg=dict(num_points=3136)),
+)

@@ -1,0 +1,222 @@
+"""The canvas of `ShapesDataset`: textures, colours, outlines and lines.
+
+Every instance draws its colour from one distribution, whatever its class:
+only texture, shape and context tell the classes apart.
+
+Shapes:
+    H, W: height and width of the picture in pixels.
+    P: number of corners of an outline. Points are complex numbers, x + iy in
+        pixels: turning and scaling them are products.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+CLASSES = (
+    'ground',
+    'stripes',
+    'checker',
+    'disc',
+    'cross',
+    'pole',
+    'wire',
+)
+GROUND, STRIPES, CHECKER, DISC, CROSS, POLE, WIRE = range(len(CLASSES))
+
+# Lengths are in pixels of a 128 x 128 picture and grow with the picture; only
+# the width of a line is in real pixels at any picture size.
+_REFERENCE_SIZE = 128
+_MAX_INSTANCES = 32
+_CANDIDATES = 6
+_NOISE_LEVELS = 16
+_SUBPIXEL_BITS = 4
+
+
+@lru_cache(maxsize=32)
+def pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the row and column of each pixel, (H, 1) and (1, W)."""
+    ys = np.arange(height, dtype=np.float32)[:, None]
+    xs = np.arange(width, dtype=np.float32)[None, :]
+    return ys, xs
+
+
+class ShapesCanvas:
+    """A picture and its labels under construction.
+
+    Areas are kept as an instance map and a texture map, where instance n
+    shows ``colours[n] + texture * tints[n]``: each pixel is coloured once,
+    however many areas lie above each other. Lines are drawn on the coloured
+    picture, after the last area.
+
+    Args:
+        rng: source of every random choice.
+        height: H.
+        width: W.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, height: int, width: int
+    ) -> None:
+        self.rng = rng
+        self.height = height
+        self.width = width
+        self.unit = float(np.sqrt(height * width)) / _REFERENCE_SIZE
+        self.labels = np.full((height, width), GROUND, np.uint8)
+        self._instances = np.zeros((height, width), np.uint8)
+        cells = rng.random((6, 6), dtype=np.float32) * 3 - 1.5
+        self._texture = cv2.resize(
+            cells, (width, height), interpolation=cv2.INTER_CUBIC
+        )
+        self._candidates = _random_colours(rng, (_MAX_INSTANCES, _CANDIDATES))
+        self._tints = _random_tints(rng, _MAX_INSTANCES)
+        self._colours = self._candidates[:, 0].copy()
+        self._count = 1  # the ground
+        self._image: np.ndarray | None = None
+
+    def fill(self, label: int, outline: np.ndarray) -> None:
+        """Fills an outline with a new area.
+
+        Args:
+            label: class of the area, which chooses its texture.
+            outline: complex, shape (P,); it may leave the picture.
+        """
+        points = np.ascontiguousarray(outline).view(float).reshape(-1, 2)
+        left, top = np.maximum(points.min(axis=0), 0).astype(int)
+        right, bottom = points.max(axis=0).astype(int) + 2
+        box = slice(top, bottom), slice(left, right)
+        instances = self._instances[box]
+        mask = np.zeros(instances.shape, np.uint8)
+        corners = (points - (left, top)) * (1 << _SUBPIXEL_BITS) + 0.5
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 1, 8, _SUBPIXEL_BITS)
+        inside = mask.view(bool)
+        covered = np.bincount(instances[inside]).nonzero()[0]
+        colour = self._contrasting_colour(self._colours[covered])
+        instances[inside] = self._count
+        self.labels[box][inside] = label
+        texture = self._draw_texture(label, mask)
+        np.copyto(self._texture[box], texture, where=inside)
+        self._colours[self._count] = colour
+        self._count += 1
+
+    def draw_pole(
+        self, x: float, top: float, bottom: float, reach: float
+    ) -> None:
+        """Draws a straight line from (x, top) to (x + reach, bottom)."""
+        half = self._random_half_width()
+        low = max(int(min(x, x + reach) - half - 1), 0)
+        high = int(max(x, x + reach) + half + 2)
+        ys, xs = pixel_grid(self.height, self.width)
+        lean = np.float32(reach / (bottom - top))
+        across = np.abs(xs[:, low:high] - lean * ys - (x - lean * top))
+        across[: int(top)] = np.inf
+        across[int(bottom) + 1 :] = np.inf
+        self._draw_line(POLE, half, across, (slice(None), slice(low, high)))
+
+    def draw_wire(self, curve: np.ndarray) -> None:
+        """Draws a line of the given height at each column, shape (W,)."""
+        half = self._random_half_width()
+        slope = np.gradient(curve)
+        stretch = np.sqrt(1 + slope**2).astype(np.float32)
+        margin = (half + 1) * stretch.max()
+        low = max(int(curve.min() - margin), 0)
+        high = int(curve.max() + margin) + 1
+        ys, _ = pixel_grid(self.height, self.width)
+        distance = np.abs(ys[low:high] - curve.astype(np.float32)) / stretch
+        self._draw_line(WIRE, half, distance, (slice(low, high), slice(None)))
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray]:
+        """Adds noise; returns the picture (H, W, 3) and labels, uint8."""
+        image = self._coloured()
+        image += self.rng.integers(0, _NOISE_LEVELS, image.shape, np.uint8)
+        np.clip(image, 0, 255, out=image)
+        return image.astype(np.uint8), self.labels
+
+    def _coloured(self) -> np.ndarray:
+        """Returns the picture so far, float32, shape (H, W, 3)."""
+        if self._image is None:
+            image = self._tints.take(self._instances, axis=0)
+            image *= self._texture[..., None]
+            image += self._colours.take(self._instances, axis=0)
+            self._image = cv2.GaussianBlur(image, (3, 3), 0.6)
+        return self._image
+
+    def _draw_texture(self, label: int, like: np.ndarray) -> np.ndarray:
+        """Returns waves at any angle for a region, shading for an object."""
+        height, width = like.shape
+        ys, xs = pixel_grid(height, width)
+        angle, phase, other_phase = 2 * np.pi * self.rng.random(3)
+        if label not in (STRIPES, CHECKER):
+            turn = 0.03 / self.unit * np.exp(1j * angle)
+            cos, sin = np.float32(turn.real), np.float32(turn.imag)
+            return (xs - width / 2) * cos + (ys - height / 2) * sin
+        period = self.rng.uniform(8, 12) * np.sqrt(self.unit)
+        turn = 2 * np.pi / period * np.exp(1j * angle)
+        cos, sin = np.float32(turn.real), np.float32(turn.imag)
+        wave = np.sin(cos * xs + (sin * ys + np.float32(phase)))
+        if label == CHECKER:
+            wave *= np.sin(cos * ys - (sin * xs - np.float32(other_phase)))
+        return np.clip(3 * wave, -1, 1)
+
+    def _random_half_width(self) -> float:
+        """Draws the half of a width of 1, 2 or 3 pixels, thick ones more."""
+        draw = self.rng.random()
+        return 0.5 if draw < 0.1 else 1.0 if draw < 0.4 else 1.5
+
+    def _draw_line(
+        self,
+        label: int,
+        half_width: float,
+        distance: np.ndarray,
+        box: tuple[slice, slice],
+    ) -> None:
+        """Draws the pixels near a centre line, with smooth edges.
+
+        Args:
+            label: class of the line.
+            half_width: half of the width in pixels.
+            distance: distance of each pixel of the box to the centre line.
+            box: rows and columns around the line.
+        """
+        image, labels = self._coloured()[box], self.labels[box]
+        rows, columns = np.nonzero(distance < half_width + 0.5)
+        if not len(rows):
+            return
+        cover = np.minimum(half_width + 0.5 - distance[rows, columns], 1)
+        under = image[rows, columns]
+        samples = under[:: max(len(under) // 16, 1)]
+        colour = self._contrasting_colour(samples)
+        image[rows, columns] = under + cover[:, None] * (colour - under)
+        inside = cover > 0.5
+        labels[rows[inside], columns[inside]] = label
+        self._count += 1
+
+    def _contrasting_colour(self, under: np.ndarray) -> np.ndarray:
+        """Chooses a colour that can be told from the colours below it.
+
+        Args:
+            under: shape (M, 3), the colours that it must differ from.
+
+        Returns:
+            np.ndarray: shape (3,), of the candidates of the next instance the
+            one whose smallest distance to `under` is the largest.
+        """
+        candidates = self._candidates[self._count]
+        gaps = np.abs(candidates[:, None] - under).sum(axis=2)
+        return candidates[gaps.min(axis=1).argmax()]
+
+
+def _random_colours(
+    rng: np.random.Generator, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Draws colours (*shape, 3) from the one distribution for all classes."""
+    colours = rng.random((*shape, 3), dtype=np.float32)
+    grey = colours.mean(axis=-1, keepdims=True)
+    return 25 + 190 * (grey + 0.8 * (colours - grey))
+
+
+def _random_tints(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draws the colour steps of textures, mostly grey, shape (count, 3)."""
+    draws = rng.random((count, 4), dtype=np.float32)
+    return (24 + 16 * draws[:, 3:]) * (0.4 + 1.2 * draws[:, :3])

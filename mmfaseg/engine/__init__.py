@@ -1,0 +1,10 @@
+"""What runs beside the network: hooks and the optimizer's groups."""
+
+from .decay_free_norm_constructor import DecayFreeNormConstructor
+from .hooks import DrawSegmentationHook, ProgressBarHook
+
+__all__ = [
+    'DecayFreeNormConstructor',
+    'DrawSegmentationHook',
+    'ProgressBarHook',
+]

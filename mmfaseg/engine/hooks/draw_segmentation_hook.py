@@ -1,0 +1,71 @@
+"""Drawing of predictions, also of pictures that are in no file."""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import mmcv
+import numpy as np
+from mmengine import fileio
+from mmengine.runner import Runner
+from mmseg.engine.hooks import SegVisualizationHook
+from mmseg.structures import SegDataSample
+
+from mmfaseg.registry import HOOKS
+from mmfaseg.visualization import network_picture
+
+
+@HOOKS.register_module()
+class DrawSegmentationHook(SegVisualizationHook):
+    """mmseg's ``SegVisualizationHook`` for data sets without files, too.
+
+    The picture is read from the sample's ``img_path``. If there is no such
+    file, because the data set generates its pictures, the network's input is
+    drawn on, brought back to the original size. The arguments are those of
+    mmseg's hook.
+    """
+
+    def _after_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[SegDataSample],
+        mode: str = 'val',
+    ) -> None:
+        """Draws the samples of every ``interval``-th batch.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (dict): Batch of the data loader, not yet normalised.
+            outputs (Sequence[SegDataSample]): Predictions.
+            mode (str): 'train', 'val' or 'test'.
+        """
+        if not self.draw or mode == 'train':
+            return
+        if not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        inputs = data_batch['inputs']
+        if isinstance(inputs[0], (list, tuple)):
+            inputs = inputs[0]  # test-time augmentation: the first view
+        for i, output in enumerate(outputs):
+            path = output.get('img_path', f'{batch_idx:06d}_{i}')
+            image = self._read_picture(path)
+            if image is None:
+                image = network_picture(inputs[i], output.ori_shape)
+            self._visualizer.add_datasample(
+                f'{mode}_{PurePath(path).name}',
+                image,
+                data_sample=output,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=runner.iter,
+            )
+
+    def _read_picture(self, path: str) -> np.ndarray | None:
+        """Returns the picture, RGB, or None if there is no such file."""
+        try:
+            content = fileio.get(path, backend_args=self.backend_args)
+        except (OSError, KeyError):  # KeyError: no backend for this prefix
+            return None
+        return mmcv.imfrombytes(content, channel_order='rgb')

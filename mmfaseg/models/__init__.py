@@ -1,0 +1,13 @@
+"""Networks of mmfaseg, registered under the scope ``mmfaseg``."""
+
+from .decode_heads import FASegHead
+from .layers import FASegDecoder
+from .losses import MaskClassificationLoss
+from .pixel_decoders import FASegPixelDecoder
+
+__all__ = [
+    'FASegDecoder',
+    'FASegHead',
+    'FASegPixelDecoder',
+    'MaskClassificationLoss',
+]

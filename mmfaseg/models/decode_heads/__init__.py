@@ -1,0 +1,5 @@
+"""Decode heads for MMSegmentation."""
+
+from .faseg_head import FASegHead
+
+__all__ = ['FASegHead']

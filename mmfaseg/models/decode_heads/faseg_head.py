@@ -1,0 +1,176 @@
+"""FASeg in MMSegmentation's interface.
+
+Shapes:
+    B: batch size.
+    Q: number of queries.
+    K: number of classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmfaseg.registry import MODELS
+
+from ..layers import DecoderOutput
+from ..task_modules import segments_from_label_map
+
+
+@MODELS.register_module()
+class FASegHead(BaseModule):
+    """Pixel decoder, transformer decoder, losses and prediction.
+
+    Args:
+        in_channels (Sequence[int]): channels of the backbone stages with
+            stride 4, 8, 16, 32.
+        num_classes (int): K.
+        feat_channels (int): width of both decoders.
+        num_queries (int): Q.
+        pixel_decoder (dict): config of the pixel decoder; gets
+            ``in_channels`` and ``embed_dims`` from here.
+        transformer_decoder (dict): config of the transformer decoder; gets
+            ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
+        loss (dict): config of the loss; gets ``num_classes`` from here.
+        ignore_index (int): label of pixels that belong to no class.
+        align_corners (bool): how mmseg resizes the result to the size of the
+            original picture.
+        train_cfg (dict, optional): not used; mmseg passes it.
+        test_cfg (dict, optional): not used; mmseg passes it.
+        init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        feat_channels: int,
+        num_queries: int,
+        pixel_decoder: dict,
+        transformer_decoder: dict,
+        loss: dict,
+        ignore_index: int = 255,
+        align_corners: bool = False,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels = tuple(in_channels)
+        self.num_classes = self.out_channels = num_classes
+        self.ignore_index = ignore_index
+        self.align_corners = align_corners
+        self.threshold = None  # mmseg: used with one output channel only
+        self.pixel_decoder = MODELS.build(
+            dict(
+                **pixel_decoder,
+                in_channels=self.in_channels,
+                embed_dims=feat_channels,
+            )
+        )
+        self.transformer_decoder = MODELS.build(
+            dict(
+                **transformer_decoder,
+                embed_dims=feat_channels,
+                num_classes=num_classes,
+                num_queries=num_queries,
+            )
+        )
+        self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
+
+    def _decode(
+        self, feats: Sequence[Tensor], trace: bool = False
+    ) -> DecoderOutput:
+        memories, positions, mask_features = self.pixel_decoder(feats)
+        return self.transformer_decoder(
+            memories, positions, mask_features, trace
+        )
+
+    def forward(
+        self, feats: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns class logits (B, Q, K + 1) and mask logits (B, Q, H, W).
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
+
+        Returns:
+            tuple[list[Tensor], list[Tensor]]: all predictions in training
+            mode, the last one in evaluation mode.
+        """
+        output = self._decode(feats)
+        return output.cls_scores, output.mask_preds
+
+    @torch.no_grad()
+    def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:
+        """Returns all predictions and where every block looked."""
+        return self._decode(feats, trace=True)
+
+    def loss(
+        self,
+        feats: Sequence[Tensor],
+        batch_data_samples: Sequence,
+        train_cfg: dict | None = None,
+    ) -> dict[str, Tensor]:
+        """Returns the losses of all predictions.
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages.
+            batch_data_samples (Sequence[SegDataSample]): with
+                ``gt_sem_seg``, int64, shape (1, H, W).
+            train_cfg (dict, optional): not used.
+        """
+        segments = [
+            segments_from_label_map(
+                sample.gt_sem_seg.data.squeeze(0),
+                self.num_classes,
+                self.ignore_index,
+            )
+            for sample in batch_data_samples
+        ]
+        cls_scores, mask_preds = self(feats)
+        return self.loss_module(cls_scores, mask_preds, segments)
+
+    def predict(
+        self,
+        feats: Sequence[Tensor],
+        batch_img_metas: Sequence[dict],
+        test_cfg: dict | None = None,
+    ) -> Tensor:
+        """Returns class scores of every pixel of the padded input.
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages.
+            batch_img_metas (Sequence[dict]): with ``img_shape`` and, if the
+                input was padded, ``pad_shape``.
+            test_cfg (dict, optional): not used.
+
+        Returns:
+            Tensor: shape (B, K, H, W), not negative; the sum over queries of
+            class probability times mask probability.
+        """
+        cls_scores, mask_preds = self(feats)
+        size = _input_size(mask_preds[-1], batch_img_metas[0])
+        masks = F.interpolate(
+            mask_preds[-1], size=size, mode='bilinear', align_corners=False
+        ).sigmoid()
+        classes = cls_scores[-1].softmax(-1)[..., :-1]
+        return torch.einsum('bqk,bqhw->bkhw', classes, masks)
+
+
+def _input_size(mask_pred: Tensor, meta: dict) -> tuple[int, int]:
+    """Returns (H, W) of the input that the stride-4 masks belong to.
+
+    The whole input has ``pad_shape``; a window of a sliding test has
+    ``img_shape``, while ``pad_shape`` still names the picture around it.
+    """
+    stride_4 = tuple(mask_pred.shape[2:])
+    for key in ('pad_shape', 'img_shape'):
+        if key in meta:
+            height, width = meta[key][:2]
+            if stride_4 == (-(-height // 4), -(-width // 4)):
+                return height, width
+    return stride_4[0] * 4, stride_4[1] * 4

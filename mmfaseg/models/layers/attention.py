@@ -1,0 +1,101 @@
+"""Multi-head attention: fused, or with the head-averaged probabilities.
+
+Shapes:
+    B: batch size.
+    Q: number of queries.
+    L: number of keys.
+    C: embed_dims.
+    h: num_heads.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MultiheadAttention(nn.Module):
+    """Multi-head attention with parameters named as in ``torch.nn``.
+
+    ``torch.nn.MultiheadAttention`` copies a boolean mask per head and turns
+    it into numbers; here one (B, Q, L) mask serves all heads.
+
+    Args:
+        embed_dims (int): C.
+        num_heads (int): h; must divide C.
+
+    Raises:
+        ValueError: if ``num_heads`` does not divide ``embed_dims``.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int) -> None:
+        super().__init__()
+        if embed_dims % num_heads:
+            raise ValueError(
+                f'embed_dims={embed_dims} must be a multiple of '
+                f'num_heads={num_heads}'
+            )
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(
+            torch.empty(3 * embed_dims, embed_dims)
+        )
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dims))
+        self.out_proj = nn.Linear(embed_dims, embed_dims)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.xavier_uniform_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocked: Tensor | None = None,
+        need_attention: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the attended values and, on request, where was looked.
+
+        Args:
+            query (Tensor): shape (B, Q, C), positions already added.
+            key (Tensor): shape (B, L, C), positions already added.
+            value (Tensor): shape (B, L, C).
+            blocked (Tensor, optional): bool, shape (B, Q, L) or (B, 1, L);
+                true where a query must not look. No row may be wholly true.
+            need_attention (bool): also return the probabilities.
+
+        Returns:
+            tuple[Tensor, Tensor | None]:
+            - output: shape (B, Q, C).
+            - attention: probabilities averaged over heads, shape (B, Q, L),
+              or None.
+        """
+        weights = self.in_proj_weight.chunk(3)
+        biases = self.in_proj_bias.chunk(3)
+        heads = [
+            self._split_heads(F.linear(x, weight, bias))
+            for x, weight, bias in zip(
+                (query, key, value), weights, biases, strict=True
+            )
+        ]  # 3 x (B, h, Q or L, C/h)
+        if blocked is not None:
+            blocked = blocked.unsqueeze(1)  # (B, 1, Q, L)
+        if need_attention:
+            output, attention = _attend_with_probabilities(*heads, blocked)
+        else:
+            allowed = None if blocked is None else ~blocked
+            output = F.scaled_dot_product_attention(*heads, attn_mask=allowed)
+            attention = None
+        output = output.transpose(1, 2).flatten(2)  # (B, Q, C)
+        return self.out_proj(output), attention
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _attend_with_probabilities(
+    query: Tensor, key: Tensor, value: Tensor, blocked: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    scores = (query * query.size(-1) ** -0.5) @ key.transpose(2, 3)
+    if blocked is not None:
+        scores = scores.masked_fill(blocked, float('-inf'))
+    attention = scores.softmax(-1)  # (B, h, Q, L)
+    return attention.to(value.dtype) @ value, attention.mean(1)

@@ -1,0 +1,5 @@
+"""Losses."""
+
+from .mask_classification_loss import MaskClassificationLoss
+
+__all__ = ['MaskClassificationLoss']

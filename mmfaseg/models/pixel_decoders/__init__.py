@@ -1,0 +1,5 @@
+"""Pixel decoders."""
+
+from .faseg_pixel_decoder import FASegPixelDecoder
+
+__all__ = ['FASegPixelDecoder']

@@ -1,0 +1,166 @@
+"""Pixel decoder: conditional positions, four memories, mask features.
+
+Shapes:
+    B: batch size.
+    C: embed_dims.
+    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmfaseg.registry import MODELS
+
+from ..layers import ConditionalPositionalEncoding, DeformableEncoder
+
+NUM_STAGES = 4
+
+
+@MODELS.register_module()
+class FASegPixelDecoder(nn.Module):
+    """Mask2Former's deformable pixel decoder with positions made from C2..C5.
+
+    All four backbone stages are projected; a depthwise convolution of each
+    projection is its positional encoding K_p (FASeg, section 3.2).
+
+    Args:
+        in_channels (Sequence[int]): channels of the backbone stages with
+            stride 4, 8, 16, 32.
+        embed_dims (int): C; a multiple of ``num_groups`` and ``num_heads``.
+        mask_channels (int, optional): channels of the mask features, C if
+            None.
+        num_layers (int): layers of the deformable encoder.
+        num_heads (int): heads of the deformable attention.
+        num_points (int): sampling points per level and head.
+        feedforward_channels (int): hidden channels of the encoder's FFN.
+        num_groups (int): groups of every GroupNorm.
+
+    Raises:
+        ValueError: if ``in_channels`` are not four or ``num_groups`` does not
+            divide ``embed_dims``.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        embed_dims: int = 256,
+        mask_channels: int | None = None,
+        num_layers: int = 6,
+        num_heads: int = 8,
+        num_points: int = 4,
+        feedforward_channels: int = 1024,
+        num_groups: int = 32,
+    ) -> None:
+        super().__init__()
+        if len(in_channels) != NUM_STAGES:
+            raise ValueError(
+                'in_channels must name four stages (strides 4, 8, 16, 32), '
+                f'got {list(in_channels)}'
+            )
+        if embed_dims % num_groups:
+            raise ValueError(
+                f'embed_dims={embed_dims} must be a multiple of '
+                f'num_groups={num_groups}'
+            )
+        self.in_channels = tuple(in_channels)
+        # modules in the order of the levels: stride 32 first
+        self.input_projs = nn.ModuleList(
+            _conv_norm(channels, embed_dims, 1, num_groups)
+            for channels in reversed(self.in_channels)
+        )
+        for project in self.input_projs:
+            nn.init.xavier_uniform_(project[0].weight)
+        self.positional_encodings = nn.ModuleList(
+            ConditionalPositionalEncoding(embed_dims)
+            for _ in range(NUM_STAGES)
+        )
+        self.encoder = DeformableEncoder(
+            embed_dims,
+            num_layers,
+            feedforward_channels,
+            num_heads,
+            num_levels=NUM_STAGES - 1,
+            num_points=num_points,
+        )
+        self.lateral_conv = _conv_norm(
+            self.in_channels[0], embed_dims, 1, num_groups, bias=False
+        )
+        self.output_conv = nn.Sequential(
+            *_conv_norm(embed_dims, embed_dims, 3, num_groups, bias=False),
+            nn.ReLU(inplace=True),
+        )
+        self.mask_feature = nn.Conv2d(
+            embed_dims, mask_channels or embed_dims, 1
+        )
+        nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
+        nn.init.zeros_(self.mask_feature.bias)
+
+    def forward(
+        self, feats: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Returns what the transformer decoder looks at.
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages C2..C5, strides 4, 8,
+                16, 32.
+
+        Returns:
+            tuple[list[Tensor], list[Tensor], Tensor]:
+            - memories of levels 0 to 3, each (B, C, H_l, W_l).
+            - positions K_p of levels 0 to 3, same shapes.
+            - mask features, shape (B, mask_channels, H_3, W_3).
+
+        Raises:
+            ValueError: if the stages are not those of ``in_channels``.
+        """
+        channels = tuple(x.size(1) for x in feats)
+        if channels != self.in_channels:
+            raise ValueError(
+                f'the backbone gives stages with {channels} channels, but '
+                f'in_channels={self.in_channels}: set '
+                f'decode_head.in_channels={list(channels)}'
+            )
+        projected = [
+            project(x)
+            for project, x in zip(
+                self.input_projs, reversed(feats), strict=True
+            )
+        ]
+        positions = [
+            encode(x)
+            for encode, x in zip(
+                self.positional_encodings, projected, strict=True
+            )
+        ]
+        memories = self.encoder(projected[:-1], positions[:-1])
+        lateral = self.lateral_conv(feats[0])
+        upsampled = F.interpolate(
+            memories[-1],
+            size=lateral.shape[2:],
+            mode='bilinear',
+            align_corners=False,
+        )
+        finest = self.output_conv(lateral + upsampled)
+        return [*memories, finest], positions, self.mask_feature(finest)
+
+
+def _conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    num_groups: int,
+    bias: bool = True,
+) -> nn.Sequential:
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=kernel_size // 2,
+        bias=bias,
+    )
+    nn.init.kaiming_uniform_(conv.weight, a=1)
+    if bias:
+        nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.GroupNorm(num_groups, out_channels))

@@ -1,0 +1,31 @@
+"""Sampling of maps at points (Kirillov et al., *PointRend*, CVPR 2020)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
+    """Returns uniform random points, (x, y) from 0 to 1, shape (*shape, 2)."""
+    return torch.rand(*shape, 2, device=device)
+
+
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Returns bilinear samples; zeros lie outside the maps.
+
+    Args:
+        maps (Tensor): shape (N, M, H, W).
+        points (Tensor): (x, y), 0 to 1 over the whole map, shape (N, P, 2).
+
+    Returns:
+        Tensor: shape (N, M, P).
+    """
+    grid = (2 * points - 1).unsqueeze(1)  # (N, 1, P, 2)
+    samples = F.grid_sample(
+        maps,
+        grid.to(maps.dtype),
+        mode='bilinear',
+        padding_mode='zeros',
+        align_corners=False,
+    )
+    return samples.squeeze(2)

@@ -1,0 +1,46 @@
+"""Registry nodes of mmfaseg.
+
+Each node is a child of mmengine's root registry under the scope ``mmfaseg``,
+so that a config with ``default_scope = 'mmseg'`` reaches every class here by
+its prefixed name, for example ``dict(type='mmfaseg.FASegHead')``.
+"""
+
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+)
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmfaseg',
+    locations=['mmfaseg.models'],
+)
+DATASETS = Registry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmfaseg',
+    locations=['mmfaseg.datasets'],
+)
+TRANSFORMS = Registry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='mmfaseg',
+    locations=['mmfaseg.datasets'],
+)
+HOOKS = Registry(
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmfaseg',
+    locations=['mmfaseg.engine'],
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmfaseg',
+    locations=['mmfaseg.engine'],
+)

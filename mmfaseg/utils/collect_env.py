@@ -1,0 +1,38 @@
+"""Prints the environment, for a bug report.
+
+Use: ``python -m mmfaseg.utils.collect_env``.
+"""
+
+import sys
+
+from mmengine.utils.dl_utils import collect_env as collect_base_env
+
+from mmfaseg.utils.stack_info import stack_info
+from mmfaseg.version import __version__
+
+
+def collect_env() -> dict[str, str]:
+    """Return the versions and backends in use, by name."""
+    info = stack_info()
+    environment = {
+        name: str(value) for name, value in collect_base_env().items()
+    }
+    environment['mmfaseg'] = __version__
+    environment['stack family'] = info.family
+    for module, (name, version) in info.packages.items():
+        environment[module] = f'{version} ({name})'
+    environment['compiled mmcv operators'] = (
+        'yes' if info.has_compiled_mmcv_ops else 'no'
+    )
+    environment['deformable attention'] = info.deformable_attention
+    return environment
+
+
+def main() -> None:
+    """Write the environment to standard output, one entry per line."""
+    for name, value in collect_env().items():
+        sys.stdout.write(f'{name}: {value}\n')
+
+
+if __name__ == '__main__':
+    main()

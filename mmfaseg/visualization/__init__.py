@@ -1,0 +1,19 @@
+"""Pictures of what the network predicts and where it looks."""
+
+from .focus import draw_focus
+from .focus_maps import choose_queries
+from .picture import network_picture
+from .predictions import LabelledPicture, draw_predictions, picture_scores
+from .report import write_report
+from .sheet import save_figure
+
+__all__ = [
+    'LabelledPicture',
+    'choose_queries',
+    'draw_focus',
+    'draw_predictions',
+    'network_picture',
+    'picture_scores',
+    'save_figure',
+    'write_report',
+]

@@ -1,0 +1,39 @@
+"""From the network's input back to a picture."""
+
+import mmcv
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def network_picture(
+    inputs: Tensor, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Turns what the pipeline hands to the network into an RGB picture.
+
+    Args:
+        inputs (Tensor): uint8, shape (3, H, W), BGR, as mmcv loads pictures;
+            not yet normalised or padded.
+        size (tuple[int, int], optional): Height and width to resize to.
+
+    Returns:
+        np.ndarray: uint8, shape (H, W, 3), or ``size`` instead of (H, W).
+
+    Raises:
+        ValueError: If the shape is not (3, H, W).
+        TypeError: If the values are not uint8.
+    """
+    if inputs.ndim != 3 or inputs.shape[0] != 3:
+        raise ValueError(
+            f'inputs have shape {tuple(inputs.shape)} instead of (3, H, W); '
+            'give one unbatched colour picture'
+        )
+    if inputs.dtype != torch.uint8:
+        raise TypeError(
+            f'inputs hold {inputs.dtype}, not uint8; leave normalisation to '
+            'the data preprocessor, not to the pipeline'
+        )
+    picture = inputs.cpu().flip(0).permute(1, 2, 0).contiguous().numpy()
+    if size is not None and picture.shape[:2] != tuple(size):
+        picture = mmcv.imresize(picture, (size[1], size[0]))
+    return picture

@@ -1,0 +1,3 @@
+"""mmseg can be imported without compiled operators once mmfaseg is."""
+
+import mmfaseg  # noqa: F401

@@ -1,0 +1,115 @@
+from types import SimpleNamespace
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from mmseg.visualization import SegLocalVisualizer
+
+from mmfaseg.engine import DrawSegmentationHook
+
+pytestmark = pytest.mark.smoke
+RED = (200, 20, 10)
+
+
+def make_sample(size, **meta):
+    sample = SegDataSample(metainfo={'ori_shape': size, **meta})
+    label = torch.zeros(1, *size, dtype=torch.long)
+    sample.set_data({'pred_sem_seg': PixelData(data=label)})
+    return sample
+
+
+def red_inputs(size):
+    """What the network gets of a red picture: BGR, (3, H, W)."""
+    bgr = torch.tensor(RED[::-1], dtype=torch.uint8)
+    return bgr[:, None, None].expand(3, *size).contiguous()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Collects what the hook hands to the visualizer."""
+    calls = []
+
+    def remember(self, name, image, **settings):
+        calls.append((name, image, settings['data_sample']))
+
+    monkeypatch.setattr(SegLocalVisualizer, 'add_datasample', remember)
+    visualizer = SegLocalVisualizer()
+    monkeypatch.setattr(
+        'mmengine.visualization.Visualizer.get_current_instance',
+        lambda: visualizer,
+    )
+    return calls
+
+
+def draw(inputs, samples, **arguments):
+    hook = DrawSegmentationHook(**{'draw': True, 'interval': 1, **arguments})
+    runner = SimpleNamespace(iter=7)
+    hook.after_test_iter(runner, 0, {'inputs': inputs}, samples)
+
+
+@pytest.mark.parametrize(
+    'meta', [{}, {'img_path': 'shapes://val/000003'}, {'img_path': 'no.png'}]
+)
+def test_picture_without_a_file_comes_from_the_inputs(drawn, meta):
+    draw([red_inputs((8, 12))], [make_sample((16, 24), **meta)])
+    ((name, image, _),) = drawn
+    assert image.shape == (16, 24, 3)
+    assert image.dtype == np.uint8
+    assert (image == RED).all()
+    assert name.startswith('test_')
+
+
+def test_every_sample_of_a_batch_is_drawn(drawn):
+    inputs = [red_inputs((8, 8)), torch.zeros(3, 8, 8, dtype=torch.uint8)]
+    draw(inputs, [make_sample((8, 8)), make_sample((8, 8))])
+    assert len({name for name, _, _ in drawn}) == 2
+    assert (drawn[0][1] == RED).all() and (drawn[1][1] == 0).all()
+
+
+def test_a_file_is_preferred(drawn, tmp_path):
+    path = str(tmp_path / 'grey.png')
+    mmcv.imwrite(np.full((6, 9, 3), 77, np.uint8), path)
+    draw([red_inputs((6, 9))], [make_sample((6, 9), img_path=path)])
+    ((name, image, _),) = drawn
+    assert (image == 77).all()
+    assert name == 'test_grey.png'
+
+
+def test_first_view_is_drawn_under_test_time_augmentation(drawn):
+    views = [[red_inputs((8, 8))], [red_inputs((8, 8)) * 0]]
+    draw(views, [make_sample((8, 8))])
+    assert (drawn[0][1] == RED).all()
+
+
+def test_interval_and_draw_are_respected(drawn):
+    draw([red_inputs((8, 8))], [make_sample((8, 8))], interval=2)
+    with pytest.warns(UserWarning, match='draw is False'):
+        draw([red_inputs((8, 8))], [make_sample((8, 8))], draw=False)
+    assert drawn == []
+
+
+def test_normalised_inputs_are_refused(drawn):
+    with pytest.raises(TypeError, match='float32'):
+        draw([red_inputs((8, 8)).float()], [make_sample((8, 8))])
+
+
+def test_the_stock_visualizer_draws_it(tmp_path, monkeypatch):
+    visualizer = SegLocalVisualizer(
+        name='stock',
+        vis_backends=[{'type': 'LocalVisBackend'}],
+        save_dir=str(tmp_path),
+        alpha=0.5,
+    )
+    visualizer.dataset_meta = {'classes': ['road'], 'palette': [[0, 0, 255]]}
+    monkeypatch.setattr(
+        'mmengine.visualization.Visualizer.get_current_instance',
+        lambda: visualizer,
+    )
+    draw([red_inputs((32, 48))], [make_sample((32, 48))])
+    (path,) = tmp_path.rglob('*.png')
+    image = mmcv.imread(path, channel_order='rgb')
+    assert image.shape == (32, 48, 3)
+    assert tuple(image[-1, -1]) == (100, 10, 132)

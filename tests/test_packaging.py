@@ -1,0 +1,123 @@
+import re
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import mmfaseg
+
+SHIPPED = ('tools/train.py', 'tools/test.py', 'model-index.yml')
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_wheel_holds_one_package(wheel: Path) -> None:
+    info = f'mmfaseg-{mmfaseg.__version__}.dist-info'
+    assert {name.split('/')[0] for name in names_in(wheel)} == {
+        'mmfaseg',
+        info,
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        top_level = archive.read(f'{info}/top_level.txt').decode()
+    assert top_level.split() == ['mmfaseg']
+
+
+def test_wheel_holds_every_module(wheel: Path, root: Path) -> None:
+    modules = {
+        path.relative_to(root).as_posix()
+        for path in (root / 'mmfaseg').rglob('*.py')
+        if '.mim' not in path.parts
+    }
+    assert modules | {'mmfaseg/py.typed'} <= names_in(wheel)
+
+
+def test_wheel_holds_what_mim_looks_for(wheel: Path, root: Path) -> None:
+    configs = {
+        path.relative_to(root).as_posix()
+        for path in (root / 'configs').rglob('*.py')
+    }
+    shipped = {f'mmfaseg/.mim/{name}' for name in configs.union(SHIPPED)}
+    assert shipped <= names_in(wheel)
+    assert not [name for name in names_in(wheel) if '__pycache__' in name]
+
+
+def test_wheel_leaves_the_family_open(wheel: Path) -> None:
+    """Required OpenMMLab packages would overwrite the forks of OneDL."""
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (n for n in names_in(wheel) if n.endswith('/METADATA'))
+        lines = archive.read(metadata).decode().splitlines()
+    assert 'License-Expression: Apache-2.0' in lines
+    wanted = [line for line in lines if line.startswith('Requires-Dist: ')]
+    always = {
+        re.split('[ <>=!~]', line.removeprefix('Requires-Dist: '))[0]
+        for line in wanted
+        if 'extra ==' not in line
+    }
+    assert {'torch', 'ftfy', 'numpy', 'scipy'} <= always
+    assert not [name for name in always if 'mm' in name]
+    assert any('mmcv-lite' in each and '"mm"' in each for each in wanted)
+    assert any('mmcv<' in each and '"mim"' in each for each in wanted)
+    assert any('onedl-mmcv' in each and '"onedl"' in each for each in wanted)
+
+
+def test_sdist_builds_the_same_wheel(build, source, wheel, tmp_path) -> None:
+    sdist = build('sdist', source, tmp_path / 'sdist')
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / 'unpacked', filter='data')
+    (unpacked,) = (tmp_path / 'unpacked').iterdir()
+    again = build('wheel', unpacked, tmp_path / 'wheel')
+    assert names_in(again) == names_in(wheel)
+
+
+def test_editable_install_links_what_mim_looks_for(
+    build, source, tmp_path
+) -> None:
+    for _ in range(2):  # the second finds the links of the first
+        shutil.rmtree(tmp_path / 'wheel', ignore_errors=True)
+        build('editable', source, tmp_path / 'wheel')
+        mim = source / 'mmfaseg' / '.mim'
+        for name in SHIPPED:
+            assert (mim / name).samefile(source / name)
+        assert (mim / 'configs').is_symlink()
+
+
+def test_mim_finds_each_config_by_its_basename(root: Path) -> None:
+    names = [path.name for path in (root / 'configs').rglob('*.py')]
+    assert len(set(names)) == len(names)
+
+
+def test_model_index_points_to_files(root: Path) -> None:
+    index = (root / 'model-index.yml').read_text()
+    imports = re.findall(r'^  - (\S+)$', index, re.MULTILINE)
+    assert imports
+    for metafile in imports:
+        text = (root / metafile).read_text()
+        configs = re.findall(r'^ *Config: (\S+)$', text, re.MULTILINE)
+        assert configs
+        assert all((root / config).is_file() for config in configs)
+
+
+def test_constraints_agree_with_requirements(root: Path) -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    def read(name: str) -> list[Requirement]:
+        lines = (root / name).read_text().splitlines()
+        return [Requirement(x) for x in lines if x and x[0] != '#']
+
+    for constraints, family in (
+        ('constraints.txt', 'requirements/mm.txt'),
+        ('constraints-onedl.txt', 'requirements/onedl.txt'),
+    ):
+        pinned = {canonicalize_name(r.name): r for r in read(constraints)}
+        for wanted in (
+            *read('requirements.txt'),
+            *read(family),
+            *read('requirements/tests.txt'),
+        ):
+            (pin,) = pinned[canonicalize_name(wanted.name)].specifier
+            assert pin.operator == '=='
+            assert wanted.specifier.contains(pin.version), str(wanted)

@@ -1,0 +1,71 @@
+"""A decoder trace made by hand, in which every number is known.
+
+mmseg can be imported without compiled operators once mmfaseg is.
+"""
+
+import pytest
+import torch
+
+import mmfaseg  # noqa: F401
+from mmfaseg.models.layers.faseg_decoder import BlockTrace, DecoderOutput
+
+NO_OBJECT = 3
+
+
+def make_output(size=(96, 128), grid=None):
+    """Five blocks, four queries and three classes on an evenly tiled map.
+
+    Query 0 is class 2 in the upper half, query 1 is class 0 in the lower
+    half, query 2 is "no object", query 3 is class 0 again but less sure.
+    In block l every query looks at cell (1, 2) of its level only; the
+    stride-32 cell (0, 3) comes next in importance.
+    """
+    rows, columns = grid or (-(-size[0] // 32), -(-size[1] // 32))
+    scores = torch.zeros(1, 4, NO_OBJECT + 1)
+    for query, label, logit in (
+        (0, 2, 5.0),
+        (1, 0, 6.0),
+        (2, NO_OBJECT, 9.0),
+        (3, 0, 3.0),
+    ):
+        scores[0, query, label] = logit
+    masks = torch.full((1, 4, rows * 8, columns * 8), -8.0)
+    masks[0, 0, : size[0] // 8] = 8.0
+    masks[0, 1, size[0] // 8 :] = 8.0
+    masks[0, 2:] = 8.0
+    traces = []
+    for block, level in enumerate((0, 1, 2, 3, 0)):
+        shape = rows * 2**level, columns * 2**level
+        query_pos = torch.zeros(1, 4, 8)
+        if level == 3:
+            index = torch.tensor([[3, columns + 2]])
+            trace = BlockTrace(
+                block,
+                level,
+                shape,
+                query_pos,
+                window_index=index,
+                window_grid=(rows, columns),
+                window_size=8,
+            )
+        else:
+            attention = torch.zeros(1, 4, *shape)
+            attention[..., 1, 2] = 0.75
+            attention[..., 0, 3] = 0.25
+            trace = BlockTrace(
+                block, level, shape, query_pos, attention.flatten(2)
+            )
+        traces.append(trace)
+    return DecoderOutput([scores * 0, scores], [masks * 0, masks], traces)
+
+
+@pytest.fixture
+def output():
+    """The trace for a picture of 96 x 128 pixels."""
+    return make_output()
+
+
+@pytest.fixture
+def output_of():
+    """Makes the trace for a picture of another size."""
+    return make_output

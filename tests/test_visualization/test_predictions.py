@@ -1,0 +1,159 @@
+import matplotlib
+import matplotlib._pylab_helpers
+import numpy as np
+import pytest
+import torch
+from mmseg.evaluation import IoUMetric
+from PIL import Image
+
+from mmfaseg.visualization import (
+    LabelledPicture,
+    draw_predictions,
+    picture_scores,
+    save_figure,
+)
+from mmfaseg.visualization.predictions import colour_labels
+
+pytestmark = pytest.mark.smoke
+CLASSES = ('road', 'sky', 'tree')
+PALETTE = [[250, 0, 0], [0, 250, 0], [0, 0, 250]]
+
+
+def make_picture(size=(20, 30), truth=0, prediction=0):
+    return LabelledPicture(
+        picture=np.full((*size, 3), 200, np.uint8),
+        truth=np.full(size, truth),
+        prediction=np.full(size, prediction),
+    )
+
+
+def pixels(figure):
+    """What the figure shows, uint8, (H, W, 3)."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def count(figure, colour):
+    return int((pixels(figure) == colour).all(-1).sum())
+
+
+def texts(figure):
+    found = [text.get_text() for text in figure.texts]
+    for legend in figure.legends:
+        found += [text.get_text() for text in legend.get_texts()]
+    return found
+
+
+def test_scores_by_hand():
+    truth = np.array([[0, 0, 1, 1], [0, 0, 255, 255]])
+    prediction = np.array([[0, 0, 0, 1], [0, 0, 2, 0]])
+    miou, accuracy = picture_scores(truth, prediction, 4)
+    # class 0: 4 of 5, class 1: 1 of 2; class 2 stands on ignored ground only
+    assert miou == pytest.approx(100 * (4 / 5 + 1 / 2) / 2)
+    assert accuracy == pytest.approx(100 * 5 / 6)
+
+
+def test_scores_agree_with_mmseg():
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 5, (40, 50))
+    truth[:6] = 255
+    prediction = generator.integers(0, 5, (40, 50))
+    areas = IoUMetric.intersect_and_union(
+        torch.from_numpy(prediction), torch.from_numpy(truth), 5, 255
+    )
+    expected = IoUMetric.total_area_to_metrics(*areas)
+    miou, accuracy = picture_scores(truth, prediction, 5)
+    assert miou == pytest.approx(100 * expected['IoU'].mean())
+    assert accuracy == pytest.approx(100 * expected['aAcc'])
+
+
+def test_scores_without_truth_are_nan():
+    truth = np.full((4, 4), 255)
+    assert np.isnan(picture_scores(truth, truth * 0, 3)).all()
+
+
+def test_truth_and_prediction_have_the_colours_of_their_classes():
+    figure = draw_predictions(
+        [make_picture((64, 64), truth=1, prediction=2)], CLASSES, PALETTE
+    )
+    area = 256 * 256  # a 64-pixel picture is shown four times as large
+    assert area <= count(figure, PALETTE[1]) < area * 1.05
+    assert area <= count(figure, PALETTE[2]) < area * 1.05
+    assert count(figure, PALETTE[0]) == 0
+
+
+def test_legend_names_what_occurs_only():
+    pictures = [make_picture(truth=2), make_picture(truth=255)]
+    names = texts(draw_predictions(pictures, CLASSES, PALETTE))
+    assert {'road', 'tree', 'ignored'} <= set(names)
+    assert 'sky' not in names
+
+
+def test_caption_tells_the_scores():
+    figure = draw_predictions([make_picture()], CLASSES, PALETTE)
+    assert 'mIoU 100.0 · accuracy 100.0' in texts(figure)
+
+
+def test_ignored_pixels_are_black_with_stripes():
+    label = np.zeros((48, 48), int)
+    label[:, 24:] = 255
+    painted = colour_labels(label, np.array(PALETTE, np.uint8), 255)
+    assert (painted[:, :24] == PALETTE[0]).all()
+    shades = set(painted[:, 24:].ravel().tolist())
+    assert shades == {0, 120}
+
+
+def test_another_ignored_label_can_be_chosen():
+    pictures = [make_picture(truth=11)]
+    draw_predictions(pictures, CLASSES, PALETTE, ignore_index=11)
+    with pytest.raises(ValueError, match='label 11'):
+        draw_predictions(pictures, CLASSES, PALETTE)
+
+
+@pytest.mark.parametrize('number', [1, 3, 4, 5])
+def test_every_picture_gets_three_panels(number):
+    sizes = [(20, 30), (33, 17), (500, 700), (8, 8), (1, 1)]
+    pictures = [make_picture(size) for size in sizes[:number]]
+    figure = draw_predictions(pictures, CLASSES, PALETTE)
+    assert len(figure.axes) == 3 * number
+    for axes in figure.axes:
+        box = axes.get_position()
+        assert 0 <= box.x0 < box.x1 <= 1 and 0 < box.y0 < box.y1 < 1
+
+
+def test_pyplot_is_left_alone(tmp_path):
+    backend = matplotlib.rcParams._get_backend_or_none()
+    figure = draw_predictions([make_picture()], CLASSES, PALETTE)
+    path = save_figure(figure, tmp_path / 'new' / 'drawn.png')
+    assert matplotlib.rcParams._get_backend_or_none() == backend
+    assert not matplotlib._pylab_helpers.Gcf.figs
+    with Image.open(path) as image:
+        assert image.size == tuple((figure.get_size_inches() * 100).round())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'message'),
+    [
+        ({'picture': np.zeros((20, 30, 3))}, TypeError, 'uint8'),
+        ({'picture': np.zeros((3, 20, 30), np.uint8)}, ValueError, 'H, W, 3'),
+        ({'truth': np.zeros((20, 31), int)}, ValueError, r'\(20, 31\)'),
+        ({'prediction': np.zeros((20, 30))}, TypeError, 'integers'),
+        ({'prediction': np.full((20, 30), 3)}, ValueError, 'label 3'),
+        ({'prediction': np.full((20, 30), 255)}, ValueError, 'label 255'),
+        ({'truth': np.full((20, 30), -1)}, ValueError, 'label -1'),
+    ],
+)
+def test_misfits_are_refused(changes, error, message):
+    parts = {**vars(make_picture()), **changes}
+    with pytest.raises(error, match=message):
+        draw_predictions([LabelledPicture(**parts)], CLASSES, PALETTE)
+
+
+def test_wrong_surroundings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match='at least one'):
+        draw_predictions([], CLASSES, PALETTE)
+    with pytest.raises(ValueError, match='palette'):
+        draw_predictions([make_picture()], CLASSES, PALETTE[:2])
+    figure = draw_predictions([make_picture()], CLASSES, PALETTE)
+    with pytest.raises(ValueError, match='png'):
+        save_figure(figure, tmp_path / 'drawn.jpg')

@@ -1,0 +1,72 @@
+"""Draws predictions.png and focus.png of a trained network."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.model import revert_sync_batchnorm
+
+import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', default='drawn', metavar='DIR', help='where the PNGs go'
+    )
+    parser.add_argument(
+        '--split',
+        choices=['val', 'test'],
+        default='val',
+        help='which data set of the config to draw from',
+    )
+    parser.add_argument(
+        '--indices',
+        nargs='+',
+        type=int,
+        metavar='I',
+        help='numbers of the pictures; six spread over the data set if left '
+        'out',
+    )
+    parser.add_argument(
+        '--device',
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='cpu, cuda or cuda:N',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> list[Path]:
+    """Draw as the command line says; return the files written."""
+    from mmseg.apis import init_model
+    from mmseg.registry import DATASETS
+
+    from mmfaseg.visualization import write_report
+
+    args = parse_args(argv)
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    model = init_model(cfg, args.checkpoint, args.device)
+    if args.device == 'cpu':
+        model = revert_sync_batchnorm(model)
+    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+    written = write_report(model, dataset, args.out, args.indices)
+    for path in written:
+        print(f'wrote {path}')
+    return written
+
+
+if __name__ == '__main__':
+    main()

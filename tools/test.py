@@ -1,0 +1,144 @@
+"""Evaluates a checkpoint on the test split of a config."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmfaseg
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--work-dir',
+        help='where logs and metrics go; by default what the config says, '
+        'else work_dirs/NAME_OF_CONFIG',
+    )
+    parser.add_argument(
+        '--out', metavar='DIR', help='write predictions as label PNGs'
+    )
+    parser.add_argument(
+        '--show', action='store_true', help='show predictions in a window'
+    )
+    parser.add_argument(
+        '--show-dir',
+        metavar='DIR',
+        help='draw predictions into DIR/vis_data/vis_image',
+    )
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        default=2,
+        help='seconds that --show leaves a picture (default: 2)',
+    )
+    parser.add_argument(
+        '--tta', action='store_true', help="use the config's tta_pipeline"
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, for example '
+        'test_dataloader.batch_size=4 or key="[(a,b),(c,d)]" (no blanks)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started this process, if it is one of several',
+    )
+    # torch.distributed.launch spells it with a hyphen, older ones without.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Return the config with the command line's wishes in it."""
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.show or args.show_dir is not None:
+        draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
+    if args.tta:
+        use_test_time_augmentation(cfg)
+    if args.out is not None:
+        keep_predictions(cfg, args.out)
+    return cfg
+
+
+def draw_predictions(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
+) -> None:
+    """Make the config's visualization hook draw every picture.
+
+    Raises:
+        ValueError: If the config has no such hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError(
+            '--show and --show-dir need default_hooks.visualization in the '
+            "config, for example dict(type='mmfaseg.DrawSegmentationHook')."
+        )
+    hook.update(draw=True, interval=1)
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if show_dir is not None:
+        cfg.visualizer.save_dir = show_dir
+
+
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Test on several versions of each picture and merge the predictions.
+
+    Raises:
+        ValueError: If the config does not say how.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    if missing:
+        raise ValueError(f'--tta needs {" and ".join(missing)} in the config.')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def keep_predictions(cfg: Config, directory: str) -> None:
+    """Make the metric of the config write the predictions it is given.
+
+    Raises:
+        ValueError: If the config tests with several metrics.
+    """
+    if not isinstance(cfg.test_evaluator, dict):
+        raise ValueError(
+            '--out needs one metric, and test_evaluator is a list; give '
+            'output_dir to one of its metrics in the config instead.'
+        )
+    cfg.test_evaluator.output_dir = directory
+
+
+def main() -> None:
+    """Test as the command line says."""
+    cfg = load_config(parse_args())
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    mmfaseg.log_stack_info()
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

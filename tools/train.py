@@ -1,0 +1,121 @@
+"""Trains a segmentor from a config."""
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+import mmfaseg
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='where logs and checkpoints go; by default what the config '
+        'says, else work_dirs/NAME_OF_CONFIG',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue a run: from this checkpoint, or, without a value, '
+        'from the latest one in the work dir (from the start if none)',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision'
+    )
+    parser.add_argument('--seed', type=int, help='seed of all randomness')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, for example '
+        'train_dataloader.batch_size=4 or key="[(a,b),(c,d)]" (no blanks)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started this process, if it is one of several',
+    )
+    # torch.distributed.launch spells it with a hyphen, older ones without.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+    args = parser.parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Return the config with the command line's wishes in it."""
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.seed is not None:
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+    if args.amp:
+        use_mixed_precision(cfg)
+    if args.resume is not None:
+        resume_from(cfg, args.resume)
+    return cfg
+
+
+def use_mixed_precision(cfg: Config) -> None:
+    """Switch the optimizer wrapper of the config to mixed precision.
+
+    Raises:
+        ValueError: If it is a wrapper that has no counterpart.
+    """
+    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif wrapper != 'AmpOptimWrapper':
+        raise ValueError(
+            f'--amp replaces OptimWrapper, and the config has {wrapper!r}; '
+            'leave --amp out and set optim_wrapper in the config.'
+        )
+
+
+def resume_from(cfg: Config, checkpoint: str) -> None:
+    """Make the config continue from a checkpoint, or from the latest one."""
+    if checkpoint == 'auto':
+        latest = find_latest_checkpoint(cfg.work_dir)
+        if latest is None:
+            print_log(
+                f'--resume: no checkpoint in {cfg.work_dir}, training starts '
+                'from the beginning',
+                logger='current',
+            )
+            return
+        checkpoint = latest
+    # Without load_from, mmengine looks for the latest checkpoint itself; with
+    # one it resumes from there, be it the pretrained weights of the config.
+    cfg.load_from = checkpoint
+    cfg.resume = True
+
+
+def main() -> None:
+    """Train as the command line says."""
+    cfg = load_config(parse_args())
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    mmfaseg.log_stack_info()
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
