@@ -1,5 +1,4 @@
 import re
-import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -75,13 +74,14 @@ def test_sdist_builds_the_same_wheel(build, source, wheel, tmp_path) -> None:
 def test_editable_install_links_what_mim_looks_for(
     build, source, tmp_path
 ) -> None:
-    for _ in range(2):  # the second finds the links of the first
-        shutil.rmtree(tmp_path / 'wheel', ignore_errors=True)
-        build('editable', source, tmp_path / 'wheel')
-        mim = source / 'mmfaseg' / '.mim'
+    mim = source / 'mmfaseg' / '.mim'
+    for attempt in ('first', 'second'):
+        build('editable', source, tmp_path / attempt)
         for name in SHIPPED:
             assert (mim / name).samefile(source / name)
         assert (mim / 'configs').is_symlink()
+        assert len(list(mim.iterdir())) == 3
+        (mim / 'stale').touch()
 
 
 def test_mim_finds_each_config_by_its_basename(root: Path) -> None:

@@ -141,6 +141,15 @@ def test_a_resumed_run_starts_where_it_stands(tmp_path, capsys):
     assert [line.split()[1] for line in lines] == ['2/4', '3/4', '4/4']
 
 
+def test_a_resumed_bar_never_shows_zero(tmp_path, terminal):
+    make_runner(tmp_path, 'first_bar', max_iters=2).train()
+    runner = make_runner(tmp_path, 'resumed_bar', resume=True)
+    runner.register_hook(ProgressBarHook())
+    runner.train()
+    assert '2/4' in terminal.getvalue()
+    assert '0/4' not in terminal.getvalue()
+
+
 def test_bar_on_a_terminal_ends_and_gives_the_streams_back(tmp_path, terminal):
     runner = make_runner(tmp_path, 'bar')
     runner.register_hook(ProgressBarHook())

@@ -21,6 +21,8 @@ import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+CAMVID = CONFIG.parent / 'faseg_r18_1xb8-20k_camvid-360x480.py'
+SWAPPED = CONFIG.parent / 'faseg_convnext-t_1xb8-20k_camvid-360x480.py'
 STEPS = ('build', 'train', 'evaluate', 'draw')
 
 
@@ -148,7 +150,9 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
 def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
     """Print commands that build on the demo."""
     checkpoint = find_latest_checkpoint(work_dir)
-    config = os.path.relpath(args.config)
+    config, camvid, swapped = (
+        os.path.relpath(path) for path in (args.config, CAMVID, SWAPPED)
+    )
     print(f"""What next:
   look at {args.out}/predictions.png and {args.out}/focus.png
   test the checkpoint on pictures it was never chosen by:
@@ -156,8 +160,9 @@ def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
   draw other pictures:
     python tools/demo/draw.py {config} {checkpoint} --indices 3 14 15
   train on real streets, CamVid (README.md says where it comes from):
-    python tools/train.py configs/faseg/CAMVID_CONFIG
-  swap the backbone: one short file, as those in configs/faseg""")
+    python tools/train.py {camvid}
+  swap the backbone with one short file, such as
+    {swapped}""")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,24 +24,35 @@ class DrawSegmentationHook(SegVisualizationHook):
     mmseg's hook.
     """
 
-    def _after_iter(
+    def after_val_iter(
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: dict,
-        outputs: Sequence[SegDataSample],
-        mode: str = 'val',
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
-        """Draws the samples of every ``interval``-th batch.
+        """Draws the samples of every ``interval``-th validation batch."""
+        self._draw(runner, batch_idx, data_batch, outputs, 'val')
 
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (dict): Batch of the data loader, not yet normalised.
-            outputs (Sequence[SegDataSample]): Predictions.
-            mode (str): 'train', 'val' or 'test'.
-        """
-        if not self.draw or mode == 'train':
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[SegDataSample] | None = None,
+    ) -> None:
+        """Draws the samples of every ``interval``-th test batch."""
+        self._draw(runner, batch_idx, data_batch, outputs, 'test')
+
+    def _draw(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None,
+        outputs: Sequence[SegDataSample] | None,
+        mode: str,
+    ) -> None:
+        if not self.draw or data_batch is None or outputs is None:
             return
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return

@@ -1,0 +1,50 @@
+"""Tolerances and tiny inputs for tests."""
+
+import torch
+from torch import Tensor
+
+# absolute and relative, for sums over a few hundred terms
+TOLERANCES = {
+    torch.float64: dict(atol=1e-10, rtol=1e-10),
+    torch.float32: dict(atol=2e-5, rtol=2e-5),
+    torch.bfloat16: dict(atol=5e-2, rtol=5e-2),
+    torch.float16: dict(atol=5e-3, rtol=5e-3),
+}
+
+
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    """Compares two tensors with the tolerance of their dtype."""
+    tolerance = TOLERANCES[actual.dtype]
+    torch.testing.assert_close(actual, expected, **tolerance)
+
+
+def make_pyramid(
+    batch: int,
+    channels: tuple[int, int, int, int],
+    height: int,
+    width: int,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> list[Tensor]:
+    """Returns random maps with strides 4, 8, 16, 32 of a picture.
+
+    Args:
+        batch (int): B.
+        channels (tuple[int, int, int, int]): of strides 4, 8, 16, 32.
+        height (int): of the picture, pixels.
+        width (int): of the picture, pixels.
+        dtype (torch.dtype): of the maps.
+        seed (int): of the generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(
+            batch,
+            count,
+            -(-height // stride),
+            -(-width // stride),
+            generator=generator,
+            dtype=torch.float64,
+        ).to(dtype)
+        for count, stride in zip(channels, (4, 8, 16, 32), strict=True)
+    ]

@@ -1,0 +1,188 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmfaseg.models.layers import (
+    HighResolutionCrossAttention,
+    MaskedCrossAttention,
+)
+from mmfaseg.testing import assert_close
+
+HIGH_RESOLUTION_BLOCKS = (3, 7, 11)
+
+
+@pytest.fixture
+def spied(make_decoder, decoder_inputs):
+    """A decoder, its inputs, its output and what every block was given."""
+    decoder = make_decoder()
+    calls = []
+    for layer in decoder.layers:
+        layer.register_forward_hook(
+            lambda _, args, result: calls.append((*args, result)),
+        )
+    memories, positions, mask_features = decoder_inputs()
+    inputs = memories, positions, 10 * mask_features  # clear-cut masks
+    return decoder, inputs, decoder(*inputs, trace=True), calls
+
+
+def test_blocks_walk_through_the_levels(spied):
+    decoder, _, output, _ = spied
+    assert [x.level for x in output.traces] == [0, 1, 2, 3] * 3 + [0]
+    assert [x.shape for x in output.traces[:4]] == [
+        (4, 6),
+        (8, 12),
+        (16, 24),
+        (32, 48),
+    ]
+    for block, layer in enumerate(decoder.layers):
+        kind = (
+            HighResolutionCrossAttention
+            if block in HIGH_RESOLUTION_BLOCKS
+            else MaskedCrossAttention
+        )
+        assert type(layer.cross_attn) is kind
+
+
+def test_predictions_are_made_before_and_after_every_block(spied):
+    decoder, (_, _, mask_features), output, calls = spied
+    assert len(output.cls_scores) == len(output.mask_preds) == 14
+    queries = [calls[0][0], *(call[-1][0] for call in calls)]
+    predictor = decoder.predictor
+    for query, scores, masks in zip(
+        queries, output.cls_scores, output.mask_preds, strict=True
+    ):
+        normed = F.layer_norm(
+            query, (16,), predictor.norm.weight, predictor.norm.bias
+        )
+        assert_close(scores, predictor.class_embed(normed))
+        embed = predictor.mask_embed(normed)
+        assert_close(
+            masks, torch.einsum('bqc,bchw->bqhw', embed, mask_features)
+        )
+
+
+def test_positional_query_comes_from_the_previous_attention(spied):
+    decoder, (_, positions, _), output, calls = spied
+    static = decoder.query_embed.weight.expand(2, -1, -1)
+    for block in (1, 2, 5, 6, 9, 10):
+        level = (block - 1) % 4
+        attention = output.traces[block - 1].attention
+        focus = attention @ positions[level].flatten(2).transpose(1, 2)
+        expected = decoder.positional_query.mlp(focus + static)
+        assert_close(calls[block][1], expected)  # cross-attention
+        assert_close(calls[block][2], expected)  # self-attention
+
+
+def test_first_positional_query_pools_the_background(spied):
+    decoder, (_, positions, mask_features), output, calls = spied
+    static = decoder.query_embed.weight.expand(2, -1, -1)
+    mask = F.interpolate(output.mask_preds[0], (4, 6), mode='bilinear')
+    background = (mask.sigmoid() < 0.5).double().flatten(2)
+    mean = background @ positions[0].flatten(2).transpose(1, 2)
+    mean = mean / (background.sum(-1, keepdim=True) + 1e-6)
+    expected = decoder.positional_query.mlp(mean + static)
+    assert_close(calls[0][1], expected)
+    assert_close(calls[0][2], calls[0][1])
+
+
+@pytest.mark.parametrize('block', HIGH_RESOLUTION_BLOCKS)
+def test_dynamic_query_passes_a_high_resolution_block_unchanged(spied, block):
+    decoder, (_, positions, _), output, calls = spied
+    static = decoder.query_embed.weight.expand(2, -1, -1)
+    attention = output.traces[block - 1].attention
+    focus = attention @ positions[2].flatten(2).transpose(1, 2)
+    dynamic = decoder.positional_query.mlp(focus + static)
+    assert_close(calls[block][1], static)  # its cross-attention: static
+    assert_close(calls[block][2], dynamic)  # its self-attention: dynamic
+    assert_close(calls[block + 1][1], dynamic)  # and so the next block
+
+
+def test_windows_are_those_the_latest_stride_32_block_looked_at(spied):
+    _, _, output, _ = spied
+    for block in HIGH_RESOLUTION_BLOCKS:
+        trace = output.traces[block]
+        scores = output.traces[block - 3].attention.sum(1)
+        expected = scores.topk(24 // 8, dim=1).indices
+        assert torch.equal(trace.window_index, expected)
+        assert trace.window_grid == (4, 6)
+        assert trace.window_size == 8
+
+
+def test_blocked_pixels_come_from_the_latest_mask(spied):
+    decoder, _, output, calls = spied
+    for block in (0, 1, 2, 4, 12):
+        trace = output.traces[block]
+        mask = F.interpolate(
+            output.mask_preds[block], trace.shape, mode='bilinear'
+        )
+        blocked = mask.sigmoid().flatten(2) < 0.15
+        blocked[blocked.all(-1)] = False
+        assert torch.equal(calls[block][4], blocked)
+        assert blocked.any(), 'the case must block something'
+        assert (trace.attention[blocked] == 0).all()
+
+
+def test_a_wholly_blocked_row_is_opened(make_decoder):
+    decoder = make_decoder()
+    mask = torch.full((1, 2, 8, 8), -9.0)
+    mask[0, 1, :4, :4] = 9
+    blocked = decoder._blocked_pixels(mask, (2, 2))
+    assert blocked[0].tolist() == [[False] * 4, [False, True, True, True]]
+
+
+def test_no_gradient_flows_through_the_masks_that_block(
+    make_decoder, decoder_inputs
+):
+    """The mask head of the last prediction only feels its own output."""
+    decoder = make_decoder()
+    memories, positions, mask_features = decoder_inputs()
+    mask_features.requires_grad_()
+    output = decoder(memories, positions, mask_features)
+    output.cls_scores[-1].sum().backward()
+    assert mask_features.grad is None
+
+
+def test_evaluation_gives_the_last_prediction_of_training(
+    make_decoder, decoder_inputs
+):
+    decoder, inputs = make_decoder(), decoder_inputs()
+    trained = decoder(*inputs)
+    evaluated = decoder.eval()(*inputs)
+    assert len(evaluated.cls_scores) == len(evaluated.mask_preds) == 1
+    assert evaluated.traces == []
+    assert_close(evaluated.cls_scores[0], trained.cls_scores[-1])
+    assert_close(evaluated.mask_preds[0], trained.mask_preds[-1])
+
+
+def test_tracing_changes_nothing(make_decoder, decoder_inputs):
+    decoder, inputs = make_decoder(), decoder_inputs()
+    plain, traced = decoder(*inputs), decoder(*inputs, trace=True)
+    assert_close(plain.mask_preds[-1], traced.mask_preds[-1])
+    assert_close(plain.cls_scores[-1], traced.cls_scores[-1])
+
+
+def test_pictures_of_a_batch_do_not_mix(make_decoder, decoder_inputs):
+    decoder = make_decoder().eval()
+    memories, positions, mask_features = decoder_inputs()
+    both = decoder(memories, positions, mask_features)
+    second = decoder(
+        [x[1:] for x in memories],
+        [x[1:] for x in positions],
+        mask_features[1:],
+    )
+    assert_close(both.mask_preds[-1][1:], second.mask_preds[-1])
+
+
+@pytest.mark.parametrize('size', [(32, 32), (100, 68), (4, 4), (33, 97)])
+def test_any_size(make_decoder, decoder_inputs, size):
+    output = make_decoder().eval()(*decoder_inputs(1, *size))
+    assert output.mask_preds[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [dict(num_blocks=0), dict(mask_threshold=1.0), dict(num_heads=3)],
+)
+def test_bad_arguments_are_named(make_decoder, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        make_decoder(**arguments)

@@ -1,0 +1,99 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmfaseg.models import FASegPixelDecoder
+from mmfaseg.models.layers.deformable_encoder import pixel_centres
+from mmfaseg.testing import assert_close, make_pyramid
+
+CHANNELS = (6, 10, 7, 12)  # no doubling
+
+
+@pytest.fixture
+def pixel_decoder():
+    return FASegPixelDecoder(
+        CHANNELS,
+        embed_dims=16,
+        mask_channels=9,
+        num_layers=2,
+        num_heads=4,
+        feedforward_channels=24,
+        num_groups=4,
+    ).double()
+
+
+@pytest.mark.parametrize('size', [(64, 96), (100, 70), (32, 32), (33, 65)])
+def test_shapes(pixel_decoder, size):
+    feats = make_pyramid(2, CHANNELS, *size)
+    memories, positions, mask_features = pixel_decoder(feats)
+    expected = [(2, 16, *x.shape[2:]) for x in reversed(feats)]
+    assert [tuple(x.shape) for x in memories] == expected
+    assert [tuple(x.shape) for x in positions] == expected
+    assert mask_features.shape == (2, 9, *feats[0].shape[2:])
+
+
+def test_positions_are_a_depthwise_convolution_of_the_projection(
+    pixel_decoder,
+):
+    feats = make_pyramid(1, CHANNELS, 64, 64)
+    _, positions, _ = pixel_decoder(feats)
+    for level, feat in enumerate(reversed(feats)):
+        projection = pixel_decoder.input_projs[level]
+        projected = F.group_norm(
+            F.conv2d(feat, projection[0].weight, projection[0].bias),
+            4,
+            projection[1].weight,
+            projection[1].bias,
+        )
+        conv = pixel_decoder.positional_encodings[level].conv
+        padded = F.pad(projected, (1, 1, 1, 1))
+        height, width = projected.shape[2:]
+        expected = conv.bias[:, None, None].expand(1, -1, height, width)
+        for dy in range(3):
+            for dx in range(3):
+                weight = conv.weight[:, 0, dy, dx, None, None]
+                expected = expected + (
+                    weight * padded[:, :, dy : dy + height, dx : dx + width]
+                )
+        assert_close(positions[level], expected)
+
+
+def test_stride_4_memory_is_the_fpn_step(pixel_decoder):
+    feats = make_pyramid(1, CHANNELS, 64, 64)
+    memories, _, mask_features = pixel_decoder(feats)
+    lateral = pixel_decoder.lateral_conv(feats[0])
+    up = F.interpolate(memories[2], scale_factor=2, mode='bilinear')
+    expected = pixel_decoder.output_conv(lateral + up)
+    assert_close(memories[3], expected)
+    assert (memories[3] >= 0).all()
+    assert_close(mask_features, pixel_decoder.mask_feature(expected))
+
+
+def test_encoder_sees_the_positions(pixel_decoder):
+    feats = make_pyramid(1, CHANNELS, 64, 64)
+    torch.nn.init.normal_(
+        pixel_decoder.encoder.layers[0].self_attn.sampling_offsets.weight
+    )
+    before = pixel_decoder(feats)[0][0]
+    with torch.no_grad():
+        pixel_decoder.positional_encodings[0].conv.bias += 1
+    assert (pixel_decoder(feats)[0][0] - before).abs().max() > 1e-3
+
+
+def test_pixel_centres():
+    centres = pixel_centres([(1, 2), (2, 1)], torch.zeros(1))
+    expected = [[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]
+    assert centres.tolist() == expected
+
+
+def test_wrong_channels_are_named_with_the_remedy(pixel_decoder):
+    feats = make_pyramid(1, (6, 10, 7, 13), 64, 64)
+    with pytest.raises(ValueError, match=r'in_channels=\[6, 10, 7, 13\]'):
+        pixel_decoder(feats)
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match='four stages'):
+        FASegPixelDecoder(CHANNELS[:3])
+    with pytest.raises(ValueError, match='num_groups=32'):
+        FASegPixelDecoder(CHANNELS, embed_dims=48)
