@@ -3,19 +3,21 @@
 import torch
 from torch import Tensor
 
-# absolute and relative, for sums over a few hundred terms
+# absolute and relative alike, for sums over a few hundred terms
 TOLERANCES = {
-    torch.float64: dict(atol=1e-10, rtol=1e-10),
-    torch.float32: dict(atol=2e-5, rtol=2e-5),
-    torch.bfloat16: dict(atol=5e-2, rtol=5e-2),
-    torch.float16: dict(atol=5e-3, rtol=5e-3),
+    torch.float64: 1e-10,
+    torch.float32: 2e-5,
+    torch.bfloat16: 5e-2,
+    torch.float16: 5e-3,
 }
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:
     """Compares two tensors with the tolerance of their dtype."""
     tolerance = TOLERANCES[actual.dtype]
-    torch.testing.assert_close(actual, expected, **tolerance)
+    torch.testing.assert_close(
+        actual, expected, atol=tolerance, rtol=tolerance
+    )
 
 
 def make_pyramid(

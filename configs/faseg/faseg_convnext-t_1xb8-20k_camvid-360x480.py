@@ -4,7 +4,7 @@ _base_ = './faseg_r50_1xb8-20k_camvid-360x480.py'
 custom_imports = dict(
     imports=['mmfaseg', 'mmpretrain.models'], allow_failed_imports=False
 )
-checkpoint = 'https://download.openmmlab.com/mmclassification/v0/convnext/downstream/convnext-tiny_3rdparty_32xb128-noema_in1k_20220301-795e9634.pth'  # noqa: E501
+checkpoint = 'https://download.openmmlab.com/mmclassification/v0/convnext/downstream/convnext-tiny_3rdparty_32xb128-noema_in1k_20220301-795e9634.pth'
 model = dict(
     backbone=dict(
         _delete_=True,

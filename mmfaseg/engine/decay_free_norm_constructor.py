@@ -1,6 +1,5 @@
 """Which parameters are not decayed."""
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -24,8 +23,6 @@ class DecayFreeNormConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Returns the optimizer wrapper, one group per parameter."""
         optim_wrapper = super().__call__(model)
-        if is_model_wrapper(model):
-            model = model.module
         free = set()
         for module in model.modules():
             whole = isinstance(module, (*NORMS, nn.Embedding))

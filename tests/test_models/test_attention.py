@@ -43,5 +43,5 @@ def test_a_row_mask_serves_all_queries():
 
 
 def test_heads_must_divide_channels():
-    with pytest.raises(ValueError, match='embed_dims=16.*num_heads=3'):
+    with pytest.raises(ValueError, match=r'embed_dims=16.*num_heads=3'):
         MultiheadAttention(16, 3)

@@ -82,5 +82,5 @@ def test_gradient_flows_through_attention_but_not_through_masks(inputs):
 
 
 def test_unknown_pool_is_refused():
-    with pytest.raises(ValueError, match="'background'.*'middle'"):
+    with pytest.raises(ValueError, match=r"'background'.*'middle'"):
         DynamicFocusAwareQuery(C, 'middle')

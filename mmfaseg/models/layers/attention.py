@@ -70,19 +70,19 @@ class MultiheadAttention(nn.Module):
         """
         weights = self.in_proj_weight.chunk(3)
         biases = self.in_proj_bias.chunk(3)
-        heads = [
+        q, k, v = (
             self._split_heads(F.linear(x, weight, bias))
             for x, weight, bias in zip(
                 (query, key, value), weights, biases, strict=True
             )
-        ]  # 3 x (B, h, Q or L, C/h)
+        )  # each (B, h, Q or L, C/h)
         if blocked is not None:
             blocked = blocked.unsqueeze(1)  # (B, 1, Q, L)
         if need_attention:
-            output, attention = _attend_with_probabilities(*heads, blocked)
+            output, attention = _attend_with_probabilities(q, k, v, blocked)
         else:
             allowed = None if blocked is None else ~blocked
-            output = F.scaled_dot_product_attention(*heads, attn_mask=allowed)
+            output = F.scaled_dot_product_attention(q, k, v, allowed)
             attention = None
         output = output.transpose(1, 2).flatten(2)  # (B, Q, C)
         return self.out_proj(output), attention

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from mmfaseg.ops import ms_deform_attn
 
+from .ffn import make_ffn
+
 
 class MultiScaleDeformableAttention(nn.Module):
     """Self-attention to P sampled points per level, head and token.
@@ -135,14 +137,8 @@ class DeformableEncoderLayer(nn.Module):
             embed_dims, num_heads, num_levels, num_points
         )
         self.self_norm = nn.LayerNorm(embed_dims)
-        self.ffn = nn.Sequential(
-            nn.Linear(embed_dims, feedforward_channels),
-            nn.ReLU(inplace=True),
-            nn.Linear(feedforward_channels, embed_dims),
-        )
+        self.ffn = make_ffn(embed_dims, feedforward_channels)
         self.ffn_norm = nn.LayerNorm(embed_dims)
-        for linear in (self.ffn[0], self.ffn[2]):
-            nn.init.xavier_uniform_(linear.weight)
 
     def forward(
         self,

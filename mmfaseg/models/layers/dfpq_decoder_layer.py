@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .attention import MultiheadAttention
+from .ffn import make_ffn
 from .hrca import HighResolutionCrossAttention, WindowMemory
 
 
@@ -85,14 +86,8 @@ class DFPQDecoderLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(embed_dims)
         self.self_attn = MultiheadAttention(embed_dims, num_heads)
         self.self_norm = nn.LayerNorm(embed_dims)
-        self.ffn = nn.Sequential(
-            nn.Linear(embed_dims, feedforward_channels),
-            nn.ReLU(inplace=True),
-            nn.Linear(feedforward_channels, embed_dims),
-        )
+        self.ffn = make_ffn(embed_dims, feedforward_channels)
         self.ffn_norm = nn.LayerNorm(embed_dims)
-        for linear in (self.ffn[0], self.ffn[2]):
-            nn.init.xavier_uniform_(linear.weight)
 
     def forward(
         self,

@@ -126,6 +126,7 @@ class FASegDecoder(nn.Module):
                 f'mask_threshold must lie in [0, 1), got {mask_threshold}'
             )
         self.mask_threshold = mask_threshold
+        self.window_size = window_size
         self.query_feat = nn.Embedding(num_queries, embed_dims)
         self.query_embed = nn.Embedding(num_queries, embed_dims)
         self.level_embed = nn.Embedding(NUM_LEVELS, embed_dims)
@@ -262,6 +263,6 @@ class FASegDecoder(nn.Module):
                 query_pos,
                 window_index=focus,
                 window_grid=shapes[0],
-                window_size=self.layers[block].cross_attn.window_size,
+                window_size=self.window_size,
             )
         return BlockTrace(block, level, shapes[level], query_pos, focus)

@@ -80,6 +80,8 @@ class MaskClassificationLoss(nn.Module):
         weights[-1] = no_object_weight
         self.register_buffer('label_weights', weights, persistent=False)
 
+    label_weights: Tensor
+
     def forward(
         self,
         cls_scores: Sequence[Tensor],
@@ -106,7 +108,7 @@ class MaskClassificationLoss(nn.Module):
         )
         all_reduce(num_masks, 'mean')
         num_masks = num_masks.clamp(min=1)
-        losses = {}
+        losses: dict[str, Tensor] = {}
         with torch.autocast(cls_scores[0].device.type, enabled=False):
             cls_scores = [_at_least_float(x) for x in cls_scores]
             mask_preds = [_at_least_float(x) for x in mask_preds]

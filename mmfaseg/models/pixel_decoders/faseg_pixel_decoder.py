@@ -70,8 +70,6 @@ class FASegPixelDecoder(nn.Module):
             _conv_norm(channels, embed_dims, 1, num_groups)
             for channels in reversed(self.in_channels)
         )
-        for project in self.input_projs:
-            nn.init.xavier_uniform_(project[0].weight)
         self.positional_encodings = nn.ModuleList(
             ConditionalPositionalEncoding(embed_dims)
             for _ in range(NUM_STAGES)
@@ -95,7 +93,6 @@ class FASegPixelDecoder(nn.Module):
             embed_dims, mask_channels or embed_dims, 1
         )
         nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
-        nn.init.zeros_(self.mask_feature.bias)
 
     def forward(
         self, feats: Sequence[Tensor]
@@ -160,7 +157,9 @@ def _conv_norm(
         padding=kernel_size // 2,
         bias=bias,
     )
-    nn.init.kaiming_uniform_(conv.weight, a=1)
-    if bias:
+    if conv.bias is None:  # FPN, as Mask2Former starts it
+        nn.init.kaiming_uniform_(conv.weight, a=1)
+    else:  # input projection, as Deformable DETR starts it
+        nn.init.xavier_uniform_(conv.weight)
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, nn.GroupNorm(num_groups, out_channels))

@@ -1,0 +1,17 @@
+"""The feed-forward network of both decoders."""
+
+from torch import nn
+
+
+def make_ffn(embed_dims: int, feedforward_channels: int) -> nn.Sequential:
+    """Returns Linear, ReLU, Linear; without norm and residual.
+
+    Args:
+        embed_dims (int): channels in and out.
+        feedforward_channels (int): hidden channels.
+    """
+    first = nn.Linear(embed_dims, feedforward_channels)
+    second = nn.Linear(feedforward_channels, embed_dims)
+    for linear in (first, second):
+        nn.init.xavier_uniform_(linear.weight)
+    return nn.Sequential(first, nn.ReLU(inplace=True), second)

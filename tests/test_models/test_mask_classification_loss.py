@@ -1,0 +1,281 @@
+from itertools import permutations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmfaseg.models import MaskClassificationLoss
+from mmfaseg.models.task_modules import (
+    MaskMatcher,
+    Segments,
+    sample_points,
+    segments_from_label_map,
+)
+from mmfaseg.testing import assert_close
+
+K, Q, D = 4, 6, 3
+
+
+def _predictions(batch=2, height=8, width=12, dtype=torch.float64):
+    cls_scores = [
+        torch.randn(batch, Q, K + 1, dtype=dtype, requires_grad=True)
+        for _ in range(D)
+    ]
+    mask_preds = [
+        torch.randn(batch, Q, height, width, dtype=dtype, requires_grad=True)
+        for _ in range(D)
+    ]
+    return cls_scores, mask_preds
+
+
+def _truth(*label_maps):
+    return [segments_from_label_map(x, K, 255) for x in label_maps]
+
+
+def _label_map(seed=0, height=32, width=48, classes=(0, 1, 3)):
+    generator = torch.Generator().manual_seed(seed)
+    blocks = torch.randint(len(classes), (4, 6), generator=generator)
+    blocks = torch.tensor(classes)[blocks].repeat_interleave(height // 4, 0)
+    return blocks.repeat_interleave(width // 6, 1)
+
+
+def test_segments_of_a_label_map():
+    label_map = torch.tensor([[3, 3, 255], [0, 3, 0]])
+    segments = segments_from_label_map(label_map, K, 255)
+    assert segments.labels.tolist() == [0, 3]
+    assert segments.masks.int().tolist() == [
+        [[0, 0, 0], [1, 0, 1]],
+        [[1, 1, 0], [0, 1, 0]],
+    ]
+    assert segments.ignored.int().tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert segments_from_label_map(label_map * 0, K, 255).ignored is None
+
+
+@pytest.mark.parametrize('label', [4, -1, 254])
+def test_a_label_beyond_the_classes_is_named(label):
+    label_map = torch.tensor([[0, label]])
+    with pytest.raises(ValueError, match=rf'\[{label}\].*num_classes=4'):
+        segments_from_label_map(label_map, K, 255)
+
+
+def test_sampled_points_are_bilinear():
+    maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
+    points = torch.tensor([[[0.25, 0.25], [0.5, 0.5], [0.75, 0.5], [0, 0]]])
+    assert sample_points(maps, points).tolist() == [[[0.0, 1.5, 2.0, 0.0]]]
+    outside = torch.tensor([[[1.25, 0.75]]])
+    assert sample_points(maps, outside).item() == 0
+
+
+def test_matching_is_the_cheapest_of_all_permutations():
+    cls_scores, mask_preds = _predictions(1)
+    (segments,) = _truth(_label_map())
+    matcher = MaskMatcher(num_points=64)
+    cls_scores = torch.cat(cls_scores).detach()
+    mask_preds = torch.cat(mask_preds).detach()
+    torch.manual_seed(1)
+    costs = matcher.cost(cls_scores, mask_preds, segments)
+    torch.manual_seed(1)
+    pairs = matcher(cls_scores, mask_preds, segments)
+    for cost, (queries, chosen) in zip(costs, pairs, strict=True):
+        cheapest = min(
+            sum(cost[q, n] for n, q in enumerate(order))
+            for order in permutations(range(Q), len(segments.labels))
+        )
+        assert_close(cost[queries, chosen].sum(), cheapest)
+
+
+def test_cost_is_the_formula_by_hand(monkeypatch):
+    """Points on the centres of all mask pixels make sampling exact."""
+    (segments,) = _truth(_label_map(height=8, width=12))
+    y, x = torch.meshgrid(
+        (torch.arange(8) + 0.5) / 8,
+        (torch.arange(12) + 0.5) / 12,
+        indexing='ij',
+    )
+    centres = torch.stack([x, y], -1).view(1, -1, 2)
+    monkeypatch.setattr(
+        'mmfaseg.models.task_modules.mask_matcher.draw_points',
+        lambda shape, device: centres.expand(shape[0], -1, -1),
+    )
+    cls_score = torch.randn(1, Q, K + 1, dtype=torch.float64)
+    mask_pred = torch.randn(1, Q, 8, 12, dtype=torch.float64)
+    cost = MaskMatcher().cost(cls_score, mask_pred, segments)[0]
+    for q in range(Q):
+        for n, label in enumerate(segments.labels):
+            truth = segments.masks[n].double()
+            probability = mask_pred[0, q].sigmoid()
+            entropy = F.binary_cross_entropy(probability, truth)
+            overlap = (probability * truth).sum()
+            dice = 1 - (2 * overlap + 1) / (
+                probability.sum() + truth.sum() + 1
+            )
+            chance = cls_score[0, q].softmax(-1)[label]
+            expected = -2 * chance + 5 * entropy + 5 * dice
+            torch.testing.assert_close(
+                cost[q, n], expected, atol=1e-5, rtol=1e-5
+            )
+
+
+def test_names_and_number_of_losses():
+    losses = MaskClassificationLoss(K, num_points=32)(
+        *_predictions(), _truth(_label_map(0), _label_map(1))
+    )
+    kinds = ('loss_cls', 'loss_mask', 'loss_dice')
+    assert set(losses) == {
+        prefix + kind for prefix in ('', 'd0.', 'd1.') for kind in kinds
+    }
+
+
+def test_a_perfect_prediction_costs_nothing():
+    """Only points between two segments, where masks are blurred, cost."""
+    label_map = torch.zeros(32, 48, dtype=torch.int64)
+    label_map[:, 24:] = 3
+    (segments,) = _truth(label_map)
+    cls_score = torch.full((1, Q, K + 1), -30.0)
+    cls_score[0, range(Q), [0, 3, K, K, K, K]] = 30
+    mask_pred = torch.full((1, Q, 32, 48), -30.0)
+    mask_pred[0, :2][segments.masks] = 30
+    loss = MaskClassificationLoss(K, num_points=500, oversample_ratio=1)
+    right = loss([cls_score], [mask_pred], [segments])
+    wrong = loss([cls_score], [mask_pred.roll(12, 3)], [segments])
+    assert right['loss_cls'] < 1e-6
+    assert right['loss_dice'] < 0.2 < 2 < wrong['loss_dice']
+    assert right['loss_mask'] < 0.2 < 50 < wrong['loss_mask']
+
+
+def test_unmatched_queries_learn_no_object_at_a_tenth():
+    cls_scores, mask_preds = _predictions(1)
+    empty = Segments(
+        torch.empty(0, dtype=torch.int64), torch.empty(0, 32, 48) > 0
+    )
+    loss = MaskClassificationLoss(K, num_points=32)
+    losses = loss(cls_scores, mask_preds, [empty])
+    expected = 2 * F.cross_entropy(cls_scores[-1][0], torch.full((Q,), K))
+    assert_close(losses['loss_cls'], expected)
+    label_map = _label_map()
+    losses = loss(cls_scores, mask_preds, _truth(label_map))
+    total = sum(losses.values())
+    gradients = torch.autograd.grad(total, cls_scores)
+    tenth = torch.tensor(0.1).double()  # the weight is a float32
+    weight = 2 * tenth / (3 + 3 * tenth)
+    for gradient, scores in zip(gradients, cls_scores, strict=True):
+        chance = scores.softmax(-1)[0]
+        unmatched = (gradient[0, :, K] < 0).nonzero().squeeze(1)
+        assert len(unmatched) == Q - 3
+        expected = weight * (chance[unmatched, K] - 1)
+        assert_close(gradient[0, unmatched, K], expected)
+
+
+def test_ignored_pixels_change_no_loss():
+    """What is predicted inside an ignored area has no effect at all."""
+    label_map = _label_map()
+    label_map[8:, 16:40] = 255
+    truth = _truth(label_map)
+    cls_scores, mask_preds = _predictions(1)
+    changed = [x.detach().clone() for x in mask_preds]
+    for masks in changed:  # stride 4; one cell away from labelled pixels
+        masks[..., 3:, 5:9] = 50 * torch.randn(1, Q, 5, 4)
+    loss = MaskClassificationLoss(K, num_points=200)
+    results = []
+    for masks in (mask_preds, changed):
+        torch.manual_seed(3)
+        results.append(loss(cls_scores, masks, truth))
+    for name, value in results[0].items():
+        assert_close(results[1][name], value)
+    everything = MaskClassificationLoss(
+        K, num_points=200, exclude_ignored=False
+    )
+    other = everything(cls_scores, changed, truth)
+    assert (other['loss_mask'] - results[0]['loss_mask']).abs() > 1
+
+
+def test_ignored_pixels_get_no_gradient():
+    label_map = _label_map()
+    label_map[8:, 16:40] = 255
+    cls_scores, mask_preds = _predictions(1)
+    loss = MaskClassificationLoss(K, num_points=200)
+    sum(loss(cls_scores, mask_preds, _truth(label_map)).values()).backward()
+    for masks in mask_preds:
+        assert masks.grad.abs().sum() > 0
+        assert (masks.grad[..., 3:, 5:9] == 0).all()
+
+
+@pytest.mark.parametrize('exclude_ignored', [True, False])
+def test_a_wholly_ignored_picture(exclude_ignored):
+    nothing = torch.full((32, 48), 255)
+    cls_scores, mask_preds = _predictions(2)
+    loss = MaskClassificationLoss(
+        K, num_points=32, exclude_ignored=exclude_ignored
+    )
+    losses = loss(cls_scores, mask_preds, _truth(nothing, nothing))
+    sum(losses.values()).backward()
+    assert losses['loss_mask'] == losses['loss_dice'] == 0
+    for x in (*cls_scores, *mask_preds):
+        assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_an_empty_picture_beside_a_full_one():
+    nothing = torch.full((32, 48), 255)
+    cls_scores, mask_preds = _predictions(2)
+    loss = MaskClassificationLoss(K, num_points=32)
+    losses = loss(cls_scores, mask_preds, _truth(nothing, _label_map()))
+    sum(losses.values()).backward()
+    for masks in mask_preds:
+        assert (masks.grad[0] == 0).all()
+        assert masks.grad[1].abs().sum() > 0
+
+
+def test_more_segments_than_queries():
+    classes = 2 * Q
+    label_map = torch.arange(classes).repeat_interleave(4)[None].repeat(8, 1)
+    segments = segments_from_label_map(label_map, classes, 255)
+    cls_score = torch.randn(1, Q, classes + 1)
+    mask_pred = torch.randn(1, Q, 2, classes, requires_grad=True)
+    loss = MaskClassificationLoss(classes, num_points=64)
+    losses = loss([cls_score], [mask_pred], [segments])
+    losses['loss_mask'].backward()
+    assert (mask_pred.grad.abs().sum((0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize('kind', ['class', 'mask'])
+def test_nan_is_refused_and_named(kind):
+    cls_scores, mask_preds = _predictions(1)
+    broken = cls_scores if kind == 'class' else mask_preds
+    with torch.no_grad():
+        broken[1][0, 2] = float('nan')
+    with pytest.raises(ValueError, match=f'{kind} logits finite: False'):
+        MaskClassificationLoss(K, num_points=32)(
+            cls_scores, mask_preds, _truth(_label_map())
+        )
+
+
+def test_half_precision_predictions_are_compared_in_float():
+    cls_scores, mask_preds = _predictions(1, dtype=torch.bfloat16)
+    losses = MaskClassificationLoss(K, num_points=32)(
+        cls_scores, mask_preds, _truth(_label_map())
+    )
+    assert {x.dtype for x in losses.values()} == {torch.float32}
+
+
+def test_uncertain_points_are_preferred():
+    """Three quarters of the points lie where the mask is undecided."""
+    matched = torch.full((1, 1, 8, 8), 10.0)
+    matched[..., 3:5] = 0  # a quarter of the picture
+    torch.manual_seed(0)
+    loss = MaskClassificationLoss(K, num_points=400)
+    points = loss._choose_points(matched, None)
+    undecided = ((points[0, :, 0] - 0.5).abs() < 0.14).float().mean()
+    assert 0.75 <= undecided <= 0.95
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        dict(num_points=0),
+        dict(oversample_ratio=0.5),
+        dict(importance_sample_ratio=1.5),
+    ],
+)
+def test_bad_arguments_are_named(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        MaskClassificationLoss(K, **arguments)
