@@ -5,14 +5,33 @@ model = dict(
     backbone=dict(base_channels=32, stem_channels=32),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],
-        pixel_decoder=dict(num_layers=1, feedforward_channels=256),
-        transformer_decoder=dict(num_blocks=9, feedforward_channels=256),
+        feat_channels=64,
+        pixel_decoder=dict(
+            num_layers=1, feedforward_channels=256, num_groups=8
+        ),
+        transformer_decoder=dict(
+            num_blocks=5, feedforward_channels=256, omega=8
+        ),
+        loss=dict(num_points=400),
+    ),
+    # labels for the backbone itself, which starts from random weights
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_index=1,
+        in_channels=64,
+        channels=64,
+        num_convs=1,
+        num_classes=7,
+        norm_cfg=dict(type='BN'),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=10.0),
     ),
 )
 
-max_iters = 600
+max_iters = 700
+optim_wrapper = dict(optimizer=dict(lr=3e-3, fused=True))
 param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False)
+    dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=200))

@@ -162,7 +162,7 @@ class ShapesCanvas:
     def _random_half_width(self) -> float:
         """Draws the half of a width of 1, 2 or 3 pixels, thick ones more."""
         draw = self.rng.random()
-        return 0.5 if draw < 0.1 else 1.0 if draw < 0.4 else 1.5
+        return 0.5 if draw < 0.06 else 1.0 if draw < 0.25 else 1.5
 
     def _draw_line(
         self,
@@ -219,4 +219,4 @@ def _random_colours(
 def _random_tints(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draws the colour steps of textures, mostly grey, shape (count, 3)."""
     draws = rng.random((count, 4), dtype=np.float32)
-    return (24 + 16 * draws[:, 3:]) * (0.4 + 1.2 * draws[:, :3])
+    return (36 + 24 * draws[:, 3:]) * (0.4 + 1.2 * draws[:, :3])

