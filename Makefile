@@ -50,7 +50,7 @@ define install
 	sys.exit(None if (3, 10) <= v < (3, 14) else "mmfaseg needs Python 3.10 to 3.13, \
 	$(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
 	@echo '== 1/4 an environment in $(1:/bin/python=)'
-	test -x $(1) || $(PYTHON) -m venv $(1:/bin/python=)
+	$(1) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1:/bin/python=)
 	$(1) $(PIP) install -c $(2) setuptools
 	@echo '== 2/4 PyTorch: 1 minute, more where it comes with CUDA'
 	$(1) $(PIP) install "$$(grep '^torch==' $(2))"

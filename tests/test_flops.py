@@ -16,3 +16,12 @@ def test_faseg_r50_costs_what_was_published(root, run_python):
     assert parameters == pytest.approx(51, rel=0.01)
     assert flops == pytest.approx(72, rel=0.05)
     assert 'scaled_dot_product_attention' in done.stdout
+
+
+def test_the_baseline_is_counted_as_well(root, run_python):
+    done = run_python(
+        root / 'tools/analysis_tools/get_flops.py',
+        root / 'configs/mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py',
+        *('--shape', 128, 128),
+    )
+    assert 'decode_head.transformer_decoder' in done.stdout

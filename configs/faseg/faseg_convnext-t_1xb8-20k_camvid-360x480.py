@@ -1,11 +1,14 @@
 _base_ = './faseg_r50_1xb8-20k_camvid-360x480.py'
 
-# needs pip install mmpretrain; a child's custom_imports replace its parent's
+# pip install mmpretrain torchvision; this replaces the parent's custom_imports
 custom_imports = dict(
     imports=['mmfaseg', 'mmpretrain.models'], allow_failed_imports=False
 )
+# ConvNeXt cuts off what 32 does not divide
+data_preprocessor = dict(size=(384, 480))
 checkpoint = 'https://download.openmmlab.com/mmclassification/v0/convnext/downstream/convnext-tiny_3rdparty_32xb128-noema_in1k_20220301-795e9634.pth'
 model = dict(
+    data_preprocessor=data_preprocessor,
     backbone=dict(
         _delete_=True,
         type='mmpretrain.ConvNeXt',

@@ -27,7 +27,7 @@ model = dict(
     ),
 )
 
-max_iters = 700
+max_iters = 800
 optim_wrapper = dict(optimizer=dict(lr=3e-3, fused=True))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),

@@ -20,8 +20,13 @@ class DecayFreeNormConstructor(DefaultOptimWrapperConstructor):
     norms again. FASeg's recipe decays none of them.
     """
 
+    paramwise_cfg: dict
+
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Returns the optimizer wrapper, one group per parameter."""
+        # without any option mmengine would make one group of everything
+        if not self.paramwise_cfg:
+            self.paramwise_cfg = dict(norm_decay_mult=0.0)
         optim_wrapper = super().__call__(model)
         free = set()
         for module in model.modules():

@@ -1,4 +1,4 @@
-"""Operators of FASeg. This package knows torch only."""
+"""Operators of FASeg; they know torch, and mmcv's operator where it is."""
 
 from .hrca import hrca_gather, window_pixels, windows_tile_map
 from .ms_deform_attn import (

@@ -96,7 +96,16 @@ def hrca_gather(
         - key: shape (B, K * s², C), value + position.
         - outside: bool, shape (B, K * s²), true for tokens beyond the border
           of the map; None if there are none.
+
+    Raises:
+        ValueError: if the shapes do not belong together, or if a whole row or
+            column of windows lies outside the map.
     """
+    if position.shape != feature.shape:
+        raise ValueError(
+            f'position has the shape {tuple(position.shape)}, but feature '
+            f'{tuple(feature.shape)}: both must be of the same map'
+        )
     shape = (feature.size(2), feature.size(3))
     pixels, outside = window_pixels(window_index, window_size, grid, shape)
     value = _gather_pixels(feature, pixels)

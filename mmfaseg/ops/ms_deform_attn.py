@@ -16,8 +16,12 @@ from . import reference
 
 @lru_cache(maxsize=1)
 def compiled_ms_deform_attn_available() -> bool:
-    """Returns whether an installed mmcv brings its compiled operators."""
-    return bool(find_spec('mmcv')) and bool(find_spec('mmcv._ext'))
+    """Returns whether an installed mmcv brings operators built for CUDA."""
+    if not find_spec('mmcv') or not find_spec('mmcv._ext'):
+        return False
+    from mmcv.ops import get_compiling_cuda_version
+
+    return get_compiling_cuda_version() != 'not available'
 
 
 def ms_deform_attn(
@@ -30,7 +34,7 @@ def ms_deform_attn(
 
     mmcv's compiled operator serves CUDA tensors where it is installed, the
     PyTorch definition everything else. mmcv's operator is imported on its
-    first use, so that this package itself needs torch only.
+    first use: nothing else here knows more than torch.
 
     Args:
         value (Tensor): shape (B, S, h, d).
@@ -46,14 +50,19 @@ def ms_deform_attn(
         ValueError: if the shapes do not belong together.
     """
     _check(value, spatial_shapes, sampling_locations, attention_weights)
-    attention_weights = attention_weights.to(value.dtype)
-    if value.is_cuda and compiled_ms_deform_attn_available():
-        return _mmcv(
-            value, spatial_shapes, sampling_locations, attention_weights
+    use_mmcv = value.is_cuda and compiled_ms_deform_attn_available()
+    attend = _mmcv if use_mmcv else reference.ms_deform_attn
+    # half precision is too coarse for coordinates, and for mmcv's kernel
+    # (mmcv#2167)
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    with torch.autocast(value.device.type, enabled=False):
+        output = attend(
+            value.to(dtype),
+            spatial_shapes,
+            sampling_locations.to(dtype),
+            attention_weights.to(dtype),
         )
-    return reference.ms_deform_attn(
-        value, spatial_shapes, sampling_locations, attention_weights
-    )
+    return output.to(value.dtype)
 
 
 def _check(
@@ -96,14 +105,11 @@ def _mmcv(
 
     shapes = torch.as_tensor(spatial_shapes, device=value.device)
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
-    # mmcv's kernel is not reliable in half precision (mmcv#2167)
-    with torch.autocast(value.device.type, enabled=False):
-        output = MultiScaleDeformableAttnFunction.apply(
-            value.float().contiguous(),
-            shapes,
-            starts,
-            sampling_locations.float().contiguous(),
-            attention_weights.float().contiguous(),
-            math.gcd(value.size(0), 64),  # must divide the batch size
-        )
-    return output.to(value.dtype)
+    return MultiScaleDeformableAttnFunction.apply(
+        value.contiguous(),
+        shapes,
+        starts,
+        sampling_locations.contiguous(),
+        attention_weights.contiguous(),
+        math.gcd(value.size(0), 64),  # must divide the batch size
+    )

@@ -15,7 +15,6 @@ Shapes:
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -44,34 +43,22 @@ def ms_deform_attn(
         Tensor: shape (B, N, h * d).
     """
     batch, _, heads, dims = value.shape
-    num_queries, points = (
-        sampling_locations.shape[1],
-        attention_weights.size(4),
-    )
     sizes = [height * width for height, width in spatial_shapes]
     grids = 2 * sampling_locations - 1  # grid_sample's units, -1 to 1
-    samples = []
+    output = value.new_zeros(())
     for level, level_value in enumerate(value.split(sizes, dim=1)):
-        height, width = spatial_shapes[level]
         # (B·h, d, H_l, W_l)
         maps = level_value.permute(0, 2, 3, 1).reshape(
-            batch * heads, dims, height, width
+            batch * heads, dims, *spatial_shapes[level]
         )
-        # (B·h, N, P, 2)
-        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
-        samples.append(
-            F.grid_sample(
-                maps,
-                grid.to(maps.dtype),
-                mode='bilinear',
-                padding_mode='zeros',
-                align_corners=False,
-            )
+        samples = F.grid_sample(
+            maps,
+            grids[:, :, :, level].transpose(1, 2).flatten(0, 1),
+            mode='bilinear',
+            padding_mode='zeros',
+            align_corners=False,
         )  # (B·h, d, N, P)
-    # (B·h, 1, N, n_l·P)
-    weights = attention_weights.transpose(1, 2).reshape(
-        batch * heads, 1, num_queries, len(sizes) * points
-    )
-    output = (torch.cat(samples, dim=-1) * weights).sum(-1)  # (B·h, d, N)
-    output = output.view(batch, heads * dims, num_queries)
-    return output.transpose(1, 2).contiguous()
+        weights = attention_weights[:, :, :, level].transpose(1, 2)
+        # (B·h, d, N)
+        output = output + (samples * weights.flatten(0, 1)[:, None]).sum(-1)
+    return output.view(batch, heads * dims, -1).transpose(1, 2).contiguous()

@@ -18,16 +18,27 @@ class _Model(nn.Module):
 
 
 @pytest.mark.smoke
-def test_norms_and_embeddings_are_free_also_under_a_custom_key():
+@pytest.mark.parametrize(
+    ('options', 'rate'),
+    [
+        (
+            dict(
+                paramwise_cfg=dict(custom_keys={'backbone': {'lr_mult': 0.1}})
+            ),
+            0.1,
+        ),
+        (dict(paramwise_cfg={}), 1.0),
+        ({}, 1.0),
+    ],
+)
+def test_norms_and_embeddings_are_free_also_under_a_custom_key(options, rate):
     wrapper = build_optim_wrapper(
         _Model(),
         dict(
             type='OptimWrapper',
             optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.5),
             constructor='mmfaseg.DecayFreeNormConstructor',
-            paramwise_cfg=dict(
-                custom_keys=dict(backbone=dict(lr_mult=0.1)),
-            ),
+            **options,
         ),
     )
     names = [name for name, _ in _Model().named_parameters()]
@@ -43,4 +54,4 @@ def test_norms_and_embeddings_are_free_also_under_a_custom_key():
         'decoder.0.bias',
     }
     for name, group in zip(names, groups, strict=True):
-        assert group['lr'] == (0.1 if name.startswith('backbone') else 1.0)
+        assert group['lr'] == (rate if name.startswith('backbone') else 1.0)

@@ -154,6 +154,22 @@ def test_evaluation_gives_the_last_prediction_of_training(
     assert_close(evaluated.mask_preds[0], trained.mask_preds[-1])
 
 
+def test_evaluation_forms_only_masks_that_are_read(
+    make_decoder, decoder_inputs
+):
+    """14 predictions, less those right before the three HRCA blocks."""
+    decoder, inputs = make_decoder(), decoder_inputs()
+    calls = []
+    decoder.predictor.mask_embed.register_forward_hook(
+        lambda *_: calls.append(1)
+    )
+    decoder(*inputs)
+    assert len(calls) == 14
+    calls.clear()
+    decoder.eval()(*inputs)
+    assert len(calls) == 14 - 3
+
+
 def test_tracing_changes_nothing(make_decoder, decoder_inputs):
     decoder, inputs = make_decoder(), decoder_inputs()
     plain, traced = decoder(*inputs), decoder(*inputs, trace=True)
@@ -181,7 +197,7 @@ def test_any_size(make_decoder, decoder_inputs, size):
 
 @pytest.mark.parametrize(
     'arguments',
-    [dict(num_blocks=0), dict(mask_threshold=1.0), dict(num_heads=3)],
+    [dict(num_blocks=3), dict(mask_threshold=1.0), dict(num_heads=3)],
 )
 def test_bad_arguments_are_named(make_decoder, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):

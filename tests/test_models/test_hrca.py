@@ -98,6 +98,7 @@ def test_no_gradient_flows_into_the_choice():
 
 
 @pytest.mark.parametrize('name', ['omega', 'window_size'])
-def test_arguments_below_one_are_refused(name):
-    with pytest.raises(ValueError, match=f'{name} must be at least 1'):
-        HighResolutionCrossAttention(C, 2, **{name: 0})
+@pytest.mark.parametrize('number', [0, 3.5])
+def test_arguments_that_count_nothing_are_refused(name, number):
+    with pytest.raises(ValueError, match=f'{name} must be an integer'):
+        HighResolutionCrossAttention(C, 2, **{name: number})

@@ -272,6 +272,8 @@ def test_uncertain_points_are_preferred():
     'arguments',
     [
         dict(num_points=0),
+        dict(no_object_weight=-1.0),
+        dict(class_weight=-2.0),
         dict(oversample_ratio=0.5),
         dict(importance_sample_ratio=1.5),
     ],

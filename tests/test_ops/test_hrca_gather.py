@@ -85,3 +85,10 @@ def test_tokens_beyond_the_border_are_marked():
 def test_windows_wholly_outside_are_refused(shape):
     with pytest.raises(ValueError, match='ratio of the strides'):
         window_pixels(torch.tensor([[0]]), SIZE, GRID, shape)
+
+
+def test_maps_of_two_sizes_are_refused():
+    feature, _ = _maps()
+    _, position = _maps(10, 10)
+    with pytest.raises(ValueError, match=r'\(2, 5, 10, 10\)'):
+        hrca_gather(feature, position, torch.tensor([[0]]), SIZE, GRID)

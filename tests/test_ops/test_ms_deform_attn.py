@@ -112,18 +112,25 @@ def test_compiled_operator_gets_what_it_expects(monkeypatch):
         def apply(value, shapes, starts, locations, weights, step):
             seen.append((shapes.tolist(), starts.tolist(), step))
             sizes = [tuple(x) for x in shapes.tolist()]
-            assert {x.dtype for x in (value, locations, weights)} == {
-                torch.float32
-            }
             return reference.ms_deform_attn(value, sizes, locations, weights)
 
     double = ModuleType('mmcv.ops.multi_scale_deform_attn')
     double.MultiScaleDeformableAttnFunction = Function
     monkeypatch.setitem(sys.modules, double.__name__, double)
-    value, shapes, locations, weights = _inputs(batch=6)
-    output = module._mmcv(value.half(), shapes, locations, weights.half())
+    inputs = _inputs(batch=6)
+    output = module._mmcv(*inputs)
     assert seen == [([[3, 4], [5, 2]], [0, 12], 2)]
-    assert output.dtype == torch.float16
-    assert_close(
-        output, ms_deform_attn(value, shapes, locations, weights).half()
-    )
+    assert_close(output, ms_deform_attn(*inputs))
+
+
+def test_coordinates_are_never_rounded_to_half_precision():
+    """256 columns, read a tenth of a pixel beside their centres."""
+    columns = torch.arange(256.0)
+    value = columns.view(1, -1, 1, 1).half()
+    x = (columns[8:-8] + 0.6) / 256
+    locations = torch.stack([x, torch.full_like(x, 0.5)], -1)
+    locations = locations.view(1, -1, 1, 1, 1, 2)
+    weights = torch.ones(locations.shape[:-1]).half()
+    output = ms_deform_attn(value, [(1, 256)], locations, weights)
+    expected = (columns[8:-8] + 0.1).half()
+    assert torch.equal(output.flatten(), expected)

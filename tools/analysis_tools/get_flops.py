@@ -14,6 +14,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 
@@ -52,6 +53,27 @@ def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
     return pairs * (query[-1] + value[-1])
 
 
+class Network(nn.Module):
+    """Backbone and head of a segmentor, from a picture to class and mask."""
+
+    def __init__(self, segmentor: nn.Module) -> None:
+        super().__init__()
+        self.backbone = segmentor.backbone
+        self.decode_head = segmentor.decode_head
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Return what the head returns."""
+        from mmseg.models import Mask2FormerHead
+        from mmseg.structures import SegDataSample
+
+        feats = self.backbone(inputs)
+        if isinstance(self.decode_head, Mask2FormerHead):
+            size = tuple(inputs.shape[2:])
+            sample = SegDataSample(metainfo=dict(img_shape=size))
+            return self.decode_head(feats, [sample])
+        return self.decode_head(feats)
+
+
 def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     """Return mmengine's counter over the model of a config."""
     from mmseg.registry import MODELS
@@ -59,7 +81,7 @@ def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
-    analyzer = FlopAnalyzer(model, (torch.randn(1, 3, *shape),))
+    analyzer = FlopAnalyzer(Network(model), (torch.randn(1, 3, *shape),))
     analyzer.set_op_handle(
         'aten::scaled_dot_product_attention', count_attention
     )

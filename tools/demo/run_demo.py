@@ -7,6 +7,7 @@ metric and draws predictions and the focus of the queries.
 import argparse
 import logging
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -22,7 +23,7 @@ import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 CAMVID = CONFIG.parent / 'faseg_r18_1xb8-20k_camvid-360x480.py'
-SWAPPED = CONFIG.parent / 'faseg_convnext-t_1xb8-20k_camvid-360x480.py'
+SWAPPED = CONFIG.parent / 'faseg_swin-t_1xb8-20k_camvid-360x480.py'
 STEPS = ('build', 'train', 'evaluate', 'draw')
 
 
@@ -109,6 +110,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = str(Path(args.out) / 'train')
     cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
     cfg.resume = args.resume
+    # evaluated once, after training
+    cfg.train_cfg.val_begin = cfg.train_cfg.max_iters + 1
     return cfg
 
 
@@ -150,17 +153,20 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
 def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
     """Print commands that build on the demo."""
     checkpoint = find_latest_checkpoint(work_dir)
-    config, camvid, swapped = (
-        os.path.relpath(path) for path in (args.config, CAMVID, SWAPPED)
+    # the runner left the config there, the command line's wishes in it
+    used = Path(work_dir) / Path(args.config).name
+    config, camvid, swapped, python = (
+        os.path.relpath(path)
+        for path in (used, CAMVID, SWAPPED, sys.executable)
     )
     print(f"""What next:
   look at {args.out}/predictions.png and {args.out}/focus.png
   test the checkpoint on pictures it was never chosen by:
-    python tools/test.py {config} {checkpoint}
+    {python} tools/test.py {config} {checkpoint}
   draw other pictures:
-    python tools/demo/draw.py {config} {checkpoint} --indices 3 14 15
+    {python} tools/demo/draw.py {config} {checkpoint} --indices 3 14 15
   train on real streets, CamVid (README.md says where it comes from):
-    python tools/train.py {camvid}
+    {python} tools/train.py {camvid}
   swap the backbone with one short file, such as
     {swapped}""")
 
@@ -174,10 +180,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run(args, steps)
     except KeyboardInterrupt:
-        again = f'python tools/demo/run_demo.py {" ".join(sys.argv[1:])}'
+        typed = sys.argv[1:] if argv is None else argv
+        rest = [each for each in typed if each != '--resume']
+        again = shlex.join(
+            [os.path.relpath(sys.executable), os.path.relpath(__file__), *rest]
+        )
         print(f"""
 interrupted in step {steps.number}; this goes on from the latest checkpoint:
-  {again.replace(' --resume', '')} --resume""")
+  {again} --resume""")
         return 130
     say_what_next(args, str(Path(args.out) / 'train'))
     return 0

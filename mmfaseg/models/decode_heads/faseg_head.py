@@ -38,8 +38,11 @@ class FASegHead(BaseModule):
         align_corners (bool): how mmseg resizes the result to the size of the
             original picture.
         train_cfg (dict, optional): not used; mmseg passes it.
-        test_cfg (dict, optional): not used; mmseg passes it.
+        test_cfg (dict, optional): not used; mmseg passes it to ``predict``.
         init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ValueError: if there are fewer than two classes.
     """
 
     def __init__(
@@ -58,6 +61,11 @@ class FASegHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if num_classes < 2:
+            raise ValueError(
+                f'num_classes={num_classes}: mmseg needs at least two; a '
+                'single class needs a second one for everything else'
+            )
         self.in_channels = tuple(in_channels)
         self.num_classes = self.out_channels = num_classes
         self.ignore_index = ignore_index
@@ -146,31 +154,29 @@ class FASegHead(BaseModule):
             feats (Sequence[Tensor]): backbone stages.
             batch_img_metas (Sequence[dict]): with ``img_shape`` and, if the
                 input was padded, ``pad_shape``.
-            test_cfg (dict, optional): not used.
+            test_cfg (dict, optional): its ``mode`` tells a sliding window from
+                the whole input.
 
         Returns:
             Tensor: shape (B, K, H, W), not negative; the sum over queries of
             class probability times mask probability.
         """
         cls_scores, mask_preds = self(feats)
-        size = _input_size(mask_preds[-1], batch_img_metas[0])
+        size = _input_size(batch_img_metas[0], test_cfg)
         masks = F.interpolate(
             mask_preds[-1], size=size, mode='bilinear', align_corners=False
-        ).sigmoid()
+        ).sigmoid_()
         classes = cls_scores[-1].softmax(-1)[..., :-1]
         return torch.einsum('bqk,bqhw->bkhw', classes, masks)
 
 
-def _input_size(mask_pred: Tensor, meta: dict) -> tuple[int, int]:
-    """Returns (H, W) of the input that the stride-4 masks belong to.
+def _input_size(meta: dict, test_cfg: dict | None) -> tuple[int, int]:
+    """Returns (H, W) of what went into the backbone.
 
-    The whole input has ``pad_shape``; a window of a sliding test has
-    ``img_shape``, while ``pad_shape`` still names the picture around it.
+    In a sliding test mmseg writes the size of the window to ``img_shape``,
+    while ``pad_shape`` still names the picture around it.
     """
-    stride_4 = tuple(mask_pred.shape[2:])
-    for key in ('pad_shape', 'img_shape'):
-        if key in meta:
-            height, width = meta[key][:2]
-            if stride_4 == (-(-height // 4), -(-width // 4)):
-                return height, width
-    return stride_4[0] * 4, stride_4[1] * 4
+    slides = test_cfg is not None and test_cfg.get('mode') == 'slide'
+    key = 'pad_shape' if 'pad_shape' in meta and not slides else 'img_shape'
+    height, width = meta[key][:2]
+    return height, width

@@ -1,4 +1,4 @@
-"""Layers of FASeg: plain arguments, torch and mmfaseg.ops only."""
+"""Layers of FASeg: plain arguments, torch, mmfaseg.ops and the registry."""
 
 from .attention import MultiheadAttention
 from .deformable_encoder import (

@@ -89,7 +89,7 @@ class FASegDecoder(nn.Module):
         num_queries (int): Q.
         mask_channels (int, optional): channels of the mask features, C if
             None.
-        num_blocks (int): number of blocks.
+        num_blocks (int): number of blocks, at least 4.
         num_heads (int): heads of every attention; must divide C.
         feedforward_channels (int): hidden channels of the FFN.
         omega (int): one of ``omega`` windows is read at stride 4.
@@ -117,9 +117,10 @@ class FASegDecoder(nn.Module):
         initial_pool: str = 'background',
     ) -> None:
         super().__init__()
-        if num_blocks < 1:
+        if num_blocks < NUM_LEVELS:
             raise ValueError(
-                f'num_blocks must be at least 1, got {num_blocks}'
+                f'num_blocks={num_blocks} must be at least {NUM_LEVELS}: with '
+                'fewer, a level is read by no block and never learns'
             )
         if not 0 <= mask_threshold < 1:
             raise ValueError(
@@ -180,6 +181,7 @@ class FASegDecoder(nn.Module):
         query_pos = self.positional_query.initial(
             static, positions[0], self._mask_probability(mask, shapes[0])
         )
+        keep_all = self.training or trace
         queries, masks, traces = [query], [mask], []
         importance = mask.new_zeros(batch, *shapes[0])  # block 0 sets it
         last = len(self.layers) - 1
@@ -198,7 +200,11 @@ class FASegDecoder(nn.Module):
                 guide,
                 need_focus=trace or block < last,
             )
-            mask = self.predictor.segment(query, mask_features)
+            read_next = (block + 1) % NUM_LEVELS != HIGH_RESOLUTION
+            if keep_all or read_next or block == last:
+                mask = self.predictor.segment(query, mask_features)
+            if not keep_all:
+                queries, masks = [], []
             queries.append(query)
             masks.append(mask)
             if trace:
@@ -209,8 +215,6 @@ class FASegDecoder(nn.Module):
                 query_pos = self.positional_query.update(
                     static, positions[level], focus
                 )
-        if not (self.training or trace):
-            queries, masks = queries[-1:], masks[-1:]
         cls_scores = self.predictor.classify(torch.stack(queries))
         return DecoderOutput(list(cls_scores.unbind(0)), masks, traces)
 

@@ -59,8 +59,10 @@ class HighResolutionCrossAttention(nn.Module):
     ) -> None:
         super().__init__()
         for name, number in (('omega', omega), ('window_size', window_size)):
-            if number < 1:
-                raise ValueError(f'{name} must be at least 1, got {number}')
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(
+                    f'{name} must be an integer of at least 1, got {number}'
+                )
         self.omega = omega
         self.window_size = window_size
         self.attn = MultiheadAttention(embed_dims, num_heads)

@@ -56,6 +56,14 @@ class MaskClassificationLoss(nn.Module):
         exclude_ignored: bool = True,
     ) -> None:
         super().__init__()
+        for name, weight in (
+            ('class_weight', class_weight),
+            ('mask_weight', mask_weight),
+            ('dice_weight', dice_weight),
+            ('no_object_weight', no_object_weight),
+        ):
+            if weight < 0:
+                raise ValueError(f'{name} must not be negative, got {weight}')
         if num_points < 1 or oversample_ratio < 1:
             raise ValueError(
                 'num_points and oversample_ratio must be at least 1, got '
@@ -113,13 +121,14 @@ class MaskClassificationLoss(nn.Module):
             cls_scores = [_at_least_float(x) for x in cls_scores]
             mask_preds = [_at_least_float(x) for x in mask_preds]
             pairs = self._match(cls_scores, mask_preds, segments)
+            ignored = _ignored_per_pair(segments, pairs[0], mask_preds[0])
             last = len(cls_scores) - 1
             for i, prediction in enumerate(
                 zip(cls_scores, mask_preds, pairs, strict=True)
             ):
                 prefix = '' if i == last else f'd{i}.'
                 single = self._loss_of_prediction(
-                    *prediction, segments, num_masks
+                    *prediction, segments, ignored, num_masks
                 )
                 losses |= {prefix + key: x for key, x in single.items()}
         return losses
@@ -147,6 +156,7 @@ class MaskClassificationLoss(nn.Module):
         mask_pred: Tensor,
         pairs: Sequence[Pairs],
         segments: Sequence[Segments],
+        ignored: Tensor | None,
         num_masks: Tensor,
     ) -> dict[str, Tensor]:
         no_object = cls_score.size(-1) - 1
@@ -167,7 +177,9 @@ class MaskClassificationLoss(nn.Module):
             ]
         )  # (N, h, w)
         if len(matched):
-            loss_mask, loss_dice = self._mask_losses(matched, segments, pairs)
+            loss_mask, loss_dice = self._mask_losses(
+                matched, segments, pairs, ignored
+            )
         else:  # keeps every parameter in the graph of a distributed run
             loss_mask = loss_dice = mask_pred.sum()[None] * 0
         return {
@@ -181,9 +193,9 @@ class MaskClassificationLoss(nn.Module):
         matched: Tensor,
         segments: Sequence[Segments],
         pairs: Sequence[Pairs],
+        ignored: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Returns mask and dice loss of each matched pair, shapes (N,)."""
-        ignored = _ignored_per_pair(segments, pairs, matched)
         points = self._choose_points(matched[:, None].detach(), ignored)
         masks = torch.cat(
             [
@@ -228,7 +240,10 @@ def _ignored_per_pair(
     pairs: Sequence[Pairs],
     like: Tensor,
 ) -> Tensor | None:
-    """Returns the ignored pixels of each pair's picture, (N, 1, H, W)."""
+    """Returns the ignored pixels of each pair's picture, (N, 1, H, W).
+
+    They are the same for every prediction, which pairs as many of a picture.
+    """
     if all(truth.ignored is None for truth in segments):
         return None
     maps = []
