@@ -80,8 +80,10 @@ def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
 
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
-    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
-    analyzer = FlopAnalyzer(Network(model), (torch.randn(1, 3, *shape),))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    analyzer = FlopAnalyzer(
+        Network(model).eval(), (torch.randn(1, 3, *shape),)
+    )
     analyzer.set_op_handle(
         'aten::scaled_dot_product_attention', count_attention
     )
