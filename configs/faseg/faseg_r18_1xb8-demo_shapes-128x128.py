@@ -14,17 +14,7 @@ model = dict(
         ),
         loss=dict(num_points=400),
     ),
-    # labels for the backbone itself, which starts from random weights
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_index=1,
-        in_channels=64,
-        channels=64,
-        num_convs=1,
-        num_classes=7,
-        norm_cfg=dict(type='BN'),
-        loss_decode=dict(type='CrossEntropyLoss', loss_weight=10.0),
-    ),
+    auxiliary_head=dict(in_channels=64),
 )
 
 max_iters = 800

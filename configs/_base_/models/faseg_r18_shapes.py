@@ -17,4 +17,15 @@ model = dict(
         transformer_decoder=dict(feedforward_channels=512),
         loss=dict(num_points=784),  # of 1,024 mask pixels, as 12,544 of 16,384
     ),
+    # labels for the backbone itself, which starts from random weights
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_index=1,
+        in_channels=128,
+        channels=64,
+        num_convs=1,
+        num_classes=7,
+        norm_cfg=dict(type='BN'),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=10.0),
+    ),
 )

@@ -38,4 +38,15 @@ model = dict(
         loss_cls=dict(class_weight=[1.0] * num_classes + [0.1]),
         train_cfg=dict(num_points=784),
     ),
+    # labels for the backbone itself, which starts from random weights
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_index=1,
+        in_channels=128,
+        channels=64,
+        num_convs=1,
+        num_classes=num_classes,
+        norm_cfg=dict(type='BN'),
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=10.0),
+    ),
 )

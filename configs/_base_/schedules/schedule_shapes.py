@@ -3,7 +3,7 @@ _base_ = './schedule_160k.py'
 max_iters = 3000
 # The backbone starts from random weights here and learns like the rest.
 optim_wrapper = dict(
-    optimizer=dict(lr=5e-4),
+    optimizer=dict(lr=1e-3),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))),
 )
 param_scheduler = [
