@@ -122,6 +122,22 @@ def test_blocked_pixels_come_from_the_latest_mask(spied):
         assert (trace.attention[blocked] == 0).all()
 
 
+def test_positions_go_into_keys_only(spied):
+    decoder, (memories, positions, _), _, calls = spied
+    for block, (_, _, _, memory, *_) in enumerate(calls):
+        level = block % 4
+        embed = decoder.level_embed.weight[level]
+        if level == 3:
+            assert memory.feature is memories[3]
+            assert memory.position is positions[3]
+            assert torch.equal(memory.level_embed, embed)
+            continue
+        value = memories[level] + embed[:, None, None]
+        key = value + positions[level]
+        assert_close(memory.value, value.flatten(2).transpose(1, 2))
+        assert_close(memory.key, key.flatten(2).transpose(1, 2))
+
+
 def test_a_wholly_blocked_row_is_opened(make_decoder):
     decoder = make_decoder()
     mask = torch.full((1, 2, 8, 8), -9.0)
