@@ -152,7 +152,7 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
 
 def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
     """Print commands that build on the demo."""
-    checkpoint = find_latest_checkpoint(work_dir)
+    checkpoint = os.path.relpath(find_latest_checkpoint(work_dir))
     # the runner left the config there, the command line's wishes in it
     used = Path(work_dir) / Path(args.config).name
     config, camvid, swapped, python = (
