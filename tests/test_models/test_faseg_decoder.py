@@ -158,6 +158,29 @@ def test_no_gradient_flows_through_the_masks_that_block(
     assert mask_features.grad is None
 
 
+def test_gradients_are_those_of_finite_differences(
+    make_decoder, decoder_inputs
+):
+    """Nothing but masks and the choice of windows is cut off the graph."""
+    decoder = make_decoder(
+        embed_dims=4, num_blocks=5, num_queries=2, feedforward_channels=8
+    )
+    memories, positions, mask_features = decoder_inputs(1, 32, 32, 4)
+    inputs = (*memories, *positions, mask_features)
+
+    def predict(*inputs):
+        output = decoder(inputs[:4], inputs[4:8], inputs[8])
+        return output.cls_scores[-1], output.mask_preds[-1]
+
+    for x in inputs:
+        x.requires_grad_()
+    assert torch.autograd.gradcheck(predict, inputs, fast_mode=True)
+    decoder.zero_grad()
+    predict(*inputs)[0].sum().backward()
+    first = decoder.layers[0].ffn[0].weight
+    assert first.grad.abs().sum() > 0, 'blocks must be connected'
+
+
 def test_evaluation_gives_the_last_prediction_of_training(
     make_decoder, decoder_inputs
 ):

@@ -3,7 +3,10 @@ import torch
 import torch.nn.functional as F
 
 from mmfaseg.models import FASegPixelDecoder
-from mmfaseg.models.layers.deformable_encoder import pixel_centres
+from mmfaseg.models.layers.deformable_encoder import (
+    MultiScaleDeformableAttention,
+    pixel_centres,
+)
 from mmfaseg.testing import assert_close, make_pyramid
 
 CHANNELS = (6, 10, 7, 12)  # no doubling
@@ -78,6 +81,24 @@ def test_encoder_sees_the_positions(pixel_decoder):
     with torch.no_grad():
         pixel_decoder.positional_encodings[0].conv.bias += 1
     assert (pixel_decoder(feats)[0][0] - before).abs().max() > 1e-3
+
+
+def test_offsets_count_pixels_of_the_sampled_level():
+    """One pixel to the right, on a map that is not square."""
+    attention = MultiScaleDeformableAttention(
+        4, num_heads=1, num_levels=1, num_points=1
+    ).double()
+    with torch.no_grad():
+        attention.sampling_offsets.bias.copy_(torch.tensor([1.0, 0.0]))
+        for linear in (attention.value_proj, attention.output_proj):
+            linear.weight.copy_(torch.eye(4))
+    maps = torch.randn(1, 4, 3, 5, dtype=torch.float64)
+    tokens = maps.flatten(2).transpose(1, 2)
+    centres = pixel_centres([(3, 5)], tokens)
+    output = attention(tokens, torch.zeros_like(tokens), centres, [(3, 5)])
+    output = output.transpose(1, 2).unflatten(2, (3, 5))
+    assert_close(output[..., :-1], maps[..., 1:])
+    assert_close(output[..., -1], torch.zeros_like(maps[..., -1]))
 
 
 def test_pixel_centres():

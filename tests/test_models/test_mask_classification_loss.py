@@ -268,6 +268,18 @@ def test_uncertain_points_are_preferred():
     assert 0.75 <= undecided <= 0.95
 
 
+def test_uncertain_points_are_not_spent_on_ignored_pixels():
+    ignored = torch.zeros(1, 1, 32, 32)
+    ignored[..., :16] = 1
+    torch.manual_seed(0)
+    loss = MaskClassificationLoss(
+        K, num_points=400, importance_sample_ratio=1.0
+    )
+    points = loss._choose_points(torch.randn(1, 1, 8, 8), ignored)
+    assert points.shape == (1, 400, 2)
+    assert (points[..., 0] > 0.5).all()
+
+
 @pytest.mark.parametrize(
     'arguments',
     [
