@@ -116,6 +116,45 @@ def test_cost_is_the_formula_by_hand(monkeypatch):
             )
 
 
+def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
+    """Again at the centres of all mask pixels; one segment, one query."""
+    y, x = torch.meshgrid(
+        (torch.arange(8) + 0.5) / 8,
+        (torch.arange(12) + 0.5) / 12,
+        indexing='ij',
+    )
+    centres = torch.stack([x, y], -1).view(1, -1, 2)
+    for module in (
+        'losses.mask_classification_loss',
+        'task_modules.mask_matcher',
+    ):
+        monkeypatch.setattr(
+            f'mmfaseg.models.{module}.draw_points',
+            lambda shape, device: centres[:, : shape[1]].expand(
+                shape[0], -1, -1
+            ),
+        )
+    label_map = torch.full((8, 12), 255)
+    label_map[:4] = 2
+    segments = segments_from_label_map(label_map, K, 255)
+    masks = torch.randn(1, 1, 8, 12, dtype=torch.float64)
+    loss = MaskClassificationLoss(
+        K, num_points=96, importance_sample_ratio=0, exclude_ignored=False
+    )
+    losses = loss([torch.randn(1, 1, K + 1).double()], [masks], [segments])
+    truth, probability = segments.masks[0].double(), masks[0, 0].sigmoid()
+    entropy = F.binary_cross_entropy(probability, truth)
+    overlap = (probability * truth).sum()
+    total = probability.sum() + truth.sum()
+    for name, expected in (
+        ('loss_mask', 5 * entropy),
+        ('loss_dice', 5 * (1 - (2 * overlap + 1) / (total + 1))),
+    ):
+        torch.testing.assert_close(
+            losses[name], expected, atol=1e-5, rtol=1e-5
+        )
+
+
 def test_names_and_number_of_losses():
     losses = MaskClassificationLoss(K, num_points=32)(
         *_predictions(), _truth(_label_map(0), _label_map(1))
