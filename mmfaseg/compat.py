@@ -1,8 +1,9 @@
 """Makes the OpenMMLab stack run on current PyTorch, in one place.
 
 ``import mmfaseg`` runs :func:`prepare_stack`: it checks what is installed,
-makes ``mmcv.ops`` importable where mmcv comes without compiled operators, and
-lets the checkpoints of mmengine pass the safe loader of PyTorch.
+makes ``mmcv.ops`` importable where mmcv comes without compiled operators, lets
+the checkpoints of mmengine pass the safe loader of PyTorch, and teaches
+mmengine to read ``.safetensors`` files.
 
 Nothing of the stack is imported above the functions: what is missing or too
 old is to be named by the check, not by a failing import.
@@ -31,6 +32,7 @@ def prepare_stack() -> None:
     else:
         _import_mmcv_ops_uncompiled(info)
     _allow_mmengine_checkpoints()
+    _read_safetensors_in_mmengine()
 
 
 class _MissingExtension(ModuleType):
@@ -131,4 +133,21 @@ def _allow_mmengine_checkpoints() -> None:
     # types away again after each use.
     torch.serialization.add_safe_globals(
         [(function, name) for name, function in allowed.items()]
+    )
+
+
+def _read_safetensors_in_mmengine() -> None:
+    """Let ``load_from`` and the tools take a local ``.safetensors`` file."""
+    from mmengine.runner import CheckpointLoader
+    from safetensors.torch import load_file
+
+    def load_from_safetensors(
+        filename: str, map_location: Any = None
+    ) -> dict[str, Any]:
+        del map_location  # the model's parameters are where they are
+        return {'state_dict': load_file(filename)}
+
+    # mmengine takes a prefix as a regular expression.
+    CheckpointLoader.register_scheme(
+        r'(?!\w+://).*\.safetensors$', loader=load_from_safetensors, force=True
     )

@@ -1,0 +1,28 @@
+"""Checkpoints of other programs, and what their parameters are called."""
+
+from .architecture import describe_network
+from .conversion import (
+    Conversion,
+    ConversionError,
+    Entry,
+    detect_format,
+)
+from .faseg import from_faseg, to_faseg
+from .files import check_suffix, read_state, write_state
+from .mask2former import from_mask2former
+from .report import make_table
+
+__all__ = [
+    'Conversion',
+    'ConversionError',
+    'Entry',
+    'check_suffix',
+    'describe_network',
+    'detect_format',
+    'from_faseg',
+    'from_mask2former',
+    'make_table',
+    'read_state',
+    'to_faseg',
+    'write_state',
+]

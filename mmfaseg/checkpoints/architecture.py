@@ -1,0 +1,63 @@
+"""Which network a checkpoint is of, read from its names and shapes."""
+
+import re
+
+import torch
+
+from .conversion import ConversionError, State
+from .names import DECODER, FASEG, MMSEG_MASK2FORMER, translate
+
+# width of the first stage and blocks of the third, which no two share
+RESNETS = {(64, 2): 'r18', (256, 6): 'r50', (256, 23): 'r101'}
+SWINS = {
+    (96, 6): 'swin-t',
+    (96, 18): 'swin-s',
+    (128, 18): 'swin-b',
+    (192, 18): 'swin-l',
+}
+
+
+def describe_network(state: State, source: str) -> tuple[str, int]:
+    """Returns the backbone, as config names spell it, and the classes.
+
+    Args:
+        state (Mapping[str, Tensor]): a checkpoint.
+        source (str): its format, see :func:`detect_format`.
+
+    Returns:
+        tuple[str, int]: for example ``('swin-t', 150)``.
+
+    Raises:
+        ConversionError: if the backbone is no ResNet or Swin of these sizes.
+    """
+    shapes = _under_our_names(state, source)
+    lateral = shapes.get('decode_head.pixel_decoder.lateral_conv.0.weight')
+    classes = shapes.get(DECODER + 'predictor.class_embed.bias')
+    if lateral is None or classes is None:
+        raise ConversionError(
+            'the checkpoint lacks the FPN step or the classifier of the '
+            'head; is it of a whole segmentation model?'
+        )
+    width = lateral[1]
+    for stage, known in (('layer3', RESNETS), ('stages.2.blocks', SWINS)):
+        pattern = re.compile(rf'backbone\.{re.escape(stage)}\.(\d+)\.')
+        blocks = {x[1] for x in map(pattern.match, shapes) if x}
+        if (width, len(blocks)) in known:
+            return known[width, len(blocks)], classes[0] - 1
+    raise ConversionError(
+        f'no backbone with {width} channels at stride 4 is known that looks '
+        f'like this one; known are {[*RESNETS.values(), *SWINS.values()]}: '
+        'name the config of the checkpoint'
+    )
+
+
+def _under_our_names(state: State, source: str) -> dict[str, torch.Size]:
+    if source == 'mmfaseg':
+        return {name: value.shape for name, value in state.items()}
+    rules = MMSEG_MASK2FORMER if source == 'mmseg-mask2former' else FASEG
+    shapes = {}
+    for name, value in state.items():
+        found = translate(name, rules)
+        if found is not None:
+            shapes[found[0]] = value.shape
+    return shapes

@@ -1,0 +1,105 @@
+"""Checkpoints of the authors' FASeg program, there and back.
+
+Shapes:
+    K: number of classes.
+"""
+
+import torch
+from torch import Tensor
+
+from .conversion import (
+    CLASS_WEIGHTS,
+    NORMALIZATION,
+    Conversion,
+    Shapes,
+    State,
+)
+from .names import DECODER, FASEG, translate
+from .patch_merging import (
+    from_unfold_order,
+    is_patch_merging,
+    to_unfold_order,
+)
+
+NO_OBJECT_WEIGHT = 0.1
+REORDERED = 'order of merged patches'
+
+
+def from_faseg(state: State, shapes: Shapes) -> Conversion:
+    """Renames a checkpoint of the authors' program to ours.
+
+    Args:
+        state (Mapping[str, Tensor]): the authors' names.
+        shapes (Mapping[str, torch.Size]): our model's entries.
+
+    Raises:
+        ConversionError: if an entry is unknown, missing or misshapen.
+    """
+    result = Conversion()
+    for name, value in state.items():
+        found = translate(name, FASEG)
+        if name == CLASS_WEIGHTS:
+            result.drop(name, value, _describe_class_weights(value))
+        elif name in NORMALIZATION:
+            result.drop(name, value, 'belongs into data_preprocessor')
+        elif found is None:
+            result.unknown.append(name)
+        else:
+            target, rule = found
+            merges = is_patch_merging(target)
+            result.keep(
+                name,
+                target,
+                rule,
+                to_unfold_order(value) if merges else value,
+                value.shape,
+                REORDERED if merges else '',
+            )
+    result.check(result.state, shapes, complete=True)
+    return result
+
+
+def to_faseg(
+    state: State,
+    shapes: Shapes,
+    no_object_weight: float = NO_OBJECT_WEIGHT,
+) -> Conversion:
+    """Renames one of our checkpoints to the authors' names.
+
+    Args:
+        state (Mapping[str, Tensor]): our names.
+        shapes (Mapping[str, torch.Size]): our model's entries.
+        no_object_weight (float): weight of "no object" in the class loss,
+            which the authors' checkpoints hold as ``criterion.empty_weight``.
+
+    Raises:
+        ConversionError: if an entry is unknown, missing or misshapen.
+    """
+    result = Conversion()
+    for name, value in state.items():
+        found = translate(name, FASEG, back=True)
+        if found is None:
+            result.unknown.append(name)
+        else:
+            target, rule = found
+            merges = is_patch_merging(name)
+            result.keep(
+                name,
+                target,
+                rule,
+                from_unfold_order(value) if merges else value,
+                value.shape,
+                REORDERED if merges else '',
+            )
+    result.check(state, shapes, complete=True)
+    weights = torch.ones(len(state[DECODER + 'predictor.class_embed.bias']))
+    weights[-1] = no_object_weight  # (K + 1,)
+    result.state[CLASS_WEIGHTS] = weights
+    return result
+
+
+def _describe_class_weights(weights: Tensor) -> str:
+    value = float(weights[-1])
+    if abs(value - NO_OBJECT_WEIGHT) < 1e-6:
+        return 'our loss makes it'
+    return f'set model.decode_head.loss.no_object_weight={value:g}'

@@ -1,0 +1,138 @@
+"""Reading and writing of checkpoints without running what they hold."""
+
+import codecs
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SUFFIXES = ('.pth', '.safetensors')
+# where programs keep the weights in a checkpoint
+STATE_KEYS = ('state_dict', 'model')
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """Returns the weights in a checkpoint.
+
+    Args:
+        path (str | Path): a ``.safetensors`` file, a file of ``torch.save``,
+            or a plain pickle of NumPy arrays, as in detectron2's model zoo.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is none of these, or holds more than plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    try:
+        content = _read(path)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f'{path} cannot be read as weights: it is damaged, or holds '
+            f'objects that only its own program may load. ({error})'
+        ) from error
+    for key in STATE_KEYS:
+        if isinstance(content, Mapping) and isinstance(
+            content.get(key), Mapping
+        ):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f'{path} holds no table of weights')
+    return {name: _as_tensor(path, name, x) for name, x in content.items()}
+
+
+def write_state(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    meta: Mapping[str, str],
+    key: str = 'state_dict',
+) -> None:
+    """Writes a checkpoint of weights alone.
+
+    Args:
+        path (str | Path): its suffix, ``.pth`` or ``.safetensors``, tells
+            the format.
+        state (Mapping[str, Tensor]): the weights.
+        meta (Mapping[str, str]): what to remember about them.
+        key (str): where the weights are in a ``.pth`` file; detectron2 looks
+            at ``'model'``.
+
+    Raises:
+        ValueError: if the suffix is another one.
+    """
+    path = Path(path)
+    check_suffix(path)
+    tensors = {name: x.contiguous() for name, x in state.items()}
+    part = path.with_name(path.name + '.part')
+    if path.suffix == '.safetensors':
+        save_file(tensors, part, {'format': 'pt', **meta})
+    else:
+        torch.save({'meta': dict(meta), key: tensors}, part)
+    part.replace(path)  # never half a checkpoint under its name
+
+
+def check_suffix(path: Path) -> None:
+    """Raises ValueError if :func:`write_state` cannot write such a file."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f'{path} must end with one of {SUFFIXES}, which tells the format'
+        )
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == '.safetensors':
+        return load_file(path)
+    if not zipfile.is_zipfile(path):
+        with path.open('rb') as file:
+            content = _PlainUnpickler(file, encoding='latin1').load()
+        if not isinstance(content, int):  # torch.save began with a number
+            return content
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads what ``torch.load(weights_only=True)`` would, in any protocol."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns one of the functions that arrays are made with."""
+        allowed = {
+            'collections.OrderedDict': OrderedDict,
+            '_codecs.encode': codecs.encode,
+        }
+        for entry in torch.serialization.get_safe_globals():
+            if isinstance(entry, tuple):
+                allowed[entry[1]] = entry[0]
+        if f'{module}.{name}' not in allowed:
+            raise pickle.UnpicklingError(f'it asks for {module}.{name}')
+        return allowed[f'{module}.{name}']
+
+
+def _as_tensor(path: Path, name: object, value: object) -> Tensor:
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        raise ValueError(
+            f'{path} holds {name!r} of type {type(value).__name__} among '
+            'its weights'
+        )
+    return value

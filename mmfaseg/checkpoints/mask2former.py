@@ -1,0 +1,80 @@
+"""Warm starts from checkpoints of Mask2Former."""
+
+import re
+
+import torch
+from torch import Tensor
+
+from .conversion import (
+    CLASS_WEIGHTS,
+    NORMALIZATION,
+    Conversion,
+    Shapes,
+    State,
+)
+from .names import DECODER, FASEG, MMSEG_MASK2FORMER, translate
+from .patch_merging import is_patch_merging, to_unfold_order
+
+LEVEL_EMBED = DECODER + 'level_embed.weight'
+
+
+def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
+    """Takes over what Mask2Former has in common with our model.
+
+    A block goes to the one of the same stride in the same round: 0, 1, 2, 3,
+    ... to 0, 1, 2, 4, .... Blocks of stride 4, the last block, K_p and DFPQ
+    stay as they were built, and so do queries and classes where there is
+    another number of them.
+
+    Args:
+        state (Mapping[str, Tensor]): names of detectron2 or MMSegmentation.
+        shapes (Mapping[str, torch.Size]): our model's entries.
+        source (str): ``'mask2former'`` (detectron2) or
+            ``'mmseg-mask2former'``.
+
+    Raises:
+        ConversionError: if an entry is unknown, or misshapen although its
+            shape does not depend on the number of queries or classes.
+    """
+    of_detectron2 = source == 'mask2former'
+    rules = FASEG if of_detectron2 else MMSEG_MASK2FORMER
+    result = Conversion()
+    for name, value in state.items():
+        found = translate(name, rules)
+        if name in (CLASS_WEIGHTS, *NORMALIZATION):
+            result.drop(name, value, 'not a weight of the network')
+            continue
+        if found is None:
+            result.unknown.append(name)
+            continue
+        target, rule = re.sub(_BLOCK, _same_block, found[0]), found[1]
+        reason = _other_number(target, value, shapes)
+        if reason:
+            result.drop(name, value, reason)
+            continue
+        converted, note = value, ''
+        if target == LEVEL_EMBED:
+            converted = torch.cat([value, value[-1:]])
+            note = 'stride 4 begins as a copy of stride 8'
+        elif of_detectron2 and is_patch_merging(target):
+            converted, note = to_unfold_order(value), 'order of merged patches'
+        result.keep(name, target, rule, converted, value.shape, note)
+    result.check(result.state, shapes, complete=False)
+    return result
+
+
+_BLOCK = rf'(?<={re.escape(DECODER)}layers\.)\d+'
+
+
+def _same_block(match: re.Match[str]) -> str:
+    """Returns our block for one of a decoder that knows three levels."""
+    cycle, level = divmod(int(match[0]), 3)
+    return str(4 * cycle + level)
+
+
+def _other_number(target: str, value: Tensor, shapes: Shapes) -> str:
+    """Returns why a tensor cannot be used whose first size users choose."""
+    free = rf'{re.escape(DECODER)}(predictor\.class_embed|query_\w+)\.\w+'
+    if not re.fullmatch(free, target) or value.shape == shapes[target]:
+        return ''
+    return f'{len(value)} rows, and the model has {shapes[target][0]}'

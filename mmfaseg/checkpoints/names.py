@@ -1,0 +1,211 @@
+"""What the parameters of FASeg are called in other programs.
+
+A rule is a pair of templates, the other program's and ours. ``{i}`` and
+``{j}`` stand for numbers, a ``*`` at the end for the rest of the name; the
+first rule that fits counts. The same rules lead back.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+Rule = tuple[str, str]
+
+PIXEL_DECODER = 'decode_head.pixel_decoder.'
+DECODER = 'decode_head.transformer_decoder.'
+
+
+def translate(
+    name: str, rules: Sequence[Rule], back: bool = False
+) -> tuple[str, Rule] | None:
+    """Returns the name in the other program and the rule that gave it.
+
+    Args:
+        name (str): name of a parameter or buffer.
+        rules (Sequence[Rule]): pairs of templates, tried in order.
+        back (bool): read the rules from right to left.
+
+    Returns:
+        tuple[str, Rule] | None: the rule in the direction it was read; None
+        if no rule fits.
+    """
+    for rule in rules:
+        source, target = rule[::-1] if back else rule
+        match = _pattern(source).fullmatch(name)
+        if match is not None:
+            parts = match.groupdict()
+            rest = parts.pop('rest', '')
+            renamed = target.replace('*', '{}').format(rest, **parts)
+            return renamed, (source, target)
+    return None
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    pattern = re.escape(template)
+    for letter in 'ij':
+        pattern = pattern.replace(
+            re.escape(f'{{{letter}}}'), rf'(?P<{letter}>\d+)'
+        )
+    return re.compile(pattern.replace(re.escape('*'), '(?P<rest>.+)'))
+
+
+def _under(theirs: str, ours: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Returns the rules with their common prefixes."""
+    return tuple((theirs + left, ours + right) for left, right in rules)
+
+
+def _resnet_stage(stage: int) -> tuple[Rule, ...]:
+    convs: list[Rule] = []
+    for i in (1, 2, 3):
+        convs += [(f'conv{i}.norm.*', f'bn{i}.*'), (f'conv{i}.*',) * 2]
+    shortcut = [
+        ('shortcut.norm.*', 'downsample.1.*'),
+        ('shortcut.*', 'downsample.0.*'),
+    ]
+    return _under(
+        f'backbone.res{stage + 1}.{{i}}.',
+        f'backbone.layer{stage}.{{i}}.',
+        [*convs, *shortcut],
+    )
+
+
+# detectron2's backbones and those of MMSegmentation
+RESNET: tuple[Rule, ...] = (
+    ('backbone.stem.conv1.norm.*', 'backbone.bn1.*'),
+    ('backbone.stem.conv1.*', 'backbone.conv1.*'),
+    *(rule for stage in (1, 2, 3, 4) for rule in _resnet_stage(stage)),
+)
+_SWIN_BLOCK = (
+    'backbone.layers.{i}.blocks.{j}.',
+    'backbone.stages.{i}.blocks.{j}.',
+)
+SWIN: tuple[Rule, ...] = (
+    ('backbone.patch_embed.proj.*', 'backbone.patch_embed.projection.*'),
+    ('backbone.patch_embed.norm.*',) * 2,
+    *_under(
+        *_SWIN_BLOCK,
+        [
+            ('attn.*', 'attn.w_msa.*'),
+            ('mlp.fc1.*', 'ffn.layers.0.0.*'),
+            ('mlp.fc2.*', 'ffn.layers.1.*'),
+            ('norm1.*', 'norm1.*'),
+            ('norm2.*', 'norm2.*'),
+        ],
+    ),
+    ('backbone.layers.{i}.downsample.*', 'backbone.stages.{i}.downsample.*'),
+    ('backbone.norm{i}.*',) * 2,
+)
+
+# the authors' decoders, and Mask2Former's where it has the same parts
+DECODERS: tuple[Rule, ...] = (
+    *_under(
+        'sem_seg_head.pixel_decoder.',
+        PIXEL_DECODER,
+        [
+            ('input_proj.{i}.*', 'input_projs.{i}.*'),
+            ('pos_linear.{i}.*', 'positional_encodings.{i}.conv.*'),
+            ('transformer.level_embed', 'encoder.level_embed.weight'),
+            *_under(
+                'transformer.encoder.layers.{i}.',
+                'encoder.layers.{i}.',
+                [
+                    ('self_attn.*', 'self_attn.*'),
+                    ('norm1.*', 'self_norm.*'),
+                    ('linear1.*', 'ffn.0.*'),
+                    ('linear2.*', 'ffn.2.*'),
+                    ('norm2.*', 'ffn_norm.*'),
+                ],
+            ),
+            ('adapter_1.norm.*', 'lateral_conv.1.*'),
+            ('adapter_1.*', 'lateral_conv.0.*'),
+            ('layer_1.norm.*', 'output_conv.1.*'),
+            ('layer_1.*', 'output_conv.0.*'),
+            ('mask_features.*', 'mask_feature.*'),
+        ],
+    ),
+    *_under(
+        'sem_seg_head.predictor.',
+        DECODER,
+        [
+            (
+                'transformer_cross_attention_layers.{i}.multihead_attn.*',
+                'layers.{i}.cross_attn.attn.*',
+            ),
+            (
+                'transformer_cross_attention_layers.{i}.norm.*',
+                'layers.{i}.cross_norm.*',
+            ),
+            (
+                'transformer_self_attention_layers.{i}.self_attn.*',
+                'layers.{i}.self_attn.*',
+            ),
+            (
+                'transformer_self_attention_layers.{i}.norm.*',
+                'layers.{i}.self_norm.*',
+            ),
+            ('transformer_ffn_layers.{i}.linear1.*', 'layers.{i}.ffn.0.*'),
+            ('transformer_ffn_layers.{i}.linear2.*', 'layers.{i}.ffn.2.*'),
+            ('transformer_ffn_layers.{i}.norm.*', 'layers.{i}.ffn_norm.*'),
+            ('decoder_norm.*', 'predictor.norm.*'),
+            ('class_embed.*', 'predictor.class_embed.*'),
+            ('mask_embed.layers.0.*', 'predictor.mask_embed.0.*'),
+            ('mask_embed.layers.1.*', 'predictor.mask_embed.2.*'),
+            ('mask_embed.layers.2.*', 'predictor.mask_embed.4.*'),
+            ('adapt_pos2d.*', 'positional_query.mlp.*'),
+            ('query_feat.*', 'query_feat.*'),
+            ('query_embed.*', 'query_embed.*'),
+            ('level_embed.*', 'level_embed.*'),
+        ],
+    ),
+)
+FASEG: tuple[Rule, ...] = (*RESNET, *SWIN, *DECODERS)
+
+# Mask2Former of MMSegmentation
+MMSEG_MASK2FORMER: tuple[Rule, ...] = (
+    ('backbone.*', 'backbone.*'),
+    *_under(
+        PIXEL_DECODER,
+        PIXEL_DECODER,
+        [
+            ('input_convs.{i}.conv.*', 'input_projs.{i}.0.*'),
+            ('input_convs.{i}.gn.*', 'input_projs.{i}.1.*'),
+            ('level_encoding.*', 'encoder.level_embed.*'),
+            *_under(
+                'encoder.layers.{i}.',
+                'encoder.layers.{i}.',
+                [
+                    ('self_attn.*', 'self_attn.*'),
+                    ('norms.0.*', 'self_norm.*'),
+                    ('ffn.layers.0.0.*', 'ffn.0.*'),
+                    ('ffn.layers.1.*', 'ffn.2.*'),
+                    ('norms.1.*', 'ffn_norm.*'),
+                ],
+            ),
+            ('lateral_convs.0.conv.*', 'lateral_conv.0.*'),
+            ('lateral_convs.0.gn.*', 'lateral_conv.1.*'),
+            ('output_convs.0.conv.*', 'output_conv.0.*'),
+            ('output_convs.0.gn.*', 'output_conv.1.*'),
+            ('mask_feature.*', 'mask_feature.*'),
+        ],
+    ),
+    *_under(
+        DECODER + 'layers.{i}.',
+        DECODER + 'layers.{i}.',
+        [
+            ('cross_attn.attn.*', 'cross_attn.attn.*'),
+            ('norms.0.*', 'cross_norm.*'),
+            ('self_attn.attn.*', 'self_attn.*'),
+            ('norms.1.*', 'self_norm.*'),
+            ('ffn.layers.0.0.*', 'ffn.0.*'),
+            ('ffn.layers.1.*', 'ffn.2.*'),
+            ('norms.2.*', 'ffn_norm.*'),
+        ],
+    ),
+    (DECODER + 'post_norm.*', DECODER + 'predictor.norm.*'),
+    ('decode_head.cls_embed.*', DECODER + 'predictor.class_embed.*'),
+    ('decode_head.mask_embed.*', DECODER + 'predictor.mask_embed.*'),
+    ('decode_head.query_feat.*', DECODER + 'query_feat.*'),
+    ('decode_head.query_embed.*', DECODER + 'query_embed.*'),
+    ('decode_head.level_embed.*', DECODER + 'level_embed.*'),
+)

@@ -1,0 +1,55 @@
+"""The account of a conversion as a table."""
+
+import math
+import re
+
+from rich.table import Table
+
+from .conversion import Conversion
+
+STAYS = 'stays as built'
+
+
+def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
+    """Returns what went where.
+
+    Args:
+        conversion (Conversion): the conversion.
+        every_entry (bool): a row for each entry, not for each rule.
+    """
+    table = Table()
+    for title in ('from', 'to'):
+        table.add_column(title, overflow='fold')
+    for title in ('entries', 'values'):
+        table.add_column(title, justify='right', no_wrap=True)
+    table.add_column('note')
+    rows: dict[tuple[str, str, str], list[int]] = {}
+    for entry in conversion.entries:
+        source, target = entry.source, entry.target or '-'
+        if entry.rule is not None and not every_entry:
+            source, target = entry.rule
+        row = rows.setdefault((source, target, entry.note), [0, 0])
+        row[0] += 1
+        row[1] += math.prod(entry.shape)
+    for name in conversion.untouched:
+        target = name if every_entry else _module(name)
+        rows.setdefault(('-', target, STAYS), [0, 0])[0] += 1
+    for (source, target, note), (count, values) in rows.items():
+        shown = f'{values:,}' if values else ''
+        table.add_row(source, target, str(count), shown, note)
+    table.add_section()
+    kept = [x for x in conversion.entries if x.target is not None]
+    values = sum(math.prod(x.shape) for x in kept)
+    table.add_row('converted', '', str(len(kept)), f'{values:,}')
+    dropped = len(conversion.entries) - len(kept)
+    table.add_row('left out', '', str(dropped))
+    table.add_row(STAYS, '', str(len(conversion.untouched)))
+    return table
+
+
+def _module(name: str) -> str:
+    """Returns a short name for entries that belong together."""
+    if name.endswith('.num_batches_tracked'):
+        return '*.num_batches_tracked'
+    numbered = re.match(r'.*?layers\.\d+\.', name)
+    return (numbered[0] if numbered else name.rpartition('.')[0] + '.') + '*'

@@ -1,0 +1,226 @@
+"""Numbers that the authors' program produced, and our network on its input.
+
+The folder is not part of the project: ``MMFASEG_PARITY_DIR`` names it.
+"""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from mmfaseg.checkpoints import from_faseg
+from mmfaseg.checkpoints.names import DECODER, FASEG, translate
+from mmfaseg.models import FASegDecoder
+from mmfaseg.models.losses import mask_classification_loss
+from mmfaseg.models.task_modules import mask_matcher
+
+ROOT = Path(__file__).parent.parent
+PARITY = Path(
+    os.environ.get('MMFASEG_PARITY_DIR', ROOT.parent / 'shared' / 'parity')
+)
+CONFIG = ROOT / 'configs/faseg/faseg_r50_8xb2-160k_ade20k-512x512.py'
+ABSENT = (
+    f'no numbers of the authors at {PARITY}: name their folder in '
+    'MMFASEG_PARITY_DIR'
+)
+HRCA_BLOCKS = (3, 7, 11)
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+def load_case(name: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Return the arrays and the facts of a case."""
+    with np.load(PARITY / f'case_{name}.npz') as file:
+        arrays = {key: file[key] for key in file.files}
+    return arrays, json.loads(str(arrays.pop('meta_json')))
+
+
+def load_recipe(name: str) -> ModuleType:
+    """Return a module of the folder."""
+    spec = importlib.util.spec_from_file_location(name, PARITY / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_state(names: list, classes: int) -> dict[str, Tensor]:
+    """Return a whole checkpoint of the authors' program."""
+    recipe = load_recipe('weights_recipe')
+    state = recipe.make_torch_state(names)
+    weights = torch.ones(classes + 1)
+    weights[-1] = 0.1
+    return state | {'criterion.empty_weight': weights}
+
+
+def build_r50(arrays: dict[str, np.ndarray]) -> nn.Module:
+    """Return FASeg R50 for ADE20K with the weights of cases A, B and E."""
+    from mmseg.registry import MODELS
+
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    shapes = {name: x.shape for name, x in model.state_dict().items()}
+    state = make_state(json.loads(str(arrays['state_json'])), 150)
+    model.load_state_dict(from_faseg(state, shapes).state)
+    return model
+
+
+def build_tiny(meta: dict, omega: int) -> FASegDecoder:
+    """Return the decoder of case T."""
+    tiny = meta['tiny']
+    decoder = FASegDecoder(
+        embed_dims=tiny['hidden_dim'],
+        num_classes=tiny['num_classes'],
+        num_queries=tiny['num_queries'],
+        mask_channels=tiny['mask_dim'],
+        num_blocks=tiny['dec_layers'],
+        num_heads=tiny['nheads'],
+        feedforward_channels=tiny['dim_feedforward'],
+        omega=omega,
+    )
+    theirs = 'sem_seg_head.predictor.'
+    state = make_state(meta['state'], tiny['num_classes'])
+    del state['criterion.empty_weight']
+    shapes = {
+        DECODER + name: x.shape for name, x in decoder.named_parameters()
+    }
+    converted = from_faseg(
+        {theirs + name: x for name, x in state.items()}, shapes
+    )
+    decoder.load_state_dict(
+        {name.removeprefix(DECODER): x for name, x in converted.state.items()}
+    )
+    return decoder
+
+
+def make_picture(meta: dict) -> Tensor:
+    """Return the normalized picture of a case, float64, (B, 3, H, W).
+
+    The authors' program rounds mean and deviation to float32 in any dtype.
+    """
+    batch, _, height, width = meta['input_shape']
+    picture = load_recipe('weights_recipe').make_image(
+        batch, height, width, meta.get('image_seed', 0)
+    )
+    mean, std = (
+        torch.tensor(values)[:, None, None].double()
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
+    return (torch.from_numpy(picture).double() - mean) / std
+
+
+class Watch:
+    """Records what the decoder does not return.
+
+    Attributes:
+        guides (list[Tensor]): what told each cross-attention where to look,
+            by block.
+        pools (list[Tensor]): weights of each average that made positional
+            queries, (B, Q, L).
+        positional_queries (list[Tensor]): as made, (B, Q, C).
+    """
+
+    def __init__(self, decoder: FASegDecoder) -> None:
+        self.guides: list[Tensor] = []
+        self.pools: list[Tensor] = []
+        self.positional_queries: list[Tensor] = []
+        for layer in decoder.layers:
+            layer.cross_attn.register_forward_pre_hook(
+                lambda module, args: self.guides.append(args[2].detach())
+            )
+        query = decoder.positional_query
+        update = query.update
+
+        def watched(static: Tensor, position: Tensor, pool: Tensor) -> Tensor:
+            result = update(static, position, pool)
+            self.pools.append(pool.detach())
+            self.positional_queries.append(result.detach())
+            return result
+
+        query.update = watched
+
+
+def difference(expected: np.ndarray, actual: Tensor) -> float:
+    """Return the largest absolute difference."""
+    assert tuple(expected.shape) == tuple(actual.shape)
+    wanted = torch.from_numpy(np.asarray(expected, np.float64))
+    return float((wanted - actual.detach().double()).abs().max())
+
+
+def deal_points(monkeypatch, heads: int, batch: int, pairs: int, loss) -> None:
+    """Make our loss draw the points that the authors' program drew.
+
+    Theirs goes through the heads, the last one first, and draws for the
+    matcher, then for the losses; ours matches every picture first.
+
+    Args:
+        heads (int): number of predictions.
+        batch (int): number of pictures.
+        pairs (int): matched masks in the batch.
+        loss (MaskClassificationLoss): says how many points it draws.
+    """
+    rest = loss.num_points - loss.num_uncertain
+    torch.manual_seed(0)
+    dealt = {}
+    for head in (heads - 1, *range(heads - 1)):
+        matching = [torch.rand(1, loss.num_points, 2) for _ in range(batch)]
+        candidates = torch.rand(pairs, loss.num_candidates, 2)
+        dealt[head] = (matching, candidates, torch.rand(pairs, rest, 2))
+    order = range(heads)
+    queue = [
+        torch.cat([dealt[head][0][i] for head in order]) for i in range(batch)
+    ]
+    for head in order:
+        queue += dealt[head][1:]
+
+    def draw(shape: tuple[int, int], device: torch.device) -> Tensor:
+        points = queue.pop(0)
+        assert points.shape == (*shape, 2)
+        return points.to(device)
+
+    for module in (mask_classification_loss, mask_matcher):
+        monkeypatch.setattr(module, 'draw_points', draw)
+
+
+def per_query(expected: np.ndarray, actual: Tensor) -> Tensor:
+    """Return the largest difference of each query, (B, Q) -> (B * Q,)."""
+    assert tuple(expected.shape) == tuple(actual.shape)
+    wanted = torch.from_numpy(np.asarray(expected, np.float64))
+    error = (wanted - actual.detach().double()).abs()
+    return error.flatten(2).amax(-1).flatten()
+
+
+def statistics(x: Tensor) -> Tensor:
+    """Return mean, deviation, least, largest and mean absolute value."""
+    x = x.detach().double()
+    parts = (x.mean(), x.std(correction=0), x.min(), x.max(), x.abs().mean())
+    return torch.stack(parts)
+
+
+def sample(x: Tensor) -> Tensor:
+    """Return the grid of values that the fixtures keep of a map."""
+    _, channels, height, width = x.shape
+    return x[:, :: channels // 16, :: height // 8, :: width // 8]
+
+
+def our_name(name: str) -> str:
+    """Return what a parameter of the authors' model is called here."""
+    found = translate(name, FASEG)
+    assert found is not None, name
+    return found[0]
+
+
+def decoder_names(names: list[str]) -> list[str]:
+    """Return our names of the parameters of a decoder alone."""
+    return [
+        our_name('sem_seg_head.predictor.' + name).removeprefix(DECODER)
+        for name in names
+    ]

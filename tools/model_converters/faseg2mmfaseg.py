@@ -1,0 +1,222 @@
+"""Converts checkpoints of FASeg's authors and of Mask2Former, and back.
+
+Names, shapes and the order of merged patches are adapted, every entry is
+accounted for, and nothing in a checkpoint is run. An entry that is unknown,
+missing or misshapen stops the conversion.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from torch import Tensor
+
+import mmfaseg
+from mmfaseg.checkpoints import (
+    Conversion,
+    ConversionError,
+    check_suffix,
+    describe_network,
+    detect_format,
+    from_faseg,
+    from_mask2former,
+    make_table,
+    read_state,
+    to_faseg,
+    write_state,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
+LOG_WIDTH = 190  # of a table that nobody looks at in a terminal
+DATASETS = {
+    150: 'ade20k',
+    19: 'cityscapes',
+    171: 'coco-stuff164k',
+    59: 'pascal-context-59',
+    65: 'mapillary',
+    11: 'camvid',
+}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'source',
+        help='checkpoint of FASeg or Mask2Former (detectron2: .pth, .pkl; '
+        'MMSegmentation: .pth), or .safetensors',
+    )
+    parser.add_argument(
+        'target',
+        nargs='?',
+        help='where to write, .pth or .safetensors; not needed to --dry-run',
+    )
+    parser.add_argument(
+        '--config',
+        help='config of the model; by default the one in configs/faseg with '
+        'the backbone and the number of classes of the checkpoint',
+    )
+    parser.add_argument(
+        '--reverse',
+        action='store_true',
+        help="from our names to those of the authors' program",
+    )
+    parser.add_argument(
+        '--no-object-weight',
+        type=float,
+        default=0.1,
+        help='weight of the class "no object", which the authors keep in '
+        'their checkpoints; for --reverse (default: 0.1)',
+    )
+    parser.add_argument(
+        '--keys', action='store_true', help='a row for every entry'
+    )
+    parser.add_argument('--dry-run', action='store_true', help='write nothing')
+    args = parser.parse_args(argv)
+    if args.target is None and not args.dry_run:
+        parser.error('a target is needed, or --dry-run')
+    return args
+
+
+def find_config(backbone: str, num_classes: int) -> Path:
+    """Return the experiment with this backbone on the data set of a size.
+
+    Raises:
+        ConversionError: if there is none.
+    """
+    dataset = DATASETS.get(num_classes, 'none')
+    if backbone in ('swin-b', 'swin-l'):  # as the authors pretrained them
+        backbone += '-in22k-384x384-pre'
+    found = [
+        path
+        for path in sorted(CONFIGS.glob(f'faseg_{backbone}_*_{dataset}-*.py'))
+        if '_slide-' not in path.stem
+    ]
+    if not found:
+        raise ConversionError(
+            f'configs/faseg has none for {backbone} and {num_classes} '
+            'classes: name one with --config'
+        )
+    return found[0]
+
+
+def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the model of a config."""
+    from mmseg.registry import MODELS
+
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model)
+    return {name: x.shape for name, x in model.state_dict().items()}
+
+
+def convert(
+    state: dict[str, Tensor], source: str, cfg: Config, no_object: float
+) -> Conversion:
+    """Return the checkpoint under its new names.
+
+    Raises:
+        ConversionError: if an entry is unknown, missing or misshapen.
+    """
+    shapes = entries_of(cfg)
+    if source == 'mmfaseg':
+        return to_faseg(state, shapes, no_object)
+    if source == 'faseg':
+        return from_faseg(state, shapes)
+    return from_mask2former(state, shapes, source)
+
+
+def pictures(state: dict[str, Tensor], cfg: Config) -> str:
+    """Return how pictures must be given to the network.
+
+    Checkpoints of old detectron2 hold mean and deviation, in the order of
+    their pictures; others were trained as the config says.
+    """
+    ours = cfg.model.data_preprocessor
+    if not all(name in state for name in ('pixel_mean', 'pixel_std')):
+        return (
+            f'pictures: RGB, mean {ours.mean}, deviation {ours.std}, as in '
+            'the config; if INPUT.FORMAT and MODEL.PIXEL_MEAN of its program '
+            'say otherwise, set model.data_preprocessor to that'
+        )
+    mean, std = (
+        [round(x, 3) for x in state[name].flatten().tolist()]
+        for name in ('pixel_mean', 'pixel_std')
+    )
+    if mean == ours.mean and std == ours.std:
+        return 'pictures: as in the config'
+    # the mean of natural pictures falls from red to blue
+    order = 'RGB' if mean[0] > mean[2] else 'BGR'
+    prefix = 'model.data_preprocessor.'
+    options = [
+        f'{prefix}mean="{mean}"',
+        f'{prefix}std="{std}"',
+        f'{prefix}bgr_to_rgb={order == "RGB"}',
+    ]
+    return (
+        f'pictures: {order} by the mean in the checkpoint, other than in the '
+        'config; give this to the tools:\n  --cfg-options '
+        + ' '.join(options).replace(', ', ',')
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Convert as the command line says.
+
+    Raises:
+        ValueError: if the checkpoint cannot be read or does not fit.
+        FileNotFoundError: if it is not there.
+    """
+    if args.target is not None:
+        check_suffix(Path(args.target))
+    state = read_state(args.source)
+    source = detect_format(state)
+    if (source == 'mmfaseg') != args.reverse:
+        hint = 'without --reverse' if args.reverse else 'with --reverse'
+        raise ConversionError(
+            f'{args.source} is a checkpoint of {source}: convert it {hint}'
+        )
+    config = args.config or find_config(*describe_network(state, source))
+    cfg = Config.fromfile(config)
+    conversion = convert(state, source, cfg, args.no_object_weight)
+    console.print(make_table(conversion, args.keys))
+    where = os.path.relpath(config)
+    console.print(f'config: {where}', soft_wrap=True)
+    console.print(pictures(state, cfg), soft_wrap=True)
+    if args.dry_run:
+        console.print('nothing was written (--dry-run)')
+        return
+    meta = {
+        'converted_from': source,
+        'config': Path(config).name,
+        'mmfaseg_version': mmfaseg.__version__,
+    }
+    key = 'model' if args.reverse else 'state_dict'
+    write_state(args.target, conversion.state, meta, key)
+    console.print(f'written: {args.target}', soft_wrap=True)
+    if source == 'faseg':
+        command = f'python tools/test.py {where} {args.target}'
+        console.print(f'evaluate it: {command}', soft_wrap=True)
+    elif not args.reverse:
+        command = f'python tools/train.py {where} --cfg-options '
+        command += f'load_from={args.target}'
+        console.print(f'train from it: {command}', soft_wrap=True)
+
+
+def main() -> None:
+    """Convert, or say in one sentence why not."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=LOG_WIDTH)
+    try:
+        run(parse_args(), console)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+    main()
