@@ -115,10 +115,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns one of the functions that arrays are made with."""
-        allowed = {
+        allowed: dict[str, Any] = {
             'collections.OrderedDict': OrderedDict,
             '_codecs.encode': codecs.encode,
         }
+        for numeric in ('numpy.core.numeric', 'numpy._core.numeric'):
+            from_buffer = np.empty(0).__reduce_ex__(5)[0]
+            allowed[f'{numeric}._frombuffer'] = from_buffer
         for entry in torch.serialization.get_safe_globals():
             if isinstance(entry, tuple):
                 allowed[entry[1]] = entry[0]

@@ -31,7 +31,7 @@ from mmfaseg.checkpoints import (
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
-LOG_WIDTH = 190  # of a table that nobody looks at in a terminal
+LOG_WIDTH = 240  # of a table that goes into a file
 DATASETS = {
     150: 'ade20k',
     19: 'cityscapes',

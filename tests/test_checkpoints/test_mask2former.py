@@ -1,0 +1,163 @@
+"""What is taken over computes what it computed."""
+
+import pytest
+import torch
+
+from mmfaseg.checkpoints import (
+    ConversionError,
+    detect_format,
+    from_mask2former,
+    to_faseg,
+)
+from mmfaseg.testing import make_pyramid
+
+MMSEG = 'mmseg-mask2former'
+DECODER = 'decode_head.transformer_decoder.'
+
+
+@pytest.fixture
+def pair(build_mask2former, build_faseg_like_mask2former, shapes_of):
+    """A Mask2Former and our model with what it has in common."""
+    peer, ours = build_mask2former(), build_faseg_like_mask2former()
+    state = peer.state_dict()
+    assert detect_format(state) == MMSEG
+    conversion = from_mask2former(state, shapes_of(ours), MMSEG)
+    missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
+    assert missing == conversion.untouched
+    assert not unexpected
+    return peer.double().eval(), ours.double().eval(), conversion
+
+
+def test_every_entry_of_mask2former_is_used(pair):
+    peer, _, conversion = pair
+    assert [x.source for x in conversion.entries] == list(peer.state_dict())
+    assert all(x.target is not None for x in conversion.entries)
+    ends = {name.split('.')[2] for name in conversion.untouched}
+    assert ends == {
+        'input_projs',
+        'positional_encodings',
+        'positional_query',
+        'layers',
+    }
+    blocks = {
+        int(name.removeprefix(DECODER + 'layers.').split('.')[0])
+        for name in conversion.untouched
+        if name.startswith(DECODER + 'layers.')
+    }
+    assert blocks == {3, 7, 11, 12}
+
+
+def test_pixel_decoder_is_the_same_function(pair):
+    """With Mask2Former's sine encoding in the place of K_p."""
+    peer, ours, _ = pair
+    feats = make_pyramid(2, (64, 128, 256, 512), 64, 96)
+    theirs, decoder = peer.decode_head.pixel_decoder, ours.decode_head
+    decoder = decoder.pixel_decoder
+    with torch.no_grad():
+        expected, memories = theirs(feats)
+        sine = [
+            theirs.postional_encoding(
+                torch.zeros(2, *x.shape[2:], dtype=torch.bool)
+            ).double()
+            for x in reversed(feats)
+        ]
+        for encode, encoding in zip(
+            decoder.positional_encodings, sine, strict=True
+        ):
+            encode.forward = lambda feature, encoding=encoding: encoding
+        found, _, mask_features = decoder(feats)
+    for wanted, memory in zip(memories, found[:3], strict=True):
+        torch.testing.assert_close(memory, wanted, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(mask_features, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'ours'), [(0, 0), (2, 2), (3, 4), (5, 6), (6, 8), (8, 10)]
+)
+def test_block_is_the_same_function(pair, theirs, ours):
+    peer, model, _ = pair
+    torch.manual_seed(0)
+    query, query_pos = torch.randn(2, 2, 20, 128).double()
+    memory, position = torch.randn(2, 2, 24, 128).double()
+    blocked = torch.rand(2, 20, 24) < 0.3
+    with torch.no_grad():
+        expected = peer.decode_head.transformer_decoder.layers[theirs](
+            query=query,
+            key=memory,
+            value=memory,
+            query_pos=query_pos,
+            key_pos=position,
+            cross_attn_mask=blocked.repeat_interleave(8, 0),
+        )
+        decoder = model.decode_head.transformer_decoder
+        layer = decoder.layers[ours]
+        tokens = type('Tokens', (), dict(key=memory + position, value=memory))
+        actual, _ = layer(query, query_pos, query_pos, tokens, blocked)
+    torch.testing.assert_close(actual, expected)
+    level = decoder.level_embed.weight[ours % 4]
+    wanted = peer.decode_head.level_embed.weight[theirs % 3]
+    assert torch.equal(level, wanted)
+
+
+def test_predictions_are_the_same_function(pair):
+    peer, ours, _ = pair
+    torch.manual_seed(0)
+    query, features = torch.randn(2, 20, 128), torch.randn(2, 128, 8, 8)
+    query, features = query.double(), features.double()
+    head, decoder = peer.decode_head, ours.decode_head.transformer_decoder
+    with torch.no_grad():
+        logits, masks, _ = head._forward_head(query, features, (4, 4))
+        predictor = decoder.predictor
+        torch.testing.assert_close(predictor.classify(query), logits)
+        torch.testing.assert_close(predictor.segment(query, features), masks)
+    for name in ('query_feat', 'query_embed'):
+        ours, theirs = getattr(decoder, name), getattr(head, name)
+        assert torch.equal(ours.weight, theirs.weight)
+
+
+def test_detectron2_names_become_the_same(
+    build_faseg_like_mask2former, shapes_of
+):
+    """Its Mask2Former has the authors' names, nine blocks and three levels."""
+    model = build_faseg_like_mask2former()
+    shapes = shapes_of(model)
+    state = to_faseg(model.state_dict(), shapes).state
+    own = ('adapt_pos2d', 'pos_linear', 'input_proj.3')
+    own += tuple(f'_layers.{i}.' for i in (9, 10, 11, 12))
+    nine = {k: x for k, x in state.items() if not any(y in k for y in own)}
+    embed = 'sem_seg_head.predictor.level_embed.weight'
+    nine[embed] = nine[embed][:3]
+    assert detect_format(nine) == 'mask2former'
+    found = from_mask2former(nine, shapes, 'mask2former').state
+    ours = model.state_dict()
+    for block, same in ((2, 2), (3, 4), (8, 10)):
+        name = DECODER + 'layers.{}.ffn.0.weight'
+        assert torch.equal(found[name.format(same)], ours[name.format(block)])
+    embed = found[DECODER + 'level_embed.weight']
+    assert torch.equal(embed[:3], ours[DECODER + 'level_embed.weight'][:3])
+    assert torch.equal(embed[3], embed[2])
+
+
+def test_another_number_of_classes_stays_as_built(
+    build_mask2former, build_faseg_like_mask2former, shapes_of
+):
+    ours = build_faseg_like_mask2former(num_classes=11, num_queries=30)
+    conversion = from_mask2former(
+        build_mask2former().state_dict(), shapes_of(ours), MMSEG
+    )
+    dropped = {x.source: x.note for x in conversion.entries if not x.target}
+    assert dropped == {
+        'decode_head.cls_embed.weight': '8 rows, and the model has 12',
+        'decode_head.cls_embed.bias': '8 rows, and the model has 12',
+        'decode_head.query_feat.weight': '20 rows, and the model has 30',
+        'decode_head.query_embed.weight': '20 rows, and the model has 30',
+    }
+
+
+def test_another_width_is_refused(build_mask2former, build_faseg, shapes_of):
+    state = build_mask2former().state_dict()
+    with pytest.raises(ConversionError, match='misshapen: decode_head'):
+        from_mask2former(state, shapes_of(build_faseg()), MMSEG)
+    state['decode_head.novel.weight'] = torch.zeros(1)
+    with pytest.raises(ConversionError, match='unknown: decode_head\\.nov'):
+        from_mask2former(state, shapes_of(build_faseg()), MMSEG)

@@ -1,0 +1,154 @@
+"""tools/model_converters/faseg2mmfaseg.py as users call it."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from mmfaseg.checkpoints import read_state, to_faseg
+
+ROOT = Path(__file__).parent.parent
+TOOL = ROOT / 'tools/model_converters/faseg2mmfaseg.py'
+CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-20k_camvid-360x480.py'
+
+
+@pytest.fixture(scope='module')
+def tool():
+    spec = importlib.util.spec_from_file_location('faseg2mmfaseg', TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def authors(tmp_path_factory):
+    """A checkpoint with the authors' names, and the same with ours."""
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    ours = model.state_dict()
+    theirs = to_faseg(ours, {k: x.shape for k, x in ours.items()}).state
+    path = tmp_path_factory.mktemp('authors') / 'model_final.pth'
+    torch.save(dict(model=theirs, iteration=1), path)
+    return path, theirs, ours
+
+
+def call(tool, monkeypatch, *arguments):
+    monkeypatch.setattr('sys.argv', ['tool', *map(str, arguments)])
+    tool.main()
+
+
+def test_dry_run_tells_and_writes_nothing(
+    tool, authors, monkeypatch, capsys, tmp_path
+):
+    source, theirs, _ = authors
+    monkeypatch.chdir(tmp_path)
+    call(tool, monkeypatch, source, '--dry-run')
+    printed = capsys.readouterr().out
+    assert 'backbone.stem.conv1.norm.*' in printed
+    assert 'decode_head.transformer_decoder.positional_query.mlp.*' in printed
+    assert f'│     {len(theirs) - 1} │' in printed
+    assert 'faseg_r18_1xb8-20k_camvid-360x480.py' in printed
+    assert 'RGB, mean [123.675, 116.28, 103.53]' in printed
+    assert 'nothing was written' in printed
+    assert list(tmp_path.iterdir()) == []
+    call(tool, monkeypatch, source, '--dry-run', '--keys')
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in theirs)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_there_and_back_again(
+    tool, authors, monkeypatch, capsys, tmp_path, suffix
+):
+    source, theirs, ours = authors
+    here, back = tmp_path / f'ours{suffix}', tmp_path / 'back.pth'
+    call(tool, monkeypatch, source, here)
+    assert f'tools/test.py {Path(tool.os.path.relpath(CONFIG))}' in (
+        capsys.readouterr().out
+    )
+    converted = read_state(here)
+    assert sorted(converted) == sorted(ours)
+    call(tool, monkeypatch, here, back, '--reverse')
+    again = torch.load(back, weights_only=True)['model']
+    assert sorted(again) == sorted(theirs)
+    for name, value in theirs.items():
+        assert torch.equal(again[name], value), name
+
+
+def test_what_cannot_be_done_is_one_sentence(
+    tool, authors, monkeypatch, tmp_path
+):
+    source, theirs, _ = authors
+    target = tmp_path / 'ours.pth'
+
+    def refused(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            call(tool, monkeypatch, *arguments)
+        assert not target.exists()
+        return str(caught.value)
+
+    assert 'without --reverse' in refused(source, target, '--reverse')
+    assert 'must end with' in refused(source, tmp_path / 'ours.pt')
+    assert 'no checkpoint at' in refused(tmp_path / 'absent.pth', target)
+    assert refused(source) == '2'  # usage: a target, or --dry-run
+
+    name = 'sem_seg_head.predictor.query_feat.weight'
+    short = tmp_path / 'short.pth'
+    torch.save({k: x for k, x in theirs.items() if k != name}, short)
+    said = refused(short, target)
+    assert 'missing: decode_head.transformer_decoder.query_feat' in said
+    wrong = CONFIG.parent / 'faseg_r50_8xb2-160k_ade20k-512x512.py'
+    assert 'misshapen' in refused(source, target, '--config', wrong)
+
+
+def test_normalization_in_the_checkpoint_is_compared(
+    tool, authors, monkeypatch, capsys, tmp_path
+):
+    _, theirs, _ = authors
+    path = tmp_path / 'old.pth'
+    mean = torch.tensor([103.53, 116.28, 123.675])
+    extra = dict(pixel_mean=mean.view(3, 1, 1), pixel_std=torch.ones(3, 1, 1))
+    torch.save(dict(model=theirs | extra), path)
+    call(tool, monkeypatch, path, '--dry-run')
+    printed = capsys.readouterr().out
+    assert 'BGR by the mean in the checkpoint' in printed
+    assert 'data_preprocessor.mean="[103.53,116.28,123.675]"' in printed
+    assert 'data_preprocessor.bgr_to_rgb=False' in printed
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'classes', 'expected'),
+    [
+        ('r50', 150, 'faseg_r50_8xb2-160k_ade20k-512x512'),
+        ('r101', 19, 'faseg_r101_8xb2-90k_cityscapes-512x1024'),
+        ('swin-t', 150, 'faseg_swin-t_8xb2-160k_ade20k-512x512'),
+        (
+            'swin-b',
+            150,
+            'faseg_swin-b-in22k-384x384-pre_8xb2-160k_ade20k-640x640',
+        ),
+        (
+            'swin-l',
+            65,
+            'faseg_swin-l-in22k-384x384-pre_8xb2-300k_mapillary-v1-65-'
+            '1024x1024',
+        ),
+        ('r50', 171, 'faseg_r50_8xb2-160k_coco-stuff164k-512x512'),
+        ('r50', 59, 'faseg_r50_8xb2-40k_pascal-context-59-480x480'),
+        ('r50', 11, 'faseg_r50_1xb8-20k_camvid-360x480'),
+    ],
+)
+def test_config_of_a_checkpoint(tool, backbone, classes, expected):
+    assert tool.find_config(backbone, classes).stem == expected
+
+
+def test_no_config_for_a_checkpoint(tool):
+    with pytest.raises(ValueError, match='133 classes: name one with --conf'):
+        tool.find_config('r50', 133)
