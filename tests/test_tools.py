@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from types import ModuleType
@@ -8,9 +9,25 @@ from types import ModuleType
 import mmcv
 import numpy as np
 import pytest
+import torch
+
+import mmfaseg  # noqa: F401 - lets torch.load read mmengine's checkpoints
 
 CONFIG = Path(__file__).parent / 'configs' / 'fcn_shapes.py'
-TOOLS = Path(__file__).parent.parent / 'tools'
+ROOT = Path(__file__).parent.parent
+TOOLS = ROOT / 'tools'
+DEMO = ROOT / 'configs' / 'faseg' / 'faseg_r18_1xb8-demo_shapes-128x128.py'
+QUICK = [
+    'train_cfg.max_iters=2',
+    'train_cfg.val_interval=100',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False',
+    'test_dataloader.dataset.length=2',
+    'default_hooks.logger.interval=1',
+]
 
 
 def load_tool(name: str) -> ModuleType:
@@ -126,25 +143,132 @@ def test_local_rank_of_torchrun_wins(monkeypatch) -> None:
     assert os.environ['LOCAL_RANK'] == '3'
 
 
-def test_amp_switches_the_wrapper() -> None:
-    wrapper = config_of('train', '--amp').optim_wrapper
+def amp_config_of(*arguments: object, device: str = 'cuda'):
+    """The training config where mmengine sees this device."""
+    module = load_tool('train')
+    module.get_device = lambda: device
+    return module.load_config(
+        module.parse_args([str(CONFIG), *map(str, arguments)])
+    )
+
+
+@pytest.mark.parametrize('value', [[], ['fp16']])
+def test_amp_trains_in_float16_with_loss_scaling(value) -> None:
+    wrapper = amp_config_of('--amp', *value).optim_wrapper
     assert wrapper.type == 'AmpOptimWrapper'
+    assert wrapper.dtype == 'float16'
     assert wrapper.loss_scale == 'dynamic'
     assert wrapper.optimizer.type == 'AdamW'
-    set_before = ['optim_wrapper.type=AmpOptimWrapper']
-    set_before.append('optim_wrapper.loss_scale=64')
-    wrapper = config_of('train', '--amp', '--cfg-options', *set_before)
-    assert wrapper.optim_wrapper.loss_scale == 64
+
+
+def test_amp_keeps_the_loss_scale_of_the_config() -> None:
+    options = ['--cfg-options', 'optim_wrapper.loss_scale=64.0']
+    for kind in ('OptimWrapper', 'AmpOptimWrapper'):
+        more = [*options, f'optim_wrapper.type={kind}']
+        wrapper = amp_config_of('--amp', *more).optim_wrapper
+        assert (wrapper.type, wrapper.loss_scale) == ('AmpOptimWrapper', 64)
+
+
+def test_amp_in_bfloat16_does_not_scale_the_loss() -> None:
+    for options in ([], ['--cfg-options', 'optim_wrapper.loss_scale=64.0']):
+        wrapper = amp_config_of('--amp', 'bf16', *options).optim_wrapper
+        assert wrapper.type == 'AmpOptimWrapper'
+        assert wrapper.dtype == 'bfloat16'
+        assert wrapper.loss_scale == dict(enabled=False)
 
 
 def test_amp_refuses_another_wrapper() -> None:
+    options = ['--cfg-options', 'optim_wrapper.type=ApexOptimWrapper']
     with pytest.raises(ValueError, match='ApexOptimWrapper'):
-        config_of(
-            'train',
-            '--amp',
-            '--cfg-options',
-            'optim_wrapper.type=ApexOptimWrapper',
-        )
+        amp_config_of('--amp', *options)
+
+
+@pytest.mark.parametrize('precision', ['fp16', 'bf16'])
+@pytest.mark.parametrize('device', ['cpu', 'mps'])
+def test_amp_names_a_device_that_cannot_train_so(precision, device) -> None:
+    message = f"--amp {precision}.*cuda.*'{device}'; leave --amp out"
+    with pytest.raises(ValueError, match=message):
+        amp_config_of('--amp', precision, device=device)
+
+
+# mmengine's wrapper asks for an accelerator, but its autocast does not.
+LIFT_THE_GUARDS = """
+import runpy, sys
+import mmengine.device, mmengine.runner
+from mmengine.optim.optimizer import amp_optimizer_wrapper
+mmengine.device.get_device = lambda: 'cuda'
+amp_optimizer_wrapper.is_cuda_available = lambda: True
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+@pytest.fixture(scope='module')
+def trained_faseg(tmp_path_factory, run_python) -> tuple[Path, str]:
+    """The work dir of two iterations of FASeg in bfloat16, and the output."""
+    work_dir = tmp_path_factory.mktemp('faseg')
+    command = ['-c', LIFT_THE_GUARDS, TOOLS / 'train.py', DEMO]
+    options = ['--work-dir', work_dir, '--cfg-options', *QUICK]
+    return work_dir, run_python(*command, '--amp', 'bf16', *options).stdout
+
+
+def test_faseg_trains_in_bfloat16(trained_faseg) -> None:
+    work_dir, printed = trained_faseg
+    losses = [float(x) for x in re.findall(r'  loss: (\S+)', printed)]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+    saved = torch.load(work_dir / 'iter_2.pth')
+    assert saved['optimizer']['loss_scaler'] == {}  # of a disabled scaler
+    dtypes = {x.dtype for x in saved['state_dict'].values()}
+    assert dtypes == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize(
+    ('precision', 'dtype'),
+    [('fp16', torch.float16), ('bf16', torch.bfloat16)],
+)
+def test_amp_predicts_in_that_dtype(precision, dtype) -> None:
+    model = torch.nn.Linear(2, 3)
+    model.test_step = model.forward
+    load_tool('test').use_mixed_precision(model, precision)
+    with torch.autocast('cpu', enabled=False):  # as mmengine's test loop does
+        assert model.test_step(torch.ones(1, 2)).dtype == dtype
+    assert model(torch.ones(1, 2)).dtype == torch.float32
+
+
+SAY_THE_DTYPE = """
+import runpy, sys
+import mmfaseg
+from mmfaseg.models import FASegHead
+predict = FASegHead.predict
+def predict_and_say(*args):
+    scores = predict(*args)
+    print('scores in', scores.dtype)
+    return scores
+FASegHead.predict = predict_and_say
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+@pytest.mark.parametrize(
+    ('amp', 'dtype'), [([], 'float32'), (['--amp', 'bf16'], 'bfloat16')]
+)
+def test_faseg_is_tested_with_augmentation(
+    trained_faseg, tmp_path, run_python, amp, dtype
+) -> None:
+    checkpoint, labels = trained_faseg[0] / 'iter_2.pth', tmp_path / 'labels'
+    command = ['-c', SAY_THE_DTYPE, TOOLS / 'test.py', DEMO, checkpoint]
+    options = ['--out', labels, '--work-dir', tmp_path]
+    printed = run_python(
+        *command, '--tta', *amp, *options, '--cfg-options', *QUICK
+    ).stdout
+    # two pictures, each as it is and flipped
+    assert printed.count(f'scores in torch.{dtype}') == 4
+    (metrics,) = tmp_path.glob('*/*.json')
+    assert 0 <= json.loads(metrics.read_text())['mIoU'] <= 100
+    pictures = [mmcv.imread(p, 'unchanged') for p in labels.glob('*.png')]
+    assert [picture.shape for picture in pictures] == [(128, 128)] * 2
 
 
 def test_seed_keeps_other_randomness() -> None:

@@ -4,11 +4,16 @@ import argparse
 import os
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 import mmfaseg
+
+AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,6 +45,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--tta', action='store_true', help="use the config's tta_pipeline"
+    )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='fp16',
+        choices=list(AMP_DTYPES),
+        help='predict in mixed precision: float16, also without a value, or '
+        'bfloat16',
     )
     parser.add_argument(
         '--cfg-options',
@@ -131,11 +144,23 @@ def keep_predictions(cfg: Config, directory: str) -> None:
     cfg.test_evaluator.output_dir = directory
 
 
+def use_mixed_precision(model: nn.Module, precision: str) -> None:
+    """Make the model predict in mixed precision.
+
+    The test loop of mmengine has a switch for it, but none for the dtype.
+    """
+    autocast = torch.autocast(get_device(), AMP_DTYPES[precision])
+    model.test_step = autocast(model.test_step)
+
+
 def main() -> None:
     """Test as the command line says."""
-    cfg = load_config(parse_args())
+    args = parse_args()
+    cfg = load_config(args)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
+    if args.amp is not None:
+        use_mixed_precision(runner.model, args.amp)
     mmfaseg.log_stack_info()
     runner.test()
 

@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmfaseg
+
+AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -30,7 +33,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'from the latest one in the work dir (from the start if none)',
     )
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision'
+        '--amp',
+        nargs='?',
+        const='fp16',
+        choices=['fp16', 'bf16'],
+        help='train in mixed precision: float16 with loss scaling, also '
+        'without a value, or bfloat16, which needs none',
     )
     parser.add_argument('--seed', type=int, help='seed of all randomness')
     parser.add_argument(
@@ -66,28 +74,42 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
-    if args.amp:
-        use_mixed_precision(cfg)
+    if args.amp is not None:
+        use_mixed_precision(cfg, args.amp)
     if args.resume is not None:
         resume_from(cfg, args.resume)
     return cfg
 
 
-def use_mixed_precision(cfg: Config) -> None:
+def use_mixed_precision(cfg: Config, precision: str) -> None:
     """Switch the optimizer wrapper of the config to mixed precision.
 
     Raises:
-        ValueError: If it is a wrapper that has no counterpart.
+        ValueError: If it is a wrapper that has no counterpart, or if there is
+            no device that mmengine's wrapper works on.
     """
+    device = get_device()
+    if device not in AMP_DEVICES:
+        raise ValueError(
+            f'--amp {precision}: mmengine trains in mixed precision on '
+            f'{", ".join(AMP_DEVICES)}, and this process runs on {device!r}; '
+            'leave --amp out, or start it where such a device is visible.'
+        )
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if wrapper == 'OptimWrapper':
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    elif wrapper != 'AmpOptimWrapper':
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             f'--amp replaces OptimWrapper, and the config has {wrapper!r}; '
             'leave --amp out and set optim_wrapper in the config.'
         )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    if precision == 'bf16':
+        # It has the range of float32. The wrapper always makes a GradScaler,
+        # and these are the scaler's arguments.
+        cfg.optim_wrapper.dtype = 'bfloat16'
+        cfg.optim_wrapper.loss_scale = dict(enabled=False)
+    else:
+        cfg.optim_wrapper.dtype = 'float16'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:

@@ -1,4 +1,5 @@
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -208,6 +209,46 @@ def test_slide_over_several_windows(make_model, crop):
     assert result.seg_logits.data.shape == (4, 90, 130)
 
 
+@pytest.mark.parametrize('size', [(90, 120), (50, 83)])
+def test_slide_with_a_window_larger_than_the_picture_equals_whole(
+    make_model, size
+):
+    model, batch = make_model().eval(), _batch(size)
+    with torch.no_grad():
+        (whole,) = model.test_step(copy.deepcopy(batch))
+        model.test_cfg.update(
+            mode='slide', crop_size=(512, 512), stride=(384, 384)
+        )
+        (slide,) = model.test_step(batch)
+    assert_close(slide.seg_logits.data, whole.seg_logits.data)
+
+
+@pytest.mark.parametrize('size', [(96, 128), (90, 120)])
+@pytest.mark.parametrize(
+    ('crop', 'tops', 'lefts'),
+    [((64, 64), [0, 32], [0, 48, 64]), ((50, 70), [0, 46], [0, 48, 58])],
+)
+def test_overlapping_windows_are_averaged(make_model, size, crop, tops, lefts):
+    """Two pictures, padded to 96x128; the last window touches the border."""
+    model = make_model(mode='slide', crop_size=crop, stride=(48, 48)).eval()
+    batch = _batch(size, size)
+    inputs = model.data_preprocessor(copy.deepcopy(batch), False)['inputs']
+    assert inputs.shape[2:] == (96, 128)
+    total, count = torch.zeros(2, 4, 96, 128), torch.zeros(96, 128)
+    with torch.no_grad():
+        for top, left in product(tops, lefts):
+            rows = slice(top, top + crop[0])
+            columns = slice(left, left + crop[1])
+            feats = model.extract_feat(inputs[..., rows, columns])
+            window = model.decode_head.predict(feats, [dict(img_shape=crop)])
+            total[..., rows, columns] += window
+            count[rows, columns] += 1
+        results = model.test_step(batch)
+    expected = (total / count)[..., : size[0], : size[1]]
+    for result, scores in zip(results, expected, strict=True):
+        assert_close(result.seg_logits.data, scores)
+
+
 def test_one_class_is_refused_with_the_remedy(make_model):
     with pytest.raises(ValueError, match=r'num_classes=1.*second one'):
         make_model(num_classes=1)
@@ -224,15 +265,34 @@ def test_trace_tells_the_same_as_the_prediction(make_model):
     assert not output.mask_preds[-1].requires_grad
 
 
-def test_bfloat16_autocast_trains_and_predicts(make_model):
-    model = make_model()
-    with torch.autocast('cpu', torch.bfloat16):
-        total, _ = _loss(model, _batch((64, 96), (64, 96)))
+HALF = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+
+
+@HALF
+def test_autocast_trains_close_to_full_precision(make_model, dtype):
+    model, batch = make_model(), _batch((64, 96), (64, 96))
+    full, _ = _loss(model, copy.deepcopy(batch))
+    with torch.autocast('cpu', dtype):
+        total, log = _loss(model, batch)
+    assert all(loss.dtype == torch.float32 for loss in log.values())
+    # not by the tolerance of the dtype: rounding moves the points that the
+    # losses sample, and may pair queries otherwise
+    torch.testing.assert_close(total, full, atol=0, rtol=0.02)
     total.backward()
-    assert total.isfinite() and total.dtype == torch.float32
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
-        (result,) = model.eval().test_step(_batch((50, 83)))
-    assert result.seg_logits.data.isfinite().all()
+    assert all(x.grad.isfinite().all() for x in model.parameters())
+
+
+@HALF
+@pytest.mark.parametrize('size', [(50, 83), (256, 320)])
+def test_autocast_predicts_close_to_full_precision(make_model, size, dtype):
+    model, batch = make_model().eval(), _batch(size)
+    with torch.no_grad():
+        (full,) = model.test_step(copy.deepcopy(batch))
+        with torch.autocast('cpu', dtype):
+            (result,) = model.test_step(batch)
+    scores = result.seg_logits.data
+    assert scores.dtype == dtype
+    assert_close(scores, full.seg_logits.data.to(dtype))
 
 
 def test_wrong_number_of_classes_is_named(make_model):
