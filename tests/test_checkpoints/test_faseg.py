@@ -1,6 +1,8 @@
+import importlib.util
 import json
 from pathlib import Path
 
+import mmseg
 import parity_cases as parity
 import pytest
 import torch
@@ -172,3 +174,29 @@ def test_network_is_recognized_by_its_shapes(build_faseg, shapes_of):
         describe_network(small, 'mmfaseg')
     with pytest.raises(ConversionError, match='neither of FASeg nor of Mask'):
         detect_format({'fc.weight': torch.zeros(1)})
+
+
+def test_swin_becomes_what_the_converter_of_mmseg_makes_of_it(
+    build_faseg, shapes_of
+):
+    """The one with which its published weights were made."""
+    path = Path(mmseg.__file__).parent / '.mim/tools/model_converters'
+    if not path.is_dir():
+        pytest.skip('this mmseg comes without its tools')
+    spec = importlib.util.spec_from_file_location(
+        'swin2mmseg', path / 'swin2mmseg.py'
+    )
+    peer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(peer)
+    model = build_faseg('swin')
+    theirs = to_faseg(model.state_dict(), shapes_of(model)).state
+    official = {
+        name.removeprefix('backbone.'): value
+        for name, value in theirs.items()
+        if name.startswith('backbone.')
+    }
+    converted = peer.convert_swin(official)
+    ours = model.backbone.state_dict()
+    assert sorted(converted) == sorted(ours)
+    for name, value in ours.items():
+        assert torch.equal(converted[name], value), name

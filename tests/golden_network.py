@@ -1,0 +1,168 @@
+"""A tiny network and what it computed when it equalled the authors'.
+
+``python tests/golden_network.py`` writes tests/data/golden_tiny.npz anew. Do
+that only for an intended change of the method, after test_parity.py was green.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from parity_cases import Watch
+from torch import Tensor, nn
+
+from mmfaseg.models import FASegHead
+from mmfaseg.models.losses import mask_classification_loss
+from mmfaseg.models.task_modules import Segments, mask_matcher
+
+GOLDEN = Path(__file__).parent / 'data' / 'golden_tiny.npz'
+CHANNELS = (4, 6, 8, 10)
+HEIGHT, WIDTH = 64, 128  # 2 x 4 stride-32 pixels
+CLASSES, QUERIES, DIMS = 4, 6, 16
+EMBEDDINGS = ('query_feat.weight', 'query_embed.weight', 'level_embed.weight')
+GAINS = {
+    'cross_attn.attn.in_proj_weight': 2.0,
+    'cross_attn.attn.out_proj.weight': 0.5,
+    'class_embed.weight': 3.0,
+    'mask_embed.4.weight': 3.0,
+    'mask_feature.bias': 4.0,  # some masks are empty, some full
+}
+
+
+def draw(name: str, shape: tuple[int, ...], uniform: bool = False) -> Tensor:
+    """Return float64 numbers that depend on the name alone."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
+    generator = np.random.default_rng(seed)
+    draw = generator.random if uniform else generator.standard_normal
+    return torch.from_numpy(draw(shape))
+
+
+def fill(model: nn.Module) -> None:
+    """Give every parameter values that depend on its name alone."""
+    for name, parameter in model.named_parameters():
+        value = draw(name, tuple(parameter.shape))
+        if name.endswith('sampling_offsets.bias'):
+            value *= 2
+        elif name.endswith('bias'):
+            value *= 0.1
+        elif value.dim() == 1:
+            value = 1 + 0.1 * value
+        elif not name.endswith(EMBEDDINGS):
+            value /= math.sqrt(value[0].numel())
+        for part, gain in GAINS.items():
+            if name.endswith(part):
+                value *= gain
+        parameter.data.copy_(value)
+
+
+def build() -> FASegHead:
+    """Return the head, float64, in training mode."""
+    head = FASegHead(
+        in_channels=CHANNELS,
+        num_classes=CLASSES,
+        feat_channels=DIMS,
+        num_queries=QUERIES,
+        pixel_decoder=dict(
+            type='mmfaseg.FASegPixelDecoder',
+            num_layers=2,
+            num_heads=2,
+            num_points=2,
+            feedforward_channels=24,
+            num_groups=4,
+        ),
+        transformer_decoder=dict(
+            type='mmfaseg.FASegDecoder',
+            num_heads=2,
+            feedforward_channels=24,
+            omega=4,
+        ),
+        loss=dict(type='mmfaseg.MaskClassificationLoss', num_points=40),
+    ).double()
+    fill(head)
+    return head.train()
+
+
+def make_feats() -> list[Tensor]:
+    """Return backbone stages of two pictures, strides 4 to 32."""
+    return [
+        draw(
+            f'stage {stride}',
+            (2, channels, HEIGHT // stride, WIDTH // stride),
+        )
+        for channels, stride in zip(CHANNELS, (4, 8, 16, 32), strict=True)
+    ]
+
+
+def make_truth() -> list[Segments]:
+    """Return the segments of two pictures; the second has unlabelled rows."""
+    maps = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int64)
+    maps[0, :, 50:] = 3
+    maps[0, 20:50, 30:90] = 1
+    maps[1, 30:] = 2
+    truth = []
+    for labels in maps:
+        classes = labels.unique()
+        truth.append(Segments(classes, labels == classes[:, None, None]))
+    truth[1].ignored = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    truth[1].ignored[:8] = True
+    return truth
+
+
+def compute(replace) -> dict[str, np.ndarray]:
+    """Return everything that is compared.
+
+    Args:
+        replace (Callable): sets an attribute of a module, as pytest's
+            ``monkeypatch.setattr`` does.
+    """
+    calls = iter(range(10**6))
+
+    def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
+        return draw(f'points {next(calls)}', (*shape, 2), uniform=True)
+
+    for module in (mask_classification_loss, mask_matcher):
+        replace(module, 'draw_points', draw_points)
+    head = build()
+    feats = [x.requires_grad_() for x in make_feats()]
+    memories, positions, mask_features = head.pixel_decoder(feats)
+    watch = Watch(head.transformer_decoder)
+    output = head.transformer_decoder(
+        memories, positions, mask_features, trace=True
+    )
+    losses = head.loss_module(
+        output.cls_scores, output.mask_preds, make_truth()
+    )
+    sum(losses.values()).backward()
+    gradients = [x.grad.norm() for x in (*head.parameters(), *feats)]
+    traces = output.traces
+    guides = watch.guides[:13]
+    head.eval()
+    with torch.no_grad():
+        scores = head.predict(feats, [dict(img_shape=(HEIGHT, WIDTH))], {})
+    found = dict(
+        pool=watch.pools[0],
+        blocked=[x.sum(-1) for x in guides if x.dtype == torch.bool],
+        importance=[x for x in guides if x.dtype != torch.bool],
+        memories=[x.abs().mean((2, 3)) for x in memories],
+        positions=[x.abs().mean((2, 3)) for x in positions],
+        mask_features=mask_features[:, :, ::4, ::4],
+        cls_scores=output.cls_scores,
+        mask_preds=[x[:, :, ::4, ::4] for x in output.mask_preds],
+        query_pos=[trace.query_pos for trace in traces],
+        looked=[x.attention.amax(-1) for x in traces if x.level < 3],
+        windows=[x.window_index for x in traces if x.level == 3],
+        losses=list(losses.values()),
+        gradients=gradients,
+        scores=scores[:, :, ::8, ::8],
+    )
+    return {
+        name: (torch.stack(x) if isinstance(x, list) else x).detach().numpy()
+        for name, x in found.items()
+    }
+
+
+if __name__ == '__main__':
+    GOLDEN.parent.mkdir(exist_ok=True)
+    np.savez_compressed(GOLDEN, **compute(setattr))

@@ -1,0 +1,71 @@
+"""Every rule of the method, held by numbers that are part of the project.
+
+They were written when test_parity.py was green; flip_rules.py shows that each
+rule, once broken, changes them.
+"""
+
+import functools
+
+import golden_network
+import numpy as np
+import pytest
+
+# float64, 13 blocks; other kernels change the order of sums
+TOLERANCE = 1e-8
+
+
+@functools.cache
+def results() -> tuple[dict, dict]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        np.load(golden_network.GOLDEN) as file,
+    ):
+        return dict(file), golden_network.compute(patch.setattr)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'memories',
+        'positions',
+        'mask_features',
+        'cls_scores',
+        'mask_preds',
+        'query_pos',
+        'looked',
+        'windows',
+        'pool',
+        'blocked',
+        'importance',
+        'losses',
+        'gradients',
+        'scores',
+    ],
+)
+def test_tiny_network_computes_what_it_did(name):
+    expected, actual = results()
+    np.testing.assert_allclose(
+        actual[name], expected[name], rtol=TOLERANCE, atol=TOLERANCE
+    )
+
+
+def test_all_of_the_golden_file_is_compared():
+    expected, actual = results()
+    assert sorted(expected) == sorted(actual)
+    (mark,) = test_tiny_network_computes_what_it_did.pytestmark
+    assert sorted(mark.args[1]) == sorted(expected)
+
+
+def test_tiny_network_meets_the_rare_cases():
+    """What the rules are about happens in it."""
+    expected, _ = results()
+    assert expected['cls_scores'].shape == (14, 2, 6, 5)
+    spread = expected['cls_scores'][-1].std(axis=1).mean()
+    assert spread > 0.1, 'queries differ'
+    blocked = expected['blocked'] > 0
+    assert 0.2 < blocked.mean() < 0.8, 'the threshold blocks some pixels'
+    pools = (expected['pool'] > 0).sum(-1)
+    assert {0, 8} < set(pools.flatten().tolist()), 'pools: empty, whole, else'
+    windows = expected['windows']
+    assert windows.shape == (3, 2, 2)
+    assert (windows[0] != windows[2]).any(), 'windows move'
