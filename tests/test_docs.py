@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from mmengine.config import Config
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -33,9 +35,108 @@ def test_commands_of_the_readme_name_files_that_exist():
     assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
-def test_every_experiment_stands_in_the_table_of_its_page():
-    text = (ROOT / 'configs/faseg/README.md').read_text()
-    names = [path.name for path in (ROOT / 'configs/faseg').glob('*.py')]
-    assert [name for name in names if f']({name})' not in text] == []
-    metafile = (ROOT / 'configs/faseg/metafile.yaml').read_text()
-    assert [name for name in names if name not in metafile] == []
+def _table(page):
+    """The rows of a page that begin with the link to a config."""
+    rows = {}
+    for line in page.read_text().splitlines():
+        if match := re.match(r'\| \[(\w[^\]]+)\]\(\1\.py\) \|', line):
+            name = match.group(1)
+            assert name not in rows, f'{name} stands there twice'
+            rows[name] = [x.strip() for x in line.split('|')[2:-1]]
+    return rows
+
+
+def _metafile():
+    text = (ROOT / 'configs/faseg/metafile.yaml').read_text()
+    return yaml.safe_load(text)
+
+
+def test_table_metafile_and_files_name_the_same_experiments():
+    folder = ROOT / 'configs/faseg'
+    files = sorted(path.stem for path in folder.glob('*.py'))
+    assert sorted(_table(folder / 'README.md')) == files
+    models = _metafile()['Models']
+    assert sorted(model['Name'] for model in models) == files
+    for model in models:
+        assert model['Config'] == f'configs/faseg/{model["Name"]}.py'
+
+
+def test_metafile_says_what_it_was_counted_on_and_whose_results_it_names():
+    (collection,) = _metafile()['Collections']
+    assert (ROOT / 'configs/faseg' / collection['README']).is_file()
+    assert (ROOT / collection['Code']['URL']).is_file()
+    data = []
+    for model in _metafile()['Models']:
+        metadata = model['Metadata']
+        assert model['In Collection'] == collection['Name']
+        assert 'Weights' not in model, 'none is published'
+        (result,) = model['Results']
+        assert result['Dataset'] == metadata['Training Data']
+        assert set(result['Metrics']) <= {
+            'mIoU',
+            'mIoU (paper)',
+            'mIoU(ms+flip) (paper)',
+        }
+        of_the_paper = any('(paper)' in x for x in result['Metrics'])
+        assert ('Paper results' in metadata) == of_the_paper
+        data.append(metadata['Training Data'])
+    assert set(data) == set(collection['Metadata']['Training Data'])
+
+
+def test_table_and_metafile_agree():
+    table = _table(ROOT / 'configs/faseg/README.md')
+    for model in _metafile()['Models']:
+        metadata, (result,) = model['Metadata'], model['Results']
+        metrics = result['Metrics']
+        batch, parameters, flops, paper, ours = table[model['Name']]
+        assert int(batch.split(',')[0]) == metadata['Batch Size']
+        assert parameters == f'{metadata["Parameters"] / 1e6:.2f}'
+        counted = f'{metadata["FLOPs"] / 1e9:.2f} at {metadata["Counted at"]}'
+        assert flops == counted
+        published = [
+            str(metrics.get(f'{key} (paper)', '-'))
+            for key in ('mIoU', 'mIoU(ms+flip)')
+        ]
+        expected = ' / '.join(published)
+        assert paper == ('' if expected == '- / -' else expected)
+        assert ours == (f'{metrics["mIoU"]:.2f}' if 'mIoU' in metrics else '')
+
+
+def test_table_names_the_iterations_of_the_config():
+    for name, row in _table(ROOT / 'configs/faseg/README.md').items():
+        path = ROOT / f'configs/faseg/{name}.py'
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        iterations = row[0].split(', ')[1].replace('k', '000')
+        assert int(iterations) == cfg.train_cfg.max_iters
+
+
+def test_published_results_are_those_of_the_authors():
+    """One seed each, from the README of their release."""
+    results = {
+        model['Name']: tuple(
+            model['Results'][0]['Metrics'].get(f'{key} (paper)')
+            for key in ('mIoU', 'mIoU(ms+flip)')
+        )
+        for model in _metafile()['Models']
+    }
+    swin = 'in22k-384x384-pre_8xb2-160k_ade20k-640x640'
+    assert {x: y for x, y in results.items() if y != (None, None)} == {
+        'faseg_r50_8xb2-160k_ade20k-512x512': (48.3, 49.3),
+        'faseg_swin-t_8xb2-160k_ade20k-512x512': (49.6, 51.3),
+        f'faseg_swin-b-{swin}': (55.0, 56.0),
+        f'faseg_swin-l-{swin}': (56.3, 57.7),
+        'faseg_r50_8xb2-90k_cityscapes-512x1024': (80.5, None),
+    }
+
+
+def test_costs_in_the_results_are_those_of_the_metafile():
+    """RESULTS.md and the metafile hold the same measurement."""
+    text = (ROOT / 'benchmarks/RESULTS.md').read_text()
+    for model in _metafile()['Models']:
+        metadata = model['Metadata']
+        row = (
+            f'| {model["Name"]} | {metadata["Counted at"]} '
+            f'| {metadata["Parameters"] / 1e6:.2f} '
+            f'| {metadata["FLOPs"] / 1e9:.2f} |'
+        )
+        assert row in text

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 
 def test_faseg_r50_costs_what_was_published(root, run_python):
@@ -25,3 +26,43 @@ def test_the_baseline_is_counted_as_well(root, run_python):
         *('--shape', 128, 128),
     )
     assert 'decode_head.transformer_decoder' in done.stdout
+
+
+def test_several_configs_give_a_row_each_at_their_padded_crops(
+    root, run_python
+):
+    names = [
+        'faseg_r18_1xb8-20k_camvid-360x480',
+        'faseg_r18_1xb8-demo_shapes-128x128',
+    ]
+    done = run_python(
+        root / 'tools/analysis_tools/get_flops.py',
+        *(root / f'configs/faseg/{name}.py' for name in names),
+    )
+    row = re.compile(
+        r'^\| (faseg\S+) \| (\w+) \| ([\d.]+) \| ([\d.]+) \|$', re.M
+    )
+    rows = row.findall(done.stdout)
+    metafile = (root / 'configs/faseg/metafile.yaml').read_text()
+    metadata = {
+        model['Name']: model['Metadata']
+        for model in yaml.safe_load(metafile)['Models']
+    }
+    assert [name for name, *_ in rows] == names
+    assert [size for _, size, *_ in rows] == ['384x480', '128x128']
+    for name, size, parameters, flops in rows:
+        assert metadata[name]['Counted at'] == size
+        millions = metadata[name]['Parameters'] / 1e6
+        assert parameters == f'{millions:.2f}'
+        assert flops == f'{metadata[name]["FLOPs"] / 1e9:.2f}'
+
+
+def test_a_config_without_a_crop_asks_for_the_size(root, run_python, tmp_path):
+    base = root / 'configs/_base_/models/faseg_r18_shapes.py'
+    config = tmp_path / 'no_crop.py'
+    config.write_text(f'_base_ = {str(base)!r}\n')
+    done = run_python(
+        root / 'tools/analysis_tools/get_flops.py', config, check=False
+    )
+    assert done.returncode != 0
+    assert 'no_crop.py has no crop_size: give --shape' in done.stdout

@@ -9,6 +9,7 @@ vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer'
 )
+tta_model = dict(type='mmfaseg.MaskClassificationTTA')
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None

@@ -1,16 +1,13 @@
-_base_ = './faseg_r50_1xb8-20k_camvid-360x480.py'
+_base_ = [
+    '../_base_/models/faseg_swin-t.py',
+    '../_base_/datasets/camvid-360x480.py',
+    '../_base_/schedules/schedule_camvid.py',
+    '../_base_/default_runtime.py',
+]
 
-checkpoint = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/swin/swin_tiny_patch4_window7_224_20220317-1cdeb081.pth'
+crop_size = (360, 480)
+data_preprocessor = dict(size=crop_size)
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='SwinTransformer',
-        embed_dims=96,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=7,
-        drop_path_rate=0.3,
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
-    ),
-    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    data_preprocessor=data_preprocessor,
+    decode_head=dict(num_classes=11),
 )

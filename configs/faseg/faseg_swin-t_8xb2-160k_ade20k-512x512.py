@@ -1,16 +1,6 @@
-_base_ = './faseg_r50_8xb2-160k_ade20k-512x512.py'
-
-checkpoint = 'https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/swin/swin_tiny_patch4_window7_224_20220317-1cdeb081.pth'
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='SwinTransformer',
-        embed_dims=96,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=7,
-        drop_path_rate=0.3,  # paper
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint),
-    ),
-    decode_head=dict(in_channels=[96, 192, 384, 768]),
-)
+_base_ = [
+    '../_base_/models/faseg_swin-t.py',
+    '../_base_/datasets/ade20k-512x512.py',
+    '../_base_/schedules/schedule_160k.py',
+    '../_base_/default_runtime.py',
+]

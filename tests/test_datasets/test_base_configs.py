@@ -41,6 +41,8 @@ def test_parts_fit_together(tmp_path, dataset, schedule):
     assert config.default_scope == 'mmseg'
     assert config.default_hooks.checkpoint.save_best == 'mIoU'
     assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
+    assert config.tta_model.type == 'mmfaseg.MaskClassificationTTA'
+    assert config.tta_pipeline[1].type == 'TestTimeAug'
 
 
 @pytest.mark.parametrize('file', SCHEDULE_FILES, ids=lambda path: path.stem)
@@ -90,68 +92,174 @@ def test_shapes_config_gives_pictures_of_its_size(size):
     assert splits == ['train', 'val', 'test']
 
 
-def _write_pair(folder: Path, image: str, labels: str) -> None:
+def _write_pair(
+    folder: Path,
+    image: str,
+    labels: str,
+    size: tuple[int, int] = (400, 500),
+    num_labels: int = 11,
+) -> None:
     for name in (image, labels):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    picture = np.random.default_rng(0).integers(0, 256, (400, 500, 3))
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3))
     cv2.imwrite(str(folder / image), picture.astype(np.uint8))
     cv2.imwrite(
         str(folder / labels),
-        np.resize(np.arange(11, dtype=np.uint8), (400, 500)),
+        np.resize(np.arange(num_labels, dtype=np.uint8), size),
     )
 
 
-@pytest.mark.parametrize(
-    ('stem', 'image', 'labels', 'loader'),
-    [
-        ('camvid-360x480', 'train/a.png', 'trainannot/a.png', 'train'),
-        ('camvid-360x480', 'test/a.png', 'testannot/a.png', 'test'),
+def _load(folder: Path, config: Config, loader: str):
+    """Builds a data set whose files are under a folder."""
+    dataset = config[f'{loader}_dataloader'].dataset
+    dataset.data_root = str(folder)
+    if 'ann_file' in dataset:
+        file = folder / dataset.ann_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('a\n')
+    return DATASETS.build(dataset)
+
+
+# the folders in which the data sets are published: training, then testing
+LAYOUTS = {
+    'camvid-360x480': (
+        ('train/a.png', 'trainannot/a.png'),
+        ('test/a.png', 'testannot/a.png'),
+    ),
+    'ade20k-512x512': (
+        ('images/training/a.jpg', 'annotations/training/a.png'),
+        ('images/validation/a.jpg', 'annotations/validation/a.png'),
+    ),
+    'cityscapes-512x1024': (
         (
-            'ade20k-512x512',
-            'images/training/a.jpg',
-            'annotations/training/a.png',
-            'train',
-        ),
-        (
-            'ade20k-512x512',
-            'images/validation/a.jpg',
-            'annotations/validation/a.png',
-            'test',
-        ),
-        (
-            'cityscapes-512x1024',
             'leftImg8bit/train/x/a_leftImg8bit.png',
             'gtFine/train/x/a_gtFine_labelTrainIds.png',
-            'train',
         ),
         (
-            'cityscapes-512x1024',
             'leftImg8bit/val/x/a_leftImg8bit.png',
             'gtFine/val/x/a_gtFine_labelTrainIds.png',
-            'val',
         ),
-    ],
-)
-def test_file_based_configs_read_their_public_layout(
-    tmp_path, stem, image, labels, loader
-):
-    _write_pair(tmp_path, image, labels)
+    ),
+    'coco-stuff164k-512x512': (
+        (
+            'images/train2017/a.jpg',
+            'annotations/train2017/a_labelTrainIds.png',
+        ),
+        ('images/val2017/a.jpg', 'annotations/val2017/a_labelTrainIds.png'),
+    ),
+    'pascal-context-59-480x480': (
+        ('JPEGImages/a.jpg', 'SegmentationClassContext/a.png'),
+        ('JPEGImages/a.jpg', 'SegmentationClassContext/a.png'),
+    ),
+    'mapillary-v1-65-1024x1024': (
+        ('training/images/a.jpg', 'training/v1.2/labels/a.png'),
+        ('validation/images/a.jpg', 'validation/v1.2/labels/a.png'),
+    ),
+}
+LAYOUTS['ade20k-640x640'] = LAYOUTS['ade20k-512x512']
+LAYOUTS['coco-stuff164k-640x640'] = LAYOUTS['coco-stuff164k-512x512']
+# what a picture of 400x500 is resized to
+TEST_SIZES = {
+    'camvid-360x480': (400, 500),
+    'ade20k-512x512': (512, 640),
+    'ade20k-640x640': (640, 800),
+    'cityscapes-512x1024': (400, 500),
+    'coco-stuff164k-512x512': (512, 640),
+    'coco-stuff164k-640x640': (640, 800),
+    'pascal-context-59-480x480': (416, 520),
+    'mapillary-v1-65-1024x1024': (1638, 2048),
+}
+# their pictures are tested at the size they have
+ORIGINAL_SIZES = {
+    'camvid-360x480': (360, 480),
+    'cityscapes-512x1024': (1024, 2048),
+}
+
+
+def test_every_file_based_config_is_tested():
+    stems = {file.stem for file in DATASET_FILES}
+    assert set(LAYOUTS) == {x for x in stems if not x.startswith('shapes')}
+
+
+@pytest.mark.parametrize('loader', ['train', 'test'])
+@pytest.mark.parametrize('stem', LAYOUTS)
+def test_file_based_configs_read_their_public_layout(tmp_path, stem, loader):
+    _write_pair(tmp_path, *LAYOUTS[stem][loader == 'test'])
     config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
-    dataset = config[f'{loader}_dataloader'].dataset
-    dataset.data_root = str(tmp_path)
-    sample = DATASETS.build(dataset)[0]
+    sample = _load(tmp_path, config, loader)[0]
     height, width = sample['inputs'].shape[1:]
-    labels_size = sample['data_samples'].gt_sem_seg.data.shape[1:]
+    labels = sample['data_samples'].gt_sem_seg.data
     if loader == 'train':
         assert height <= config.crop_size[0]
         assert width <= config.crop_size[1]
-        assert labels_size == (height, width)
-    else:
-        assert labels_size == torch.Size((400, 500))
-    if stem.startswith('ade') and loader == 'test':
-        assert (height, width) == (512, 640)
-        # ADE20K's label 0 is no class.
-        assert sample['data_samples'].gt_sem_seg.data.unique().tolist() == [
-            *range(10),
-            255,
-        ]
+        assert labels.shape[1:] == (height, width)
+        return
+    assert (height, width) == TEST_SIZES[stem]
+    assert labels.shape[1:] == torch.Size((400, 500))
+    # Label 0 of ADE20K and Pascal Context is no class.
+    no_class = stem.startswith(('ade', 'pascal'))
+    expected = [*range(10), 255] if no_class else [*range(11)]
+    assert labels.unique().tolist() == expected
+
+
+def test_mapillary_leaves_pixels_without_a_label_out(tmp_path):
+    stem = 'mapillary-v1-65-1024x1024'
+    _write_pair(tmp_path, *LAYOUTS[stem][1], num_labels=66)
+    config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
+    dataset = _load(tmp_path, config, 'test')
+    labels = dataset[0]['data_samples'].gt_sem_seg.data
+    assert labels.unique().tolist() == [*range(65), 255]
+    for key in ('classes', 'palette'):
+        everything = type(dataset).METAINFO[key]
+        assert list(dataset.metainfo[key]) == list(everything[:65])
+    assert type(dataset).METAINFO['classes'][65:] == ('Unlabeled',)
+
+
+@pytest.mark.parametrize('stem', LAYOUTS)
+def test_augmented_test_scales_and_flips_what_the_plain_test_sees(
+    tmp_path, stem
+):
+    size = ORIGINAL_SIZES.get(stem, (400, 500))
+    _write_pair(tmp_path, *LAYOUTS[stem][1], size=size)
+    config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
+    plain = _load(tmp_path, config, 'test')[0]
+    config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    versions = _load(tmp_path, config, 'test')[0]
+    assert len(versions['inputs']) == 12
+    inputs, samples = versions['inputs'], versions['data_samples']
+    assert torch.equal(inputs[4], plain['inputs'])
+    assert [sample.flip for sample in samples] == [False, True] * 6
+    height, width = plain['inputs'].shape[1:]
+    for i, (picture, sample) in enumerate(zip(inputs, samples, strict=True)):
+        scale = (2 + i // 2) / 4  # 0.5 to 1.75
+        assert picture.shape[1] == pytest.approx(scale * height, abs=1)
+        assert picture.shape[2] == pytest.approx(scale * width, abs=1)
+        if sample.flip:
+            assert torch.equal(picture, inputs[i - 1].flip(2))
+        labels = sample.gt_sem_seg.data
+        assert torch.equal(labels, plain['data_samples'].gt_sem_seg.data)
+
+
+@pytest.mark.parametrize('short', [512, 640])
+def test_augmented_test_of_ade20k_limits_the_long_side_at_every_scale(short):
+    stem = f'ade20k-{short}x{short}'
+    config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
+    resizes = config.tta_pipeline[1].transforms[0]
+    scales = [resize.scale for resize in resizes]
+    assert scales == [
+        (4 * x, x) for x in (short * n // 4 for n in range(2, 8))
+    ]
+
+
+def test_augmented_test_of_shapes_flips_and_keeps_the_labels_first():
+    config = Config.fromfile(str(BASE / 'datasets' / 'shapes-128x128.py'))
+    dataset = config.test_dataloader.dataset
+    plain = DATASETS.build(dataset)[0]
+    dataset.pipeline = config.tta_pipeline
+    versions = DATASETS.build(dataset)[0]
+    (first, second), samples = versions['inputs'], versions['data_samples']
+    assert torch.equal(first, plain['inputs'])
+    assert torch.equal(second, first.flip(2))
+    assert [sample.flip for sample in samples] == [False, True]
+    labels = plain['data_samples'].gt_sem_seg.data
+    assert torch.equal(samples[0].gt_sem_seg.data, labels)

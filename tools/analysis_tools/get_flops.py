@@ -1,10 +1,13 @@
-"""Counts parameters and multiply-adds of a config.
+"""Counts parameters and multiply-adds of configs.
 
-One multiply-add counts as one FLOP, as in the tables of papers.
+One multiply-add counts as one FLOP, as in the tables of papers. One config
+gives a table by part and one by operator, several give one row each. Heads
+that only training needs are not counted.
 """
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,14 +25,14 @@ import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 def parse_args() -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
     parser.add_argument(
         '--shape',
         type=int,
         nargs=2,
-        default=(512, 512),
         metavar=('HEIGHT', 'WIDTH'),
-        help='size of the picture in pixels',
+        help="size of the picture in pixels; by default the config's "
+        'crop_size, padded to a multiple of 32',
     )
     parser.add_argument(
         '--cfg-options',
@@ -74,6 +77,27 @@ class Network(nn.Module):
         return self.decode_head(feats)
 
 
+def load(path: str, options: dict[str, Any]) -> Config:
+    """Return the config of a file with the command line's settings in it."""
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def picture_size(cfg: Config) -> tuple[int, int]:
+    """Return height and width of the config's crop, padded to 32.
+
+    Raises:
+        ValueError: If the config names no crop.
+    """
+    if 'crop_size' not in cfg:
+        raise ValueError(
+            f'{cfg.filename} has no crop_size: give --shape HEIGHT WIDTH'
+        )
+    height, width = (math.ceil(x / 32) * 32 for x in cfg.crop_size)
+    return height, width
+
+
 def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     """Return mmengine's counter over the model of a config."""
     from mmseg.registry import MODELS
@@ -92,13 +116,14 @@ def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     return analyzer
 
 
-def main() -> None:
+def count_parameters(analyzer: FlopAnalyzer, part: str = '') -> int:
+    """Return the number of parameters of a part, trained or frozen."""
+    module = analyzer._model.get_submodule(part)
+    return sum(x.numel() for x in module.parameters())
+
+
+def print_parts(analyzer: FlopAnalyzer, shape: tuple[int, int]) -> None:
     """Print a table by part of the model and one by operator."""
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    analyzer = count(cfg, tuple(args.shape))
-    model = analyzer._model
     by_module = analyzer.by_module()
     console = Console()
     table = Table('part', 'parameters, M', 'FLOPs, G')
@@ -108,12 +133,9 @@ def main() -> None:
         'decode_head.transformer_decoder',
         '',
     ):
-        parameters = sum(
-            x.numel() for x in model.get_submodule(name).parameters()
-        )
         table.add_row(
             name or 'all',
-            f'{parameters / 1e6:.2f}',
+            f'{count_parameters(analyzer, name) / 1e6:.2f}',
             f'{by_module[name] / 1e9:.2f}',
         )
     console.print(table)
@@ -121,8 +143,36 @@ def main() -> None:
     for name, flops in analyzer.by_operator().most_common():
         table.add_row(name, f'{flops / 1e9:.2f}')
     console.print(table)
-    height, width = args.shape
-    console.print(f'one picture of {height}x{width}')
+    console.print(f'one picture of {shape[0]}x{shape[1]}')
+
+
+def print_row(
+    name: str, analyzer: FlopAnalyzer, shape: tuple[int, int]
+) -> None:
+    """Print one row of a Markdown table."""
+    print(
+        f'| {name} | {shape[0]}x{shape[1]} '
+        f'| {count_parameters(analyzer) / 1e6:.2f} '
+        f'| {analyzer.total() / 1e9:.2f} |',
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print what the command line asks for."""
+    args = parse_args()
+    several = len(args.configs) > 1
+    if several:
+        print('| config | picture | parameters, M | FLOPs, G |')
+        print('|---|---|---|---|')
+    for path in args.configs:
+        cfg = load(path, args.cfg_options)
+        shape = tuple(args.shape or picture_size(cfg))
+        analyzer = count(cfg, shape)
+        if several:
+            print_row(Path(path).stem, analyzer, shape)
+        else:
+            print_parts(analyzer, shape)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,17 @@ test_pipeline = [
     dict(type='mmfaseg.GenerateShapes'),
     dict(type='PackSegInputs'),
 ]
+# The first version is not flipped: its labels are the picture's.
+tta_pipeline = [
+    dict(type='mmfaseg.GenerateShapes'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/faseg_swin-s.py',
+    '../_base_/datasets/ade20k-512x512.py',
+    '../_base_/schedules/schedule_160k.py',
+    '../_base_/default_runtime.py',
+]
