@@ -10,3 +10,12 @@ def test_rule_stands_where_the_list_says(root, flip):
     source = (root / file).read_text()
     assert source.count(old) == 1
     compile(source.replace(old, new), file, 'exec')
+
+
+def test_every_rule_stands_in_the_table_of_the_docs(root):
+    lines = (root / 'docs/parity.md').read_text().splitlines()
+    rows = [line.split(' | ') for line in lines if line.startswith('| ')]
+    noticed = {row[0].removeprefix('| '): row[1:] for row in rows}
+    for rule, *_ in flip_rules.FLIPS:
+        golden, _ = noticed[rule]
+        assert golden == 'yes', rule

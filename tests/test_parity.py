@@ -189,8 +189,14 @@ def test_label_map(case, dtype):
     labels = run['scores'].argmax(1).numpy()
     assert (labels == expected['sem_seg_argmax']).mean() >= 0.999
     thinned = run['scores'][:, :, ::32, ::32]
-    median = np.median(np.abs(expected['sem_seg_sub'] - thinned.numpy()))
-    assert median < 1e-6
+    error = np.abs(expected['sem_seg_sub'] - thinned.numpy())
+    assert np.median(error) < 1e-6
+    if dtype == torch.float64:  # scores go up to 27
+        assert error.max() < 2e-4
+        stats = difference(
+            expected['sem_seg_stats'], statistics(run['scores'])
+        )
+        assert stats < 2e-4
 
 
 @CASES
