@@ -63,6 +63,7 @@ def test_dry_run_tells_and_writes_nothing(
     assert all(name in printed for name in theirs)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_there_and_back_again(
     tool, authors, monkeypatch, capsys, tmp_path, suffix

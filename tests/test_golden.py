@@ -10,6 +10,7 @@ import golden_network
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.smoke
 # float64, 13 blocks; other kernels change the order of sums
 TOLERANCE = 1e-8
 

@@ -17,6 +17,7 @@ def assert_is_state(state):
         assert torch.equal(state[name], value)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_written_file_reads_the_same(tmp_path, suffix):
     path = tmp_path / f'x{suffix}'
