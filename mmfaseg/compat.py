@@ -10,9 +10,11 @@ old is to be named by the check, not by a failing import.
 """
 
 import importlib
+import json
 import pickle
 import sys
 from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -106,6 +108,29 @@ def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
     return methods[name]
 
 
+@cache
+def _loaded_array() -> type:
+    """Return the type of arrays in a checkpoint, which nothing can call.
+
+    Called by a crafted checkpoint, ``numpy.ndarray`` would make an array of
+    objects out of any bytes, and take them for addresses.
+    """
+    import numpy as np
+
+    class LoadedArray(np.ndarray):
+        """An array that only NumPy's own reconstruction can make."""
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+            raise pickle.UnpicklingError(
+                'a checkpoint may not call numpy.ndarray'
+            )
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return self.view(np.ndarray).__reduce_ex__(protocol)
+
+    return LoadedArray
+
+
 def _allow_mmengine_checkpoints() -> None:
     """Allow exactly the types that a checkpoint of mmengine holds.
 
@@ -125,9 +150,10 @@ def _allow_mmengine_checkpoints() -> None:
         'numpy.core.multiarray.scalar': scalar,
         'numpy._core.multiarray._reconstruct': reconstruct,
         'numpy._core.multiarray.scalar': scalar,
+        'numpy.ndarray': _loaded_array(),
         'builtins.getattr': _history_buffer_method,
     }
-    for kind in (HistoryBuffer, np.ndarray, np.dtype, *dtypes):
+    for kind in (HistoryBuffer, np.dtype, *dtypes):
         allowed[f'{kind.__module__}.{kind.__qualname__}'] = kind
     # Pairs, because the loader of OneDL's mmengine takes its own list of bare
     # types away again after each use.
@@ -139,13 +165,16 @@ def _allow_mmengine_checkpoints() -> None:
 def _read_safetensors_in_mmengine() -> None:
     """Let ``load_from`` and the tools take a local ``.safetensors`` file."""
     from mmengine.runner import CheckpointLoader
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     def load_from_safetensors(
         filename: str, map_location: Any = None
     ) -> dict[str, Any]:
         del map_location  # the model's parameters are where they are
-        return {'state_dict': load_file(filename)}
+        with safe_open(filename, 'pt') as file:
+            meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+        return {'meta': meta, 'state_dict': load_file(filename)}
 
     # mmengine takes a prefix as a regular expression.
     CheckpointLoader.register_scheme(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 
 from mmfaseg.checkpoints import read_state, to_faseg
@@ -74,6 +75,8 @@ def test_there_and_back_again(
     assert f'tools/test.py {Path(tool.os.path.relpath(CONFIG))}' in (
         capsys.readouterr().out
     )
+    mmengine = CheckpointLoader.load_checkpoint(str(here), 'cpu')
+    assert len(mmengine['meta']['dataset_meta']['classes']) == 11
     converted = read_state(here)
     assert sorted(converted) == sorted(ours)
     call(tool, monkeypatch, here, back, '--reverse')
@@ -98,6 +101,8 @@ def test_what_cannot_be_done_is_one_sentence(
     assert 'without --reverse' in refused(source, target, '--reverse')
     assert 'must end with' in refused(source, tmp_path / 'ours.pt')
     assert 'no checkpoint at' in refused(tmp_path / 'absent.pth', target)
+    assert 'is no folder' in refused(source, tmp_path / 'no/ours.pth')
+    assert 'is the source' in refused(source, source)
     assert refused(source) == '2'  # usage: a target, or --dry-run
 
     name = 'sem_seg_head.predictor.query_feat.weight'

@@ -8,7 +8,7 @@ from .conversion import (
     detect_format,
 )
 from .faseg import from_faseg, to_faseg
-from .files import check_suffix, read_state, write_state
+from .files import check_target, read_state, write_state
 from .mask2former import from_mask2former
 from .report import make_table
 
@@ -16,7 +16,7 @@ __all__ = [
     'Conversion',
     'ConversionError',
     'Entry',
-    'check_suffix',
+    'check_target',
     'describe_network',
     'detect_format',
     'from_faseg',

@@ -1,6 +1,6 @@
 """The account of a conversion: what became of every entry."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,10 @@ Shapes = Mapping[str, torch.Size]
 
 CLASS_WEIGHTS = 'criterion.empty_weight'
 NORMALIZATION = ('pixel_mean', 'pixel_std')
+AUXILIARY = 'auxiliary_head.'  # for training only; FASeg's authors have none
+# Buffers that a model makes itself: frozen batch norm counts no batches, and
+# the place of two pixels in a window follows from its size.
+NOT_LEARNED = ('.num_batches_tracked', '.relative_position_index')
 
 # an entry that only this program's checkpoints have, the first match counts
 FORMATS = {
@@ -86,15 +90,19 @@ class Conversion:
         """Leaves an entry out and says why."""
         self.entries.append(Entry(source, None, tuple(value.shape), note=note))
 
-    def check(self, ours: State, shapes: Shapes, complete: bool) -> None:
+    def check(
+        self,
+        ours: State,
+        shapes: Shapes,
+        may_miss: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         """Compares the entries under our names with our model.
 
         Args:
             ours (Mapping[str, Tensor]): the entries.
             shapes (Mapping[str, torch.Size]): the model's.
-            complete (bool): nothing may be missing but the counters of
-                batches, which frozen batch norm does not have and nothing
-                reads.
+            may_miss (Callable): whether a model's entry need not be there.
+                ``NOT_LEARNED`` never need.
 
         Raises:
             ConversionError: if an entry is unknown, missing or misshapen.
@@ -106,12 +114,11 @@ class Conversion:
             for name in ours
             if name not in shapes and name not in self.unknown
         ]
-        if complete:
-            problems += [
-                f'missing: {name}'
-                for name in self.untouched
-                if not name.endswith('.num_batches_tracked')
-            ]
+        problems += [
+            f'missing: {name}'
+            for name in self.untouched
+            if not name.endswith(NOT_LEARNED) and not may_miss(name)
+        ]
         problems += [
             f'misshapen: {name} is {tuple(value.shape)}, the model has '
             f'{tuple(shapes[name])}'

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .conversion import (
+    AUXILIARY,
     CLASS_WEIGHTS,
     NORMALIZATION,
     Conversion,
@@ -46,7 +47,7 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
             result.unknown.append(name)
         else:
             target, rule = found
-            merges = is_patch_merging(target)
+            merges = is_patch_merging(target, value)
             result.keep(
                 name,
                 target,
@@ -55,7 +56,7 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
                 value.shape,
                 REORDERED if merges else '',
             )
-    result.check(result.state, shapes, complete=True)
+    result.check(result.state, shapes, lambda name: name.startswith(AUXILIARY))
     return result
 
 
@@ -78,11 +79,13 @@ def to_faseg(
     result = Conversion()
     for name, value in state.items():
         found = translate(name, FASEG, back=True)
-        if found is None:
+        if name.startswith(AUXILIARY):
+            result.drop(name, value, 'the authors have no such head')
+        elif found is None:
             result.unknown.append(name)
         else:
             target, rule = found
-            merges = is_patch_merging(name)
+            merges = is_patch_merging(name, value)
             result.keep(
                 name,
                 target,
@@ -91,7 +94,8 @@ def to_faseg(
                 value.shape,
                 REORDERED if merges else '',
             )
-    result.check(state, shapes, complete=True)
+    ours = {k: x for k, x in state.items() if not k.startswith(AUXILIARY)}
+    result.check(ours, shapes, lambda name: name.startswith(AUXILIARY))
     weights = torch.ones(len(state[DECODER + 'predictor.class_embed.bias']))
     weights[-1] = no_object_weight  # (K + 1,)
     result.state[CLASS_WEIGHTS] = weights
@@ -99,6 +103,8 @@ def to_faseg(
 
 
 def _describe_class_weights(weights: Tensor) -> str:
+    if weights.dim() != 1 or not len(weights):
+        return f'not weights of classes: {tuple(weights.shape)}'
     value = float(weights[-1])
     if abs(value - NO_OBJECT_WEIGHT) < 1e-6:
         return 'our loss makes it'

@@ -1,6 +1,7 @@
 """Reading and writing of checkpoints without running what they hold."""
 
 import codecs
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 SUFFIXES = ('.pth', '.safetensors')
 # where programs keep the weights in a checkpoint
 STATE_KEYS = ('state_dict', 'model')
+PARALLEL = 'module.'  # of a model wrapped for several processes
 _UNREADABLE = (
     pickle.UnpicklingError,
     SafetensorError,
@@ -58,13 +60,16 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f'{path} holds no table of weights')
-    return {name: _as_tensor(path, name, x) for name, x in content.items()}
+    state = {name: _as_tensor(path, name, x) for name, x in content.items()}
+    if all(name.startswith(PARALLEL) for name in state):
+        return {name.removeprefix(PARALLEL): x for name, x in state.items()}
+    return state
 
 
 def write_state(
     path: str | Path,
     state: Mapping[str, Tensor],
-    meta: Mapping[str, str],
+    meta: Mapping[str, Any],
     key: str = 'state_dict',
 ) -> None:
     """Writes a checkpoint of weights alone.
@@ -73,7 +78,7 @@ def write_state(
         path (str | Path): its suffix, ``.pth`` or ``.safetensors``, tells
             the format.
         state (Mapping[str, Tensor]): the weights.
-        meta (Mapping[str, str]): what to remember about them.
+        meta (Mapping[str, Any]): what to remember about them, plain values.
         key (str): where the weights are in a ``.pth`` file; detectron2 looks
             at ``'model'``.
 
@@ -81,22 +86,45 @@ def write_state(
         ValueError: if the suffix is another one.
     """
     path = Path(path)
-    check_suffix(path)
-    tensors = {name: x.contiguous() for name, x in state.items()}
+    check_target(path)
+    # copies, so that no storage is shared or larger than what is in use
+    tensors = {
+        name: x.detach().clone(memory_format=torch.contiguous_format)
+        for name, x in state.items()
+    }
     part = path.with_name(path.name + '.part')
-    if path.suffix == '.safetensors':
-        save_file(tensors, part, {'format': 'pt', **meta})
-    else:
-        torch.save({'meta': dict(meta), key: tensors}, part)
-    part.replace(path)  # never half a checkpoint under its name
+    try:
+        if path.suffix == '.safetensors':
+            notes = {'format': 'pt', 'meta': json.dumps(dict(meta))}
+            part.write_bytes(save(tensors, notes))
+        else:
+            torch.save({'meta': dict(meta), key: tensors}, part)
+        part.replace(path)  # never half a checkpoint under its name
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def check_suffix(path: Path) -> None:
-    """Raises ValueError if :func:`write_state` cannot write such a file."""
+def check_target(path: Path, source: Path | None = None) -> None:
+    """Refuses what :func:`write_state` cannot or should not write.
+
+    Args:
+        path (Path): where to write.
+        source (Path, optional): what is read, which must stay.
+
+    Raises:
+        ValueError: if the suffix is unknown, the folder is not there, or the
+            path is a folder or the source.
+    """
     if path.suffix not in SUFFIXES:
         raise ValueError(
             f'{path} must end with one of {SUFFIXES}, which tells the format'
         )
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder: name a file in it')
+    if not path.parent.is_dir():
+        raise ValueError(f'{path.parent} is no folder: make it first')
+    if source is not None and path.exists() and path.samefile(source):
+        raise ValueError(f'{path} is the source: name another file')
 
 
 def _read(path: Path) -> Any:
@@ -111,7 +139,7 @@ def _read(path: Path) -> Any:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Loads what ``torch.load(weights_only=True)`` would, in any protocol."""
+    """Loads containers, strings, numbers and NumPy arrays, nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns one of the functions that arrays are made with."""
@@ -123,7 +151,7 @@ class _PlainUnpickler(pickle.Unpickler):
             from_buffer = np.empty(0).__reduce_ex__(5)[0]
             allowed[f'{numeric}._frombuffer'] = from_buffer
         for entry in torch.serialization.get_safe_globals():
-            if isinstance(entry, tuple):
+            if isinstance(entry, tuple) and entry[1].startswith('numpy.'):
                 allowed[entry[1]] = entry[0]
         if f'{module}.{name}' not in allowed:
             raise pickle.UnpicklingError(f'it asks for {module}.{name}')
@@ -131,8 +159,11 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _as_tensor(path: Path, name: object, value: object) -> Tensor:
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(value)
+    if (
+        isinstance(value, np.ndarray | np.generic)
+        and value.dtype.kind in 'biuf'
+    ):
+        value = torch.from_numpy(np.array(value))
     if not isinstance(name, str) or not isinstance(value, Tensor):
         raise ValueError(
             f'{path} holds {name!r} of type {type(value).__name__} among '

@@ -6,13 +6,20 @@ import torch
 from torch import Tensor
 
 from .conversion import (
+    AUXILIARY,
     CLASS_WEIGHTS,
     NORMALIZATION,
     Conversion,
     Shapes,
     State,
 )
-from .names import DECODER, FASEG, MMSEG_MASK2FORMER, translate
+from .names import (
+    DECODER,
+    FASEG,
+    MMSEG_MASK2FORMER,
+    PIXEL_DECODER,
+    translate,
+)
 from .patch_merging import is_patch_merging, to_unfold_order
 
 LEVEL_EMBED = DECODER + 'level_embed.weight'
@@ -33,16 +40,22 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
             ``'mmseg-mask2former'``.
 
     Raises:
-        ConversionError: if an entry is unknown, or misshapen although its
-            shape does not depend on the number of queries or classes.
+        ConversionError: if an entry is unknown, if one is missing that
+            Mask2Former has, or misshapen although its shape does not depend
+            on the number of queries or classes.
     """
     of_detectron2 = source == 'mask2former'
     rules = FASEG if of_detectron2 else MMSEG_MASK2FORMER
     result = Conversion()
+    dropped: set[str] = set()
     for name, value in state.items():
-        found = translate(name, rules)
+        # what query_feat was called in the first release of Mask2Former
+        found = translate(name.replace('static_query', 'query_feat'), rules)
         if name in (CLASS_WEIGHTS, *NORMALIZATION):
             result.drop(name, value, 'not a weight of the network')
+            continue
+        if name.startswith(AUXILIARY):
+            result.drop(name, value, 'for training of the other model')
             continue
         if found is None:
             result.unknown.append(name)
@@ -51,18 +64,29 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
         reason = _other_number(target, value, shapes)
         if reason:
             result.drop(name, value, reason)
+            dropped.add(target)
             continue
         converted, note = value, ''
         if target == LEVEL_EMBED:
             converted = torch.cat([value, value[-1:]])
             note = 'stride 4 begins as a copy of stride 8'
-        elif of_detectron2 and is_patch_merging(target):
+        elif of_detectron2 and is_patch_merging(target, value):
             converted, note = to_unfold_order(value), 'order of merged patches'
         result.keep(name, target, rule, converted, value.shape, note)
-    result.check(result.state, shapes, complete=False)
+    result.check(
+        result.state,
+        shapes,
+        lambda name: name in dropped or bool(re.match(_OURS_ALONE, name)),
+    )
     return result
 
 
+# what Mask2Former has no counterpart of, by our names
+_OURS_ALONE = (
+    rf'{re.escape(AUXILIARY)}'
+    rf'|{re.escape(PIXEL_DECODER)}(input_projs\.3|positional_encodings)\.'
+    rf'|{re.escape(DECODER)}(positional_query|layers\.(3|7|11|12))\.'
+)
 _BLOCK = rf'(?<={re.escape(DECODER)}layers\.)\d+'
 
 
@@ -75,6 +99,8 @@ def _same_block(match: re.Match[str]) -> str:
 def _other_number(target: str, value: Tensor, shapes: Shapes) -> str:
     """Returns why a tensor cannot be used whose first size users choose."""
     free = rf'{re.escape(DECODER)}(predictor\.class_embed|query_\w+)\.\w+'
-    if not re.fullmatch(free, target) or value.shape == shapes[target]:
+    if target not in shapes or not re.fullmatch(free, target):
+        return ''
+    if not value.dim() or value.size(0) == shapes[target][0]:
         return ''
     return f'{len(value)} rows, and the model has {shapes[target][0]}'

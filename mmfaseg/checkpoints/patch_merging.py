@@ -15,9 +15,13 @@ from torch import Tensor
 ORDER = [0, 2, 1, 3]  # row by row from column by column, and back
 
 
-def is_patch_merging(name: str) -> bool:
-    """Returns whether an entry of our model is affected."""
-    return bool(re.fullmatch(r'backbone\.stages\.\d+\.downsample\..*', name))
+def is_patch_merging(name: str, value: Tensor) -> bool:
+    """Returns whether an entry of our model is affected.
+
+    A tensor that cannot be of four pixels is not: it is misshapen.
+    """
+    merges = re.fullmatch(r'backbone\.stages\.\d+\.downsample\..*', name)
+    return bool(merges) and value.dim() > 0 and value.size(-1) % 4 == 0
 
 
 def to_unfold_order(value: Tensor) -> Tensor:

@@ -103,13 +103,40 @@ def test_what_does_not_fit_is_named(build_faseg, shapes_of):
     ]
 
 
-def test_our_own_auxiliary_head_has_no_name_there(build_faseg, shapes_of):
+def test_our_auxiliary_head_is_left_out_on_the_way_there(
+    build_faseg, shapes_of
+):
     model = build_faseg()
     extra = {'auxiliary_head.conv_seg.bias': torch.zeros(7)}
-    state = model.state_dict() | extra
     shapes = shapes_of(model) | {k: x.shape for k, x in extra.items()}
-    with pytest.raises(ConversionError, match='unknown: auxiliary_head'):
-        to_faseg(state, shapes)
+    theirs = to_faseg(model.state_dict() | extra, shapes)
+    dropped = [x.source for x in theirs.entries if x.target is None]
+    assert dropped == list(extra)
+    assert from_faseg(theirs.state, shapes).untouched == list(extra)
+
+
+def test_what_a_model_makes_itself_may_be_absent(build_faseg, shapes_of):
+    """Stripped checkpoints of Swin come without it."""
+    model = build_faseg('swin')
+    shapes = shapes_of(model)
+    index = 'relative_position_index'
+    theirs = to_faseg(model.state_dict(), shapes).state
+    state = {k: x for k, x in theirs.items() if not k.endswith(index)}
+    assert len(state) < len(theirs)
+    converted = from_faseg(state, shapes)
+    assert all(name.endswith(index) for name in converted.untouched)
+
+
+@pytest.mark.parametrize('shape', [(), (6,), (64, 6), (0,)])
+def test_patch_merging_of_another_shape_is_misshapen(
+    build_faseg, shapes_of, shape
+):
+    model = build_faseg('swin')
+    shapes = shapes_of(model)
+    state = to_faseg(model.state_dict(), shapes).state
+    state['backbone.layers.0.downsample.norm.weight'] = torch.zeros(shape)
+    with pytest.raises(ConversionError, match='misshapen: backbone'):
+        from_faseg(state, shapes)
 
 
 def test_counters_of_frozen_batch_norm_may_be_absent(build_faseg, shapes_of):

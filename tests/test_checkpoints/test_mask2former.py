@@ -161,3 +161,46 @@ def test_another_width_is_refused(build_mask2former, build_faseg, shapes_of):
     state['decode_head.novel.weight'] = torch.zeros(1)
     with pytest.raises(ConversionError, match='unknown: decode_head\\.nov'):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
+
+
+def test_part_of_a_mask2former_is_refused(
+    build_mask2former, build_faseg_like_mask2former, shapes_of
+):
+    shapes = shapes_of(build_faseg_like_mask2former())
+    state = build_mask2former().state_dict()
+    lost = 'decode_head.transformer_decoder.layers.5.norms.0.weight'
+    del state[lost], state['decode_head.query_feat.weight']
+    with pytest.raises(ConversionError) as caught:
+        from_mask2former(state, shapes, MMSEG)
+    assert str(caught.value).splitlines()[1:] == [
+        f'missing: {DECODER}query_feat.weight',
+        f'missing: {DECODER}layers.6.cross_norm.weight',
+    ]
+
+
+def test_heads_that_only_training_needs_are_left_out(
+    build_mask2former, build_faseg_like_mask2former, shapes_of
+):
+    shapes = shapes_of(build_faseg_like_mask2former())
+    extra = {'auxiliary_head.conv_seg.bias': torch.zeros(7)}
+    shapes |= {k: x.shape for k, x in extra.items()}
+    state = build_mask2former().state_dict() | extra
+    conversion = from_mask2former(state, shapes, MMSEG)
+    assert conversion.entries[-1].target is None
+    assert set(extra) < set(conversion.untouched)
+
+
+def test_a_name_of_the_first_release_is_known(
+    build_faseg_like_mask2former, shapes_of
+):
+    model = build_faseg_like_mask2former()
+    state = to_faseg(model.state_dict(), shapes_of(model)).state
+    old = {
+        name.replace('query_feat', 'static_query'): value
+        for name, value in state.items()
+        if not any(f'_layers.{i}.' in name for i in (9, 10, 11, 12))
+    }
+    old['sem_seg_head.predictor.level_embed.weight'] = torch.zeros(3, 128)
+    converted = from_mask2former(old, shapes_of(model), 'mask2former')
+    wanted = model.state_dict()[DECODER + 'query_feat.weight']
+    assert torch.equal(converted.state[DECODER + 'query_feat.weight'], wanted)

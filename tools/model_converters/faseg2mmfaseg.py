@@ -19,7 +19,7 @@ import mmfaseg
 from mmfaseg.checkpoints import (
     Conversion,
     ConversionError,
-    check_suffix,
+    check_target,
     describe_network,
     detect_format,
     from_faseg,
@@ -68,9 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--no-object-weight',
         type=float,
-        default=0.1,
         help='weight of the class "no object", which the authors keep in '
-        'their checkpoints; for --reverse (default: 0.1)',
+        'their checkpoints; for --reverse (default: that of the config)',
     )
     parser.add_argument(
         '--keys', action='store_true', help='a row for every entry'
@@ -114,8 +113,24 @@ def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
     return {name: x.shape for name, x in model.state_dict().items()}
 
 
+def classes_of(cfg: Config) -> dict[str, list]:
+    """Return names and colours of the classes, as mmseg's checkpoints do."""
+    from mmseg.registry import DATASETS
+
+    dataset = cfg.train_dataloader.dataset
+    meta = DATASETS.get(dataset.type).METAINFO | dataset.get('metainfo', {})
+    return {
+        key: [x if isinstance(x, str) else list(x) for x in meta[key]]
+        for key in ('classes', 'palette')
+        if key in meta
+    }
+
+
 def convert(
-    state: dict[str, Tensor], source: str, cfg: Config, no_object: float
+    state: dict[str, Tensor],
+    source: str,
+    cfg: Config,
+    no_object: float | None = None,
 ) -> Conversion:
     """Return the checkpoint under its new names.
 
@@ -124,6 +139,8 @@ def convert(
     """
     shapes = entries_of(cfg)
     if source == 'mmfaseg':
+        if no_object is None:
+            no_object = cfg.model.decode_head.loss.no_object_weight
         return to_faseg(state, shapes, no_object)
     if source == 'faseg':
         return from_faseg(state, shapes)
@@ -168,11 +185,12 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Convert as the command line says.
 
     Raises:
-        ValueError: if the checkpoint cannot be read or does not fit.
-        FileNotFoundError: if it is not there.
+        ValueError: if the checkpoint cannot be read or does not fit, or the
+            target cannot be written.
+        OSError: if the disk fails.
     """
     if args.target is not None:
-        check_suffix(Path(args.target))
+        check_target(Path(args.target), Path(args.source))
     state = read_state(args.source)
     source = detect_format(state)
     if (source == 'mmfaseg') != args.reverse:
@@ -186,7 +204,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.print(make_table(conversion, args.keys))
     where = os.path.relpath(config)
     console.print(f'config: {where}', soft_wrap=True)
-    console.print(pictures(state, cfg), soft_wrap=True)
+    if source in ('faseg', 'mask2former'):
+        console.print(pictures(state, cfg), soft_wrap=True)
     if args.dry_run:
         console.print('nothing was written (--dry-run)')
         return
@@ -194,6 +213,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         'converted_from': source,
         'config': Path(config).name,
         'mmfaseg_version': mmfaseg.__version__,
+        'dataset_meta': classes_of(cfg),
     }
     key = 'model' if args.reverse else 'state_dict'
     write_state(args.target, conversion.state, meta, key)
@@ -214,7 +234,7 @@ def main() -> None:
         console = Console(width=LOG_WIDTH)
     try:
         run(parse_args(), console)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 
 
