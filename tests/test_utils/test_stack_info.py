@@ -2,9 +2,12 @@ import importlib.metadata
 
 import pytest
 from mmengine.logging import MMLogger
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import mmfaseg
 from mmfaseg.utils import stack_info
+from mmfaseg.utils.stack_info import FAMILIES
 
 OPENMMLAB = {
     'mmengine': '0.10.7',
@@ -110,3 +113,21 @@ def test_one_line_is_logged(capfd) -> None:
     assert 'INFO' in lines[0]
     backend = mmfaseg.stack_info().deformable_attention
     assert f'deformable attention: {backend}' in lines[0]
+
+
+@pytest.mark.parametrize(
+    ('file', 'family'),
+    [('mm', 'openmmlab'), ('mim', 'openmmlab'), ('onedl', 'onedl')],
+)
+def test_requirements_ask_for_the_versions_that_are_supported(
+    root, file, family
+):
+    lines = (root / f'requirements/{file}.txt').read_text().splitlines()
+    asked = [Requirement(x) for x in lines if not x.startswith('#')]
+    supported = FAMILIES[family].values()
+    assert len(asked) == len(supported)
+    for requirement in asked:
+        (versions,) = (
+            x.versions for x in supported if requirement.name in x.names
+        )
+        assert requirement.specifier == SpecifierSet(versions)
