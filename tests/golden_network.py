@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from parity_cases import Watch
+from parity_cases import Watch, replace_points
 from torch import Tensor, nn
 
 from mmfaseg.models import FASegHead
-from mmfaseg.models.losses import mask_classification_loss
-from mmfaseg.models.task_modules import Segments, mask_matcher
+from mmfaseg.models.task_modules import Segments
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden_tiny.npz'
 CHANNELS = (4, 6, 8, 10)
@@ -35,8 +34,8 @@ def draw(name: str, shape: tuple[int, ...], uniform: bool = False) -> Tensor:
     """Return float64 numbers that depend on the name alone."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
     generator = np.random.default_rng(seed)
-    draw = generator.random if uniform else generator.standard_normal
-    return torch.from_numpy(draw(shape))
+    numbers = generator.random if uniform else generator.standard_normal
+    return torch.from_numpy(numbers(shape))
 
 
 def fill(model: nn.Module) -> None:
@@ -122,8 +121,7 @@ def compute(replace) -> dict[str, np.ndarray]:
     def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
         return draw(f'points {next(calls)}', (*shape, 2), uniform=True)
 
-    for module in (mask_classification_loss, mask_matcher):
-        replace(module, 'draw_points', draw_points)
+    replace_points(replace, draw_points)
     head = build()
     feats = [x.requires_grad_() for x in make_feats()]
     memories, positions, mask_features = head.pixel_decoder(feats)

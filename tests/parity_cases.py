@@ -3,9 +3,11 @@
 The folder is not part of the project: ``MMFASEG_PARITY_DIR`` names it.
 """
 
+import functools
 import importlib.util
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -35,6 +37,7 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
+@functools.cache
 def load_case(name: str) -> tuple[dict[str, np.ndarray], dict]:
     """Return the arrays and the facts of a case."""
     with np.load(PARITY / f'case_{name}.npz') as file:
@@ -59,7 +62,14 @@ def make_state(names: list, classes: int) -> dict[str, Tensor]:
     return state | {'criterion.empty_weight': weights}
 
 
-def build_r50(arrays: dict[str, np.ndarray]) -> nn.Module:
+@functools.cache
+def r50_state() -> dict[str, Tensor]:
+    """Return the weights that cases A, B and E share."""
+    arrays, _ = load_case('A')
+    return make_state(json.loads(str(arrays['state_json'])), 150)
+
+
+def build_r50() -> nn.Module:
     """Return FASeg R50 for ADE20K with the weights of cases A, B and E."""
     from mmseg.registry import MODELS
 
@@ -68,8 +78,7 @@ def build_r50(arrays: dict[str, np.ndarray]) -> nn.Module:
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
     shapes = {name: x.shape for name, x in model.state_dict().items()}
-    state = make_state(json.loads(str(arrays['state_json'])), 150)
-    model.load_state_dict(from_faseg(state, shapes).state)
+    model.load_state_dict(from_faseg(r50_state(), shapes).state)
     return model
 
 
@@ -186,8 +195,18 @@ def deal_points(monkeypatch, heads: int, batch: int, pairs: int, loss) -> None:
         assert points.shape == (*shape, 2)
         return points.to(device)
 
+    replace_points(monkeypatch.setattr, draw)
+
+
+def replace_points(replace: Callable, draw: Callable) -> None:
+    """Make the loss and the matcher draw other points.
+
+    Args:
+        replace (Callable): sets an attribute, as ``monkeypatch.setattr``.
+        draw (Callable): takes the place of ``draw_points``.
+    """
     for module in (mask_classification_loss, mask_matcher):
-        monkeypatch.setattr(module, 'draw_points', draw)
+        replace(module, 'draw_points', draw)
 
 
 def per_query(expected: np.ndarray, actual: Tensor) -> Tensor:

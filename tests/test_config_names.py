@@ -4,18 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from experiments import EXPERIMENTS, PATHS, ROOT
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
 import mmfaseg  # noqa: F401  registers the data sets
 
-ROOT = Path(__file__).parent.parent
-EXPERIMENTS = sorted(
-    path
-    for path in ROOT.glob('configs/*/*.py')
-    if path.parent.name != '_base_'
-)
-PATHS = pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda x: x.stem)
 NAME = re.compile(
     r'(faseg|mask2former)_(?P<backbone>[^_]+)'
     r'_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<schedule>\w+)'

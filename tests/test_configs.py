@@ -1,13 +1,13 @@
 """Every config parses, builds, predicts and keeps the house style."""
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from experiments import EXPERIMENTS, PATHS, ROOT
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -15,13 +15,6 @@ from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import nn
 
-ROOT = Path(__file__).parent.parent
-EXPERIMENTS = sorted(
-    path
-    for path in ROOT.glob('configs/*/*.py')
-    if path.parent.name != '_base_'
-)
-PATHS = pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda x: x.stem)
 METAFILE = yaml.safe_load((ROOT / 'configs/faseg/metafile.yaml').read_text())
 METADATA = {x['Name']: x['Metadata'] for x in METAFILE['Models']}
 # millions counted in the authors' models, and how exactly they are known;

@@ -2,6 +2,7 @@
 
 from .architecture import describe_network
 from .conversion import (
+    NORMALIZATION,
     Conversion,
     ConversionError,
     Entry,
@@ -13,6 +14,7 @@ from .mask2former import from_mask2former
 from .report import make_table
 
 __all__ = [
+    'NORMALIZATION',
     'Conversion',
     'ConversionError',
     'Entry',

@@ -5,7 +5,7 @@ import re
 import torch
 
 from .conversion import ConversionError, State
-from .names import DECODER, FASEG, MMSEG_MASK2FORMER, translate
+from .names import DECODER, RULES, translate
 
 # width of the first stage and blocks of the third, which no two share
 RESNETS = {(64, 2): 'r18', (256, 6): 'r50', (256, 23): 'r101'}
@@ -54,10 +54,9 @@ def describe_network(state: State, source: str) -> tuple[str, int]:
 def _under_our_names(state: State, source: str) -> dict[str, torch.Size]:
     if source == 'mmfaseg':
         return {name: value.shape for name, value in state.items()}
-    rules = MMSEG_MASK2FORMER if source == 'mmseg-mask2former' else FASEG
     shapes = {}
     for name, value in state.items():
-        found = translate(name, rules)
+        found = translate(name, RULES[source])
         if found is not None:
             shapes[found[0]] = value.shape
     return shapes

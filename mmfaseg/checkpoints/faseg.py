@@ -16,14 +16,9 @@ from .conversion import (
     State,
 )
 from .names import DECODER, FASEG, translate
-from .patch_merging import (
-    from_unfold_order,
-    is_patch_merging,
-    to_unfold_order,
-)
+from .patch_merging import from_unfold_order, reorder, to_unfold_order
 
 NO_OBJECT_WEIGHT = 0.1
-REORDERED = 'order of merged patches'
 
 
 def from_faseg(state: State, shapes: Shapes) -> Conversion:
@@ -47,15 +42,8 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
             result.unknown.append(name)
         else:
             target, rule = found
-            merges = is_patch_merging(target, value)
-            result.keep(
-                name,
-                target,
-                rule,
-                to_unfold_order(value) if merges else value,
-                value.shape,
-                REORDERED if merges else '',
-            )
+            converted, note = reorder(target, value, to_unfold_order)
+            result.keep(name, target, rule, converted, value.shape, note)
     result.check(result.state, shapes, lambda name: name.startswith(AUXILIARY))
     return result
 
@@ -85,15 +73,8 @@ def to_faseg(
             result.unknown.append(name)
         else:
             target, rule = found
-            merges = is_patch_merging(name, value)
-            result.keep(
-                name,
-                target,
-                rule,
-                from_unfold_order(value) if merges else value,
-                value.shape,
-                REORDERED if merges else '',
-            )
+            converted, note = reorder(name, value, from_unfold_order)
+            result.keep(name, target, rule, converted, value.shape, note)
     ours = {k: x for k, x in state.items() if not k.startswith(AUXILIARY)}
     result.check(ours, shapes, lambda name: name.startswith(AUXILIARY))
     weights = torch.ones(len(state[DECODER + 'predictor.class_embed.bias']))

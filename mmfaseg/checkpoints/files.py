@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +144,26 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns one of the functions that arrays are made with."""
-        allowed: dict[str, Any] = {
-            'collections.OrderedDict': OrderedDict,
-            '_codecs.encode': codecs.encode,
-        }
-        for numeric in ('numpy.core.numeric', 'numpy._core.numeric'):
-            from_buffer = np.empty(0).__reduce_ex__(5)[0]
-            allowed[f'{numeric}._frombuffer'] = from_buffer
-        for entry in torch.serialization.get_safe_globals():
-            if isinstance(entry, tuple) and entry[1].startswith('numpy.'):
-                allowed[entry[1]] = entry[0]
+        allowed = _functions_of_arrays()
         if f'{module}.{name}' not in allowed:
             raise pickle.UnpicklingError(f'it asks for {module}.{name}')
         return allowed[f'{module}.{name}']
+
+
+@cache
+def _functions_of_arrays() -> dict[str, Any]:
+    """Returns what a pickle of arrays refers to, by its full name."""
+    allowed: dict[str, Any] = {
+        'collections.OrderedDict': OrderedDict,
+        '_codecs.encode': codecs.encode,
+    }
+    for numeric in ('numpy.core.numeric', 'numpy._core.numeric'):
+        from_buffer = np.empty(0).__reduce_ex__(5)[0]
+        allowed[f'{numeric}._frombuffer'] = from_buffer
+    for entry in torch.serialization.get_safe_globals():
+        if isinstance(entry, tuple) and entry[1].startswith('numpy.'):
+            allowed[entry[1]] = entry[0]
+    return allowed
 
 
 def _as_tensor(path: Path, name: object, value: object) -> Tensor:

@@ -13,14 +13,8 @@ from .conversion import (
     Shapes,
     State,
 )
-from .names import (
-    DECODER,
-    FASEG,
-    MMSEG_MASK2FORMER,
-    PIXEL_DECODER,
-    translate,
-)
-from .patch_merging import is_patch_merging, to_unfold_order
+from .names import DECODER, PIXEL_DECODER, RULES, translate
+from .patch_merging import reorder, to_unfold_order
 
 LEVEL_EMBED = DECODER + 'level_embed.weight'
 
@@ -44,19 +38,18 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
             Mask2Former has, or misshapen although its shape does not depend
             on the number of queries or classes.
     """
-    of_detectron2 = source == 'mask2former'
-    rules = FASEG if of_detectron2 else MMSEG_MASK2FORMER
     result = Conversion()
     dropped: set[str] = set()
     for name, value in state.items():
-        # what query_feat was called in the first release of Mask2Former
-        found = translate(name.replace('static_query', 'query_feat'), rules)
         if name in (CLASS_WEIGHTS, *NORMALIZATION):
             result.drop(name, value, 'not a weight of the network')
             continue
         if name.startswith(AUXILIARY):
             result.drop(name, value, 'for training of the other model')
             continue
+        # what query_feat was called in the first release of Mask2Former
+        current = name.replace('static_query', 'query_feat')
+        found = translate(current, RULES[source])
         if found is None:
             result.unknown.append(name)
             continue
@@ -70,8 +63,8 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
         if target == LEVEL_EMBED:
             converted = torch.cat([value, value[-1:]])
             note = 'stride 4 begins as a copy of stride 8'
-        elif of_detectron2 and is_patch_merging(target, value):
-            converted, note = to_unfold_order(value), 'order of merged patches'
+        elif source == 'mask2former':  # mmseg's are in our order already
+            converted, note = reorder(target, value, to_unfold_order)
         result.keep(name, target, rule, converted, value.shape, note)
     result.check(
         result.state,

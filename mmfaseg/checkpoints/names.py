@@ -209,3 +209,10 @@ MMSEG_MASK2FORMER: tuple[Rule, ...] = (
     ('decode_head.query_embed.*', DECODER + 'query_embed.*'),
     ('decode_head.level_embed.*', DECODER + 'level_embed.*'),
 )
+
+# by the program that wrote a checkpoint
+RULES = {
+    'faseg': FASEG,
+    'mask2former': FASEG,
+    'mmseg-mask2former': MMSEG_MASK2FORMER,
+}

@@ -9,19 +9,29 @@ Shapes:
 """
 
 import re
+from collections.abc import Callable
 
 from torch import Tensor
 
 ORDER = [0, 2, 1, 3]  # row by row from column by column, and back
 
 
-def is_patch_merging(name: str, value: Tensor) -> bool:
-    """Returns whether an entry of our model is affected.
+def reorder(
+    name: str, value: Tensor, order: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, str]:
+    """Returns an entry as patch merging needs it, and what was done.
 
-    A tensor that cannot be of four pixels is not: it is misshapen.
+    Args:
+        name (str): our name of the entry; others are returned as they are.
+        value (Tensor): a tensor that cannot be of four pixels is returned as
+            it is, misshapen.
+        order (Callable): :func:`to_unfold_order` or
+            :func:`from_unfold_order`.
     """
     merges = re.fullmatch(r'backbone\.stages\.\d+\.downsample\..*', name)
-    return bool(merges) and value.dim() > 0 and value.size(-1) % 4 == 0
+    if not merges or not value.dim() or value.size(-1) % 4:
+        return value, ''
+    return order(value), 'order of merged patches'
 
 
 def to_unfold_order(value: Tensor) -> Tensor:

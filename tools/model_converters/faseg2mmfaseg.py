@@ -17,6 +17,7 @@ from torch import Tensor
 
 import mmfaseg
 from mmfaseg.checkpoints import (
+    NORMALIZATION,
     Conversion,
     ConversionError,
     check_target,
@@ -154,7 +155,7 @@ def pictures(state: dict[str, Tensor], cfg: Config) -> str:
     their pictures; others were trained as the config says.
     """
     ours = cfg.model.data_preprocessor
-    if not all(name in state for name in ('pixel_mean', 'pixel_std')):
+    if not all(name in state for name in NORMALIZATION):
         return (
             f'pictures: RGB, mean {ours.mean}, deviation {ours.std}, as in '
             'the config; if INPUT.FORMAT and MODEL.PIXEL_MEAN of its program '
@@ -162,7 +163,7 @@ def pictures(state: dict[str, Tensor], cfg: Config) -> str:
         )
     mean, std = (
         [round(x, 3) for x in state[name].flatten().tolist()]
-        for name in ('pixel_mean', 'pixel_std')
+        for name in NORMALIZATION
     )
     if mean == ours.mean and std == ours.std:
         return 'pictures: as in the config'
