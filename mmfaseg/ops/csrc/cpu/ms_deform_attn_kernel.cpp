@@ -1,0 +1,378 @@
+// ms_deform_attn and its gradient on the CPU; see ../ms_deform_attn.h.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "../ms_deform_attn.h"
+#include "simd.h"
+
+namespace mmfaseg {
+namespace {
+
+// Channels of a head that are worked on at a time.
+constexpr int64_t kBlock = 64;
+
+struct Problem {
+  DeformShape shape;
+  const int64_t* spatial_shapes;
+  const int64_t* level_starts;
+};
+
+// The four pixels around a location: what they weigh, and how far from the
+// first value of a level they lie; -1 where the pixel is outside the map.
+template <typename Acc>
+struct Corners {
+  Acc right, bottom;  // distance from the left and upper pixel, 0 to 1
+  int64_t offset[4];  // upper left, upper right, lower left, lower right
+
+  MMFASEG_INLINE Acc weight(int corner) const {
+    const Acc x = corner & 1 ? right : 1 - right;
+    const Acc y = corner & 2 ? bottom : 1 - bottom;
+    return x * y;
+  }
+};
+
+// Returns whether any pixel around (x, y), in pixels, lies inside the map.
+template <typename Acc>
+MMFASEG_INLINE bool find_corners(Acc x, Acc y, int64_t height, int64_t width,
+                                 int64_t pixel_stride, Corners<Acc>* corners) {
+  if (!(x > -1 && y > -1 && x < Acc(width) && y < Acc(height))) return false;
+  const Acc left = std::floor(x), top = std::floor(y);
+  const int64_t column = static_cast<int64_t>(left);
+  const int64_t row = static_cast<int64_t>(top);
+  corners->right = x - left;
+  corners->bottom = y - top;
+  const bool inside_x[2] = {column >= 0, column + 1 < width};
+  const bool inside_y[2] = {row >= 0, row + 1 < height};
+  const int64_t first = (row * width + column) * pixel_stride;
+  for (int i = 0; i < 4; ++i) {
+    const bool inside = inside_x[i & 1] && inside_y[i >> 1];
+    const int64_t step = (i & 1) + (i >> 1) * width;
+    corners->offset[i] = inside ? first + step * pixel_stride : -1;
+  }
+  return true;
+}
+
+// Writes channels [0, dims) of one query and head. kDims is dims where it is
+// known when this is compiled, else 0.
+template <typename T, typename Acc, int kDims>
+MMFASEG_INLINE void attend(const Problem& p, const T* value,
+                           const Acc* locations, const Acc* weights,
+                           int64_t dims, T* output) {
+  static const T kZeros[kBlock] = {};
+  const int64_t n = kDims ? kDims : dims;
+  const int64_t pixel_stride = p.shape.heads * p.shape.dims;
+  Acc sum[kDims ? kDims : kBlock] = {};
+  Acc poison = 0;  // NaN as soon as a skipped sample is not finite
+  for (int64_t l = 0; l < p.shape.levels; ++l) {
+    const int64_t height = p.spatial_shapes[2 * l];
+    const int64_t width = p.spatial_shapes[2 * l + 1];
+    const T* level = value + p.level_starts[l] * pixel_stride;
+    for (int64_t i = 0; i < p.shape.points; ++i, locations += 2, ++weights) {
+      const Acc x = locations[0] * Acc(width) - Acc(0.5);
+      const Acc y = locations[1] * Acc(height) - Acc(0.5);
+      const Acc weight = *weights;
+      Corners<Acc> corners;
+      if (!find_corners(x, y, height, width, pixel_stride, &corners)) {
+        poison += 0 * weight + 0 * x + 0 * y;
+        continue;
+      }
+      const T* pixel[4];
+      Acc share[4];
+      for (int k = 0; k < 4; ++k) {
+        const int64_t offset = corners.offset[k];
+        pixel[k] = offset < 0 ? kZeros : level + offset;
+        share[k] = weight * corners.weight(k);
+      }
+#pragma omp simd
+      for (int64_t c = 0; c < n; ++c) {
+        sum[c] += share[0] * Acc(pixel[0][c]) + share[1] * Acc(pixel[1][c]) +
+                  share[2] * Acc(pixel[2][c]) + share[3] * Acc(pixel[3][c]);
+      }
+    }
+  }
+#pragma omp simd
+  for (int64_t c = 0; c < n; ++c) {
+    output[c] = round_to<T>(sum[c] + poison);
+  };
+}
+
+template <typename T, typename Acc, int kDims>
+MMFASEG_INLINE void attend_rows(const Problem& p, const T* value,
+                                const Acc* locations, const Acc* weights,
+                                T* output, int64_t begin, int64_t end) {
+  const DeformShape& s = p.shape;
+  const int64_t samples = s.levels * s.points;
+  for (int64_t row = begin; row < end; ++row) {  // of (B, N, h)
+    const int64_t head = row % s.heads;
+    const int64_t batch = row / s.heads / s.queries;
+    const T* first = value + (batch * s.tokens * s.heads + head) * s.dims;
+    for (int64_t c = 0; c < s.dims; c += kBlock) {
+      attend<T, Acc, kDims>(p, first + c, locations + row * samples * 2,
+                            weights + row * samples,
+                            std::min(kBlock, s.dims - c),
+                            output + row * s.dims + c);
+    }
+  }
+}
+
+// Adds the gradients of one query and head for channels [0, dims). Gradients
+// of value are summed at grad_value, whose pixels lie grad_stride apart.
+template <typename T, typename Acc, int kDims>
+MMFASEG_INLINE void attend_backward(const Problem& p, const T* grad_output,
+                                    const T* value, const Acc* locations,
+                                    const Acc* weights, int64_t dims,
+                                    int64_t grad_stride, Acc* grad_value,
+                                    Acc* grad_locations, Acc* grad_weights) {
+  static const T kZeros[kBlock] = {};
+  const int64_t n = kDims ? kDims : dims;
+  const int64_t pixel_stride = p.shape.heads * p.shape.dims;
+  Acc nowhere[kDims ? kDims : kBlock] = {};  // gradient of pixels outside
+  Acc grad[kDims ? kDims : kBlock];
+  for (int64_t c = 0; c < n; ++c) grad[c] = Acc(grad_output[c]);
+  for (int64_t l = 0; l < p.shape.levels; ++l) {
+    const int64_t height = p.spatial_shapes[2 * l];
+    const int64_t width = p.spatial_shapes[2 * l + 1];
+    const int64_t start = p.level_starts[l];
+    for (int64_t i = 0; i < p.shape.points;
+         ++i, locations += 2, ++weights, grad_locations += 2, ++grad_weights) {
+      const Acc x = locations[0] * Acc(width) - Acc(0.5);
+      const Acc y = locations[1] * Acc(height) - Acc(0.5);
+      const Acc weight = *weights;
+      Corners<Acc> corners;
+      if (!find_corners(x, y, height, width, int64_t(1), &corners)) continue;
+      const T* pixel[4];
+      Acc* target[4];
+      Acc share[4];
+      for (int k = 0; k < 4; ++k) {
+        const int64_t token = start + corners.offset[k];
+        const bool inside = corners.offset[k] >= 0;
+        pixel[k] = inside ? value + token * pixel_stride : kZeros;
+        target[k] = inside ? grad_value + token * grad_stride : nowhere;
+        share[k] = weight * corners.weight(k);
+      }
+      Acc dot0 = 0, dot1 = 0, dot2 = 0, dot3 = 0;
+#pragma omp simd reduction(+ : dot0, dot1, dot2, dot3)
+      for (int64_t c = 0; c < n; ++c) {
+        dot0 += grad[c] * Acc(pixel[0][c]);
+        dot1 += grad[c] * Acc(pixel[1][c]);
+        dot2 += grad[c] * Acc(pixel[2][c]);
+        dot3 += grad[c] * Acc(pixel[3][c]);
+      }
+      for (int k = 0; k < 4; ++k) {
+        Acc* to = target[k];
+        const Acc part = share[k];
+#pragma omp simd
+        for (int64_t c = 0; c < n; ++c) to[c] += part * grad[c];
+      }
+      const Acc right = corners.right, bottom = corners.bottom;
+      const Acc upper = dot0 + right * (dot1 - dot0);
+      const Acc lower = dot2 + right * (dot3 - dot2);
+      *grad_weights += upper + bottom * (lower - upper);
+      const Acc slope_x =
+          (dot1 - dot0) + bottom * ((dot3 - dot2) - (dot1 - dot0));
+      grad_locations[0] += weight * Acc(width) * slope_x;
+      grad_locations[1] += weight * Acc(height) * (lower - upper);
+    }
+  }
+}
+
+// All queries of one image and head, in order.
+template <typename T, typename Acc, int kDims>
+MMFASEG_INLINE void attend_head_backward(
+    const Problem& p, const T* grad_output, const T* value,
+    const Acc* locations, const Acc* weights, int64_t batch, int64_t head,
+    int64_t grad_stride, Acc* grad_value, Acc* grad_locations,
+    Acc* grad_weights) {
+  const DeformShape& s = p.shape;
+  const int64_t samples = s.levels * s.points;
+  const T* first = value + (batch * s.tokens * s.heads + head) * s.dims;
+  for (int64_t query = 0; query < s.queries; ++query) {
+    const int64_t row = (batch * s.queries + query) * s.heads + head;
+    for (int64_t c = 0; c < s.dims; c += kBlock) {
+      attend_backward<T, Acc, kDims>(
+          p, grad_output + row * s.dims + c, first + c,
+          locations + row * samples * 2, weights + row * samples,
+          std::min(kBlock, s.dims - c), grad_stride, grad_value + c,
+          grad_locations + row * samples * 2, grad_weights + row * samples);
+    }
+  }
+}
+
+// Everything below is compiled once for each instruction set. 32 channels per
+// head is what every published model of this kind has.
+#define MMFASEG_DEFINE_CLONES(T, Acc)                                         \
+  MMFASEG_CLONES void forward_rows(const Problem& p, const T* value,          \
+                                   const Acc* locations, const Acc* weights,  \
+                                   T* output, int64_t begin, int64_t end) {   \
+    if (p.shape.dims == 32) {                                                 \
+      attend_rows<T, Acc, 32>(p, value, locations, weights, output, begin,    \
+                              end);                                           \
+    } else {                                                                  \
+      attend_rows<T, Acc, 0>(p, value, locations, weights, output, begin,     \
+                             end);                                            \
+    }                                                                         \
+  }                                                                           \
+  MMFASEG_CLONES void backward_head(                                          \
+      const Problem& p, const T* grad_output, const T* value,                 \
+      const Acc* locations, const Acc* weights, int64_t batch, int64_t head,  \
+      int64_t grad_stride, Acc* grad_value, Acc* grad_locations,              \
+      Acc* grad_weights) {                                                    \
+    if (p.shape.dims == 32) {                                                 \
+      attend_head_backward<T, Acc, 32>(p, grad_output, value, locations,      \
+                                       weights, batch, head, grad_stride,     \
+                                       grad_value, grad_locations,            \
+                                       grad_weights);                         \
+    } else {                                                                  \
+      attend_head_backward<T, Acc, 0>(p, grad_output, value, locations,       \
+                                      weights, batch, head, grad_stride,      \
+                                      grad_value, grad_locations,             \
+                                      grad_weights);                          \
+    }                                                                         \
+  }
+
+MMFASEG_DEFINE_CLONES(float, float)
+MMFASEG_DEFINE_CLONES(double, double)
+MMFASEG_DEFINE_CLONES(c10::Half, float)
+MMFASEG_DEFINE_CLONES(c10::BFloat16, float)
+#undef MMFASEG_DEFINE_CLONES
+
+template <typename T, typename Acc>
+void forward(const Problem& p, const Tensor& value, const Tensor& locations,
+             const Tensor& weights, const Tensor& output) {
+  const T* value_data = value.const_data_ptr<T>();
+  const Acc* location_data = locations.const_data_ptr<Acc>();
+  const Acc* weight_data = weights.const_data_ptr<Acc>();
+  T* output_data = output.mutable_data_ptr<T>();
+  torch::stable::parallel_for(
+      0, p.shape.batch * p.shape.queries * p.shape.heads, 256,
+      [&](int64_t begin, int64_t end) {
+        forward_rows(p, value_data, location_data, weight_data, output_data,
+                     begin, end);
+      });
+}
+
+template <typename T, typename Acc>
+void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
+              const Tensor& locations, const Tensor& weights,
+              const Tensor& grad_value, const Tensor& grad_locations,
+              const Tensor& grad_weights) {
+  const T* grad_data = grad_output.const_data_ptr<T>();
+  const T* value_data = value.const_data_ptr<T>();
+  const Acc* location_data = locations.const_data_ptr<Acc>();
+  const Acc* weight_data = weights.const_data_ptr<Acc>();
+  T* grad_value_data = grad_value.mutable_data_ptr<T>();
+  Acc* grad_location_data = grad_locations.mutable_data_ptr<Acc>();
+  Acc* grad_weight_data = grad_weights.mutable_data_ptr<Acc>();
+  const DeformShape& s = p.shape;
+  const int64_t pixel_stride = s.heads * s.dims;
+  const auto run_head = [&](int64_t batch, int64_t head, int64_t stride,
+                            Acc* sums) {
+    backward_head(p, grad_data, value_data, location_data, weight_data, batch,
+                  head, stride, sums, grad_location_data, grad_weight_data);
+  };
+  torch::stable::parallel_for(
+      0, s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
+        std::vector<Acc> sums;  // of one head, where T is too coarse for them
+        for (int64_t task = begin; task < end; ++task) {
+          const int64_t batch = task / s.heads, head = task % s.heads;
+          T* first =
+              grad_value_data + (batch * s.tokens * s.heads + head) * s.dims;
+          if constexpr (std::is_same_v<T, Acc>) {
+            run_head(batch, head, pixel_stride, first);
+          } else {
+            sums.assign(s.tokens * s.dims, Acc(0));
+            run_head(batch, head, s.dims, sums.data());
+            for (int64_t i = 0; i < s.tokens; ++i) {
+              for (int64_t c = 0; c < s.dims; ++c) {
+                first[i * pixel_stride + c] =
+                    round_to<T>(sums[i * s.dims + c]);
+              }
+            }
+          }
+        }
+      });
+}
+
+Tensor ms_deform_attn_cpu(const Tensor& value,
+                          const std::vector<int64_t>& spatial_shapes,
+                          const std::vector<int64_t>& level_starts,
+                          const Tensor& sampling_locations,
+                          const Tensor& attention_weights) {
+  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
+                                     sampling_locations, attention_weights);
+  const Problem p{s, spatial_shapes.data(), level_starts.data()};
+  const Tensor values = torch::stable::contiguous(value);
+  const Tensor locations = torch::stable::contiguous(sampling_locations);
+  const Tensor weights = torch::stable::contiguous(attention_weights);
+  const Tensor output =
+      torch::stable::new_empty(value, {s.batch, s.queries, s.heads * s.dims});
+  switch (value.scalar_type()) {
+    case ScalarType::Double:
+      forward<double, double>(p, values, locations, weights, output);
+      break;
+    case ScalarType::Half:
+      forward<c10::Half, float>(p, values, locations, weights, output);
+      break;
+    case ScalarType::BFloat16:
+      forward<c10::BFloat16, float>(p, values, locations, weights, output);
+      break;
+    default:
+      forward<float, float>(p, values, locations, weights, output);
+  }
+  return output;
+}
+
+std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(
+    const Tensor& grad_output, const Tensor& value,
+    const std::vector<int64_t>& spatial_shapes,
+    const std::vector<int64_t>& level_starts, const Tensor& sampling_locations,
+    const Tensor& attention_weights) {
+  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
+                                     sampling_locations, attention_weights);
+  check_grad_output(grad_output, value, s);
+  const Problem p{s, spatial_shapes.data(), level_starts.data()};
+  const Tensor grads = torch::stable::contiguous(grad_output);
+  const Tensor values = torch::stable::contiguous(value);
+  const Tensor locations = torch::stable::contiguous(sampling_locations);
+  const Tensor weights = torch::stable::contiguous(attention_weights);
+  const Tensor grad_value =
+      torch::stable::new_zeros(value, {s.batch, s.tokens, s.heads, s.dims});
+  const Tensor grad_locations = torch::stable::new_zeros(
+      locations, {s.batch, s.queries, s.heads, s.levels, s.points, 2});
+  const Tensor grad_weights = torch::stable::new_zeros(
+      weights, {s.batch, s.queries, s.heads, s.levels, s.points});
+  switch (value.scalar_type()) {
+    case ScalarType::Double:
+      backward<double, double>(p, grads, values, locations, weights, grad_value,
+                               grad_locations, grad_weights);
+      break;
+    case ScalarType::Half:
+      backward<c10::Half, float>(p, grads, values, locations, weights,
+                                 grad_value, grad_locations, grad_weights);
+      break;
+    case ScalarType::BFloat16:
+      backward<c10::BFloat16, float>(p, grads, values, locations, weights,
+                                     grad_value, grad_locations, grad_weights);
+      break;
+    default:
+      backward<float, float>(p, grads, values, locations, weights, grad_value,
+                             grad_locations, grad_weights);
+  }
+  return {grad_value, grad_locations, grad_weights};
+}
+
+}  // namespace
+}  // namespace mmfaseg
+
+STABLE_TORCH_LIBRARY_IMPL(mmfaseg, CPU, m) {
+  m.impl("ms_deform_attn", TORCH_BOX(&mmfaseg::ms_deform_attn_cpu));
+  m.impl("ms_deform_attn_backward",
+         TORCH_BOX(&mmfaseg::ms_deform_attn_backward_cpu));
+}

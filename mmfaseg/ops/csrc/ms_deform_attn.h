@@ -1,0 +1,98 @@
+// mmfaseg::ms_deform_attn: multi-scale deformable attention.
+//
+// Zhu et al., Deformable DETR, ICLR 2021, equation 3. Letters: B batch, S value
+// tokens, h heads, d channels per head, N queries, n_l levels, P points.
+//
+// ms_deform_attn(value, spatial_shapes, level_starts, sampling_locations,
+//                attention_weights) -> output
+//   value: (B, S, h, d). Level l is the tokens [start_l, start_l + H_l * W_l),
+//     row-major; levels may leave gaps.
+//   spatial_shapes: (H_0, W_0, H_1, W_1, ...), level_starts: (start_0, ...).
+//   sampling_locations: (B, N, h, n_l, P, 2), (x, y), 0 to 1 inside the map,
+//     float, or double if value is double.
+//   attention_weights: (B, N, h, n_l, P), of the same type.
+//   output: (B, N, h * d), the type of value.
+// Each sample is bilinear; the centre of pixel i of n lies at (i + 0.5) / n, a
+// pixel outside the map reads 0. Sums are formed in float, or in double, and
+// rounded once. A location or weight that is not finite makes the output NaN.
+//
+// ms_deform_attn_backward(grad_output, ...) -> gradients of value, locations
+// and weights.
+//
+// On the CPU both are deterministic: a gradient of value is summed by one
+// thread, queries in order, whatever the number of threads. On CUDA the
+// forward is deterministic; the gradient of value is summed by atomic
+// additions and is not. Empty B, N, h, d, n_l and P are allowed.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "checks.h"
+
+namespace mmfaseg {
+
+constexpr int64_t kMaxLevels = 16;
+
+struct DeformShape {
+  int64_t batch, tokens, heads, dims, queries, levels, points;
+};
+
+// Checks the arguments and names their sizes.
+inline DeformShape deform_shape(const Tensor& value,
+                                const std::vector<int64_t>& spatial_shapes,
+                                const std::vector<int64_t>& level_starts,
+                                const Tensor& sampling_locations,
+                                const Tensor& attention_weights) {
+  check(value.dim() == 4, "value must have the shape (B, S, h, d), it has ",
+        to_string(value));
+  check(attention_weights.dim() == 5,
+        "attention_weights must have the shape (B, N, h, levels, points), it "
+        "has ",
+        to_string(attention_weights));
+  const int64_t levels = static_cast<int64_t>(level_starts.size());
+  const DeformShape s{value.size(0),
+                      value.size(1),
+                      value.size(2),
+                      value.size(3),
+                      attention_weights.size(1),
+                      levels,
+                      attention_weights.size(4)};
+  check(spatial_shapes.size() == level_starts.size() * 2,
+        "spatial_shapes must hold two numbers for each of the ", levels,
+        " level_starts, it holds ", spatial_shapes.size());
+  check(levels <= kMaxLevels, levels, " levels, at most ", kMaxLevels,
+        " are supported");
+  for (int64_t l = 0; l < levels; ++l) {
+    const int64_t height = spatial_shapes[2 * l];
+    const int64_t width = spatial_shapes[2 * l + 1];
+    const int64_t start = level_starts[l];
+    check(height >= 1 && width >= 1 && start >= 0 &&
+              start + height * width <= s.tokens,
+          "level ", l, " of ", height, "x", width, " pixels at token ", start,
+          " does not lie in the ", s.tokens, " tokens of value");
+  }
+  check_shape("attention_weights", attention_weights,
+              {s.batch, s.queries, s.heads, levels, s.points});
+  check_shape("sampling_locations", sampling_locations,
+              {s.batch, s.queries, s.heads, levels, s.points, 2});
+  check_supported("value", value.scalar_type());
+  const ScalarType type = accumulate_type(value.scalar_type());
+  check(sampling_locations.scalar_type() == type &&
+            attention_weights.scalar_type() == type,
+        "sampling_locations and attention_weights must be float32, or float64 "
+        "if value is float64");
+  check_same_device("sampling_locations", sampling_locations, value);
+  check_same_device("attention_weights", attention_weights, value);
+  return s;
+}
+
+inline void check_grad_output(const Tensor& grad_output, const Tensor& value,
+                              const DeformShape& s) {
+  check_shape("grad_output", grad_output, {s.batch, s.queries, s.heads * s.dims});
+  check(grad_output.scalar_type() == value.scalar_type(),
+        "grad_output must have the type of value");
+  check_same_device("grad_output", grad_output, value);
+}
+
+}  // namespace mmfaseg
