@@ -1,6 +1,7 @@
 """Operators of FASeg; they know torch, and mmcv's operator where it is."""
 
-from .hrca import hrca_gather, window_pixels, windows_tile_map
+from ._extension import describe_backend, extension_is_loaded, use_backend
+from .hrca import hrca_gather, windows_tile_map
 from .ms_deform_attn import (
     compiled_ms_deform_attn_available,
     ms_deform_attn,
@@ -8,8 +9,10 @@ from .ms_deform_attn import (
 
 __all__ = [
     'compiled_ms_deform_attn_available',
+    'describe_backend',
+    'extension_is_loaded',
     'hrca_gather',
     'ms_deform_attn',
-    'window_pixels',
+    'use_backend',
     'windows_tile_map',
 ]

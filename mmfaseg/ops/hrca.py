@@ -1,15 +1,79 @@
-"""Windows of high-resolution cross-attention: which pixels they hold.
+"""Windows of high-resolution cross-attention: their pixels as tokens.
 
 Shapes:
     B: batch size.
+    C: channels.
     K: number of chosen windows.
     s: window size, pixels of the stride-4 map.
     H_0, W_0: the grid of windows, which is the stride-32 map.
     H_3, W_3: the stride-4 map.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from . import reference
+from ._extension import extension_is_loaded, runs_compiled
+
+
+def hrca_gather(
+    feature: Tensor,
+    position: Tensor,
+    window_index: Tensor,
+    window_size: int,
+    grid: tuple[int, int],
+    level_embed: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Returns the tokens of the chosen windows; reads nothing else.
+
+    Contiguous, channels-last and other strided maps are read without a copy.
+    The gradient of a window that is chosen twice is the sum of both, and runs
+    are bit-equal.
+
+    Args:
+        feature (Tensor): float16, bfloat16, float32 or float64, shape
+            (B, C, H_3, W_3).
+        position (Tensor): K_p, shape (B, C, H_3, W_3), of any of these types.
+        window_index (Tensor): int64, shape (B, K), values in [0, H_0 * W_0).
+        window_size (int): s, pixels of the stride-4 map per window side.
+        grid (tuple[int, int]): (H_0, W_0).
+        level_embed (Tensor, optional): added to every token, shape (C,).
+
+    Returns:
+        tuple[Tensor, Tensor, Tensor | None]:
+        - value: shape (B, K * s², C), feature + level_embed, in the type that
+          feature and position promote to.
+        - key: same shape and type, feature + level_embed + position. Both
+          are summed in float32, or float64, and rounded once.
+        - outside: bool, shape (B, K * s²), true for tokens beyond the border
+          of the map, where the maps count as zero; None if the windows tile
+          the map.
+
+    Raises:
+        ValueError: if the shapes do not belong together, if a whole row or
+            column of windows lies outside the map, or if an index is out of
+            range. Values are checked on the CPU, outside of ``torch.compile``;
+            a compiled graph raises RuntimeError, and a CUDA kernel stops.
+        TypeError: if the maps are not floating, or the indices not int64.
+    """
+    _check(feature, position, window_index, window_size, grid, level_embed)
+    shape = (feature.size(2), feature.size(3))
+    outside = None
+    if not windows_tile_map(grid, window_size, shape):
+        _, outside = reference.window_pixels(
+            window_index, window_size, grid, shape
+        )
+    if runs_compiled(feature):
+        value, key = torch.ops.mmfaseg.hrca_gather(
+            feature, position, window_index, window_size, *grid, level_embed
+        )
+    else:
+        value, key = reference.hrca_gather(
+            feature, position, window_index, window_size, grid, level_embed
+        )
+    return value, key, outside
 
 
 def windows_tile_map(
@@ -38,88 +102,163 @@ def windows_tile_map(
     )
 
 
-def window_pixels(
-    window_index: Tensor,
-    window_size: int,
-    grid: tuple[int, int],
-    shape: tuple[int, int],
-) -> tuple[Tensor, Tensor | None]:
-    """Returns the pixels of the chosen windows as flat indices of the map.
-
-    Args:
-        window_index (Tensor): int64, shape (B, K), values in [0, H_0 * W_0).
-        window_size (int): s, pixels of the stride-4 map per window side.
-        grid (tuple[int, int]): (H_0, W_0).
-        shape (tuple[int, int]): (H_3, W_3).
-
-    Returns:
-        tuple[Tensor, Tensor | None]:
-        - pixel_index: int64, shape (B, K * s²), values in [0, H_3 * W_3);
-          a pixel of a window that sticks out is moved to the border.
-        - outside: bool, shape (B, K * s²), true where a pixel was moved;
-          None if the windows tile the map.
-    """
-    tiled = windows_tile_map(grid, window_size, shape)
-    height, width = shape
-    inner = torch.arange(window_size, device=window_index.device)
-    rows = (window_index // grid[1] * window_size)[..., None] + inner
-    columns = (window_index % grid[1] * window_size)[..., None] + inner
-    rows, columns = rows[..., :, None], columns[..., None, :]  # (B, K, s, s)
-    if tiled:
-        return (rows * width + columns).flatten(1), None
-    outside = (rows >= height) | (columns >= width)
-    pixels = rows.clamp(max=height - 1) * width + columns.clamp(max=width - 1)
-    return pixels.flatten(1), outside.flatten(1)
-
-
-def hrca_gather(
+def _check(
     feature: Tensor,
     position: Tensor,
     window_index: Tensor,
     window_size: int,
     grid: tuple[int, int],
-    level_embed: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Returns the tokens of the chosen windows; reads nothing else.
-
-    Args:
-        feature (Tensor): shape (B, C, H_3, W_3).
-        position (Tensor): K_p, shape (B, C, H_3, W_3).
-        window_index (Tensor): int64, shape (B, K), values in [0, H_0 * W_0).
-        window_size (int): s, pixels of the stride-4 map per window side.
-        grid (tuple[int, int]): (H_0, W_0).
-        level_embed (Tensor, optional): added to every token, shape (C,).
-
-    Returns:
-        tuple[Tensor, Tensor, Tensor | None]:
-        - value: shape (B, K * s², C), feature + level_embed.
-        - key: shape (B, K * s², C), value + position.
-        - outside: bool, shape (B, K * s²), true for tokens beyond the border
-          of the map; None if there are none.
-
-    Raises:
-        ValueError: if the shapes do not belong together, or if a whole row or
-            column of windows lies outside the map.
-    """
+    level_embed: Tensor | None,
+) -> None:
+    if feature.dim() != 4:
+        raise ValueError(
+            'feature must have the shape (B, C, H, W); it has '
+            f'{tuple(feature.shape)}'
+        )
     if position.shape != feature.shape:
         raise ValueError(
             f'position has the shape {tuple(position.shape)}, but feature '
             f'{tuple(feature.shape)}: both must be of the same map'
         )
-    shape = (feature.size(2), feature.size(3))
-    pixels, outside = window_pixels(window_index, window_size, grid, shape)
-    value = _gather_pixels(feature, pixels)
-    if level_embed is not None:
-        value = value + level_embed
-    return value, value + _gather_pixels(position, pixels), outside
+    for name, tensor in (('feature', feature), ('position', position)):
+        if not tensor.is_floating_point():
+            raise TypeError(
+                f'{name} must be floating; it is {tensor.dtype}: convert it'
+            )
+    if level_embed is not None and level_embed.shape != feature.shape[1:2]:
+        raise ValueError(
+            f'level_embed must have the shape ({feature.size(1)},), one '
+            f'number per channel; it has {tuple(level_embed.shape)}'
+        )
+    if window_size < 1 or min(grid) < 1:
+        raise ValueError(
+            f'window_size={window_size} and grid={grid} must be at least 1'
+        )
+    if window_index.dtype != torch.int64:
+        raise TypeError(
+            f'window_index must be int64; it is {window_index.dtype}: use '
+            'window_index.long()'
+        )
+    if window_index.dim() != 2 or window_index.size(0) != feature.size(0):
+        raise ValueError(
+            f'window_index must have the shape ({feature.size(0)}, K); it has '
+            f'{tuple(window_index.shape)}'
+        )
+    if _values_are_at_hand(window_index) and window_index.numel():
+        cells = grid[0] * grid[1]
+        for value in map(int, torch.aminmax(window_index)):
+            if not 0 <= value < cells:
+                raise ValueError(
+                    f'window_index holds {value}, but a grid of {grid} has '
+                    f'the windows 0 to {cells - 1}'
+                )
 
 
-def _gather_pixels(feature: Tensor, pixels: Tensor) -> Tensor:
-    """(B, C, H, W) and (B, N) -> (B, N, C), without a copy of the map."""
-    if feature.is_contiguous(memory_format=torch.channels_last):
-        tokens = feature.permute(0, 2, 3, 1).flatten(1, 2)
-        index = pixels[..., None].expand(-1, -1, tokens.size(2))
-        return tokens.gather(1, index)
-    planes = feature.flatten(2)
-    index = pixels[:, None].expand(-1, planes.size(1), -1)
-    return planes.gather(2, index).transpose(1, 2)
+def _values_are_at_hand(tensor: Tensor) -> bool:
+    """Returns whether values can be looked at: no GPU to wait for, no trace."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return type(tensor) is Tensor and tensor.device.type == 'cpu' and not traced
+
+
+def _fake_gather(
+    feature: Tensor,
+    position: Tensor,
+    window_index: Tensor,
+    window_size: int,
+    grid_height: int,
+    grid_width: int,
+    level_embed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    shape = (
+        feature.size(0),
+        window_index.size(1) * window_size**2,
+        feature.size(1),
+    )
+    dtype = torch.promote_types(feature.dtype, position.dtype)
+    return (
+        feature.new_empty(shape, dtype=dtype),
+        feature.new_empty(shape, dtype=dtype),
+    )
+
+
+def _fake_scatter(
+    grad: Tensor,
+    other: Tensor | None,
+    window_index: Tensor,
+    window_size: int,
+    grid_height: int,
+    grid_width: int,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Tensor:
+    return torch.empty(
+        (grad.size(0), grad.size(2), height, width),
+        dtype=dtype,
+        device=grad.device,
+        memory_format=torch.channels_last
+        if channels_last
+        else torch.contiguous_format,
+    )
+
+
+def _save_for_backward(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+) -> None:
+    feature, position, window_index, *windows, level_embed = inputs
+    ctx.save_for_backward(window_index)
+    ctx.windows = windows
+    ctx.maps = [
+        (
+            x.size(2),
+            x.size(3),
+            x.dtype,
+            x.is_contiguous(memory_format=torch.channels_last)
+            and not x.is_contiguous(),
+        )
+        for x in (feature, position)
+    ]
+    ctx.embed_dtype = None if level_embed is None else level_embed.dtype
+
+
+def _backward(
+    ctx: Any, grad_value: Tensor, grad_key: Tensor
+) -> tuple[Tensor | None, ...]:
+    (window_index,) = ctx.saved_tensors
+    scatter = torch.ops.mmfaseg.hrca_scatter
+    feature_map, position_map = ctx.maps
+    grad_feature = grad_position = grad_embed = None
+    if ctx.needs_input_grad[0]:
+        grad_feature = scatter(
+            grad_value, grad_key, window_index, *ctx.windows, *feature_map
+        )
+    if ctx.needs_input_grad[1]:
+        grad_position = scatter(
+            grad_key, None, window_index, *ctx.windows, *position_map
+        )
+    if ctx.needs_input_grad[6]:
+        sums = torch.promote_types(grad_key.dtype, torch.float32)
+        total = grad_value.sum((0, 1), dtype=sums)
+        total = total + grad_key.sum((0, 1), dtype=sums)
+        grad_embed = total.to(ctx.embed_dtype)
+    return grad_feature, grad_position, None, None, None, None, grad_embed
+
+
+def refuse_second_derivative(ctx: Any, *grads: Tensor) -> None:
+    """Raises: the compiled operators can be differentiated once."""
+    raise RuntimeError(
+        'compiled operators of mmfaseg can be differentiated once only: for '
+        "a second derivative use mmfaseg.ops.use_backend('reference')"
+    )
+
+
+if extension_is_loaded():
+    torch.library.register_fake('mmfaseg::hrca_gather')(_fake_gather)
+    torch.library.register_fake('mmfaseg::hrca_scatter')(_fake_scatter)
+    torch.library.register_autograd(
+        'mmfaseg::hrca_gather', _backward, setup_context=_save_for_backward
+    )
+    torch.library.register_autograd(
+        'mmfaseg::hrca_scatter', refuse_second_derivative
+    )

@@ -7,11 +7,17 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import accumulate, chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import reference
+from ._extension import extension_is_loaded, runs_compiled
+from .hrca import refuse_second_derivative
+
+MAX_LEVELS = 16
 
 
 @lru_cache(maxsize=1)
@@ -29,38 +35,55 @@ def ms_deform_attn(
     spatial_shapes: Sequence[tuple[int, int]],
     sampling_locations: Tensor,
     attention_weights: Tensor,
+    level_starts: Sequence[int] | None = None,
 ) -> Tensor:
     """Returns multi-scale deformable attention by the fastest backend.
 
-    mmcv's compiled operator serves CUDA tensors where it is installed, the
-    PyTorch definition everything else. mmcv's operator is imported on its
-    first use: nothing else here knows more than torch.
+    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. The compiled
+    operator of this package runs where it is built for the device of
+    ``value``; on CUDA mmcv's is next, then comes the PyTorch definition.
+    Sums are formed in float32, or in float64; a location or weight that is
+    not finite gives NaN.
 
     Args:
-        value (Tensor): shape (B, S, h, d).
+        value (Tensor): float16, bfloat16, float32 or float64, shape
+            (B, S, h, d), each level row-major.
         spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
         sampling_locations (Tensor): shape (B, N, h, n_l, P, 2), (x, y) in
-            units of the map, 0 to 1 inside.
+            units of the map, 0 to 1 inside; used in float32 at least.
         attention_weights (Tensor): shape (B, N, h, n_l, P).
+        level_starts (Sequence[int], optional): first token of each level; by
+            default the levels lie one after another and fill ``value``.
 
     Returns:
         Tensor: shape (B, N, h * d), dtype of ``value``.
 
     Raises:
-        ValueError: if the shapes do not belong together.
+        ValueError: if the shapes do not belong together, or if there are more
+            than 16 levels.
+        TypeError: if ``value`` is not floating.
     """
-    _check(value, spatial_shapes, sampling_locations, attention_weights)
+    starts = _check(
+        value,
+        spatial_shapes,
+        sampling_locations,
+        attention_weights,
+        level_starts,
+    )
+    # half precision is too coarse for coordinates
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    locations = sampling_locations.to(dtype)
+    weights = attention_weights.to(dtype)
+    if runs_compiled(value):
+        return torch.ops.mmfaseg.ms_deform_attn(
+            value, list(chain(*spatial_shapes)), starts, locations, weights
+        )
     use_mmcv = value.is_cuda and compiled_ms_deform_attn_available()
     attend = _mmcv if use_mmcv else reference.ms_deform_attn
-    # half precision is too coarse for coordinates, and for mmcv's kernel
-    # (mmcv#2167)
-    dtype = torch.promote_types(value.dtype, torch.float32)
+    # mmcv's kernel computes in half precision what is half (mmcv#2167)
     with torch.autocast(value.device.type, enabled=False):
         output = attend(
-            value.to(dtype),
-            spatial_shapes,
-            sampling_locations.to(dtype),
-            attention_weights.to(dtype),
+            value.to(dtype), spatial_shapes, starts, locations, weights
         )
     return output.to(value.dtype)
 
@@ -70,14 +93,33 @@ def _check(
     spatial_shapes: Sequence[tuple[int, int]],
     sampling_locations: Tensor,
     attention_weights: Tensor,
-) -> None:
-    tokens = sum(height * width for height, width in spatial_shapes)
-    if value.dim() != 4 or value.size(1) != tokens:
+    level_starts: Sequence[int] | None,
+) -> list[int]:
+    """Returns the first token of each level."""
+    sizes = [height * width for height, width in spatial_shapes]
+    tokens = sum(sizes)
+    if value.dim() != 4 or (level_starts is None and value.size(1) != tokens):
         raise ValueError(
             f'value must have the shape (B, {tokens}, heads, dims), because '
             f'spatial_shapes are {list(spatial_shapes)}; it has '
             f'{tuple(value.shape)}'
         )
+    if not value.is_floating_point():
+        raise TypeError(f'value must be floating; it is {value.dtype}')
+    if len(sizes) > MAX_LEVELS:
+        raise ValueError(
+            f'{len(sizes)} levels, but at most {MAX_LEVELS} are supported'
+        )
+    starts = [0, *accumulate(sizes)][:-1]
+    if level_starts is not None:
+        starts = list(level_starts)
+        ends = [a + b for a, b in zip(starts, sizes, strict=True)]
+        if any(x < 0 for x in starts) or max(ends, default=0) > value.size(1):
+            raise ValueError(
+                f'level_starts {starts} and spatial_shapes '
+                f'{list(spatial_shapes)} name tokens outside of the '
+                f'{value.size(1)} tokens of value'
+            )
     batch, _, heads, _ = value.shape
     expected = (batch, heads, len(spatial_shapes))
     shape = tuple(attention_weights.shape)
@@ -91,11 +133,13 @@ def _check(
             f'sampling_locations must have the shape {(*shape, 2)}; it has '
             f'{tuple(sampling_locations.shape)}'
         )
+    return starts
 
 
 def _mmcv(
     value: Tensor,
     spatial_shapes: Sequence[tuple[int, int]],
+    level_starts: Sequence[int],
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
@@ -104,7 +148,7 @@ def _mmcv(
     )
 
     shapes = torch.as_tensor(spatial_shapes, device=value.device)
-    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+    starts = shapes.new_tensor(level_starts)
     return MultiScaleDeformableAttnFunction.apply(
         value.contiguous(),
         shapes,
@@ -112,4 +156,59 @@ def _mmcv(
         sampling_locations.contiguous(),
         attention_weights.contiguous(),
         math.gcd(value.size(0), 64),  # must divide the batch size
+    )
+
+
+def _fake_forward(
+    value: Tensor,
+    spatial_shapes: Sequence[int],
+    level_starts: Sequence[int],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> Tensor:
+    batch, _, heads, dims = value.shape
+    return value.new_empty(batch, attention_weights.size(1), heads * dims)
+
+
+def _fake_backward(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Sequence[int],
+    level_starts: Sequence[int],
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = (value, sampling_locations, attention_weights)
+    return tuple(x.new_empty(x.shape) for x in inputs)
+
+
+def _save_for_backward(
+    ctx: Any, inputs: tuple[Any, ...], output: Tensor
+) -> None:
+    value, ctx.shapes, ctx.starts, locations, weights = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    value, locations, weights = ctx.saved_tensors
+    grad_value, grad_locations, grad_weights = (
+        torch.ops.mmfaseg.ms_deform_attn_backward(
+            grad_output, value, ctx.shapes, ctx.starts, locations, weights
+        )
+    )
+    return grad_value, None, None, grad_locations, grad_weights
+
+
+if extension_is_loaded():
+    torch.library.register_fake('mmfaseg::ms_deform_attn')(_fake_forward)
+    torch.library.register_fake('mmfaseg::ms_deform_attn_backward')(
+        _fake_backward
+    )
+    torch.library.register_autograd(
+        'mmfaseg::ms_deform_attn',
+        _backward,
+        setup_context=_save_for_backward,
+    )
+    torch.library.register_autograd(
+        'mmfaseg::ms_deform_attn_backward', refuse_second_derivative
     )

@@ -5,6 +5,11 @@ oracle of the tests.
 
 Shapes:
     B: batch size.
+    C: channels of a map.
+    K: number of chosen windows.
+    s: window size, pixels of the stride-4 map.
+    H_0, W_0: the grid of windows, which is the stride-32 map.
+    H_3, W_3: the stride-4 map.
     h: number of heads.
     d: channels per head.
     S: number of value tokens, the sum of H_l * W_l over the levels.
@@ -15,13 +20,85 @@ Shapes:
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def hrca_gather(
+    feature: Tensor,
+    position: Tensor,
+    window_index: Tensor,
+    window_size: int,
+    grid: tuple[int, int],
+    level_embed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Returns value and key of the chosen windows (FASeg, section 3.3).
+
+    Arguments and results as in :func:`mmfaseg.ops.hrca_gather`.
+    """
+    shape = (feature.size(2), feature.size(3))
+    pixels, outside = window_pixels(window_index, window_size, grid, shape)
+    dtype = torch.promote_types(feature.dtype, position.dtype)
+    sums = torch.promote_types(dtype, torch.float32)
+    value = _gather_pixels(feature, pixels).to(sums)
+    shift = _gather_pixels(position, pixels).to(sums)
+    if outside is not None:
+        value = value.masked_fill(outside[..., None], 0)
+        shift = shift.masked_fill(outside[..., None], 0)
+    if level_embed is not None:
+        value = value + level_embed.to(sums)
+    return value.to(dtype), (value + shift).to(dtype)
+
+
+def window_pixels(
+    window_index: Tensor,
+    window_size: int,
+    grid: tuple[int, int],
+    shape: tuple[int, int],
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the pixels of the chosen windows as flat indices of the map.
+
+    Args:
+        window_index (Tensor): int64, shape (B, K), values in [0, H_0 * W_0).
+        window_size (int): s, pixels of the stride-4 map per window side.
+        grid (tuple[int, int]): (H_0, W_0).
+        shape (tuple[int, int]): (H_3, W_3).
+
+    Returns:
+        tuple[Tensor, Tensor | None]:
+        - pixel_index: int64, shape (B, K * s²), values in [0, H_3 * W_3);
+          a pixel of a window that sticks out is moved to the border.
+        - outside: bool, shape (B, K * s²), true where a pixel was moved;
+          None if the windows tile the map.
+    """
+    height, width = shape
+    inner = torch.arange(window_size, device=window_index.device)
+    rows = (window_index // grid[1] * window_size)[..., None] + inner
+    columns = (window_index % grid[1] * window_size)[..., None] + inner
+    rows, columns = rows[..., :, None], columns[..., None, :]  # (B, K, s, s)
+    if shape == (grid[0] * window_size, grid[1] * window_size):
+        return (rows * width + columns).flatten(1), None
+    outside = (rows >= height) | (columns >= width)
+    pixels = rows.clamp(max=height - 1) * width + columns.clamp(max=width - 1)
+    return pixels.flatten(1), outside.flatten(1)
+
+
+def _gather_pixels(feature: Tensor, pixels: Tensor) -> Tensor:
+    """(B, C, H, W) and (B, N) -> (B, N, C), without a copy of the map."""
+    if feature.is_contiguous(memory_format=torch.channels_last):
+        tokens = feature.permute(0, 2, 3, 1).flatten(1, 2)
+        index = pixels[..., None].expand(-1, -1, tokens.size(2))
+        return tokens.gather(1, index)
+    planes = feature.flatten(2)
+    index = pixels[:, None].expand(-1, planes.size(1), -1)
+    return planes.gather(2, index).transpose(1, 2)
 
 
 def ms_deform_attn(
     value: Tensor,
     spatial_shapes: Sequence[tuple[int, int]],
+    level_starts: Sequence[int],
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
@@ -32,9 +109,9 @@ def ms_deform_attn(
     ``(i + 0.5) / n``.
 
     Args:
-        value (Tensor): shape (B, S, h, d), the levels one after another, each
-            row-major.
+        value (Tensor): shape (B, S, h, d), each level row-major.
         spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
+        level_starts (Sequence[int]): first token of each level.
         sampling_locations (Tensor): shape (B, N, h, n_l, P, 2), (x, y) in
             units of the map, 0 to 1 inside.
         attention_weights (Tensor): shape (B, N, h, n_l, P).
@@ -43,13 +120,13 @@ def ms_deform_attn(
         Tensor: shape (B, N, h * d).
     """
     batch, _, heads, dims = value.shape
-    sizes = [height * width for height, width in spatial_shapes]
     grids = 2 * sampling_locations - 1  # grid_sample's units, -1 to 1
     output = value.new_zeros(())
-    for level, level_value in enumerate(value.split(sizes, dim=1)):
+    for level, (height, width) in enumerate(spatial_shapes):
+        level_value = value.narrow(1, level_starts[level], height * width)
         # (B·h, d, H_l, W_l)
         maps = level_value.permute(0, 2, 3, 1).reshape(
-            batch * heads, dims, *spatial_shapes[level]
+            batch * heads, dims, height, width
         )
         samples = F.grid_sample(
             maps,

@@ -1,0 +1,86 @@
+"""Loads the compiled operators; says which backend runs, and why.
+
+``MMFASEG_OPS_BACKEND`` is read when this module is imported: ``auto`` (the
+default) takes what is compiled for the device of a tensor, ``reference`` the
+definitions in PyTorch, and loads nothing.
+"""
+
+import importlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from torch import Tensor
+
+BACKENDS = ('auto', 'reference')
+
+
+def _checked(name: str, source: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(
+            f'{source}={name!r} is no backend: use {" or ".join(BACKENDS)}'
+        )
+    return name
+
+
+def _load() -> tuple[frozenset[str], str]:
+    """Returns the devices that have compiled operators, and why."""
+    if _backend == 'reference':
+        return frozenset(), 'MMFASEG_OPS_BACKEND asks for it'
+    if find_spec('mmfaseg._C') is None:
+        return frozenset(), 'mmfaseg was installed without its extension'
+    try:
+        importlib.import_module('mmfaseg._C')
+    except ImportError as error:
+        reason = f'the extension does not load with this PyTorch: {error}'
+        warnings.warn(
+            f'mmfaseg runs on its definitions in PyTorch, because {reason}. '
+            'Install mmfaseg again, or set MMFASEG_OPS_BACKEND=reference.',
+            stacklevel=2,
+        )
+        return frozenset(), reason
+    return frozenset({'cpu'}), 'the extension is loaded'
+
+
+_backend = _checked(
+    os.environ.get('MMFASEG_OPS_BACKEND', 'auto'), 'MMFASEG_OPS_BACKEND'
+)
+_devices, _reason = _load()
+
+
+def extension_is_loaded() -> bool:
+    """Returns whether ``torch.ops.mmfaseg`` holds compiled operators."""
+    return bool(_devices)
+
+
+def runs_compiled(tensor: Tensor) -> bool:
+    """Returns whether an operator on this tensor runs compiled."""
+    return _backend == 'auto' and tensor.device.type in _devices
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Chooses the backend of all operators within a ``with`` block.
+
+    Args:
+        name (str): ``'auto'`` or ``'reference'``.
+
+    Raises:
+        ValueError: if there is no such backend.
+    """
+    global _backend
+    before = _backend
+    _backend = _checked(name, 'backend')
+    try:
+        yield
+    finally:
+        _backend = before
+
+
+def describe_backend() -> str:
+    """Returns one line: which backend runs, and why."""
+    if _backend == 'reference' or not _devices:
+        return f'PyTorch, because {_reason}'
+    return f'compiled for {", ".join(sorted(_devices))}; PyTorch elsewhere'
