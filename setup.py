@@ -83,7 +83,7 @@ def operators() -> dict[str, Any]:
     )
     flags = [
         '-DMMFASEG_MODULE=_C',
-        '-DTORCH_TARGET_VERSION=0x020a000000000000',  # 2.10 and everything newer
+        '-DTORCH_TARGET_VERSION=0x020a000000000000',  # 2.10 and newer
     ]
     if os.name == 'posix':
         flags += ['-O3', '-fopenmp-simd', '-fvisibility=hidden']

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_SOURCE = shutil.ignore_patterns(
-    *('.[!.]*', '__pycache__', '*.egg-info', 'build', 'dist'),
+    *('.[!.]*', '__pycache__', '*.egg-info', '*.so', 'build', 'dist'),
     *('data', 'demo_out', 'work_dirs'),
 )
 

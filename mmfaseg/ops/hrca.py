@@ -155,9 +155,10 @@ def _check(
 
 
 def _values_are_at_hand(tensor: Tensor) -> bool:
-    """Returns whether values can be looked at: no GPU to wait for, no trace."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return type(tensor) is Tensor and tensor.device.type == 'cpu' and not traced
+    """Returns whether values can be read: no GPU to wait for, no trace."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        return False
+    return type(tensor) is Tensor and tensor.device.type == 'cpu'
 
 
 def _fake_gather(
@@ -167,7 +168,7 @@ def _fake_gather(
     window_size: int,
     grid_height: int,
     grid_width: int,
-    level_embed: Tensor | None = None,
+    level_embed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     shape = (
         feature.size(0),

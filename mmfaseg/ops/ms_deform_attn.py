@@ -178,8 +178,11 @@ def _fake_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = (value, sampling_locations, attention_weights)
-    return tuple(x.new_empty(x.shape) for x in inputs)
+    return (
+        value.new_empty(value.shape),
+        sampling_locations.new_empty(sampling_locations.shape),
+        attention_weights.new_empty(attention_weights.shape),
+    )
 
 
 def _save_for_backward(

@@ -7,6 +7,7 @@ import sys
 
 from mmengine.utils.dl_utils import collect_env as collect_base_env
 
+from mmfaseg.ops import describe_backend
 from mmfaseg.utils.stack_info import stack_info
 from mmfaseg.version import __version__
 
@@ -25,6 +26,7 @@ def collect_env() -> dict[str, str]:
         'yes' if info.has_compiled_mmcv_ops else 'no'
     )
     environment['deformable attention'] = info.deformable_attention
+    environment['mmfaseg operators'] = describe_backend()
     return environment
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mmfaseg.ops import hrca_gather, window_pixels
+from mmfaseg.ops import hrca_gather, windows_tile_map
+from mmfaseg.ops.reference import window_pixels
 
 GRID, SIZE = (2, 3), 4
 
@@ -84,7 +85,7 @@ def test_tokens_beyond_the_border_are_marked():
 @pytest.mark.parametrize('shape', [(4, 12), (8, 8)])
 def test_windows_wholly_outside_are_refused(shape):
     with pytest.raises(ValueError, match='ratio of the strides'):
-        window_pixels(torch.tensor([[0]]), SIZE, GRID, shape)
+        windows_tile_map(GRID, SIZE, shape)
 
 
 def test_maps_of_two_sizes_are_refused():

@@ -112,13 +112,16 @@ def test_compiled_operator_gets_what_it_expects(monkeypatch):
         def apply(value, shapes, starts, locations, weights, step):
             seen.append((shapes.tolist(), starts.tolist(), step))
             sizes = [tuple(x) for x in shapes.tolist()]
-            return reference.ms_deform_attn(value, sizes, locations, weights)
+            return reference.ms_deform_attn(
+                value, sizes, starts.tolist(), locations, weights
+            )
 
     double = ModuleType('mmcv.ops.multi_scale_deform_attn')
     double.MultiScaleDeformableAttnFunction = Function
     monkeypatch.setitem(sys.modules, double.__name__, double)
     inputs = _inputs(batch=6)
-    output = module._mmcv(*inputs)
+    value, shapes, locations, weights = inputs
+    output = module._mmcv(value, shapes, [0, 12], locations, weights)
     assert seen == [([[3, 4], [5, 2]], [0, 12], 2)]
     assert_close(output, ms_deform_attn(*inputs))
 

@@ -1,0 +1,244 @@
+"""The compiled operators against the definitions in PyTorch."""
+
+import pytest
+import torch
+
+from mmfaseg.ops import (
+    extension_is_loaded,
+    hrca_gather,
+    ms_deform_attn,
+    use_backend,
+)
+from mmfaseg.testing import assert_close
+
+pytestmark = pytest.mark.skipif(
+    not extension_is_loaded(), reason='the extension is not built or not asked'
+)
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+SHAPES = [(3, 4), (5, 2), (1, 1)]
+
+
+def _gather_inputs(dtype, height=21, width=29, channels=70):
+    maps = [torch.randn(2, channels, height, width) for _ in range(2)]
+    index = torch.stack([torch.randperm(12)[:5] for _ in range(2)])
+    return *(x.to(dtype) for x in maps), index, torch.randn(channels)
+
+
+def _deform_inputs(dtype, dims=32, queries=7):
+    sums = torch.promote_types(dtype, torch.float32)
+    tokens = sum(h * w for h, w in SHAPES)
+    value = torch.randn(2, tokens, 3, dims).to(dtype)
+    locations = 1.6 * torch.rand(2, queries, 3, 3, 4, 2).to(sums) - 0.3
+    weights = torch.rand(2, queries, 3, 3, 4).to(sums)
+    return value, locations, weights
+
+
+def _outputs_and_gradients(function, inputs, seed=1):
+    """Returns the outputs, and the gradients of a random sum of them."""
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    outputs = function(*leaves)
+    torch.manual_seed(seed)
+    sums = [(x * torch.randn(x.shape).to(x)).sum() for x in outputs]
+    gradients = torch.autograd.grad(sum(sums), leaves)
+    return [*outputs, *gradients]
+
+
+def _assert_equal_to_reference(function, inputs):
+    compiled = _outputs_and_gradients(function, inputs)
+    again = _outputs_and_gradients(function, inputs)
+    with use_backend('reference'):
+        expected = _outputs_and_gradients(function, inputs)
+    for one, two, three in zip(compiled, again, expected, strict=True):
+        assert torch.equal(one, two)  # runs are bit-equal
+        assert one.dtype == three.dtype
+        assert_close(one.detach(), three.detach())
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('layout', ['planar', 'channels_last', 'strided'])
+@pytest.mark.parametrize('size', [(24, 32), (21, 29)])
+def test_gather_equals_the_reference(dtype, layout, size):
+    torch.manual_seed(0)
+    feature, position, index, embed = _gather_inputs(dtype, *size)
+    if layout == 'channels_last':
+        feature = feature.to(memory_format=torch.channels_last)
+    elif layout == 'strided':
+        feature = feature.transpose(2, 3).contiguous().transpose(2, 3)
+
+    def gather(feature, position, embed):
+        return hrca_gather(feature, position, index, 8, (3, 4), embed)[:2]
+
+    _assert_equal_to_reference(gather, (feature, position, embed))
+
+
+def test_maps_of_two_types_promote():
+    torch.manual_seed(0)
+    feature, position, index, embed = _gather_inputs(torch.float32)
+    for one, two in ((torch.float32, torch.bfloat16), (torch.float64,) * 2):
+        value, key, _ = hrca_gather(
+            feature.to(one), position.to(two), index, 8, (3, 4), embed
+        )
+        assert value.dtype == key.dtype == torch.promote_types(one, two)
+
+
+def test_gather_keeps_the_memory_format_of_gradients():
+    feature, position, index, _ = _gather_inputs(torch.float32)
+    feature = feature.to(memory_format=torch.channels_last).requires_grad_()
+    value, _, _ = hrca_gather(feature, position, index, 8, (3, 4))
+    (grad,) = torch.autograd.grad(value.sum(), feature)
+    assert grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_window_that_is_chosen_twice_gets_both_gradients():
+    torch.manual_seed(0)
+    feature, position, _, embed = _gather_inputs(torch.float64)
+    index = torch.tensor([[5, 2, 5], [1, 1, 1]])
+
+    def gather(feature, position, embed):
+        return hrca_gather(feature, position, index, 8, (3, 4), embed)[:2]
+
+    _assert_equal_to_reference(gather, (feature, position, embed.double()))
+
+
+@pytest.mark.parametrize('backend', ['auto', 'reference'])
+@pytest.mark.parametrize('bad', [-1, 12])
+def test_index_out_of_range_is_named(backend, bad):
+    feature, position, index, _ = _gather_inputs(torch.float32)
+    index[1, 2] = bad
+    with (
+        use_backend(backend),
+        pytest.raises(ValueError, match=f'holds {bad}, .* 0 to 11'),
+    ):
+        hrca_gather(feature, position, index, 8, (3, 4))
+    with pytest.raises(RuntimeError, match=rf'window_index\[1, 2\] is {bad}'):
+        torch.ops.mmfaseg.hrca_gather(feature, position, index, 8, 3, 4, None)
+
+
+def test_index_of_the_wrong_type_is_refused():
+    feature, position, index, _ = _gather_inputs(torch.float32)
+    with pytest.raises(TypeError, match='int32'):
+        hrca_gather(feature, position, index.int(), 8, (3, 4))
+
+
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('dims', [32, 5, 70])
+def test_deformable_attention_equals_the_reference(dtype, dims):
+    torch.manual_seed(0)
+
+    def attend(value, locations, weights):
+        return (ms_deform_attn(value, SHAPES, locations, weights),)
+
+    _assert_equal_to_reference(attend, _deform_inputs(dtype, dims))
+
+
+def test_deformable_attention_with_gaps_between_levels():
+    torch.manual_seed(0)
+    value, locations, weights = _deform_inputs(torch.float64)
+    gaps = torch.randn(2, 30, 3, 32, dtype=torch.float64)
+    starts = [18, 2, 0]
+    offset = 0
+    for (height, width), start in zip(SHAPES, starts, strict=True):
+        size = height * width
+        gaps[:, start : start + size] = value[:, offset : offset + size]
+        offset += size
+    expected = ms_deform_attn(value, SHAPES, locations, weights)
+    for backend in ('auto', 'reference'):
+        with use_backend(backend):
+            output = ms_deform_attn(gaps, SHAPES, locations, weights, starts)
+        assert_close(output, expected)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+@pytest.mark.parametrize('which', [1, 2])
+def test_what_is_not_finite_makes_nan(bad, which):
+    inputs = _deform_inputs(torch.float32)
+    inputs[which][0, 3, 1, 0, 2] = bad
+    value, locations, weights = inputs
+    output = ms_deform_attn(value, SHAPES, locations, weights)
+    head = output.unflatten(2, (3, 32))
+    assert not head[0, 3, 1].isfinite().any()
+    head[0, 3, 1] = 0
+    assert head.isfinite().all()
+
+
+def test_gradcheck():
+    torch.manual_seed(0)
+    feature, position, index, embed = _gather_inputs(torch.float64, 7, 9, 3)
+    index = index[:, :2] % 2
+    leaves = [x.requires_grad_() for x in (feature, position, embed.double())]
+    assert torch.autograd.gradcheck(
+        lambda f, p, e: hrca_gather(f, p, index, 5, (2, 2), e)[:2], leaves
+    )
+    leaves = [x.requires_grad_() for x in _deform_inputs(torch.float64, 3, 2)]
+    assert torch.autograd.gradcheck(
+        lambda v, x, w: ms_deform_attn(v, SHAPES, x, w), leaves
+    )
+
+
+def test_opcheck():
+    torch.manual_seed(0)
+    feature, position, index, embed = _gather_inputs(torch.float32)
+    leaves = [x.requires_grad_() for x in (feature, position, embed)]
+    ops = torch.ops.mmfaseg
+    torch.library.opcheck(
+        ops.hrca_gather.default, (*leaves[:2], index, 8, 3, 4, leaves[2])
+    )
+    grad = torch.randn(2, 320, 70)
+    for last in (False, True):
+        torch.library.opcheck(
+            ops.hrca_scatter.default,
+            (grad, None, index, 8, 3, 4, 21, 29, torch.float32, last),
+        )
+    value, locations, weights = (
+        x.requires_grad_() for x in _deform_inputs(torch.float32)
+    )
+    flat, starts = [x for shape in SHAPES for x in shape], [0, 12, 22]
+    arguments = (value, flat, starts, locations, weights)
+    torch.library.opcheck(ops.ms_deform_attn.default, arguments)
+    detached = (value.detach(), flat, starts)
+    detached += (locations.detach(), weights.detach())
+    torch.library.opcheck(
+        ops.ms_deform_attn_backward.default,
+        (torch.randn(2, 7, 96), *detached),
+    )
+
+
+@pytest.mark.parametrize('empty', ['batch', 'queries', 'windows', 'channels'])
+def test_empty_inputs(empty):
+    value, locations, weights = _deform_inputs(torch.float32)
+    if empty == 'batch':
+        value, locations, weights = value[:0], locations[:0], weights[:0]
+    elif empty == 'queries':
+        locations, weights = locations[:, :0], weights[:, :0]
+    value.requires_grad_()
+    output = ms_deform_attn(value, SHAPES, locations, weights)
+    output.sum().backward()
+    assert value.grad.shape == value.shape
+    feature, position, index, _ = _gather_inputs(torch.float32)
+    if empty == 'batch':
+        feature, position, index = feature[:0], position[:0], index[:0]
+    elif empty == 'windows':
+        index = index[:, :0]
+    elif empty == 'channels':
+        feature, position = feature[:, :0], position[:, :0]
+    feature.requires_grad_()
+    key = hrca_gather(feature, position, index, 8, (3, 4))[1]
+    assert key.shape == (
+        feature.size(0),
+        index.size(1) * 64,
+        feature.size(1),
+    )
+    key.sum().backward()
+    assert feature.grad.eq(1).sum() == key.numel() or empty != 'windows'
+
+
+def test_second_derivative_is_refused():
+    value, locations, weights = _deform_inputs(torch.float64)
+    value.requires_grad_()
+    output = ms_deform_attn(value, SHAPES, locations, weights)
+    (grad,) = torch.autograd.grad(
+        output.square().sum(), value, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match='once only'):
+        grad.sum().backward()
