@@ -10,25 +10,32 @@ PY := $(VENV)/bin/python
 ONEDL_PY := $(ONEDL_VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 ONEDL_INSTALLED := $(ONEDL_VENV)/.installed
+BUILT := $(VENV)/.built
+OPERATORS := $(wildcard mmfaseg/ops/csrc/*.* mmfaseg/ops/csrc/*/*.*)
 PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests.txt
 PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-onedl lint clean
+.PHONY: help venv build demo test test-slow test-reference test-onedl lint clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 venv: $(INSTALLED) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
 
-demo: $(INSTALLED) ## train a small FASeg on the CPU and draw what it sees
+build: $(BUILT) ## compile the operators in place, where a C++ compiler is
+
+demo: $(BUILT) ## train a small FASeg on the CPU and draw what it sees
 	$(PY) tools/demo/run_demo.py
 
-test: $(INSTALLED) ## run the tests, without the slow ones
+test: $(BUILT) ## run the tests, without the slow ones
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests
+test-slow: $(BUILT) ## run the slow tests
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+
+test-reference: $(INSTALLED) ## run the smoke tests without the compiled operators
+	MMFASEG_OPS_BACKEND=reference $(PY) -m pytest -m smoke $(PYTEST_ARGS)
 
 test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests on the forks of OneDL
 	$(ONEDL_PY) -m pytest -m smoke $(PYTEST_ARGS)
@@ -39,7 +46,7 @@ lint: $(INSTALLED) ## check style and types
 	$(VENV)/bin/mypy
 
 clean: ## remove the environments and everything that was built
-	rm -rf $(VENV) $(ONEDL_VENV) build dist *.egg-info mmfaseg/.mim
+	rm -rf $(VENV) $(ONEDL_VENV) build dist *.egg-info mmfaseg/.mim mmfaseg/*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
 # $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) fills an environment.
@@ -63,6 +70,11 @@ endef
 
 $(INSTALLED): constraints.txt requirements/mm.txt $(PACKAGE)
 	$(call install,$(PY),constraints.txt,requirements/mm.txt)
+
+# Installing built them already; this builds them again after a change.
+$(BUILT): $(INSTALLED) $(OPERATORS)
+	$(PY) setup.py -q build_ext --inplace
+	@touch $@
 
 $(ONEDL_INSTALLED): constraints-onedl.txt requirements/onedl.txt $(PACKAGE)
 	$(call install,$(ONEDL_PY),constraints-onedl.txt,requirements/onedl.txt)
