@@ -4,12 +4,14 @@ from ._extension import describe_backend, extension_is_loaded, use_backend
 from .hrca import hrca_gather, windows_tile_map
 from .ms_deform_attn import (
     compiled_ms_deform_attn_available,
+    describe_ms_deform_attn,
     ms_deform_attn,
 )
 
 __all__ = [
     'compiled_ms_deform_attn_available',
     'describe_backend',
+    'describe_ms_deform_attn',
     'extension_is_loaded',
     'hrca_gather',
     'ms_deform_attn',

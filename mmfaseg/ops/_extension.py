@@ -79,8 +79,14 @@ def use_backend(name: str) -> Iterator[None]:
         _backend = before
 
 
+def compiled_devices() -> tuple[str, ...]:
+    """Returns the types of devices on which operators run compiled."""
+    return tuple(sorted(_devices)) if _backend == 'auto' else ()
+
+
 def describe_backend() -> str:
     """Returns one line: which backend runs, and why."""
-    if _backend == 'reference' or not _devices:
+    devices = ', '.join(compiled_devices())
+    if not devices:
         return f'PyTorch, because {_reason}'
-    return f'compiled for {", ".join(sorted(_devices))}; PyTorch elsewhere'
+    return f'compiled on {devices}, PyTorch elsewhere'

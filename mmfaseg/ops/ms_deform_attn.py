@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from ._extension import extension_is_loaded, runs_compiled
+from ._extension import compiled_devices, extension_is_loaded, runs_compiled
 from .hrca import refuse_second_derivative
 
 MAX_LEVELS = 16
@@ -28,6 +28,17 @@ def compiled_ms_deform_attn_available() -> bool:
     from mmcv.ops import get_compiling_cuda_version
 
     return get_compiling_cuda_version() != 'not available'
+
+
+def describe_ms_deform_attn() -> str:
+    """Returns which implementation runs on which devices."""
+    parts = [f'mmfaseg on {device}' for device in compiled_devices()]
+    if (
+        'cuda' not in compiled_devices()
+        and compiled_ms_deform_attn_available()
+    ):
+        parts.append('mmcv on cuda')
+    return ', '.join([*parts, 'PyTorch elsewhere']) if parts else 'PyTorch'
 
 
 def ms_deform_attn(

@@ -68,10 +68,11 @@ class StackInfo:
 
     @property
     def deformable_attention(self) -> str:
-        """Which implementation of deformable attention runs."""
-        if self.has_compiled_mmcv_ops:
-            return 'compiled mmcv on CUDA, PyTorch on CPU'
-        return 'PyTorch'
+        """Which implementation of deformable attention runs where."""
+        # The operators import PyTorch, whose version is checked here.
+        from mmfaseg.ops import describe_ms_deform_attn
+
+        return describe_ms_deform_attn()
 
     def __str__(self) -> str:
         """Return one line for the log."""

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 import mmfaseg
+from mmfaseg.ops import describe_backend
 
 
 @pytest.mark.smoke
@@ -16,4 +17,5 @@ def test_command_prints_versions_and_backends(run_python) -> None:
     assert f'mmseg: {version} ({name})' in lines
     backend = mmfaseg.stack_info().deformable_attention
     assert f'deformable attention: {backend}' in lines
+    assert f'mmfaseg operators: {describe_backend()}' in lines
     assert 'Warning' not in printed

@@ -6,6 +6,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import mmfaseg
+from mmfaseg.ops import extension_is_loaded, use_backend
 from mmfaseg.utils import stack_info
 from mmfaseg.utils.stack_info import FAMILIES
 
@@ -46,9 +47,11 @@ def test_this_environment_is_described() -> None:
     name, version = info.packages['mmseg']
     assert importlib.metadata.version(name) == version
     assert info.family in ('openmmlab', 'onedl')
-    assert (info.deformable_attention == 'PyTorch') is (
-        not info.has_compiled_mmcv_ops
+    assert ('mmfaseg on cpu' in info.deformable_attention) is (
+        extension_is_loaded()
     )
+    with use_backend('reference'):
+        assert 'mmfaseg' not in info.deformable_attention
 
 
 @pytest.mark.parametrize(
