@@ -21,7 +21,7 @@ PIP := -m pip --disable-pip-version-check
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-venv: $(INSTALLED) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
+venv: $(BUILT) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
 
 build: $(BUILT) ## compile the operators in place, where a C++ compiler is
 
@@ -64,14 +64,14 @@ define install
 	@echo '== 3/4 the stack and the tools: about 2 minutes'
 	$(1) $(PIP) install -c $(2) -r requirements.txt -r $(3) -r requirements/tests.txt
 	@echo '== 4/4 mmfaseg, editable'
-	$(1) $(PIP) install -c $(2) --no-build-isolation --no-deps -e .
+	MMFASEG_WITH_OPS=0 $(1) $(PIP) install -c $(2) --no-build-isolation --no-deps -e .
 	@touch $(1:/bin/python=)/.installed
 endef
 
 $(INSTALLED): constraints.txt requirements/mm.txt $(PACKAGE)
 	$(call install,$(PY),constraints.txt,requirements/mm.txt)
 
-# Installing built them already; this builds them again after a change.
+# Both environments use the same file: its interfaces are stable ones.
 $(BUILT): $(INSTALLED) $(OPERATORS)
 	$(PY) setup.py -q build_ext --inplace
 	@touch $@
