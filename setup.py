@@ -1,10 +1,14 @@
 """Builds the operators and ships ``mmfaseg/.mim``; the rest is in setup.cfg.
 
-The operators (``mmfaseg._C``) are built where PyTorch 2.10 or newer, a C++
-compiler and the headers of Python are at hand. ``MMFASEG_WITH_OPS=0`` leaves
-them out, ``MMFASEG_WITH_OPS=1`` fails where they cannot be built. PyTorch's
-``MAX_JOBS`` is honoured. A build that fails is an error, never a wheel without
-operators.
+The operators are built where PyTorch 2.10 or newer, a C++ compiler and the
+headers of Python are at hand: ``mmfaseg._C`` for the CPU, ``mmfaseg._C_cuda``
+where there are also nvcc and a CUDA build of PyTorch. They are two libraries,
+so that one wheel also loads where there is no CUDA.
+
+``MMFASEG_WITH_OPS=0`` leaves the operators out, ``MMFASEG_WITH_OPS=1`` fails
+where they cannot be built, ``FORCE_CUDA=1`` where those for CUDA cannot.
+PyTorch's ``MAX_JOBS`` and ``TORCH_CUDA_ARCH_LIST`` are honoured. A build that
+fails is an error, never a wheel without operators.
 """
 
 import os
@@ -18,6 +22,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+CSRC = ROOT / 'mmfaseg/ops/csrc'
 MIM_FILES = ('tools', 'configs', 'model-index.yml')
 
 
@@ -66,37 +71,73 @@ def missing_for_operators() -> str | None:
     return None
 
 
+def missing_for_cuda() -> str | None:
+    """Return what is missing to build the operators for CUDA, or None."""
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if torch.version.cuda is None:
+        return f'PyTorch {torch.__version__} without CUDA'
+    if CUDA_HOME is None or not Path(CUDA_HOME, 'bin', 'nvcc').exists():
+        return 'no nvcc: set CUDA_HOME'
+    if torch.cuda.device_count() == 0:  # PyTorch would ask the card
+        os.environ.setdefault('TORCH_CUDA_ARCH_LIST', '8.0;8.6;9.0+PTX')
+    return None
+
+
+def sources(pattern: str) -> list[str]:
+    """Return the source files that match, as setuptools wants their names."""
+    return sorted(
+        path.relative_to(ROOT).as_posix() for path in CSRC.glob(pattern)
+    )
+
+
+def flags(module: str) -> dict[str, list[str]]:
+    """Return the flags of the compilers for one library."""
+    definitions = [
+        f'-DMMFASEG_MODULE={module}',
+        '-DTORCH_TARGET_VERSION=0x020a000000000000',  # 2.10 and newer
+    ]
+    cxx = list(definitions)
+    if os.name == 'posix':
+        cxx += ['-O3', '-g0', '-fopenmp-simd', '-fvisibility=hidden']
+        cxx += ['-Wno-psabi', f'-ffile-prefix-map={ROOT}=.']
+    return {'cxx': cxx, 'nvcc': [*definitions, '-O3', '-DUSE_CUDA']}
+
+
 def operators() -> dict[str, Any]:
-    """Return the arguments of setup() that build ``mmfaseg._C``."""
+    """Return the arguments of setup() that build the operators."""
     missing = missing_for_operators()
     if missing:
         if os.environ.get('MMFASEG_WITH_OPS') == '1':
             sys.exit(f'MMFASEG_WITH_OPS=1, but there is {missing}')
         sys.stderr.write(f'mmfaseg without compiled operators: {missing}\n')
         return {}
-    from torch.utils.cpp_extension import BuildExtension, CppExtension
+    from torch.utils import cpp_extension
 
-    sources = sorted(
-        path.relative_to(ROOT).as_posix()
-        for folder in ('.', 'cpu')
-        for path in (ROOT / 'mmfaseg/ops/csrc' / folder).glob('*.cpp')
-    )
-    flags = [
-        '-DMMFASEG_MODULE=_C',
-        '-DTORCH_TARGET_VERSION=0x020a000000000000',  # 2.10 and newer
+    extensions = [
+        cpp_extension.CppExtension(
+            'mmfaseg._C',
+            sources('*.cpp') + sources('cpu/*.cpp'),
+            extra_compile_args=flags('_C'),
+            py_limited_api=True,
+        )
     ]
-    if os.name == 'posix':
-        flags += ['-O3', '-fopenmp-simd', '-fvisibility=hidden']
-        flags += ['-Wno-psabi', f'-ffile-prefix-map={ROOT}=.']
-    extension = CppExtension(
-        'mmfaseg._C',
-        sources,
-        extra_compile_args={'cxx': flags},
-        py_limited_api=True,
-    )
+    missing = missing_for_cuda()
+    if missing is None:
+        extensions.append(
+            cpp_extension.CUDAExtension(
+                'mmfaseg._C_cuda',
+                sources('module.cpp') + sources('cuda/*.cu'),
+                extra_compile_args=flags('_C_cuda'),
+                py_limited_api=True,
+            )
+        )
+    elif os.environ.get('FORCE_CUDA') == '1':
+        sys.exit(f'FORCE_CUDA=1, but there is {missing}')
     return {
-        'ext_modules': [extension],
-        'cmdclass': {'build_ext': BuildExtension},
+        'ext_modules': extensions,
+        'cmdclass': {'build_ext': cpp_extension.BuildExtension},
         'options': {'bdist_wheel': {'py_limited_api': 'cp310'}},
     }
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 BACKENDS = ('auto', 'reference')
@@ -29,19 +30,26 @@ def _load() -> tuple[frozenset[str], str]:
     """Returns the devices that have compiled operators, and why."""
     if _backend == 'reference':
         return frozenset(), 'MMFASEG_OPS_BACKEND asks for it'
+    libraries = {'cpu': 'mmfaseg._C'}
+    if torch.version.cuda is not None and find_spec('mmfaseg._C_cuda'):
+        libraries['cuda'] = 'mmfaseg._C_cuda'
     if find_spec('mmfaseg._C') is None:
         return frozenset(), 'mmfaseg was installed without its extension'
-    try:
-        importlib.import_module('mmfaseg._C')
-    except ImportError as error:
-        reason = f'the extension does not load with this PyTorch: {error}'
-        warnings.warn(
-            f'mmfaseg runs on its definitions in PyTorch, because {reason}. '
-            'Install mmfaseg again, or set MMFASEG_OPS_BACKEND=reference.',
-            stacklevel=2,
-        )
-        return frozenset(), reason
-    return frozenset({'cpu'}), 'the extension is loaded'
+    devices: set[str] = set()
+    for device, library in libraries.items():
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            reason = f'{library} does not load with this PyTorch: {error}'
+            warnings.warn(
+                f'mmfaseg runs on its definitions in PyTorch on {device}, '
+                f'because {reason}. Install mmfaseg again, or set '
+                'MMFASEG_OPS_BACKEND=reference.',
+                stacklevel=2,
+            )
+            return frozenset(devices), reason
+        devices.add(device)
+    return frozenset(devices), 'the extension is loaded'
 
 
 _backend = _checked(

@@ -35,6 +35,7 @@
 #include <optional>
 
 #include "checks.h"
+#include "everywhere.h"
 
 namespace mmfaseg {
 
@@ -44,7 +45,8 @@ struct Windows {
   int64_t grid_height, grid_width;  // G_h, G_w
   int64_t size;                     // s
 
-  int64_t tokens() const { return count * size * size; }
+  // tokens of one image, K * s * s
+  MMFASEG_EVERYWHERE int64_t tokens() const { return count * size * size; }
 };
 
 // Strides of a map in elements.

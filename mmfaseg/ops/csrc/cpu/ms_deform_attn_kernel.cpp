@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../corners.h"
 #include "../ms_deform_attn.h"
 #include "simd.h"
 
@@ -24,45 +25,10 @@ struct Problem {
   const int64_t* level_starts;
 };
 
-// The four pixels around a location: what they weigh, and how far from the
-// first value of a level they lie; -1 where the pixel is outside the map.
-template <typename Acc>
-struct Corners {
-  Acc right, bottom;  // distance from the left and upper pixel, 0 to 1
-  int64_t offset[4];  // upper left, upper right, lower left, lower right
-
-  MMFASEG_INLINE Acc weight(int corner) const {
-    const Acc x = corner & 1 ? right : 1 - right;
-    const Acc y = corner & 2 ? bottom : 1 - bottom;
-    return x * y;
-  }
-};
-
-// Returns whether any pixel around (x, y), in pixels, lies inside the map.
-template <typename Acc>
-MMFASEG_INLINE bool find_corners(Acc x, Acc y, int64_t height, int64_t width,
-                                 int64_t pixel_stride, Corners<Acc>* corners) {
-  if (!(x > -1 && y > -1 && x < Acc(width) && y < Acc(height))) return false;
-  const Acc left = std::floor(x), top = std::floor(y);
-  const int64_t column = static_cast<int64_t>(left);
-  const int64_t row = static_cast<int64_t>(top);
-  corners->right = x - left;
-  corners->bottom = y - top;
-  const bool inside_x[2] = {column >= 0, column + 1 < width};
-  const bool inside_y[2] = {row >= 0, row + 1 < height};
-  const int64_t first = (row * width + column) * pixel_stride;
-  for (int i = 0; i < 4; ++i) {
-    const bool inside = inside_x[i & 1] && inside_y[i >> 1];
-    const int64_t step = (i & 1) + (i >> 1) * width;
-    corners->offset[i] = inside ? first + step * pixel_stride : -1;
-  }
-  return true;
-}
-
 // Writes channels [0, dims) of one query and head. kDims is dims where it is
 // known when this is compiled, else 0.
 template <typename T, typename Acc, int kDims>
-MMFASEG_INLINE void attend(const Problem& p, const T* value,
+MMFASEG_EVERYWHERE void attend(const Problem& p, const T* value,
                            const Acc* locations, const Acc* weights,
                            int64_t dims, T* output) {
   static const T kZeros[kBlock] = {};
@@ -79,7 +45,7 @@ MMFASEG_INLINE void attend(const Problem& p, const T* value,
       const Acc y = locations[1] * Acc(height) - Acc(0.5);
       const Acc weight = *weights;
       Corners<Acc> corners;
-      if (!find_corners(x, y, height, width, pixel_stride, &corners)) {
+      if (!find_corners(x, y, height, width, &corners)) {
         poison += 0 * weight + 0 * x + 0 * y;
         continue;
       }
@@ -87,7 +53,7 @@ MMFASEG_INLINE void attend(const Problem& p, const T* value,
       Acc share[4];
       for (int k = 0; k < 4; ++k) {
         const int64_t offset = corners.offset[k];
-        pixel[k] = offset < 0 ? kZeros : level + offset;
+        pixel[k] = offset < 0 ? kZeros : level + offset * pixel_stride;
         share[k] = weight * corners.weight(k);
       }
 #pragma omp simd
@@ -104,7 +70,7 @@ MMFASEG_INLINE void attend(const Problem& p, const T* value,
 }
 
 template <typename T, typename Acc, int kDims>
-MMFASEG_INLINE void attend_rows(const Problem& p, const T* value,
+MMFASEG_EVERYWHERE void attend_rows(const Problem& p, const T* value,
                                 const Acc* locations, const Acc* weights,
                                 T* output, int64_t begin, int64_t end) {
   const DeformShape& s = p.shape;
@@ -125,7 +91,7 @@ MMFASEG_INLINE void attend_rows(const Problem& p, const T* value,
 // Adds the gradients of one query and head for channels [0, dims). Gradients
 // of value are summed at grad_value, whose pixels lie grad_stride apart.
 template <typename T, typename Acc, int kDims>
-MMFASEG_INLINE void attend_backward(const Problem& p, const T* grad_output,
+MMFASEG_EVERYWHERE void attend_backward(const Problem& p, const T* grad_output,
                                     const T* value, const Acc* locations,
                                     const Acc* weights, int64_t dims,
                                     int64_t grad_stride, Acc* grad_value,
@@ -146,7 +112,7 @@ MMFASEG_INLINE void attend_backward(const Problem& p, const T* grad_output,
       const Acc y = locations[1] * Acc(height) - Acc(0.5);
       const Acc weight = *weights;
       Corners<Acc> corners;
-      if (!find_corners(x, y, height, width, int64_t(1), &corners)) continue;
+      if (!find_corners(x, y, height, width, &corners)) continue;
       const T* pixel[4];
       Acc* target[4];
       Acc share[4];
@@ -171,21 +137,19 @@ MMFASEG_INLINE void attend_backward(const Problem& p, const T* grad_output,
 #pragma omp simd
         for (int64_t c = 0; c < n; ++c) to[c] += part * grad[c];
       }
-      const Acc right = corners.right, bottom = corners.bottom;
-      const Acc upper = dot0 + right * (dot1 - dot0);
-      const Acc lower = dot2 + right * (dot3 - dot2);
-      *grad_weights += upper + bottom * (lower - upper);
-      const Acc slope_x =
-          (dot1 - dot0) + bottom * ((dot3 - dot2) - (dot1 - dot0));
-      grad_locations[0] += weight * Acc(width) * slope_x;
-      grad_locations[1] += weight * Acc(height) * (lower - upper);
+      const Acc dots[4] = {dot0, dot1, dot2, dot3};
+      const SampleGradient<Acc> part =
+          sample_gradient(corners, dots, weight, height, width);
+      *grad_weights += part.weight;
+      grad_locations[0] += part.x;
+      grad_locations[1] += part.y;
     }
   }
 }
 
 // All queries of one image and head, in order.
 template <typename T, typename Acc, int kDims>
-MMFASEG_INLINE void attend_head_backward(
+MMFASEG_EVERYWHERE void attend_head_backward(
     const Problem& p, const T* grad_output, const T* value,
     const Acc* locations, const Acc* weights, int64_t batch, int64_t head,
     int64_t grad_stride, Acc* grad_value, Acc* grad_locations,

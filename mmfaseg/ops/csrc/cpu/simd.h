@@ -9,6 +9,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "../everywhere.h"
+
 // A function with this mark is compiled for AVX-512, AVX2 and SSE2; the loader
 // picks what the processor has. What it calls has to be inlined into it.
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
@@ -19,18 +21,12 @@
 #define MMFASEG_CLONES
 #endif
 
-#if defined(__GNUC__)
-#define MMFASEG_INLINE inline __attribute__((always_inline))
-#else
-#define MMFASEG_INLINE inline
-#endif
-
 namespace mmfaseg {
 
 // Rounds to nearest, ties to even; NaN stays NaN. c10's own conversion of
 // bfloat16 branches, which keeps a loop from being vectorised.
 template <typename T, typename Acc>
-MMFASEG_INLINE T round_to(Acc number) {
+MMFASEG_EVERYWHERE T round_to(Acc number) {
   if constexpr (std::is_same_v<T, c10::BFloat16>) {
     const float single = static_cast<float>(number);
     uint32_t bits;
@@ -48,13 +44,13 @@ constexpr int64_t kLane = 8;
 #if defined(__GNUC__)
 typedef float Lanes __attribute__((vector_size(32)));
 
-MMFASEG_INLINE Lanes load_lanes(const float* from) {
+MMFASEG_EVERYWHERE Lanes load_lanes(const float* from) {
   Lanes lanes;
   std::memcpy(&lanes, from, sizeof(lanes));
   return lanes;
 }
 
-MMFASEG_INLINE Lanes load_lanes(const c10::BFloat16* from) {
+MMFASEG_EVERYWHERE Lanes load_lanes(const c10::BFloat16* from) {
   typedef uint16_t Halves __attribute__((vector_size(16)));
   typedef uint32_t Words __attribute__((vector_size(32)));
   Halves halves;
@@ -65,19 +61,19 @@ MMFASEG_INLINE Lanes load_lanes(const c10::BFloat16* from) {
   return lanes;
 }
 
-MMFASEG_INLINE Lanes load_lanes(const c10::Half* from) {
+MMFASEG_EVERYWHERE Lanes load_lanes(const c10::Half* from) {
   float numbers[kLane];
   for (int64_t i = 0; i < kLane; ++i) numbers[i] = float(from[i]);
   return load_lanes(numbers);
 }
 
-MMFASEG_INLINE void add_lanes(float* to, const Lanes& lanes) {
+MMFASEG_EVERYWHERE void add_lanes(float* to, const Lanes& lanes) {
   const Lanes sum = load_lanes(to) + lanes;
   std::memcpy(to, &sum, sizeof(sum));
 }
 
 // Transposes 8 x 8 numbers: pairs, then pairs of pairs, then halves.
-MMFASEG_INLINE void transpose_lanes(Lanes (&rows)[kLane]) {
+MMFASEG_EVERYWHERE void transpose_lanes(Lanes (&rows)[kLane]) {
   Lanes a[kLane], b[kLane];
   for (int i = 0; i < 8; i += 2) {
     a[i] = __builtin_shufflevector(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5,
@@ -109,7 +105,7 @@ constexpr bool has_lanes = std::is_same_v<Acc, float>;
 // come before the first use, so that many are under way at once: each is a line
 // of memory of its own.
 template <typename T>
-MMFASEG_INLINE void add_transposed(const T* pixels, int64_t channel_stride,
+MMFASEG_EVERYWHERE void add_transposed(const T* pixels, int64_t channel_stride,
                                    float* tokens, int64_t token_stride) {
   Lanes lanes[kLane];
   for (int64_t i = 0; i < kLane; ++i) {

@@ -1,0 +1,295 @@
+// ms_deform_attn and its gradient on CUDA; see ../ms_deform_attn.h.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "../corners.h"
+#include "../ms_deform_attn.h"
+#include "launch.h"
+
+namespace mmfaseg {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+
+struct Problem {
+  DeformShape shape;
+  int64_t height[kMaxLevels], width[kMaxLevels], start[kMaxLevels];
+};
+
+// kSize numbers that are loaded and stored at once.
+template <typename T, int kSize>
+struct alignas(sizeof(T) * kSize) Pack {
+  T at[kSize];
+};
+
+// One thread: kSize channels of one query and head.
+template <typename T, typename Acc, int kSize>
+__global__ void __launch_bounds__(kThreads)
+    forward_kernel(Problem p, const T* value, const Acc* locations,
+                   const Acc* weights, T* output) {
+  const DeformShape& s = p.shape;
+  const int64_t packs = s.dims / kSize;
+  const int64_t pixel_stride = s.heads * s.dims;
+  const int64_t samples = s.levels * s.points;
+  const int64_t total = s.batch * s.queries * s.heads * packs;
+  for (int64_t task = blockIdx.x * int64_t(kThreads) + threadIdx.x;
+       task < total; task += gridDim.x * int64_t(kThreads)) {
+    const int64_t row = task / packs;  // of (B, N, h)
+    const int64_t channel = task % packs * kSize;
+    const int64_t head = row % s.heads;
+    const int64_t batch = row / s.heads / s.queries;
+    const T* first =
+        value + batch * s.tokens * pixel_stride + head * s.dims + channel;
+    const Acc* location = locations + row * samples * 2;
+    const Acc* weight = weights + row * samples;
+    Acc sum[kSize] = {};
+    Acc poison = 0;  // NaN as soon as a skipped sample is not finite
+    for (int64_t l = 0; l < s.levels; ++l) {
+      const int64_t height = p.height[l], width = p.width[l];
+      const T* level = first + p.start[l] * pixel_stride;
+      for (int64_t i = 0; i < s.points; ++i, location += 2, ++weight) {
+        const Acc x = location[0] * Acc(width) - Acc(0.5);
+        const Acc y = location[1] * Acc(height) - Acc(0.5);
+        Corners<Acc> corners;
+        if (!find_corners(x, y, height, width, &corners)) {
+          poison += 0 * *weight + 0 * x + 0 * y;
+          continue;
+        }
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          if (corners.offset[k] < 0) continue;
+          const Pack<T, kSize> pixel = *reinterpret_cast<const Pack<T, kSize>*>(
+              level + corners.offset[k] * pixel_stride);
+          const Acc share = *weight * corners.weight(k);
+#pragma unroll
+          for (int c = 0; c < kSize; ++c) {
+            sum[c] += share * static_cast<Acc>(pixel.at[c]);
+          }
+        }
+      }
+    }
+    Pack<T, kSize> result;
+#pragma unroll
+    for (int c = 0; c < kSize; ++c) {
+      result.at[c] = static_cast<T>(sum[c] + poison);
+    }
+    *reinterpret_cast<Pack<T, kSize>*>(output + row * s.dims + channel) =
+        result;
+  }
+}
+
+template <typename Acc>
+__device__ inline Acc sum_over_warp(Acc number) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    number += __shfl_down_sync(0xffffffffu, number, step);
+  }
+  return number;
+}
+
+// One warp: all channels of one query and head. Gradients of locations and
+// weights are summed over the warp, those of value by atomic additions.
+template <typename T, typename Acc>
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(Problem p, const T* grad_output, const T* value,
+                    const Acc* locations, const Acc* weights, Acc* grad_value,
+                    Acc* grad_locations, Acc* grad_weights) {
+  const DeformShape& s = p.shape;
+  const int64_t pixel_stride = s.heads * s.dims;
+  const int64_t samples = s.levels * s.points;
+  const int64_t total = s.batch * s.queries * s.heads;
+  const int lane = threadIdx.x % kWarp;
+  constexpr int64_t kWarps = kThreads / kWarp;
+  for (int64_t row = blockIdx.x * kWarps + threadIdx.x / kWarp; row < total;
+       row += gridDim.x * kWarps) {
+    const int64_t head = row % s.heads;
+    const int64_t batch = row / s.heads / s.queries;
+    const int64_t first = batch * s.tokens * pixel_stride + head * s.dims;
+    const T* grad = grad_output + row * s.dims;
+    for (int64_t sample = 0; sample < samples; ++sample) {
+      const int64_t l = sample / s.points;
+      const int64_t height = p.height[l], width = p.width[l];
+      const int64_t at = row * samples + sample;
+      const Acc weight = weights[at];
+      const Acc x = locations[at * 2] * Acc(width) - Acc(0.5);
+      const Acc y = locations[at * 2 + 1] * Acc(height) - Acc(0.5);
+      Corners<Acc> corners;
+      // the same answer in all lanes, so that none waits for another below
+      if (!find_corners(x, y, height, width, &corners)) continue;
+      Acc dots[4] = {};
+      for (int64_t c = lane; c < s.dims; c += kWarp) {
+        const Acc g = static_cast<Acc>(grad[c]);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          if (corners.offset[k] < 0) continue;
+          const int64_t from =
+              first + (p.start[l] + corners.offset[k]) * pixel_stride + c;
+          dots[k] += g * static_cast<Acc>(value[from]);
+          atomicAdd(grad_value + from, weight * corners.weight(k) * g);
+        }
+      }
+      const SampleGradient<Acc> part =
+          sample_gradient(corners, dots, weight, height, width);
+      const Acc grad_weight = sum_over_warp(part.weight);
+      const Acc grad_x = sum_over_warp(part.x);
+      const Acc grad_y = sum_over_warp(part.y);
+      if (lane == 0) {
+        grad_weights[at] = grad_weight;
+        grad_locations[at * 2] = grad_x;
+        grad_locations[at * 2 + 1] = grad_y;
+      }
+    }
+  }
+}
+
+Problem make_problem(const DeformShape& s,
+                     const std::vector<int64_t>& spatial_shapes,
+                     const std::vector<int64_t>& level_starts) {
+  Problem p{s, {}, {}, {}};
+  for (int64_t l = 0; l < s.levels; ++l) {
+    p.height[l] = spatial_shapes[2 * l];
+    p.width[l] = spatial_shapes[2 * l + 1];
+    p.start[l] = level_starts[l];
+  }
+  return p;
+}
+
+bool is_aligned(const Tensor& tensor, int64_t bytes) {
+  return reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % bytes == 0;
+}
+
+template <typename T, typename Acc, int kSize>
+void launch_forward(const Problem& p, const Tensor& value,
+                    const Tensor& locations, const Tensor& weights,
+                    const Tensor& output) {
+  const DeformShape& s = p.shape;
+  const int64_t total = s.batch * s.queries * s.heads * (s.dims / kSize);
+  if (total == 0) return;
+  forward_kernel<T, Acc, kSize>
+      <<<grid_size((total + kThreads - 1) / kThreads), kThreads, 0,
+         current_stream(value)>>>(
+          p, static_cast<const T*>(value.const_data_ptr()),
+          static_cast<const Acc*>(locations.const_data_ptr()),
+          static_cast<const Acc*>(weights.const_data_ptr()),
+          static_cast<T*>(output.mutable_data_ptr()));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <typename T, typename Acc>
+void forward(const Problem& p, const Tensor& value, const Tensor& locations,
+             const Tensor& weights, const Tensor& output) {
+  constexpr int kSize = 16 / sizeof(T);
+  if (p.shape.dims % kSize == 0 && is_aligned(value, 16)) {
+    launch_forward<T, Acc, kSize>(p, value, locations, weights, output);
+  } else {
+    launch_forward<T, Acc, 1>(p, value, locations, weights, output);
+  }
+}
+
+template <typename T, typename Acc>
+void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
+              const Tensor& locations, const Tensor& weights,
+              const Tensor& grad_value, const Tensor& grad_locations,
+              const Tensor& grad_weights) {
+  const DeformShape& s = p.shape;
+  const int64_t total = s.batch * s.queries * s.heads;
+  if (total == 0) return;
+  constexpr int64_t kWarps = kThreads / kWarp;
+  backward_kernel<T, Acc><<<grid_size((total + kWarps - 1) / kWarps), kThreads,
+                            0, current_stream(value)>>>(
+      p, static_cast<const T*>(grad_output.const_data_ptr()),
+      static_cast<const T*>(value.const_data_ptr()),
+      static_cast<const Acc*>(locations.const_data_ptr()),
+      static_cast<const Acc*>(weights.const_data_ptr()),
+      static_cast<Acc*>(grad_value.mutable_data_ptr()),
+      static_cast<Acc*>(grad_locations.mutable_data_ptr()),
+      static_cast<Acc*>(grad_weights.mutable_data_ptr()));
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+Tensor ms_deform_attn_cuda(const Tensor& value,
+                           const std::vector<int64_t>& spatial_shapes,
+                           const std::vector<int64_t>& level_starts,
+                           const Tensor& sampling_locations,
+                           const Tensor& attention_weights) {
+  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
+                                     sampling_locations, attention_weights);
+  const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
+  const Problem p = make_problem(s, spatial_shapes, level_starts);
+  const Tensor values = torch::stable::contiguous(value);
+  const Tensor locations = torch::stable::contiguous(sampling_locations);
+  const Tensor weights = torch::stable::contiguous(attention_weights);
+  const Tensor output =
+      torch::stable::new_empty(value, {s.batch, s.queries, s.heads * s.dims});
+  switch (value.scalar_type()) {
+    case ScalarType::Double:
+      forward<double, double>(p, values, locations, weights, output);
+      break;
+    case ScalarType::Half:
+      forward<c10::Half, float>(p, values, locations, weights, output);
+      break;
+    case ScalarType::BFloat16:
+      forward<c10::BFloat16, float>(p, values, locations, weights, output);
+      break;
+    default:
+      forward<float, float>(p, values, locations, weights, output);
+  }
+  return output;
+}
+
+std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(
+    const Tensor& grad_output, const Tensor& value,
+    const std::vector<int64_t>& spatial_shapes,
+    const std::vector<int64_t>& level_starts, const Tensor& sampling_locations,
+    const Tensor& attention_weights) {
+  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
+                                     sampling_locations, attention_weights);
+  check_grad_output(grad_output, value, s);
+  const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
+  const Problem p = make_problem(s, spatial_shapes, level_starts);
+  const Tensor grads = torch::stable::contiguous(grad_output);
+  const Tensor values = torch::stable::contiguous(value);
+  const Tensor locations = torch::stable::contiguous(sampling_locations);
+  const Tensor weights = torch::stable::contiguous(attention_weights);
+  // summed in the type of the locations, rounded to that of value at the end
+  const Tensor grad_value = torch::stable::new_zeros(
+      locations, {s.batch, s.tokens, s.heads, s.dims});
+  const Tensor grad_locations = torch::stable::new_zeros(
+      locations, {s.batch, s.queries, s.heads, s.levels, s.points, 2});
+  const Tensor grad_weights = torch::stable::new_zeros(
+      weights, {s.batch, s.queries, s.heads, s.levels, s.points});
+  switch (value.scalar_type()) {
+    case ScalarType::Double:
+      backward<double, double>(p, grads, values, locations, weights, grad_value,
+                               grad_locations, grad_weights);
+      break;
+    case ScalarType::Half:
+      backward<c10::Half, float>(p, grads, values, locations, weights,
+                                 grad_value, grad_locations, grad_weights);
+      break;
+    case ScalarType::BFloat16:
+      backward<c10::BFloat16, float>(p, grads, values, locations, weights,
+                                     grad_value, grad_locations, grad_weights);
+      break;
+    default:
+      backward<float, float>(p, grads, values, locations, weights, grad_value,
+                             grad_locations, grad_weights);
+  }
+  return {torch::stable::to(grad_value, value.scalar_type()), grad_locations,
+          grad_weights};
+}
+
+}  // namespace
+}  // namespace mmfaseg
+
+STABLE_TORCH_LIBRARY_IMPL(mmfaseg, CUDA, m) {
+  m.impl("ms_deform_attn", TORCH_BOX(&mmfaseg::ms_deform_attn_cuda));
+  m.impl("ms_deform_attn_backward",
+         TORCH_BOX(&mmfaseg::ms_deform_attn_backward_cuda));
+}
