@@ -3,13 +3,14 @@
 from .decode_heads import FASegHead
 from .layers import FASegDecoder
 from .losses import MaskClassificationLoss
-from .pixel_decoders import FASegPixelDecoder
+from .pixel_decoders import FASegPixelDecoder, MSDeformAttnPixelDecoder
 from .segmentors import MaskClassificationTTA
 
 __all__ = [
     'FASegDecoder',
     'FASegHead',
     'FASegPixelDecoder',
+    'MSDeformAttnPixelDecoder',
     'MaskClassificationLoss',
     'MaskClassificationTTA',
 ]

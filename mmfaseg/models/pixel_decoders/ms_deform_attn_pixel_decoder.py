@@ -1,0 +1,131 @@
+"""Mask2Former's pixel decoder on the operators of this package.
+
+A Mask2Former of MMSegmentation or MMDetection takes it by one line,
+``pixel_decoder=dict(type='mmfaseg.MSDeformAttnPixelDecoder', ...)`` in place
+of ``'mmdet.MSDeformAttnPixelDecoder'``: same arguments, same weights.
+"""
+
+from typing import Any
+
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.layers import (
+    MSDeformAttnPixelDecoder as MMDetPixelDecoder,
+)
+from torch import Tensor
+
+from mmfaseg.ops import ms_deform_attn
+from mmfaseg.registry import MODELS
+
+
+class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
+    """mmcv's layer, with the sampling done by :func:`ms_deform_attn`.
+
+    Arguments and parameters are those of the parent.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        level_start_index: Tensor | None = None,
+        **others: Any,
+    ) -> Tensor:
+        """Returns the attended queries, as the parent does.
+
+        Args:
+            query (Tensor): shape (N, B, C), or (B, N, C) if batch_first, as
+                all tokens below.
+            key (Tensor, optional): not used.
+            value (Tensor, optional): tokens to sample, ``query`` if None.
+            identity (Tensor, optional): added to the output, ``query`` if
+                None.
+            query_pos (Tensor, optional): added to ``query``.
+            key_padding_mask (Tensor, optional): bool, shape (B, S), true for
+                tokens that count as zero.
+            reference_points (Tensor): (x, y), 0 to 1, shape (B, N, n_l, 2),
+                or boxes (x, y, width, height), shape (B, N, n_l, 4).
+            spatial_shapes (Tensor): (H_l, W_l), shape (n_l, 2).
+            level_start_index (Tensor, optional): not used; the levels lie one
+                after another.
+            others: ignored.
+
+        Raises:
+            ValueError: if reference points or shapes are missing or do not
+                belong together.
+        """
+        if reference_points is None or spatial_shapes is None:
+            raise ValueError('reference_points and spatial_shapes are needed')
+        value = query if value is None else value
+        identity = query if identity is None else identity
+        if query_pos is not None:
+            query = query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        value = self.value_proj(value)
+        if key_padding_mask is not None:
+            value = value.masked_fill(key_padding_mask[..., None], 0)
+        per_head = (self.num_heads, self.num_levels, self.num_points)
+        weights = self.attention_weights(query).unflatten(
+            2, (self.num_heads, -1)
+        )
+        output = ms_deform_attn(
+            value.unflatten(2, (self.num_heads, -1)),
+            [(height, width) for height, width in spatial_shapes.tolist()],
+            _sampling_locations(
+                self.sampling_offsets(query).unflatten(2, (*per_head, 2)),
+                reference_points,
+                spatial_shapes,
+            ),
+            weights.softmax(-1).unflatten(3, per_head[1:]),
+        )
+        output = self.output_proj(output)
+        if not self.batch_first:
+            output = output.transpose(0, 1)
+        return self.dropout(output) + identity
+
+
+def _sampling_locations(
+    offsets: Tensor, reference_points: Tensor, spatial_shapes: Tensor
+) -> Tensor:
+    """Returns (x, y) of all samples, 0 to 1, shape (B, N, h, n_l, P, 2)."""
+    points = reference_points[:, :, None, :, None]  # (B, N, 1, n_l, 1, 2 or 4)
+    if points.size(-1) == 2:
+        # offsets count pixels of the level that is sampled
+        return points + offsets / spatial_shapes.flip(1)[:, None]
+    if points.size(-1) == 4:
+        # ... or parts of half a box
+        steps = offsets / offsets.size(-2) * points[..., 2:] * 0.5
+        return points[..., :2] + steps
+    raise ValueError(
+        'reference_points must end in 2 or 4 numbers, not '
+        f'{reference_points.size(-1)}'
+    )
+
+
+@MODELS.register_module()
+class MSDeformAttnPixelDecoder(MMDetPixelDecoder):
+    """MMDetection's pixel decoder with this package's deformable attention.
+
+    Args:
+        encoder (dict): config of the encoder, as in the parent.
+        others: as in the parent.
+    """
+
+    def __init__(self, encoder: Any, **others: Any) -> None:
+        super().__init__(encoder=encoder, **others)
+        for layer in self.encoder.layers:
+            # weights are drawn by init_weights; what follows must not depend
+            # on whether this layer was drawn twice
+            with torch.random.fork_rng(devices=[]):
+                attention = CompiledMultiScaleDeformableAttention(
+                    **layer.self_attn_cfg
+                )
+            attention.load_state_dict(layer.self_attn.state_dict())
+            layer.self_attn = attention

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from mmfaseg.models.pixel_decoders.ms_deform_attn_pixel_decoder import (
+    CompiledMultiScaleDeformableAttention,
+)
+from mmfaseg.testing import assert_close
+
+CONFIG = 'configs/mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py'
+
+
+def _mask2former(root, pixel_decoder):
+    cfg = Config.fromfile(root / CONFIG)
+    cfg.merge_from_dict(
+        {'model.decode_head.pixel_decoder.type': pixel_decoder}
+    )
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model.decode_head)
+    model.init_weights()
+    return model.double().eval()
+
+
+@pytest.mark.smoke
+def test_mask2former_switches_by_one_line(root):
+    theirs = _mask2former(root, 'mmdet.MSDeformAttnPixelDecoder')
+    ours = _mask2former(root, 'mmfaseg.MSDeformAttnPixelDecoder')
+    names = theirs.state_dict()
+    assert names.keys() == ours.state_dict().keys()
+    for name, value in ours.state_dict().items():  # one seed, one network
+        assert torch.equal(value, names[name]), name
+    attention = ours.pixel_decoder.encoder.layers[0].self_attn
+    assert isinstance(attention, CompiledMultiScaleDeformableAttention)
+    feats = [
+        torch.randn(2, channels, 128 // stride, 96 // stride).double()
+        for channels, stride in zip(
+            (64, 128, 256, 512), (4, 8, 16, 32), strict=True
+        )
+    ]
+    expected = theirs.pixel_decoder(feats)
+    found = ours.pixel_decoder(feats)
+    assert_close(found[0], expected[0])
+    for one, two in zip(found[1], expected[1], strict=True):
+        assert_close(one, two)
+
+
+@pytest.mark.parametrize('numbers', [2, 4])
+@pytest.mark.parametrize('batch_first', [False, True])
+def test_layer_equals_that_of_mmcv(numbers, batch_first):
+    torch.manual_seed(0)
+    settings = dict(
+        embed_dims=16,
+        num_heads=2,
+        num_levels=2,
+        dropout=0.0,
+        batch_first=batch_first,
+    )
+    theirs = MultiScaleDeformableAttention(**settings).double()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter)
+    ours = CompiledMultiScaleDeformableAttention(**settings).double()
+    ours.load_state_dict(theirs.state_dict())
+    shapes = torch.tensor([[3, 4], [5, 2]])
+    tokens = torch.randn(2, 22, 16).double()
+    query, query_pos = torch.randn(2, 2, 7, 16).double()
+    if not batch_first:
+        tokens, query, query_pos = (
+            x.transpose(0, 1) for x in (tokens, query, query_pos)
+        )
+    arguments = dict(
+        query=query,
+        value=tokens,
+        query_pos=query_pos,
+        key_padding_mask=torch.rand(2, 22) < 0.2,
+        reference_points=torch.rand(2, 7, 2, numbers).double(),
+        spatial_shapes=shapes,
+        level_start_index=torch.tensor([0, 12]),
+    )
+    assert_close(ours(**arguments), theirs(**arguments))
