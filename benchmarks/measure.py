@@ -1,0 +1,216 @@
+"""Clock, memory, equality gate and tables of the benchmarks."""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+# of the norm of the difference by the norm of what is right
+GATES = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-5,
+    torch.float16: 4e-3,
+    torch.bfloat16: 3e-2,
+}
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        op: what was run.
+        size: at which size.
+        variant: by which implementation.
+        ms: median milliseconds of one run, None if the result was wrong.
+        speedup: of the first variant over this one.
+        floor: ms by the time to move the necessary bytes, if there is one.
+        lines: the same with whole lines of memory, if they are more.
+        extra: memory taken and not returned as a result, MiB.
+    """
+
+    op: str
+    size: str
+    variant: str
+    ms: float | None
+    speedup: float | None = None
+    floor: float | None = None
+    lines: float | None = None
+    extra: float | None = None
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def medians(
+    functions: Sequence[Callable[[], Any]],
+    device: torch.device,
+    seconds: float,
+) -> list[float]:
+    """Return the median milliseconds of each function, run in turns."""
+    for function in functions:
+        function()
+    times: list[list[float]] = [[] for _ in functions]
+    end = time.perf_counter() + seconds * len(functions)
+    while time.perf_counter() < end or len(times[0]) < 5:
+        for function, taken in zip(functions, times, strict=True):
+            synchronize(device)
+            start = time.perf_counter()
+            function()
+            synchronize(device)
+            taken.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(x) for x in times]
+
+
+def copy_rate(device: torch.device, seconds: float = 1.0) -> float:
+    """Return bytes per ms of a large copy, read and written ones counted."""
+    source = torch.randn(64 << 20, device=device)
+    target = torch.empty_like(source)
+    (ms,) = medians([lambda: target.copy_(source)], device, seconds)
+    return 2 * source.nbytes / ms
+
+
+def extra_memory(
+    function: Callable[[], Sequence[Tensor]], device: torch.device
+) -> float:
+    """Return the MiB that are held at the peak, without the results."""
+    results = sum(x.nbytes for x in function())
+    if device.type == 'cuda':
+        synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        function()
+        peak = torch.cuda.max_memory_allocated(device) - before
+    else:
+        with profile(
+            activities=[ProfilerActivity.CPU], profile_memory=True
+        ) as log:
+            function()
+        events = [
+            (event.start_ns(), event.nbytes())
+            for event in log.profiler.kineto_results.events()
+            if event.name() == '[memory]'
+        ]
+        held = peak = 0
+        for _, size in sorted(events, key=lambda event: event[0]):
+            held += size
+            peak = max(peak, held)
+    return (peak - results) / 2**20
+
+
+def is_right(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    """Return whether all results are right for their type of numbers.
+
+    One number of 100,000 is let off: the slope of a bilinear sample jumps at
+    the border of a pixel, and rounding decides on which side a sample lies.
+    """
+    for one, two in zip(found, expected, strict=True):
+        error = (one.double() - two.double()).flatten()
+        if not error.isfinite().all():
+            return False
+        error[error.abs().topk(len(error) // 100_000).indices] = 0
+        if error.norm() > GATES[one.dtype] * two.double().norm():
+            return False
+    return True
+
+
+def compare(
+    op: str,
+    size: str,
+    variants: dict[str, Callable[[], Sequence[Tensor]]],
+    device: torch.device,
+    seconds: float,
+    bytes_per_ms: float | None = None,
+    necessary: int = 0,
+    lines: int = 0,
+) -> list[Row]:
+    """Return a row per variant; what is wrong gets no time.
+
+    Args:
+        op: what is run.
+        size: at which size.
+        variants: the implementations; the first one is compared with the
+            others, the last one is what the others have to equal.
+        device: where they run.
+        seconds: for each variant.
+        bytes_per_ms: of a copy.
+        necessary: bytes that have to be read and written.
+        lines: the same in whole lines of memory.
+    """
+    expected = [x.clone() for x in list(variants.values())[-1]()]
+    right = [is_right(run(), expected) for run in variants.values()]
+    times = medians(list(variants.values()), device, seconds)
+    rows = []
+    for (name, run), ms, ok in zip(
+        variants.items(), times, right, strict=True
+    ):
+        row = Row(op, size, name, ms if ok else None)
+        if ok:
+            row.speedup = ms / times[0]
+            row.extra = extra_memory(run, device)
+            if bytes_per_ms and necessary:
+                row.floor = ms * bytes_per_ms / necessary
+            if bytes_per_ms and lines > necessary:
+                row.lines = ms * bytes_per_ms / lines
+        rows.append(row)
+    return rows
+
+
+def describe(device: torch.device) -> str:
+    """Return machine and versions in a line."""
+    name = platform.processor() or platform.machine()
+    if device.type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+    return (
+        f'{name}, torch {torch.__version__}, {torch.get_num_threads()} threads'
+    )
+
+
+def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
+    """Print the table, write it as JSON, return whether all was right."""
+    table = Table(title=title)
+    for column in ('operator', 'size', 'by', 'ms', 'times the first'):
+        table.add_column(column)
+    for column in ('of the copy', 'of its lines', 'extra MiB'):
+        table.add_column(column, justify='right')
+
+    def number(value: float | None, digits: int = 2) -> str:
+        return '' if value is None else f'{value:.{digits}f}'
+
+    for row in rows:
+        table.add_row(
+            row.op,
+            row.size,
+            row.variant,
+            'WRONG' if row.ms is None else number(row.ms, 3),
+            number(row.speedup),
+            number(row.floor),
+            number(row.lines),
+            number(row.extra),
+        )
+    Console(width=130).print(table)
+    if file:
+        rows_as_dicts = [asdict(row) for row in rows]
+        Path(file).write_text(
+            json.dumps({'title': title, 'rows': rows_as_dicts}, indent=1)
+        )
+    return all(row.ms is not None for row in rows)
+
+
+def run_all(cases: Sequence[Callable[[], list[Row]]]) -> list[Row]:
+    """Return the rows of all cases, with a progress bar."""
+    return [row for case in track(cases, 'measuring') for row in case()]
