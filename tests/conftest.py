@@ -68,7 +68,7 @@ def build() -> Callable[[str, Path, Path], Path]:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
         (built,) = target.iterdir()
         return built
 

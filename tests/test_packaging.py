@@ -1,14 +1,48 @@
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mmfaseg
 
 SHIPPED = ('tools/train.py', 'tools/test.py', 'model-index.yml')
+
+
+WITH_COMPILER = pytest.mark.skipif(
+    shutil.which('c++') is None
+    or tuple(map(int, torch.__version__.split('.')[:2])) < (2, 10),
+    reason='the operators cannot be built here',
+)
+
+
+def setup(
+    folder: Path, command: str, **settings: str
+) -> subprocess.CompletedProcess:
+    """Run setup.py in a folder."""
+    return subprocess.run(
+        [sys.executable, 'setup.py', '-q', command],
+        cwd=folder,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def copy_of(source: Path, target: Path) -> Path:
+    """Copy the source without what was built in it."""
+    ignore = shutil.ignore_patterns('build', 'dist', '*.egg-info', '.mim')
+    return shutil.copytree(source, target / 'copy', ignore=ignore)
 
 
 def names_in(wheel: Path) -> set[str]:
@@ -46,6 +80,56 @@ def test_wheel_holds_what_mim_looks_for(wheel: Path, root: Path) -> None:
     assert not [name for name in names_in(wheel) if '__pycache__' in name]
 
 
+@WITH_COMPILER
+def test_wheel_holds_operators_for_every_python_and_pytorch(
+    wheel: Path,
+) -> None:
+    assert 'mmfaseg/_C.abi3.so' in names_in(wheel)
+    assert '-cp310-abi3-' in wheel.name
+    assert not [x for x in names_in(wheel) if x.endswith(('.cpp', '.cu'))]
+    with zipfile.ZipFile(wheel) as archive:
+        library = archive.read('mmfaseg/_C.abi3.so')
+    assert str(Path.home()).encode() not in library
+
+
+def test_wheel_without_operators_is_for_every_machine(
+    build, source, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
+    wheel = build('wheel', copy_of(source, tmp_path), tmp_path / 'wheel')
+    assert wheel.name.endswith('-py3-none-any.whl')
+    assert not [x for x in names_in(wheel) if x.endswith('.so')]
+
+
+@WITH_COMPILER
+def test_build_that_fails_is_no_wheel_without_operators(
+    source, tmp_path
+) -> None:
+    copy = copy_of(source, tmp_path)
+    kernel = copy / 'mmfaseg/ops/csrc/cpu/hrca_kernel.cpp'
+    kernel.write_text('no C++')
+    done = setup(copy, 'bdist_wheel')
+    assert done.returncode != 0
+    assert 'hrca_kernel.cpp' in done.stdout
+    assert not (copy / 'dist').exists()
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        ({'MMFASEG_WITH_OPS': '1', 'CXX': 'nowhere'}, "compiler 'nowhere'"),
+        ({'FORCE_CUDA': '1', 'CUDA_HOME': '/nowhere'}, 'FORCE_CUDA=1, but'),
+    ],
+)
+@WITH_COMPILER
+def test_operators_that_are_asked_for_and_cannot_be_built(
+    root, setting, message
+) -> None:
+    done = setup(root, '--version', **setting)
+    assert done.returncode != 0
+    assert message in done.stdout
+
+
 def test_wheel_leaves_the_family_open(wheel: Path) -> None:
     """Required OpenMMLab packages would overwrite the forks of OneDL."""
     with zipfile.ZipFile(wheel) as archive:
@@ -75,8 +159,9 @@ def test_sdist_builds_the_same_wheel(build, source, wheel, tmp_path) -> None:
 
 
 def test_editable_install_links_what_mim_looks_for(
-    build, source, tmp_path
+    build, source, tmp_path, monkeypatch
 ) -> None:
+    monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
     mim = source / 'mmfaseg' / '.mim'
     for attempt in ('first', 'second'):
         build('editable', source, tmp_path / attempt)

@@ -242,3 +242,80 @@ def test_second_derivative_is_refused():
     )
     with pytest.raises(RuntimeError, match='once only'):
         grad.sum().backward()
+
+
+def test_every_number_of_the_results_is_written():
+    """PyTorch fills new memory with NaN in its deterministic mode."""
+    torch.manual_seed(0)
+    feature, position, index, embed = _gather_inputs(torch.float32)
+    value, locations, weights = _deform_inputs(torch.float32)
+
+    def run():
+        outputs = hrca_gather(feature, position, index, 8, (3, 4), embed)[:2]
+        return [
+            *outputs,
+            *torch.ops.mmfaseg.ms_deform_attn_backward(
+                torch.ones(2, 7, 96),
+                value,
+                [3, 4, 5, 2, 1, 1],
+                [0, 12, 22],
+                locations,
+                weights,
+            ),
+            torch.ops.mmfaseg.hrca_scatter(
+                outputs[0], None, index, 8, 3, 4, 21, 29, torch.float32, True
+            ),
+            ms_deform_attn(value, SHAPES, locations, weights),
+        ]
+
+    expected = run()
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        poisoned = run()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for one, two in zip(poisoned, expected, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_runs_do_not_depend_on_the_number_of_threads():
+    torch.manual_seed(0)
+    inputs = _deform_inputs(torch.float32, queries=200)
+    feature, position, index, embed = _gather_inputs(torch.float32)
+
+    def attend(value, locations, weights):
+        return (ms_deform_attn(value, SHAPES, locations, weights),)
+
+    def gather(feature, position):
+        return hrca_gather(feature, position, index, 8, (3, 4), embed)[:2]
+
+    threads = torch.get_num_threads()
+    runs = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            runs.append(
+                _outputs_and_gradients(attend, inputs)
+                + _outputs_and_gradients(gather, (feature, position))[:2]
+            )
+    finally:
+        torch.set_num_threads(threads)
+    for one, two in zip(*runs, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_gather_reads_nothing_but_its_windows():
+    torch.manual_seed(0)
+    feature, position, _, embed = _gather_inputs(torch.float32)
+    index = torch.tensor([[6, 0], [11, 3]])
+    expected = hrca_gather(feature, position, index, 8, (3, 4), embed)
+    inside = torch.zeros(2, 24, 32, dtype=torch.bool)
+    for b in range(2):
+        for row, column in (divmod(int(k), 4) for k in index[b]):
+            inside[b, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = 1
+    for x in (feature, position):
+        x.masked_fill_(~inside[:, None, :21, :29], float('nan'))
+    found = hrca_gather(feature, position, index, 8, (3, 4), embed)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
