@@ -16,7 +16,6 @@
 namespace mmfaseg {
 namespace {
 
-constexpr int kThreads = 256;
 constexpr int kChannels = 64;
 
 // Fewer tokens for double: two tiles have to fit 48 KiB.
@@ -222,16 +221,13 @@ void launch_gather(const Windows& w, const Tensor& feature,
                    const ReadPosition& read_position, const Tensor& index,
                    const std::optional<Tensor>& embed, const Tensor& value,
                    const Tensor& key) {
-  const int64_t tiles = count_tiles<Acc>(w);
-  if (tiles == 0) return;
-  gather_kernel<T, Acc>
-      <<<grid_size(tiles), kThreads, 0, current_stream(feature)>>>(
-          w, map_strides(feature), map_strides(position), read_feature,
-          read_position, index.const_data_ptr<int64_t>(),
-          embed ? static_cast<const Acc*>(embed->const_data_ptr()) : nullptr,
-          static_cast<T*>(value.mutable_data_ptr()),
-          static_cast<T*>(key.mutable_data_ptr()));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(&gather_kernel<T, Acc, ReadFeature, ReadPosition>,
+         count_tiles<Acc>(w), feature, w, map_strides(feature),
+         map_strides(position), read_feature, read_position,
+         index.const_data_ptr<int64_t>(),
+         embed ? static_cast<const Acc*>(embed->const_data_ptr()) : nullptr,
+         static_cast<T*>(value.mutable_data_ptr()),
+         static_cast<T*>(key.mutable_data_ptr()));
 }
 
 template <typename T, typename Acc>
@@ -265,8 +261,7 @@ std::tuple<Tensor, Tensor> hrca_gather_cuda(
     const std::optional<Tensor>& level_embed) {
   const Windows w = gather_windows(feature, position, window_index, window_size,
                                    grid_height, grid_width);
-  const torch::stable::accelerator::DeviceGuard guard(
-      feature.get_device_index());
+  const DeviceGuard guard(feature.get_device_index());
   const Tensor index = torch::stable::contiguous(window_index);
   const ScalarType type =
       promote(feature.scalar_type(), position.scalar_type());
@@ -304,16 +299,12 @@ void launch_scatter(const Windows& w, const Tensor& grad,
   constexpr bool in_double =
       sizeof(T) == sizeof(double) || sizeof(G) == sizeof(double);
   using Acc = std::conditional_t<in_double, double, float>;
-  const int64_t tiles = count_tiles<Acc>(w);
-  if (tiles == 0) return;
-  scatter_kernel<T, G, Acc>
-      <<<grid_size(tiles), kThreads, 0, current_stream(grad)>>>(
-          w, dense_strides(w, channels_last),
-          static_cast<const G*>(grad.const_data_ptr()),
-          other ? static_cast<const G*>(other->const_data_ptr()) : nullptr,
-          index.const_data_ptr<int64_t>(),
-          static_cast<T*>(map.mutable_data_ptr()));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(&scatter_kernel<T, G, Acc>, count_tiles<Acc>(w), grad, w,
+         dense_strides(w, channels_last),
+         static_cast<const G*>(grad.const_data_ptr()),
+         other ? static_cast<const G*>(other->const_data_ptr()) : nullptr,
+         index.const_data_ptr<int64_t>(),
+         static_cast<T*>(map.mutable_data_ptr()));
 }
 
 template <typename T>
@@ -344,7 +335,7 @@ Tensor hrca_scatter_cuda(const Tensor& grad, const std::optional<Tensor>& other,
   const Windows w = scatter_windows(grad, other, window_index, window_size,
                                     grid_height, grid_width, height, width,
                                     dtype);
-  const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
+  const DeviceGuard guard(grad.get_device_index());
   const Tensor index = torch::stable::contiguous(window_index);
   const Tensor tokens = torch::stable::contiguous(grad);
   std::optional<Tensor> more;

@@ -1,5 +1,9 @@
-// What every launcher on CUDA needs.
-#pragma once
+// How a kernel is launched: current device and stream, and a check.
+//
+// tests/test_ops/cuda_on_cpu.h defines the same names, so that the kernels can
+// be run without a GPU; hence a guard that it can set.
+#ifndef MMFASEG_LAUNCH_H
+#define MMFASEG_LAUNCH_H
 
 #include <cuda_runtime.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -12,16 +16,28 @@
 
 namespace mmfaseg {
 
-inline cudaStream_t current_stream(const torch::stable::Tensor& tensor) {
+constexpr int kThreads = 256;  // of a block
+constexpr int kWarp = 32;
+
+using torch::stable::accelerator::DeviceGuard;
+
+// Runs a kernel for `blocks` blocks of kThreads threads on the device and
+// stream of a tensor. Kernels loop over their tasks, so that a grid that is
+// smaller does too.
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t blocks,
+            const torch::stable::Tensor& tensor,
+            const Arguments&... arguments) {
+  if (blocks == 0) return;
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(
       tensor.get_device_index(), &stream));
-  return static_cast<cudaStream_t>(stream);
-}
-
-// Kernels loop over their tasks, so that any number of tasks fits any grid.
-inline unsigned grid_size(int64_t tasks) {
-  return static_cast<unsigned>(std::min<int64_t>(tasks, 1 << 20));
+  const auto grid = static_cast<unsigned>(std::min<int64_t>(blocks, 1 << 20));
+  kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+      arguments...);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 }  // namespace mmfaseg
+
+#endif  // MMFASEG_LAUNCH_H

@@ -14,9 +14,6 @@
 namespace mmfaseg {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kWarp = 32;
-
 struct Problem {
   DeformShape shape;
   int64_t height[kMaxLevels], width[kMaxLevels], start[kMaxLevels];
@@ -170,15 +167,11 @@ void launch_forward(const Problem& p, const Tensor& value,
                     const Tensor& output) {
   const DeformShape& s = p.shape;
   const int64_t total = s.batch * s.queries * s.heads * (s.dims / kSize);
-  if (total == 0) return;
-  forward_kernel<T, Acc, kSize>
-      <<<grid_size((total + kThreads - 1) / kThreads), kThreads, 0,
-         current_stream(value)>>>(
-          p, static_cast<const T*>(value.const_data_ptr()),
-          static_cast<const Acc*>(locations.const_data_ptr()),
-          static_cast<const Acc*>(weights.const_data_ptr()),
-          static_cast<T*>(output.mutable_data_ptr()));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(&forward_kernel<T, Acc, kSize>, (total + kThreads - 1) / kThreads,
+         value, p, static_cast<const T*>(value.const_data_ptr()),
+         static_cast<const Acc*>(locations.const_data_ptr()),
+         static_cast<const Acc*>(weights.const_data_ptr()),
+         static_cast<T*>(output.mutable_data_ptr()));
 }
 
 template <typename T, typename Acc>
@@ -199,18 +192,15 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
               const Tensor& grad_weights) {
   const DeformShape& s = p.shape;
   const int64_t total = s.batch * s.queries * s.heads;
-  if (total == 0) return;
   constexpr int64_t kWarps = kThreads / kWarp;
-  backward_kernel<T, Acc><<<grid_size((total + kWarps - 1) / kWarps), kThreads,
-                            0, current_stream(value)>>>(
-      p, static_cast<const T*>(grad_output.const_data_ptr()),
-      static_cast<const T*>(value.const_data_ptr()),
-      static_cast<const Acc*>(locations.const_data_ptr()),
-      static_cast<const Acc*>(weights.const_data_ptr()),
-      static_cast<Acc*>(grad_value.mutable_data_ptr()),
-      static_cast<Acc*>(grad_locations.mutable_data_ptr()),
-      static_cast<Acc*>(grad_weights.mutable_data_ptr()));
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(&backward_kernel<T, Acc>, (total + kWarps - 1) / kWarps, value, p,
+         static_cast<const T*>(grad_output.const_data_ptr()),
+         static_cast<const T*>(value.const_data_ptr()),
+         static_cast<const Acc*>(locations.const_data_ptr()),
+         static_cast<const Acc*>(weights.const_data_ptr()),
+         static_cast<Acc*>(grad_value.mutable_data_ptr()),
+         static_cast<Acc*>(grad_locations.mutable_data_ptr()),
+         static_cast<Acc*>(grad_weights.mutable_data_ptr()));
 }
 
 Tensor ms_deform_attn_cuda(const Tensor& value,
@@ -220,7 +210,7 @@ Tensor ms_deform_attn_cuda(const Tensor& value,
                            const Tensor& attention_weights) {
   const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
                                      sampling_locations, attention_weights);
-  const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
+  const DeviceGuard guard(value.get_device_index());
   const Problem p = make_problem(s, spatial_shapes, level_starts);
   const Tensor values = torch::stable::contiguous(value);
   const Tensor locations = torch::stable::contiguous(sampling_locations);
@@ -251,7 +241,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(
   const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
                                      sampling_locations, attention_weights);
   check_grad_output(grad_output, value, s);
-  const torch::stable::accelerator::DeviceGuard guard(value.get_device_index());
+  const DeviceGuard guard(value.get_device_index());
   const Problem p = make_problem(s, spatial_shapes, level_starts);
   const Tensor grads = torch::stable::contiguous(grad_output);
   const Tensor values = torch::stable::contiguous(value);
