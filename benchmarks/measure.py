@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+
+from mmfaseg.testing import peak_memory
 
 # of the norm of the difference by the norm of what is right
 GATES = {
@@ -96,19 +97,7 @@ def extra_memory(
         function()
         peak = torch.cuda.max_memory_allocated(device) - before
     else:
-        with profile(
-            activities=[ProfilerActivity.CPU], profile_memory=True
-        ) as log:
-            function()
-        events = [
-            (event.start_ns(), event.nbytes())
-            for event in log.profiler.kineto_results.events()
-            if event.name() == '[memory]'
-        ]
-        held = peak = 0
-        for _, size in sorted(events, key=lambda event: event[0]):
-            held += size
-            peak = max(peak, held)
+        peak = peak_memory(function)
     return (peak - results) / 2**20
 
 

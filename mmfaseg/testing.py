@@ -1,7 +1,11 @@
-"""Tolerances and tiny inputs for tests."""
+"""Tolerances, tiny inputs and memory for tests and benchmarks."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 # absolute and relative alike, for sums over a few hundred terms
 TOLERANCES = {
@@ -50,3 +54,24 @@ def make_pyramid(
         ).to(dtype)
         for count, stride in zip(channels, (4, 8, 16, 32), strict=True)
     ]
+
+
+def peak_memory(function: Callable[[], Any]) -> int:
+    """Returns the bytes that a call holds at its peak, its results included.
+
+    What PyTorch's allocator on the CPU gives counts.
+    """
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True
+    ) as log:
+        function()
+    events = [
+        (event.start_ns(), event.nbytes())
+        for event in log.profiler.kineto_results.events()
+        if event.name() == '[memory]'
+    ]
+    held = peak = 0
+    for _, size in sorted(events, key=lambda event: event[0]):
+        held += size
+        peak = max(peak, held)
+    return peak

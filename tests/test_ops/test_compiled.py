@@ -15,7 +15,7 @@ from mmfaseg.ops import (
     ms_deform_attn,
     use_backend,
 )
-from mmfaseg.testing import assert_close
+from mmfaseg.testing import assert_close, peak_memory
 
 pytestmark = pytest.mark.skipif(
     not extension_is_loaded(), reason='the extension is not built or not asked'
@@ -339,3 +339,48 @@ def test_gather_reads_nothing_but_its_windows():
     found = hrca_gather(feature, position, index, 8, (3, 4), embed)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.skipif(not SUMS_IN_ORDER, reason='counts the memory of the CPU')
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_no_more_memory_than_inputs_and_results(dtype):
+    shapes, starts = [(16, 16), (8, 8)], [0, 256]
+    sums = torch.promote_types(dtype, torch.float32)
+    value = torch.randn(2, 320, 8, 32).to(dtype)
+    locations = torch.rand(2, 320, 8, 2, 4, 2).to(sums)
+    weights = torch.rand(2, 320, 8, 2, 4).to(sums)
+    grad = torch.randn(2, 320, 256).to(dtype)
+    feature, position = torch.randn(2, 2, 64, 64, 64).to(dtype).unbind()
+    index = torch.arange(8).view(2, 4)
+    embed = torch.randn(64)
+    ops = torch.ops.mmfaseg
+    flat = [x for shape in shapes for x in shape]
+    samples = (flat, starts, locations, weights)
+    tokens = torch.randn(2, 256, 64).to(dtype)
+    for run, inputs in (
+        (
+            lambda: hrca_gather(feature, position, index, 8, (8, 8), embed)[
+                :2
+            ],
+            [],
+        ),
+        (
+            lambda: [
+                ops.hrca_scatter(
+                    tokens, tokens, index, 8, 8, 8, 64, 64, dtype, False
+                )
+            ],
+            [],
+        ),
+        (
+            lambda: [ops.ms_deform_attn(value, *samples)],
+            [value, locations, weights],
+        ),
+        (
+            lambda: ops.ms_deform_attn_backward(grad, value, *samples),
+            [value, locations, weights, grad],
+        ),
+    ):
+        results = sum(x.nbytes for x in run())
+        allowed = results + 0.1 * (results + sum(x.nbytes for x in inputs))
+        assert results <= peak_memory(run) <= allowed

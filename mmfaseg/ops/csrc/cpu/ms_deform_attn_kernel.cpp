@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -243,7 +243,11 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
   };
   torch::stable::parallel_for(
       0, s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
-        std::vector<Acc> sums;  // of one head, where T is too coarse for them
+        // of one head, where T is too coarse for sums
+        std::optional<Tensor> sums;
+        if constexpr (!std::is_same_v<T, Acc>) {
+          sums = torch::stable::new_empty(grad_weights, {s.tokens, s.dims});
+        }
         for (int64_t task = begin; task < end; ++task) {
           const int64_t batch = task / s.heads, head = task % s.heads;
           T* first =
@@ -251,12 +255,13 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
           if constexpr (std::is_same_v<T, Acc>) {
             run_head(batch, head, pixel_stride, first);
           } else {
-            sums.assign(s.tokens * s.dims, Acc(0));
-            run_head(batch, head, s.dims, sums.data());
+            Acc* sum = sums->template mutable_data_ptr<Acc>();
+            std::fill_n(sum, s.tokens * s.dims, Acc(0));
+            run_head(batch, head, s.dims, sum);
             for (int64_t i = 0; i < s.tokens; ++i) {
               for (int64_t c = 0; c < s.dims; ++c) {
                 first[i * pixel_stride + c] =
-                    round_to<T>(sums[i * s.dims + c]);
+                    round_to<T>(sum[i * s.dims + c]);
               }
             }
           }
