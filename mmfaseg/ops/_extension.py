@@ -63,9 +63,14 @@ def extension_is_loaded() -> bool:
     return bool(_devices)
 
 
+def reference_is_asked() -> bool:
+    """Returns whether the definitions run whatever is compiled."""
+    return _backend == 'reference'
+
+
 def runs_compiled(tensor: Tensor) -> bool:
     """Returns whether an operator on this tensor runs compiled."""
-    return _backend == 'auto' and tensor.device.type in _devices
+    return not reference_is_asked() and tensor.device.type in _devices
 
 
 @contextmanager
@@ -89,12 +94,14 @@ def use_backend(name: str) -> Iterator[None]:
 
 def compiled_devices() -> tuple[str, ...]:
     """Returns the types of devices on which operators run compiled."""
-    return tuple(sorted(_devices)) if _backend == 'auto' else ()
+    return () if reference_is_asked() else tuple(sorted(_devices))
 
 
 def describe_backend() -> str:
     """Returns one line: which backend runs, and why."""
     devices = ', '.join(compiled_devices())
+    if reference_is_asked():
+        return 'PyTorch, because it is asked for'
     if not devices:
         return f'PyTorch, because {_reason}'
     return f'compiled on {devices}, PyTorch elsewhere'

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor
 
 from . import reference
-from ._extension import compiled_devices, extension_is_loaded, runs_compiled
+from ._extension import (
+    compiled_devices,
+    extension_is_loaded,
+    reference_is_asked,
+    runs_compiled,
+)
 from .hrca import refuse_second_derivative
 
 MAX_LEVELS = 16
@@ -30,13 +35,14 @@ def compiled_ms_deform_attn_available() -> bool:
     return get_compiling_cuda_version() != 'not available'
 
 
+def _mmcv_is_next() -> bool:
+    return not reference_is_asked() and compiled_ms_deform_attn_available()
+
+
 def describe_ms_deform_attn() -> str:
     """Returns which implementation runs on which devices."""
     parts = [f'mmfaseg on {device}' for device in compiled_devices()]
-    if (
-        'cuda' not in compiled_devices()
-        and compiled_ms_deform_attn_available()
-    ):
+    if 'cuda' not in compiled_devices() and _mmcv_is_next():
         parts.append('mmcv on cuda')
     return ', '.join([*parts, 'PyTorch elsewhere']) if parts else 'PyTorch'
 
@@ -89,7 +95,7 @@ def ms_deform_attn(
         return torch.ops.mmfaseg.ms_deform_attn(
             value, list(chain(*spatial_shapes)), starts, locations, weights
         )
-    use_mmcv = value.is_cuda and compiled_ms_deform_attn_available()
+    use_mmcv = value.is_cuda and _mmcv_is_next()
     attend = _mmcv if use_mmcv else reference.ms_deform_attn
     # mmcv's kernel computes in half precision what is half (mmcv#2167)
     with torch.autocast(value.device.type, enabled=False):

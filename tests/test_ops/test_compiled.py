@@ -17,9 +17,13 @@ from mmfaseg.ops import (
 )
 from mmfaseg.testing import assert_close, peak_memory
 
-pytestmark = pytest.mark.skipif(
-    not extension_is_loaded(), reason='the extension is not built or not asked'
-)
+pytestmark = [
+    pytest.mark.smoke,
+    pytest.mark.skipif(
+        not extension_is_loaded(),
+        reason='the extension is not built or not asked',
+    ),
+]
 
 DEVICE = torch.device(os.environ.get('MMFASEG_TEST_DEVICE', 'cpu'))
 LIBRARY = os.environ.get('MMFASEG_TEST_LIBRARY')

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from mmfaseg.ops import (
+    describe_backend,
+    extension_is_loaded,
+    hrca_gather,
+    use_backend,
+)
+
+SAY = (
+    'from mmfaseg.ops import describe_backend, describe_ms_deform_attn;'
+    'print(describe_backend()); print(describe_ms_deform_attn())'
+)
+
+
+def test_reference_is_chosen_by_the_environment(run_python, monkeypatch):
+    monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'reference')
+    said = run_python('-c', SAY).stdout.splitlines()
+    assert said == ['PyTorch, because it is asked for', 'PyTorch']
+
+
+def test_unknown_backend_is_refused(run_python, monkeypatch):
+    monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'fastest')
+    done = run_python('-c', SAY, check=False)
+    assert done.returncode != 0
+    assert "MMFASEG_OPS_BACKEND='fastest' is no backend" in done.stdout
+    assert 'auto or reference' in done.stdout
+    with (
+        pytest.raises(ValueError, match="backend='mmcv' is no backend"),
+        use_backend('mmcv'),
+    ):
+        pass
+
+
+def test_backend_returns_to_what_it_was():
+    before = describe_backend()
+    with pytest.raises(KeyError), use_backend('reference'):
+        assert describe_backend() == 'PyTorch, because it is asked for'
+        raise KeyError
+    assert describe_backend() == before
+
+
+@pytest.mark.skipif(not extension_is_loaded(), reason='no extension is loaded')
+def test_compiled_operator_is_what_runs():
+    maps = torch.randn(1, 2, 8, 8)
+    index = torch.zeros(1, 1, dtype=torch.int64)
+    seen = {}
+    for backend in ('auto', 'reference'):
+        with (
+            use_backend(backend),
+            torch.profiler.profile() as log,
+        ):
+            hrca_gather(maps, maps, index, 8, (1, 1))
+        seen[backend] = {event.key for event in log.key_averages()}
+    assert 'mmfaseg::hrca_gather' in seen['auto']
+    assert 'mmfaseg::hrca_gather' not in seen['reference']
+
+
+BROKEN = """
+import sys
+from importlib.util import spec_from_loader
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        return spec_from_loader(name, self) if name == 'mmfaseg._C' else None
+
+    def create_module(self, spec):
+        raise ImportError('no symbol _Z')
+
+    def exec_module(self, module):
+        pass
+
+sys.meta_path.insert(0, Broken())
+"""
+
+
+def test_extension_that_does_not_load_is_named(run_python, monkeypatch):
+    """The definitions run, with a warning that says why."""
+    monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'auto')
+    said = run_python('-c', BROKEN + SAY).stdout
+    assert 'UserWarning: mmfaseg runs on its definitions in PyTorch' in said
+    assert 'mmfaseg._C does not load with this PyTorch: no symbol _Z' in said
+    assert said.splitlines()[-1] == 'PyTorch'
