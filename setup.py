@@ -12,7 +12,9 @@ fails is an error, never a wheel without operators.
 """
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -63,7 +65,7 @@ def missing_for_operators() -> str | None:
     version = tuple(map(int, torch.__version__.split('.')[:2]))
     if version < (2, 10):
         return f'PyTorch {torch.__version__} has no stable C++ interface'
-    compiler = os.environ.get('CXX', 'c++').split()[0]
+    compiler = (os.environ.get('CXX') or 'c++').split()[0]
     if os.name == 'posix' and shutil.which(compiler) is None:
         return f'no C++ compiler {compiler!r}'
     if not Path(sysconfig.get_path('include'), 'Python.h').is_file():
@@ -80,6 +82,15 @@ def missing_for_cuda() -> str | None:
         return f'PyTorch {torch.__version__} without CUDA'
     if CUDA_HOME is None or not Path(CUDA_HOME, 'bin', 'nvcc').exists():
         return 'no nvcc: set CUDA_HOME'
+    nvcc = subprocess.run(
+        [Path(CUDA_HOME, 'bin', 'nvcc'), '--version'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = re.search(r'release (\d+)', nvcc)
+    if found and found[1] != torch.version.cuda.split('.')[0]:
+        return f'nvcc {found[1]}, but PyTorch for CUDA {torch.version.cuda}'
     if torch.cuda.device_count() == 0:  # PyTorch would ask the card
         os.environ.setdefault('TORCH_CUDA_ARCH_LIST', '8.0;8.6;9.0+PTX')
     return None
@@ -109,8 +120,9 @@ def operators() -> dict[str, Any]:
     """Return the arguments of setup() that build the operators."""
     missing = missing_for_operators()
     if missing:
-        if os.environ.get('MMFASEG_WITH_OPS') == '1':
-            sys.exit(f'MMFASEG_WITH_OPS=1, but there is {missing}')
+        for demand in ('MMFASEG_WITH_OPS', 'FORCE_CUDA'):
+            if os.environ.get(demand) == '1':
+                sys.exit(f'{demand}=1, but there is {missing}')
         sys.stderr.write(f'mmfaseg without compiled operators: {missing}\n')
         return {}
     from torch.utils import cpp_extension
@@ -119,6 +131,7 @@ def operators() -> dict[str, Any]:
         cpp_extension.CppExtension(
             'mmfaseg._C',
             sources('*.cpp') + sources('cpu/*.cpp'),
+            depends=sources('**/*.h'),
             extra_compile_args=flags('_C'),
             py_limited_api=True,
         )
@@ -129,6 +142,7 @@ def operators() -> dict[str, Any]:
             cpp_extension.CUDAExtension(
                 'mmfaseg._C_cuda',
                 sources('module.cpp') + sources('cuda/*.cu'),
+                depends=sources('**/*.h'),
                 extra_compile_args=flags('_C_cuda'),
                 py_limited_api=True,
             )

@@ -119,6 +119,7 @@ def test_build_that_fails_is_no_wheel_without_operators(
     [
         ({'MMFASEG_WITH_OPS': '1', 'CXX': 'nowhere'}, "compiler 'nowhere'"),
         ({'FORCE_CUDA': '1', 'CUDA_HOME': '/nowhere'}, 'FORCE_CUDA=1, but'),
+        ({'FORCE_CUDA': '1', 'CXX': 'nowhere'}, "compiler 'nowhere'"),
     ],
 )
 @WITH_COMPILER

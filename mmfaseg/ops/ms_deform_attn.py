@@ -59,8 +59,8 @@ def ms_deform_attn(
     Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. The compiled
     operator of this package runs where it is built for the device of
     ``value``; on CUDA mmcv's is next, then comes the PyTorch definition.
-    Sums are formed in float32, or in float64; a location or weight that is
-    not finite gives NaN.
+    Sums are formed in float32, or in float64. Where a location or weight is
+    not finite, the result of the compiled operator is not finite either.
 
     Args:
         value (Tensor): float16, bfloat16, float32 or float64, shape
@@ -115,6 +115,10 @@ def _check(
     """Returns the first token of each level."""
     sizes = [height * width for height, width in spatial_shapes]
     tokens = sum(sizes)
+    if any(min(shape) < 1 for shape in spatial_shapes):
+        raise ValueError(
+            f'spatial_shapes {list(spatial_shapes)} must be at least (1, 1)'
+        )
     if value.dim() != 4 or (level_starts is None and value.size(1) != tokens):
         raise ValueError(
             f'value must have the shape (B, {tokens}, heads, dims), because '
@@ -130,6 +134,11 @@ def _check(
     starts = [0, *accumulate(sizes)][:-1]
     if level_starts is not None:
         starts = list(level_starts)
+        if len(starts) != len(sizes):
+            raise ValueError(
+                f'level_starts {starts} must be one for each of the '
+                f'{len(sizes)} spatial_shapes'
+            )
         ends = [a + b for a, b in zip(starts, sizes, strict=True)]
         if any(x < 0 for x in starts) or max(ends, default=0) > value.size(1):
             raise ValueError(

@@ -121,7 +121,7 @@ def ms_deform_attn(
     """
     batch, _, heads, dims = value.shape
     grids = 2 * sampling_locations - 1  # grid_sample's units, -1 to 1
-    output = value.new_zeros(())
+    output = value.new_zeros(batch * heads, dims, attention_weights.size(1))
     for level, (height, width) in enumerate(spatial_shapes):
         level_value = value.narrow(1, level_starts[level], height * width)
         # (B·h, d, H_l, W_l)
@@ -138,4 +138,6 @@ def ms_deform_attn(
         weights = attention_weights[:, :, :, level].transpose(1, 2)
         # (B·h, d, N)
         output = output + (samples * weights.flatten(0, 1)[:, None]).sum(-1)
-    return output.view(batch, heads * dims, -1).transpose(1, 2).contiguous()
+    queries = attention_weights.size(1)
+    output = output.view(batch, heads * dims, queries)
+    return output.transpose(1, 2).contiguous()

@@ -92,6 +92,11 @@ def test_output_keeps_the_dtype_of_the_values(dtype):
         (lambda v, s, x, w: (v[:, 1:], s, x, w), r'value .*\(B, 22, heads'),
         (lambda v, s, x, w: (v, s, x, w[:, :, :1]), 'attention_weights'),
         (lambda v, s, x, w: (v, s, x[..., 0], w), 'sampling_locations'),
+        (lambda v, s, x, w: (v, [(0, 4), s[1]], x, w), r'least \(1, 1\)'),
+        (lambda v, s, x, w: (v, s * 9, x, w), 'value'),
+        (lambda v, s, x, w: (v, s, x, w, [0]), r'\[0\] must be one for'),
+        (lambda v, s, x, w: (v, s, x, w, [0, 13]), 'outside of the 22 tok'),
+        (lambda v, s, x, w: (v, s, x, w, [-1, 12]), 'outside of the 22 tok'),
     ],
 )
 def test_shapes_that_do_not_belong_together_are_refused(change, message):

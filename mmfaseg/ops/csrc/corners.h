@@ -55,8 +55,9 @@ MMFASEG_EVERYWHERE SampleGradient<Acc> sample_gradient(
     int64_t height, int64_t width) {
   const Acc upper = dots[0] + corners.right * (dots[1] - dots[0]);
   const Acc lower = dots[2] + corners.right * (dots[3] - dots[2]);
-  const Acc slope = (dots[1] - dots[0]) +
-                    corners.bottom * ((dots[3] - dots[2]) - (dots[1] - dots[0]));
+  const Acc slope =
+      (dots[1] - dots[0]) +
+      corners.bottom * ((dots[3] - dots[2]) - (dots[1] - dots[0]));
   return {upper + corners.bottom * (lower - upper), weight * Acc(width) * slope,
           weight * Acc(height) * (lower - upper)};
 }

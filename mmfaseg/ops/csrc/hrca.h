@@ -128,8 +128,9 @@ inline Windows scatter_windows(const Tensor& grad,
   check(window_index.dim() == 2,
         "window_index must have the shape (B, K), it has ",
         to_string(window_index));
-  const Windows w{grad.size(0), window_index.size(1), grad.size(2), height,
-                  width,        grid_height,          grid_width,   window_size};
+  const Windows w{
+      grad.size(0), window_index.size(1), grad.size(2), height,
+      width,        grid_height,          grid_width,   window_size};
   check_windows(w, window_index);
   check_shape("grad", grad, {w.batch, w.tokens(), w.channels});
   check_supported("grad", grad.scalar_type());

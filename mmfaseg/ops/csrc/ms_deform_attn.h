@@ -14,7 +14,8 @@
 //   output: (B, N, h * d), the type of value.
 // Each sample is bilinear; the centre of pixel i of n lies at (i + 0.5) / n, a
 // pixel outside the map reads 0. Sums are formed in float, or in double, and
-// rounded once. A location or weight that is not finite makes the output NaN.
+// rounded once. Where a location or weight is not finite, the output is not
+// finite either.
 //
 // ms_deform_attn_backward(grad_output, ...) -> gradients of value, locations
 // and weights.
@@ -24,7 +25,8 @@
 // forward is deterministic; the gradient of value is summed by atomic
 // additions and is not. Beside inputs and results, the backward on the CPU
 // takes 4 * S * d bytes a thread if value is float16 or bfloat16, on CUDA the
-// gradient of value once more in float. Empty B, N, h, d, n_l and P are allowed.
+// gradient of value once more in float. Empty B, N, h, d, n_l and P are
+// allowed.
 #pragma once
 
 #include <cstdint>
@@ -91,7 +93,8 @@ inline DeformShape deform_shape(const Tensor& value,
 
 inline void check_grad_output(const Tensor& grad_output, const Tensor& value,
                               const DeformShape& s) {
-  check_shape("grad_output", grad_output, {s.batch, s.queries, s.heads * s.dims});
+  check_shape("grad_output", grad_output,
+              {s.batch, s.queries, s.heads * s.dims});
   check(grad_output.scalar_type() == value.scalar_type(),
         "grad_output must have the type of value");
   check_same_device("grad_output", grad_output, value);

@@ -62,9 +62,11 @@ void check_index(const Windows& w, const int64_t* window_index) {
 // Adds the pixels of a tile to the buffer.
 template <typename T, typename Acc>
 MMFASEG_EVERYWHERE void add_pixels_(const T* data, const MapStrides& strides,
-                                const Windows& w, const Tile& t, Acc* buffer) {
-  const T* first = data + t.batch * strides.batch + t.channel * strides.channel +
-                   t.row * strides.row + t.column * strides.column;
+                                    const Windows& w, const Tile& t,
+                                    Acc* buffer) {
+  const T* first = data + t.batch * strides.batch +
+                   t.channel * strides.channel + t.row * strides.row +
+                   t.column * strides.column;
   int64_t c = 0;
   if constexpr (has_lanes<Acc>) {
     // All rows of eight channels, then the next eight: far faster than row
@@ -99,10 +101,10 @@ MMFASEG_EVERYWHERE void add_pixels_(const T* data, const MapStrides& strides,
 // Writes the buffer to the tokens of a tile.
 template <typename T, typename Acc>
 MMFASEG_EVERYWHERE void store_tokens_(T* data, const Windows& w, const Tile& t,
-                                  const Acc* buffer) {
+                                      const Acc* buffer) {
   const int64_t area = w.size * w.size;
-  T* tokens = data + (t.batch * w.tokens() + t.window * area) * w.channels +
-              t.channel;
+  T* tokens =
+      data + (t.batch * w.tokens() + t.window * area) * w.channels + t.channel;
   for (int64_t i = 0; i < area; ++i) {
     for (int64_t c = 0; c < t.channels; ++c) {
       tokens[i * w.channels + c] = round_to<T>(buffer[i * kBlock + c]);
@@ -112,11 +114,12 @@ MMFASEG_EVERYWHERE void store_tokens_(T* data, const Windows& w, const Tile& t,
 
 // Adds the tokens of window `window` to the buffer.
 template <typename T, typename Acc>
-MMFASEG_EVERYWHERE void add_tokens_(const T* data, const Windows& w, const Tile& t,
-                                int64_t window, Acc* buffer) {
+MMFASEG_EVERYWHERE void add_tokens_(const T* data, const Windows& w,
+                                    const Tile& t, int64_t window,
+                                    Acc* buffer) {
   const int64_t area = w.size * w.size;
-  const T* tokens = data + (t.batch * w.tokens() + window * area) * w.channels +
-                    t.channel;
+  const T* tokens =
+      data + (t.batch * w.tokens() + window * area) * w.channels + t.channel;
   for (int64_t i = 0; i < area; ++i) {
     for (int64_t c = 0; c < t.channels; ++c) {
       buffer[i * kBlock + c] += Acc(tokens[i * w.channels + c]);
@@ -127,8 +130,8 @@ MMFASEG_EVERYWHERE void add_tokens_(const T* data, const Windows& w, const Tile&
 // Writes the buffer to the pixels of a tile that lie inside the map.
 template <typename T, typename Acc>
 MMFASEG_EVERYWHERE void store_pixels_(T* data, const MapStrides& strides,
-                                  const Windows& w, const Tile& t,
-                                  const Acc* buffer) {
+                                      const Windows& w, const Tile& t,
+                                      const Acc* buffer) {
   T* first = data + t.batch * strides.batch + t.channel * strides.channel +
              t.row * strides.row + t.column * strides.column;
   for (int64_t y = 0; y < t.rows; ++y) {
@@ -162,25 +165,25 @@ template <typename Acc>
 using StorePixels = void (*)(void*, const MapStrides&, const Windows&,
                              const Tile&, const Acc*);
 
-#define MMFASEG_DEFINE(name, T, Acc)                                           \
-  MMFASEG_CLONES void add_pixels_##name(                                       \
-      const void* data, const MapStrides& strides, const Windows& w,           \
-      const Tile& t, Acc* buffer) {                                            \
-    add_pixels_(static_cast<const T*>(data), strides, w, t, buffer);           \
-  }                                                                            \
-  MMFASEG_CLONES void store_tokens_##name(void* data, const Windows& w,        \
-                                          const Tile& t, const Acc* buffer) {  \
-    store_tokens_(static_cast<T*>(data), w, t, buffer);                        \
-  }                                                                            \
-  MMFASEG_CLONES void add_tokens_##name(const void* data, const Windows& w,    \
-                                        const Tile& t, int64_t window,         \
-                                        Acc* buffer) {                         \
-    add_tokens_(static_cast<const T*>(data), w, t, window, buffer);            \
-  }                                                                            \
-  MMFASEG_CLONES void store_pixels_##name(                                     \
-      void* data, const MapStrides& strides, const Windows& w, const Tile& t,  \
-      const Acc* buffer) {                                                     \
-    store_pixels_(static_cast<T*>(data), strides, w, t, buffer);               \
+#define MMFASEG_DEFINE(name, T, Acc)                                          \
+  MMFASEG_CLONES void add_pixels_##name(                                      \
+      const void* data, const MapStrides& strides, const Windows& w,          \
+      const Tile& t, Acc* buffer) {                                           \
+    add_pixels_(static_cast<const T*>(data), strides, w, t, buffer);          \
+  }                                                                           \
+  MMFASEG_CLONES void store_tokens_##name(void* data, const Windows& w,       \
+                                          const Tile& t, const Acc* buffer) { \
+    store_tokens_(static_cast<T*>(data), w, t, buffer);                       \
+  }                                                                           \
+  MMFASEG_CLONES void add_tokens_##name(const void* data, const Windows& w,   \
+                                        const Tile& t, int64_t window,        \
+                                        Acc* buffer) {                        \
+    add_tokens_(static_cast<const T*>(data), w, t, window, buffer);           \
+  }                                                                           \
+  MMFASEG_CLONES void store_pixels_##name(                                    \
+      void* data, const MapStrides& strides, const Windows& w, const Tile& t, \
+      const Acc* buffer) {                                                    \
+    store_pixels_(static_cast<T*>(data), strides, w, t, buffer);              \
   }
 
 MMFASEG_DEFINE(half, c10::Half, float)
@@ -201,11 +204,9 @@ struct Steps {
   StorePixels<Acc> store_pixels;
 };
 
-#define MMFASEG_STEPS(name)                                 \
-  {                                                         \
-    &add_pixels_##name, &store_tokens_##name, &add_tokens_##name, \
-        &store_pixels_##name                                \
-  }
+#define MMFASEG_STEPS(name)                                      \
+  {&add_pixels_##name, &store_tokens_##name, &add_tokens_##name, \
+   &store_pixels_##name}
 
 template <typename Acc>
 Steps<Acc> steps(ScalarType type);
@@ -308,10 +309,10 @@ std::tuple<Tensor, Tensor> hrca_gather_cpu(
   const ScalarType sums = accumulate_type(type);
   const std::optional<Tensor> embed =
       gather_embed(level_embed, w, feature, sums);
-  const Tensor value =
-      torch::stable::new_empty(feature, {w.batch, w.tokens(), w.channels}, type);
-  const Tensor key =
-      torch::stable::new_empty(feature, {w.batch, w.tokens(), w.channels}, type);
+  const Tensor value = torch::stable::new_empty(
+      feature, {w.batch, w.tokens(), w.channels}, type);
+  const Tensor key = torch::stable::new_empty(
+      feature, {w.batch, w.tokens(), w.channels}, type);
   if (sums == ScalarType::Double) {
     gather<double>(w, feature, position, index_data,
                    embed ? embed->const_data_ptr<double>() : nullptr, value,
@@ -327,9 +328,9 @@ Tensor hrca_scatter_cpu(const Tensor& grad, const std::optional<Tensor>& other,
                         const Tensor& window_index, int64_t window_size,
                         int64_t grid_height, int64_t grid_width, int64_t height,
                         int64_t width, ScalarType dtype, bool channels_last) {
-  const Windows w = scatter_windows(grad, other, window_index, window_size,
-                                    grid_height, grid_width, height, width,
-                                    dtype);
+  const Windows w =
+      scatter_windows(grad, other, window_index, window_size, grid_height,
+                      grid_width, height, width, dtype);
   const Tensor index = torch::stable::contiguous(window_index);
   const int64_t* index_data = index.const_data_ptr<int64_t>();
   check_index(w, index_data);
@@ -338,8 +339,8 @@ Tensor hrca_scatter_cpu(const Tensor& grad, const std::optional<Tensor>& other,
   if (other) more = torch::stable::contiguous(*other);
   const Tensor map = scatter_map(grad, w, dtype, channels_last);
   const MapStrides strides = dense_strides(w, channels_last);
-  const bool sum_in_double = grad.scalar_type() == ScalarType::Double ||
-                             dtype == ScalarType::Double;
+  const bool sum_in_double =
+      grad.scalar_type() == ScalarType::Double || dtype == ScalarType::Double;
   if (sum_in_double) {
     scatter<double>(w, tokens, more ? &*more : nullptr, index_data, strides,
                     map);

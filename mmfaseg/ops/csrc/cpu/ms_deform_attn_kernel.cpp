@@ -29,8 +29,8 @@ struct Problem {
 // known when this is compiled, else 0.
 template <typename T, typename Acc, int kDims>
 MMFASEG_EVERYWHERE void attend(const Problem& p, const T* value,
-                           const Acc* locations, const Acc* weights,
-                           int64_t dims, T* output) {
+                               const Acc* locations, const Acc* weights,
+                               int64_t dims, T* output) {
   static const T kZeros[kBlock] = {};
   const int64_t n = kDims ? kDims : dims;
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
@@ -71,8 +71,8 @@ MMFASEG_EVERYWHERE void attend(const Problem& p, const T* value,
 
 template <typename T, typename Acc, int kDims>
 MMFASEG_EVERYWHERE void attend_rows(const Problem& p, const T* value,
-                                const Acc* locations, const Acc* weights,
-                                T* output, int64_t begin, int64_t end) {
+                                    const Acc* locations, const Acc* weights,
+                                    T* output, int64_t begin, int64_t end) {
   const DeformShape& s = p.shape;
   const int64_t samples = s.levels * s.points;
   for (int64_t row = begin; row < end; ++row) {  // of (B, N, h)
@@ -80,10 +80,9 @@ MMFASEG_EVERYWHERE void attend_rows(const Problem& p, const T* value,
     const int64_t batch = row / s.heads / s.queries;
     const T* first = value + (batch * s.tokens * s.heads + head) * s.dims;
     for (int64_t c = 0; c < s.dims; c += kBlock) {
-      attend<T, Acc, kDims>(p, first + c, locations + row * samples * 2,
-                            weights + row * samples,
-                            std::min(kBlock, s.dims - c),
-                            output + row * s.dims + c);
+      attend<T, Acc, kDims>(
+          p, first + c, locations + row * samples * 2, weights + row * samples,
+          std::min(kBlock, s.dims - c), output + row * s.dims + c);
     }
   }
 }
@@ -92,10 +91,11 @@ MMFASEG_EVERYWHERE void attend_rows(const Problem& p, const T* value,
 // of value are summed at grad_value, whose pixels lie grad_stride apart.
 template <typename T, typename Acc, int kDims>
 MMFASEG_EVERYWHERE void attend_backward(const Problem& p, const T* grad_output,
-                                    const T* value, const Acc* locations,
-                                    const Acc* weights, int64_t dims,
-                                    int64_t grad_stride, Acc* grad_value,
-                                    Acc* grad_locations, Acc* grad_weights) {
+                                        const T* value, const Acc* locations,
+                                        const Acc* weights, int64_t dims,
+                                        int64_t grad_stride, Acc* grad_value,
+                                        Acc* grad_locations,
+                                        Acc* grad_weights) {
   static const T kZeros[kBlock] = {};
   const int64_t n = kDims ? kDims : dims;
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
@@ -171,34 +171,32 @@ MMFASEG_EVERYWHERE void attend_head_backward(
 
 // Everything below is compiled once for each instruction set. 32 channels per
 // head is what every published model of this kind has.
-#define MMFASEG_DEFINE_CLONES(T, Acc)                                         \
-  MMFASEG_CLONES void forward_rows(const Problem& p, const T* value,          \
-                                   const Acc* locations, const Acc* weights,  \
-                                   T* output, int64_t begin, int64_t end) {   \
-    if (p.shape.dims == 32) {                                                 \
-      attend_rows<T, Acc, 32>(p, value, locations, weights, output, begin,    \
-                              end);                                           \
-    } else {                                                                  \
-      attend_rows<T, Acc, 0>(p, value, locations, weights, output, begin,     \
-                             end);                                            \
-    }                                                                         \
-  }                                                                           \
-  MMFASEG_CLONES void backward_head(                                          \
-      const Problem& p, const T* grad_output, const T* value,                 \
-      const Acc* locations, const Acc* weights, int64_t batch, int64_t head,  \
-      int64_t grad_stride, Acc* grad_value, Acc* grad_locations,              \
-      Acc* grad_weights) {                                                    \
-    if (p.shape.dims == 32) {                                                 \
-      attend_head_backward<T, Acc, 32>(p, grad_output, value, locations,      \
-                                       weights, batch, head, grad_stride,     \
-                                       grad_value, grad_locations,            \
-                                       grad_weights);                         \
-    } else {                                                                  \
-      attend_head_backward<T, Acc, 0>(p, grad_output, value, locations,       \
-                                      weights, batch, head, grad_stride,      \
-                                      grad_value, grad_locations,             \
-                                      grad_weights);                          \
-    }                                                                         \
+#define MMFASEG_DEFINE_CLONES(T, Acc)                                          \
+  MMFASEG_CLONES void forward_rows(const Problem& p, const T* value,           \
+                                   const Acc* locations, const Acc* weights,   \
+                                   T* output, int64_t begin, int64_t end) {    \
+    if (p.shape.dims == 32) {                                                  \
+      attend_rows<T, Acc, 32>(p, value, locations, weights, output, begin,     \
+                              end);                                            \
+    } else {                                                                   \
+      attend_rows<T, Acc, 0>(p, value, locations, weights, output, begin,      \
+                             end);                                             \
+    }                                                                          \
+  }                                                                            \
+  MMFASEG_CLONES void backward_head(                                           \
+      const Problem& p, const T* grad_output, const T* value,                  \
+      const Acc* locations, const Acc* weights, int64_t batch, int64_t head,   \
+      int64_t grad_stride, Acc* grad_value, Acc* grad_locations,               \
+      Acc* grad_weights) {                                                     \
+    if (p.shape.dims == 32) {                                                  \
+      attend_head_backward<T, Acc, 32>(                                        \
+          p, grad_output, value, locations, weights, batch, head, grad_stride, \
+          grad_value, grad_locations, grad_weights);                           \
+    } else {                                                                   \
+      attend_head_backward<T, Acc, 0>(                                         \
+          p, grad_output, value, locations, weights, batch, head, grad_stride, \
+          grad_value, grad_locations, grad_weights);                           \
+    }                                                                          \
   }
 
 MMFASEG_DEFINE_CLONES(float, float)
@@ -260,8 +258,7 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
             run_head(batch, head, s.dims, sum);
             for (int64_t i = 0; i < s.tokens; ++i) {
               for (int64_t c = 0; c < s.dims; ++c) {
-                first[i * pixel_stride + c] =
-                    round_to<T>(sum[i * s.dims + c]);
+                first[i * pixel_stride + c] = round_to<T>(sum[i * s.dims + c]);
               }
             }
           }

@@ -1,5 +1,6 @@
-// Vectors of eight floats, written so that any GCC or Clang target has them,
-// and clones of a function for the instruction sets of x86-64.
+// Vectors of eight floats, on every target of Clang and of GCC 12 or newer, and
+// clones of a function for the instruction sets of x86-64. Other compilers get
+// plain loops.
 #pragma once
 
 #include <torch/headeronly/util/BFloat16.h>
@@ -13,10 +14,15 @@
 
 // A function with this mark is compiled for AVX-512, AVX2 and SSE2; the loader
 // picks what the processor has. What it calls has to be inlined into it.
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define MMFASEG_GCC_12 1
+#else
+#define MMFASEG_GCC_12 0
+#endif
+
+#if MMFASEG_GCC_12 && defined(__x86_64__) && defined(__GLIBC__)
 #define MMFASEG_CLONES \
-  __attribute__(       \
-      (target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define MMFASEG_CLONES
 #endif
@@ -41,7 +47,7 @@ MMFASEG_EVERYWHERE T round_to(Acc number) {
 
 constexpr int64_t kLane = 8;
 
-#if defined(__GNUC__)
+#if MMFASEG_GCC_12 || defined(__clang__)
 typedef float Lanes __attribute__((vector_size(32)));
 
 MMFASEG_EVERYWHERE Lanes load_lanes(const float* from) {
@@ -76,8 +82,8 @@ MMFASEG_EVERYWHERE void add_lanes(float* to, const Lanes& lanes) {
 MMFASEG_EVERYWHERE void transpose_lanes(Lanes (&rows)[kLane]) {
   Lanes a[kLane], b[kLane];
   for (int i = 0; i < 8; i += 2) {
-    a[i] = __builtin_shufflevector(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5,
-                                   13);
+    a[i] =
+        __builtin_shufflevector(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
     a[i + 1] = __builtin_shufflevector(rows[i], rows[i + 1], 2, 10, 3, 11, 6,
                                        14, 7, 15);
   }
@@ -90,8 +96,7 @@ MMFASEG_EVERYWHERE void transpose_lanes(Lanes (&rows)[kLane]) {
     }
   }
   for (int i = 0; i < 4; ++i) {
-    rows[i] =
-        __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    rows[i] = __builtin_shufflevector(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
     rows[i + 4] =
         __builtin_shufflevector(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
   }
@@ -106,7 +111,7 @@ constexpr bool has_lanes = std::is_same_v<Acc, float>;
 // of memory of its own.
 template <typename T>
 MMFASEG_EVERYWHERE void add_transposed(const T* pixels, int64_t channel_stride,
-                                   float* tokens, int64_t token_stride) {
+                                       float* tokens, int64_t token_stride) {
   Lanes lanes[kLane];
   for (int64_t i = 0; i < kLane; ++i) {
     lanes[i] = load_lanes(pixels + i * channel_stride);

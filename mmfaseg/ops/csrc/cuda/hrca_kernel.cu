@@ -154,8 +154,8 @@ __global__ void __launch_bounds__(kThreads)
     read_tile<Acc>(w, feature_strides, t, feature, features);
     read_tile<Acc>(w, position_strides, t, position, positions);
     __syncthreads();
-    const int64_t first = t.batch * w.tokens() + t.window * w.size * w.size +
-                          t.first_token;
+    const int64_t first =
+        t.batch * w.tokens() + t.window * w.size * w.size + t.first_token;
     for (int i = threadIdx.x; i < kTokens<Acc> * kChannels; i += kThreads) {
       const int token = i / kChannels, channel = i % kChannels;
       if (token >= t.tokens || channel >= t.channels) continue;
@@ -171,8 +171,8 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T, typename G, typename Acc>
 __global__ void __launch_bounds__(kThreads)
-    scatter_kernel(Windows w, MapStrides strides, const G* grad,
-                   const G* other, const int64_t* window_index, T* map) {
+    scatter_kernel(Windows w, MapStrides strides, const G* grad, const G* other,
+                   const int64_t* window_index, T* map) {
   __shared__ TileRow<Acc> tile[kTokens<Acc>];
   for (int64_t task = blockIdx.x; task < count_tiles<Acc>(w);
        task += gridDim.x) {
@@ -192,9 +192,10 @@ __global__ void __launch_bounds__(kThreads)
       Acc sum = 0;
       for (int64_t k = t.window; k < end; ++k) {
         if (list[k] != t.index) continue;
-        const int64_t from =
-            (t.batch * w.tokens() + k * w.size * w.size + t.first_token +
-             token) * w.channels + t.channel + channel;
+        const int64_t from = (t.batch * w.tokens() + k * w.size * w.size +
+                              t.first_token + token) *
+                                 w.channels +
+                             t.channel + channel;
         sum += static_cast<Acc>(grad[from]);
         if (other) sum += static_cast<Acc>(other[from]);
       }
@@ -221,10 +222,9 @@ void launch_gather(const Windows& w, const Tensor& feature,
                    const ReadPosition& read_position, const Tensor& index,
                    const std::optional<Tensor>& embed, const Tensor& value,
                    const Tensor& key) {
-  launch(&gather_kernel<T, Acc, ReadFeature, ReadPosition>,
-         count_tiles<Acc>(w), feature, w, map_strides(feature),
-         map_strides(position), read_feature, read_position,
-         index.const_data_ptr<int64_t>(),
+  launch(&gather_kernel<T, Acc, ReadFeature, ReadPosition>, count_tiles<Acc>(w),
+         feature, w, map_strides(feature), map_strides(position), read_feature,
+         read_position, index.const_data_ptr<int64_t>(),
          embed ? static_cast<const Acc*>(embed->const_data_ptr()) : nullptr,
          static_cast<T*>(value.mutable_data_ptr()),
          static_cast<T*>(key.mutable_data_ptr()));
@@ -267,10 +267,10 @@ std::tuple<Tensor, Tensor> hrca_gather_cuda(
       promote(feature.scalar_type(), position.scalar_type());
   const std::optional<Tensor> embed =
       gather_embed(level_embed, w, feature, accumulate_type(type));
-  const Tensor value =
-      torch::stable::new_empty(feature, {w.batch, w.tokens(), w.channels}, type);
-  const Tensor key =
-      torch::stable::new_empty(feature, {w.batch, w.tokens(), w.channels}, type);
+  const Tensor value = torch::stable::new_empty(
+      feature, {w.batch, w.tokens(), w.channels}, type);
+  const Tensor key = torch::stable::new_empty(
+      feature, {w.batch, w.tokens(), w.channels}, type);
   const bool one_type = feature.scalar_type() == position.scalar_type();
   if (!one_type && type == ScalarType::Double) {
     gather_two_types<double>(w, feature, position, index, embed, value, key);
@@ -332,9 +332,9 @@ Tensor hrca_scatter_cuda(const Tensor& grad, const std::optional<Tensor>& other,
                          int64_t grid_height, int64_t grid_width,
                          int64_t height, int64_t width, ScalarType dtype,
                          bool channels_last) {
-  const Windows w = scatter_windows(grad, other, window_index, window_size,
-                                    grid_height, grid_width, height, width,
-                                    dtype);
+  const Windows w =
+      scatter_windows(grad, other, window_index, window_size, grid_height,
+                      grid_width, height, width, dtype);
   const DeviceGuard guard(grad.get_device_index());
   const Tensor index = torch::stable::contiguous(window_index);
   const Tensor tokens = torch::stable::contiguous(grad);

@@ -30,8 +30,8 @@ void launch(void (*kernel)(Parameters...), int64_t blocks,
             const Arguments&... arguments) {
   if (blocks == 0) return;
   void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(
-      tensor.get_device_index(), &stream));
+  TORCH_ERROR_CODE_CHECK(
+      aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   const auto grid = static_cast<unsigned>(std::min<int64_t>(blocks, 1 << 20));
   kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
       arguments...);

@@ -248,8 +248,8 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(
   const Tensor locations = torch::stable::contiguous(sampling_locations);
   const Tensor weights = torch::stable::contiguous(attention_weights);
   // summed in the type of the locations, rounded to that of value at the end
-  const Tensor grad_value = torch::stable::new_zeros(
-      locations, {s.batch, s.tokens, s.heads, s.dims});
+  const Tensor grad_value =
+      torch::stable::new_zeros(locations, {s.batch, s.tokens, s.heads, s.dims});
   const Tensor grad_locations = torch::stable::new_zeros(
       locations, {s.batch, s.queries, s.heads, s.levels, s.points, 2});
   const Tensor grad_weights = torch::stable::new_zeros(
