@@ -130,7 +130,8 @@ def test_revert_sync_batchnorm_works() -> None:
     ].isfinite()
 
 
-def test_compiled_mmcv_is_used(tmp_path, run_python) -> None:
+def test_compiled_mmcv_is_used(tmp_path, run_python, monkeypatch) -> None:
+    monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'auto')
     (tmp_path / '_ext.py').write_text(
         'IS_THE_COMPILED_ONE = True\n'
         'def __getattr__(name):\n'
