@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mmfaseg.models.layers import HighResolutionCrossAttention, WindowMemory
 from mmfaseg.ops import (
+    compiled_ms_deform_attn_available,
     describe_backend,
     hrca_gather,
     ms_deform_attn,
@@ -73,6 +74,7 @@ def bench_deform(
     """Compare deformable attention at the size of the pixel decoder."""
     # importable once mmfaseg is
     from mmcv.ops.multi_scale_deform_attn import (
+        MultiScaleDeformableAttnFunction,
         multi_scale_deformable_attn_pytorch,
     )
 
@@ -115,15 +117,29 @@ def bench_deform(
             value.to(sums), extents, locations, weights
         ).to(dtype)
 
+    on_device = extents.to(args.device)
+    starts = on_device.prod(1).cumsum(0) - on_device.prod(1)
+
+    def mmcv_kernel(
+        value: Tensor, locations: Tensor, weights: Tensor
+    ) -> Tensor:
+        return MultiScaleDeformableAttnFunction.apply(
+            value.to(sums), on_device, starts, locations, weights, batch
+        ).to(dtype)
+
+    variants = {
+        'mmfaseg': partial(run, ours),
+        'grid_sample, mmcv': partial(run, mmcv),
+        'definition': partial(by_reference, run, ours),
+    }
+    if args.device.type == 'cuda' and compiled_ms_deform_attn_available():
+        kernel = {'kernel of mmcv': partial(run, mmcv_kernel)}
+        variants = {**kernel, **variants}
     tensors = [*inputs, grad] + ([*inputs] if train else [])
     return compare(
         'ms_deform_attn' + (' + backward' if train else ''),
         size,
-        {
-            'mmfaseg': partial(run, ours),
-            'grid_sample, mmcv': partial(run, mmcv),
-            'definition': partial(by_reference, run, ours),
-        },
+        variants,
         args.device,
         args.seconds,
         rate,
