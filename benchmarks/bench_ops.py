@@ -90,7 +90,8 @@ def bench_deform(
     locations = _centres(shapes, args.device)[:, None, None, None] + (
         3 * make(batch, tokens, *samples, 2) / extent[:, None]
     )
-    weights = make(batch, tokens, HEADS, 12).softmax(-1)
+    per_head = len(shapes) * POINTS
+    weights = make(batch, tokens, HEADS, per_head).softmax(-1)
     inputs = [
         x.to(kind).requires_grad_(train)
         for x, kind in (
@@ -257,7 +258,7 @@ def bench_block(args: argparse.Namespace, size: str) -> list[Row]:
             'HRCA block', size, {name: run}, args.device, args.seconds
         )
     if rows[0].ms and rows[1].ms:
-        rows[1].speedup = rows[1].ms / rows[0].ms
+        rows[1].relative = rows[1].ms / rows[0].ms
     return rows
 
 

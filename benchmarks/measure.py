@@ -35,7 +35,7 @@ class Row:
         size: at which size.
         variant: by which implementation.
         ms: median milliseconds of one run, None if the result was wrong.
-        speedup: of the first variant over this one.
+        relative: ms by those of the first variant.
         floor: ms by the time to move the necessary bytes, if there is one.
         lines: the same with whole lines of memory, if they are more.
         extra: memory taken and not returned as a result, MiB.
@@ -45,7 +45,7 @@ class Row:
     size: str
     variant: str
     ms: float | None
-    speedup: float | None = None
+    relative: float | None = None
     floor: float | None = None
     lines: float | None = None
     extra: float | None = None
@@ -149,7 +149,7 @@ def compare(
     ):
         row = Row(op, size, name, ms if ok else None)
         if ok:
-            row.speedup = ms / times[0]
+            row.relative = ms / times[0]
             row.extra = extra_memory(run, device)
             if bytes_per_ms and necessary:
                 row.floor = ms * bytes_per_ms / necessary
@@ -186,7 +186,7 @@ def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
             row.size,
             row.variant,
             'WRONG' if row.ms is None else number(row.ms, 3),
-            number(row.speedup),
+            number(row.relative),
             number(row.floor),
             number(row.lines),
             number(row.extra),

@@ -94,6 +94,7 @@ def test_output_keeps_the_dtype_of_the_values(dtype):
         (lambda v, s, x, w: (v, s, x[..., 0], w), 'sampling_locations'),
         (lambda v, s, x, w: (v, [(0, 4), s[1]], x, w), r'least \(1, 1\)'),
         (lambda v, s, x, w: (v, s * 9, x, w), 'value'),
+        (lambda v, s, x, w: (v.repeat(1, 9, 1, 1), s * 9, x, w), 'most 16'),
         (lambda v, s, x, w: (v, s, x, w, [0]), r'\[0\] must be one for'),
         (lambda v, s, x, w: (v, s, x, w, [0, 13]), 'outside of the 22 tok'),
         (lambda v, s, x, w: (v, s, x, w, [-1, 12]), 'outside of the 22 tok'),

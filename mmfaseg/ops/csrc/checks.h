@@ -3,12 +3,15 @@
 
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
 
 #include <cstdint>
 #include <initializer_list>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 namespace mmfaseg {
 
@@ -58,19 +61,37 @@ inline void check_same_device(const char* name, const Tensor& tensor,
 }
 
 // The four types of numbers that the operators know.
-inline bool is_supported(ScalarType type) {
-  return type == ScalarType::Float || type == ScalarType::Double ||
-         type == ScalarType::Half || type == ScalarType::BFloat16;
-}
-
 inline void check_supported(const char* name, ScalarType type) {
-  check(is_supported(type), name,
-        " must be float16, bfloat16, float32 or float64");
+  check(type == ScalarType::Float || type == ScalarType::Double ||
+            type == ScalarType::Half || type == ScalarType::BFloat16,
+        name, " must be float16, bfloat16, float32 or float64");
 }
 
 // The type that sums are formed in.
 inline ScalarType accumulate_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// A type of numbers as an argument, and the type that sums of it are formed in.
+template <typename T>
+struct Number {
+  using type = T;
+  using sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
+};
+
+// Calls run(Number<T>()) with the T that `type`, a supported one, names.
+template <typename Run>
+void with_number(ScalarType type, const Run& run) {
+  switch (type) {
+    case ScalarType::Double:
+      return run(Number<double>());
+    case ScalarType::Half:
+      return run(Number<c10::Half>());
+    case ScalarType::BFloat16:
+      return run(Number<c10::BFloat16>());
+    default:
+      return run(Number<float>());
+  }
 }
 
 }  // namespace mmfaseg

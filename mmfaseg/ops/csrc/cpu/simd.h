@@ -12,14 +12,14 @@
 
 #include "../everywhere.h"
 
-// A function with this mark is compiled for AVX-512, AVX2 and SSE2; the loader
-// picks what the processor has. What it calls has to be inlined into it.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define MMFASEG_GCC_12 1
 #else
 #define MMFASEG_GCC_12 0
 #endif
 
+// A function with this mark is compiled for AVX-512, AVX2 and SSE2; the loader
+// picks what the processor has. What it calls has to be inlined into it.
 #if MMFASEG_GCC_12 && defined(__x86_64__) && defined(__GLIBC__)
 #define MMFASEG_CLONES \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))

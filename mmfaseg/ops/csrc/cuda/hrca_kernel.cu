@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 
 #include "../hrca.h"
 #include "launch.h"
@@ -230,31 +231,6 @@ void launch_gather(const Windows& w, const Tensor& feature,
          static_cast<T*>(key.mutable_data_ptr()));
 }
 
-template <typename T, typename Acc>
-void gather_one_type(const Windows& w, const Tensor& feature,
-                     const Tensor& position, const Tensor& index,
-                     const std::optional<Tensor>& embed, const Tensor& value,
-                     const Tensor& key) {
-  launch_gather<T, Acc>(
-      w, feature, position,
-      Reader<T, Acc>{static_cast<const T*>(feature.const_data_ptr())},
-      Reader<T, Acc>{static_cast<const T*>(position.const_data_ptr())}, index,
-      embed, value, key);
-}
-
-// T is the type of the sums and of the results alike.
-template <typename T>
-void gather_two_types(const Windows& w, const Tensor& feature,
-                      const Tensor& position, const Tensor& index,
-                      const std::optional<Tensor>& embed, const Tensor& value,
-                      const Tensor& key) {
-  launch_gather<T, T>(
-      w, feature, position,
-      AnyReader<T>{feature.const_data_ptr(), feature.scalar_type()},
-      AnyReader<T>{position.const_data_ptr(), position.scalar_type()}, index,
-      embed, value, key);
-}
-
 std::tuple<Tensor, Tensor> hrca_gather_cuda(
     const Tensor& feature, const Tensor& position, const Tensor& window_index,
     int64_t window_size, int64_t grid_height, int64_t grid_width,
@@ -271,24 +247,24 @@ std::tuple<Tensor, Tensor> hrca_gather_cuda(
       feature, {w.batch, w.tokens(), w.channels}, type);
   const Tensor key = torch::stable::new_empty(
       feature, {w.batch, w.tokens(), w.channels}, type);
-  const bool one_type = feature.scalar_type() == position.scalar_type();
-  if (!one_type && type == ScalarType::Double) {
-    gather_two_types<double>(w, feature, position, index, embed, value, key);
-  } else if (!one_type) {
-    gather_two_types<float>(w, feature, position, index, embed, value, key);
-  } else if (type == ScalarType::Double) {
-    gather_one_type<double, double>(w, feature, position, index, embed, value,
-                                    key);
-  } else if (type == ScalarType::Half) {
-    gather_one_type<c10::Half, float>(w, feature, position, index, embed, value,
-                                      key);
-  } else if (type == ScalarType::BFloat16) {
-    gather_one_type<c10::BFloat16, float>(w, feature, position, index, embed,
-                                          value, key);
-  } else {
-    gather_one_type<float, float>(w, feature, position, index, embed, value,
-                                  key);
-  }
+  with_number(type, [&](auto number) {
+    using T = typename decltype(number)::type;
+    using Acc = typename decltype(number)::sum;
+    if (feature.scalar_type() == position.scalar_type()) {
+      launch_gather<T, Acc>(
+          w, feature, position,
+          Reader<T, Acc>{static_cast<const T*>(feature.const_data_ptr())},
+          Reader<T, Acc>{static_cast<const T*>(position.const_data_ptr())},
+          index, embed, value, key);
+    } else if constexpr (std::is_same_v<T, Acc>) {
+      // two types promote to the one of the sums
+      launch_gather<T, T>(
+          w, feature, position,
+          AnyReader<T>{feature.const_data_ptr(), feature.scalar_type()},
+          AnyReader<T>{position.const_data_ptr(), position.scalar_type()},
+          index, embed, value, key);
+    }
+  });
   return {value, key};
 }
 
@@ -307,26 +283,6 @@ void launch_scatter(const Windows& w, const Tensor& grad,
          static_cast<T*>(map.mutable_data_ptr()));
 }
 
-template <typename T>
-void scatter_to(const Windows& w, const Tensor& grad,
-                const std::optional<Tensor>& other, const Tensor& index,
-                bool channels_last, const Tensor& map) {
-  switch (grad.scalar_type()) {
-    case ScalarType::Double:
-      return launch_scatter<T, double>(w, grad, other, index, channels_last,
-                                       map);
-    case ScalarType::Half:
-      return launch_scatter<T, c10::Half>(w, grad, other, index, channels_last,
-                                          map);
-    case ScalarType::BFloat16:
-      return launch_scatter<T, c10::BFloat16>(w, grad, other, index,
-                                              channels_last, map);
-    default:
-      return launch_scatter<T, float>(w, grad, other, index, channels_last,
-                                      map);
-  }
-}
-
 Tensor hrca_scatter_cuda(const Tensor& grad, const std::optional<Tensor>& other,
                          const Tensor& window_index, int64_t window_size,
                          int64_t grid_height, int64_t grid_width,
@@ -341,19 +297,13 @@ Tensor hrca_scatter_cuda(const Tensor& grad, const std::optional<Tensor>& other,
   std::optional<Tensor> more;
   if (other) more = torch::stable::contiguous(*other);
   const Tensor map = scatter_map(grad, w, dtype, channels_last);
-  switch (dtype) {
-    case ScalarType::Double:
-      scatter_to<double>(w, tokens, more, index, channels_last, map);
-      break;
-    case ScalarType::Half:
-      scatter_to<c10::Half>(w, tokens, more, index, channels_last, map);
-      break;
-    case ScalarType::BFloat16:
-      scatter_to<c10::BFloat16>(w, tokens, more, index, channels_last, map);
-      break;
-    default:
-      scatter_to<float>(w, tokens, more, index, channels_last, map);
-  }
+  with_number(dtype, [&](auto to) {
+    with_number(grad.scalar_type(), [&](auto from) {
+      launch_scatter<typename decltype(to)::type,
+                     typename decltype(from)::type>(w, tokens, more, index,
+                                                    channels_last, map);
+    });
+  });
   return map;
 }
 

@@ -217,19 +217,11 @@ Tensor ms_deform_attn_cuda(const Tensor& value,
   const Tensor weights = torch::stable::contiguous(attention_weights);
   const Tensor output =
       torch::stable::new_empty(value, {s.batch, s.queries, s.heads * s.dims});
-  switch (value.scalar_type()) {
-    case ScalarType::Double:
-      forward<double, double>(p, values, locations, weights, output);
-      break;
-    case ScalarType::Half:
-      forward<c10::Half, float>(p, values, locations, weights, output);
-      break;
-    case ScalarType::BFloat16:
-      forward<c10::BFloat16, float>(p, values, locations, weights, output);
-      break;
-    default:
-      forward<float, float>(p, values, locations, weights, output);
-  }
+  with_number(value.scalar_type(), [&](auto number) {
+    using T = typename decltype(number)::type;
+    using Acc = typename decltype(number)::sum;
+    forward<T, Acc>(p, values, locations, weights, output);
+  });
   return output;
 }
 
@@ -254,23 +246,12 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(
       locations, {s.batch, s.queries, s.heads, s.levels, s.points, 2});
   const Tensor grad_weights = torch::stable::new_zeros(
       weights, {s.batch, s.queries, s.heads, s.levels, s.points});
-  switch (value.scalar_type()) {
-    case ScalarType::Double:
-      backward<double, double>(p, grads, values, locations, weights, grad_value,
-                               grad_locations, grad_weights);
-      break;
-    case ScalarType::Half:
-      backward<c10::Half, float>(p, grads, values, locations, weights,
-                                 grad_value, grad_locations, grad_weights);
-      break;
-    case ScalarType::BFloat16:
-      backward<c10::BFloat16, float>(p, grads, values, locations, weights,
-                                     grad_value, grad_locations, grad_weights);
-      break;
-    default:
-      backward<float, float>(p, grads, values, locations, weights, grad_value,
-                             grad_locations, grad_weights);
-  }
+  with_number(value.scalar_type(), [&](auto number) {
+    using T = typename decltype(number)::type;
+    using Acc = typename decltype(number)::sum;
+    backward<T, Acc>(p, grads, values, locations, weights, grad_value,
+                     grad_locations, grad_weights);
+  });
   return {torch::stable::to(grad_value, value.scalar_type()), grad_locations,
           grad_weights};
 }
