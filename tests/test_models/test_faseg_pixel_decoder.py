@@ -3,17 +3,14 @@ import torch
 import torch.nn.functional as F
 
 from mmfaseg.models import FASegPixelDecoder
-from mmfaseg.models.layers.deformable_encoder import (
-    MultiScaleDeformableAttention,
-    pixel_centres,
-)
+from mmfaseg.models.layers import MultiScaleDeformableAttention
+from mmfaseg.models.layers.pixel_grid import pixel_grid
 from mmfaseg.testing import assert_close, make_pyramid
 
 CHANNELS = (6, 10, 7, 12)  # no doubling
 
 
-@pytest.fixture
-def pixel_decoder():
+def _small(**kwargs):
     return FASegPixelDecoder(
         CHANNELS,
         embed_dims=16,
@@ -22,7 +19,13 @@ def pixel_decoder():
         num_heads=4,
         feedforward_channels=24,
         num_groups=4,
+        **kwargs,
     ).double()
+
+
+@pytest.fixture
+def pixel_decoder():
+    return _small()
 
 
 @pytest.mark.parametrize('size', [(64, 96), (100, 70), (32, 32), (33, 65)])
@@ -94,17 +97,39 @@ def test_offsets_count_pixels_of_the_sampled_level():
             linear.weight.copy_(torch.eye(4))
     maps = torch.randn(1, 4, 3, 5, dtype=torch.float64)
     tokens = maps.flatten(2).transpose(1, 2)
-    centres = pixel_centres([(3, 5)], tokens)
-    output = attention(tokens, torch.zeros_like(tokens), centres, [(3, 5)])
+    grid = pixel_grid([(3, 5)], tokens)
+    output = attention(tokens, torch.zeros_like(tokens), grid)
     output = output.transpose(1, 2).unflatten(2, (3, 5))
     assert_close(output[..., :-1], maps[..., 1:])
     assert_close(output[..., -1], torch.zeros_like(maps[..., -1]))
 
 
-def test_pixel_centres():
-    centres = pixel_centres([(1, 2), (2, 1)], torch.zeros(1))
-    expected = [[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]
-    assert centres.tolist() == expected
+def test_checkpointing_changes_no_gradient():
+    results = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        decoder = _small(with_cp=with_cp)
+        runs = []
+        decoder.encoder.layers[0].ffn.register_forward_hook(
+            lambda *_, runs=runs: runs.append(1)
+        )
+        maps, _, _ = decoder(make_pyramid(1, CHANNELS, 64, 64))
+        sum(x.square().sum() for x in maps).backward()
+        gradients = [x.grad for x in decoder.parameters()]
+        results.append([x for x in gradients if x is not None])
+        assert len(runs) == 1 + with_cp, 'layers must run again'
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
+
+
+def test_maps_are_channels_last(pixel_decoder):
+    """And nothing depends on the format that comes in."""
+    feats = make_pyramid(2, CHANNELS, 64, 96)
+    memories, positions, mask_features = pixel_decoder(feats)
+    for x in (*memories, *positions, mask_features):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+    turned = [x.to(memory_format=torch.channels_last) for x in feats]
+    assert torch.equal(pixel_decoder(turned)[2], mask_features)
 
 
 def test_wrong_channels_are_named_with_the_remedy(pixel_decoder):

@@ -13,7 +13,7 @@ from .dfpq_decoder_layer import (
 )
 from .faseg_decoder import BlockTrace, DecoderOutput, FASegDecoder
 from .hrca import HighResolutionCrossAttention, WindowMemory
-from .mask_predictor import MaskPredictor
+from .mask_predictor import MaskPredictions, MaskPredictor
 from .positional_encoding import ConditionalPositionalEncoding
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     'DynamicFocusAwareQuery',
     'FASegDecoder',
     'HighResolutionCrossAttention',
+    'MaskPredictions',
     'MaskPredictor',
     'MaskedCrossAttention',
     'MultiScaleDeformableAttention',

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .chunks import chunks
+
 
 class MultiheadAttention(nn.Module):
     """Multi-head attention with parameters named as in ``torch.nn``.
@@ -94,8 +96,27 @@ class MultiheadAttention(nn.Module):
 def _attend_with_probabilities(
     query: Tensor, key: Tensor, value: Tensor, blocked: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    scores = (query * query.size(-1) ** -0.5) @ key.transpose(2, 3)
-    if blocked is not None:
-        scores = scores.masked_fill(blocked, float('-inf'))
-    attention = scores.softmax(-1)  # (B, h, Q, L)
-    return attention.to(value.dtype) @ value, attention.mean(1)
+    """Returns output, (B, h, Q, C/h), and mean probabilities, (B, Q, L).
+
+    Heads go in runs: of the probabilities per head, the largest tensor of
+    the decoder, only those of one run exist at a time, unless a backward pass
+    will need them.
+    """
+    batch, heads, queries, channels = query.shape
+    query = query * channels**-0.5
+    penalty = None
+    if blocked is not None:  # (B, 1, Q, L); adding it beats masked_fill
+        penalty = query.new_zeros(blocked.shape)
+        penalty.masked_fill_(blocked, float('-inf'))
+    outputs, total = [], None
+    numbers = batch * queries * key.size(2)
+    for run in chunks(heads, numbers, query.device):
+        scores = query[:, run] @ key[:, run].transpose(2, 3)
+        if penalty is not None:
+            scores += penalty.to(scores.dtype)
+        attention = scores.softmax(-1)
+        outputs.append(attention.to(value.dtype) @ value[:, run])
+        part = attention.sum(1)
+        total = part if total is None else total + part
+    assert total is not None  # there is at least one head
+    return torch.cat(outputs, 1), total / heads

@@ -15,11 +15,14 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmfaseg.ops import ms_deform_attn
 
 from .ffn import make_ffn
+from .pixel_grid import PixelGrid, pixel_grid
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -80,37 +83,49 @@ class MultiScaleDeformableAttention(nn.Module):
         self,
         tokens: Tensor,
         token_pos: Tensor,
-        reference_points: Tensor,
-        spatial_shapes: Sequence[tuple[int, int]],
+        grid: PixelGrid,
     ) -> Tensor:
         """Returns the attended tokens.
 
         Args:
             tokens (Tensor): shape (B, S, C).
             token_pos (Tensor): added to queries only, shape (B, S, C).
-            reference_points (Tensor): (x, y) of each token, 0 to 1, shape
-                (S, 2).
-            spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l).
+            grid (PixelGrid): where the tokens lie.
 
         Returns:
             Tensor: shape (B, S, C).
         """
         query = tokens + token_pos
         per_head = (self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).unflatten(2, (*per_head, 2))
-        weights = self.attention_weights(query).unflatten(
-            2, (self.num_heads, -1)
-        )
-        weights = weights.softmax(-1).unflatten(3, per_head[1:])
-        # offsets count pixels of the level that is sampled; (n_l, 1, 2)
-        scale = reference_points.new_tensor(
-            [[width, height] for height, width in spatial_shapes]
-        )[:, None]
+        offsets, weights = self._project(query)
+        # offsets count pixels of the level that is sampled; whole rows of
+        # numbers multiply much faster than last axes of two
+        pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)
+        offsets = offsets * pixel_size.flatten()
         # (B, S, h, n_l, P, 2)
-        locations = reference_points[:, None, None, None] + offsets / scale
+        locations = grid.centres[:, None, None, None] + offsets.unflatten(
+            2, (*per_head, 2)
+        )
+        weights = weights.unflatten(2, (self.num_heads, -1)).softmax(-1)
         value = self.value_proj(tokens).unflatten(2, (self.num_heads, -1))
-        output = ms_deform_attn(value, spatial_shapes, locations, weights)
+        output = ms_deform_attn(
+            value,
+            grid.shapes,
+            locations,
+            weights.unflatten(3, per_head[1:]),
+        )
         return self.output_proj(output)
+
+    def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns offsets and weights of all samples, from one product."""
+        parts = self.sampling_offsets, self.attention_weights
+        samples = F.linear(
+            query,
+            torch.cat([x.weight for x in parts]),
+            torch.cat([x.bias for x in parts]),
+        )
+        offsets, weights = samples.split([x.out_features for x in parts], -1)
+        return offsets, weights
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -144,13 +159,10 @@ class DeformableEncoderLayer(nn.Module):
         self,
         tokens: Tensor,
         token_pos: Tensor,
-        reference_points: Tensor,
-        spatial_shapes: Sequence[tuple[int, int]],
+        grid: PixelGrid,
     ) -> Tensor:
         """Returns the updated tokens, shape (B, S, C); arguments as above."""
-        attended = self.self_attn(
-            tokens, token_pos, reference_points, spatial_shapes
-        )
+        attended = self.self_attn(tokens, token_pos, grid)
         tokens = self.self_norm(tokens + attended)
         return self.ffn_norm(tokens + self.ffn(tokens))
 
@@ -165,6 +177,8 @@ class DeformableEncoder(nn.Module):
         num_heads (int): h; must divide C.
         num_levels (int): n_l.
         num_points (int): P.
+        with_cp (bool): in training, keep only what goes into a layer and run
+            it again in the backward pass: less memory, more time.
     """
 
     def __init__(
@@ -175,8 +189,10 @@ class DeformableEncoder(nn.Module):
         num_heads: int = 8,
         num_levels: int = 3,
         num_points: int = 4,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.level_embed = nn.Embedding(num_levels, embed_dims)
         self.layers = nn.ModuleList(
             DeformableEncoderLayer(
@@ -211,34 +227,17 @@ class DeformableEncoder(nn.Module):
             ],
             1,
         )
-        points = pixel_centres(shapes, tokens)
+        grid = pixel_grid(shapes, tokens)
         for layer in self.layers:
-            tokens = layer(tokens, token_pos, points, shapes)
+            if self.with_cp and torch.is_grad_enabled():
+                tokens = checkpoint(
+                    layer, tokens, token_pos, grid, use_reentrant=False
+                )
+            else:
+                tokens = layer(tokens, token_pos, grid)
         maps = tokens.split([height * width for height, width in shapes], 1)
         return [
             x.transpose(1, 2).unflatten(2, shape)
             for x, shape in zip(maps, shapes, strict=True)
         ]
 
-
-def pixel_centres(shapes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
-    """Returns the centre of every pixel of every level.
-
-    Args:
-        shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
-        like (Tensor): gives the device and, if it is float64, the dtype;
-            half precision is too coarse for coordinates.
-
-    Returns:
-        Tensor: (x, y), 0 to 1, shape (S, 2).
-    """
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    centres = []
-    for height, width in shapes:
-        y = torch.arange(height, device=like.device, dtype=dtype) + 0.5
-        x = torch.arange(width, device=like.device, dtype=dtype) + 0.5
-        grid = torch.stack(
-            torch.meshgrid(x / width, y / height, indexing='xy'), -1
-        )
-        centres.append(grid.flatten(0, 1))
-    return torch.cat(centres)

@@ -10,10 +10,12 @@ Shapes:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmfaseg.registry import MODELS
 
@@ -24,7 +26,7 @@ from .dfpq_decoder_layer import (
     TokenMemory,
 )
 from .hrca import HighResolutionCrossAttention, WindowMemory
-from .mask_predictor import MaskPredictor
+from .mask_predictor import MaskPredictions, MaskPredictor, multiply_masks
 
 NUM_LEVELS = 4
 HIGH_RESOLUTION = 3  # the level that is read by windows
@@ -64,14 +66,16 @@ class DecoderOutput:
     """Predictions, from the first to the last.
 
     Attributes:
-        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1), the last
-            class is "no object".
-        mask_preds (list[Tensor]): mask logits, each (B, Q, H_3, W_3).
+        cls_scores (Sequence[Tensor]): class logits, each (B, Q, K + 1), the
+            last class is "no object".
+        mask_preds (Sequence[Tensor]): mask logits, each (B, Q, H_3, W_3). The
+            decoder gives :class:`MaskPredictions`, which form them when they
+            are read.
         traces (list[BlockTrace]): one per block if asked for, else empty.
     """
 
-    cls_scores: list[Tensor]
-    mask_preds: list[Tensor]
+    cls_scores: Sequence[Tensor]
+    mask_preds: Sequence[Tensor]
     traces: list[BlockTrace] = field(default_factory=list)
 
 
@@ -97,6 +101,8 @@ class FASegDecoder(nn.Module):
         mask_threshold (float): a pixel whose mask probability is below it is
             blocked.
         initial_pool (str): see :class:`DynamicFocusAwareQuery`.
+        with_cp (bool): in training, keep only what goes into a block and run
+            it again in the backward pass: less memory, more time.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -115,6 +121,7 @@ class FASegDecoder(nn.Module):
         window_size: int = 8,
         mask_threshold: float = 0.15,
         initial_pool: str = 'background',
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
         if num_blocks < NUM_LEVELS:
@@ -128,6 +135,7 @@ class FASegDecoder(nn.Module):
             )
         self.mask_threshold = mask_threshold
         self.window_size = window_size
+        self.with_cp = with_cp
         self.query_feat = nn.Embedding(num_queries, embed_dims)
         self.query_embed = nn.Embedding(num_queries, embed_dims)
         self.level_embed = nn.Embedding(NUM_LEVELS, embed_dims)
@@ -174,16 +182,17 @@ class FASegDecoder(nn.Module):
         """
         levels = self._add_level_embeddings(memories, positions)
         shapes = [(x.size(2), x.size(3)) for x in memories]
+        reduced = self._reduce_mask_features(mask_features, shapes)
         batch = mask_features.size(0)
         query = self.query_feat.weight.expand(batch, -1, -1)
         static = self.query_embed.weight.expand(batch, -1, -1)
-        mask = self.predictor.segment(query, mask_features)
+        embed = self.predictor.embed(query)
         query_pos = self.positional_query.initial(
-            static, positions[0], self._mask_probability(mask, shapes[0])
+            static, positions[0], self._mask_probability(embed, reduced[0])
         )
         keep_all = self.training or trace
-        queries, masks, traces = [query], [mask], []
-        importance = mask.new_zeros(batch, *shapes[0])  # block 0 sets it
+        queries, embeds, traces = [query], [embed], []
+        importance = embed.new_zeros(batch, *shapes[0])  # block 0 sets it
         last = len(self.layers) - 1
         for block, layer in enumerate(self.layers):
             level = block % NUM_LEVELS
@@ -191,22 +200,23 @@ class FASegDecoder(nn.Module):
                 cross_pos, guide = static, importance
             else:
                 cross_pos = query_pos
-                guide = self._blocked_pixels(mask, shapes[level])
-            query, focus = layer(
+                guide = self._blocked_pixels(embed, reduced[level])
+            query, focus = self._run(
+                layer,
                 query,
                 cross_pos,
                 query_pos,
                 levels[level],
                 guide,
-                need_focus=trace or block < last,
+                trace or block < last,
             )
             read_next = (block + 1) % NUM_LEVELS != HIGH_RESOLUTION
             if keep_all or read_next or block == last:
-                mask = self.predictor.segment(query, mask_features)
+                embed = self.predictor.embed(query)
             if not keep_all:
-                queries, masks = [], []
+                queries, embeds = [], []
             queries.append(query)
-            masks.append(mask)
+            embeds.append(embed)
             if trace:
                 traces.append(self._trace(block, shapes, cross_pos, focus))
             if level == 0 and block < last:
@@ -216,7 +226,15 @@ class FASegDecoder(nn.Module):
                     static, positions[level], focus
                 )
         cls_scores = self.predictor.classify(torch.stack(queries))
-        return DecoderOutput(list(cls_scores.unbind(0)), masks, traces)
+        masks = MaskPredictions(torch.stack(embeds), mask_features)
+        return DecoderOutput(cls_scores.unbind(0), masks, traces)
+
+    def _run(
+        self, layer: nn.Module, *inputs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     def _add_level_embeddings(
         self, memories: Sequence[Tensor], positions: Sequence[Tensor]
@@ -235,19 +253,35 @@ class FASegDecoder(nn.Module):
         return levels
 
     @staticmethod
-    def _mask_probability(mask: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Resizes detached mask logits to a level; (B, Q, H_l, W_l)."""
-        resized = F.interpolate(
-            mask.detach(), shape, mode='bilinear', align_corners=False
-        )
-        return resized.sigmoid()
+    @torch.no_grad()
+    def _reduce_mask_features(
+        mask_features: Tensor, shapes: Sequence[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Resizes the mask features to every level but the finest.
 
-    def _blocked_pixels(self, mask: Tensor, shape: tuple[int, int]) -> Tensor:
+        A mask is a weighted sum of the features, and so is its resized copy
+        of theirs: blocks read masks of their own size, and none of stride 4
+        is formed for them.
+        """
+        return [
+            F.interpolate(
+                mask_features, shape, mode='bilinear', align_corners=False
+            )
+            for shape in shapes[:HIGH_RESOLUTION]
+        ]
+
+    @staticmethod
+    @torch.no_grad()
+    def _mask_probability(embed: Tensor, features: Tensor) -> Tensor:
+        """Returns masks of one level, cut off the graph; (B, Q, H_l, W_l)."""
+        return multiply_masks(embed, features).sigmoid_()
+
+    def _blocked_pixels(self, embed: Tensor, features: Tensor) -> Tensor:
         """Returns what each query must not look at; (B, Q, H_l * W_l).
 
         A query that would see nothing sees everything.
         """
-        probability = self._mask_probability(mask, shape).flatten(2)
+        probability = self._mask_probability(embed, features).flatten(2)
         blocked = probability < self.mask_threshold
         return blocked & ~blocked.all(-1, keepdim=True)
 

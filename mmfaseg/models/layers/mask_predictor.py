@@ -2,13 +2,78 @@
 
 Shapes:
     B: batch size.
+    D: number of predictions, one per block and one before.
     Q: number of queries.
     C: embed_dims.
+    M: mask_channels.
     K: number of classes.
-    H_3, W_3: the stride-4 map.
+    H, W: the map of the mask features, stride 4 or a smaller copy of it.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import torch
 from torch import Tensor, nn
+
+
+def multiply_masks(embeds: Tensor, features: Tensor) -> Tensor:
+    """Returns mask logits.
+
+    Args:
+        embeds (Tensor): mask embeddings, shape (B, Q, M).
+        features (Tensor): mask features, shape (B, M, H, W).
+
+    Returns:
+        Tensor: shape (B, Q, H, W).
+    """
+    return (embeds @ features.flatten(2)).unflatten(2, features.shape[2:])
+
+
+@dataclass
+class MaskPredictions(Sequence[Tensor]):
+    """Mask logits of D predictions, left as the product that they are.
+
+    Reading an item forms the logits of one prediction, (B, Q, H, W). What
+    needs only some of them, or sums over them, multiplies less.
+
+    Attributes:
+        embeds (Tensor): mask embeddings, shape (D, B, Q, M).
+        features (Tensor): mask features, shape (B, M, H, W).
+    """
+
+    embeds: Tensor
+    features: Tensor
+
+    def __len__(self) -> int:
+        return self.embeds.size(0)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        """Returns the logits of one prediction, or a list of several."""
+        if isinstance(index, slice):
+            chosen = self.embeds[index]
+            return [multiply_masks(x, self.features) for x in chosen]
+        return multiply_masks(self.embeds[index], self.features)
+
+    def pixels(self, index: int) -> Tensor:
+        """Returns the logits of one prediction, queries last, (B, H, W, Q)."""
+        pixels = self.features.permute(0, 2, 3, 1).flatten(1, 2)
+        logits = pixels @ self.embeds[index].transpose(1, 2)
+        return logits.unflatten(1, self.features.shape[2:])
+
+    def stack(self) -> Tensor:
+        """Returns all logits, (D, B, Q, H, W), from one product."""
+        depth, _, queries, _ = self.embeds.shape
+        rows = self.embeds.transpose(0, 1).flatten(1, 2)  # (B, D * Q, M)
+        masks = multiply_masks(rows, self.features)
+        return masks.unflatten(1, (depth, queries)).transpose(0, 1)
 
 
 class MaskPredictor(nn.Module):
@@ -17,7 +82,7 @@ class MaskPredictor(nn.Module):
     Args:
         embed_dims (int): C.
         num_classes (int): K; one more class, the last, says "no object".
-        mask_channels (int): channels of the mask features.
+        mask_channels (int): M.
     """
 
     def __init__(
@@ -38,12 +103,9 @@ class MaskPredictor(nn.Module):
         """Returns class logits, shape (..., Q, K + 1)."""
         return self.class_embed(self.norm(query))
 
-    def segment(self, query: Tensor, mask_features: Tensor) -> Tensor:
-        """Returns mask logits, shape (B, Q, H_3, W_3).
+    def embed(self, query: Tensor) -> Tensor:
+        """Returns mask embeddings, shape (..., Q, M).
 
-        Args:
-            query (Tensor): shape (B, Q, C).
-            mask_features (Tensor): shape (B, mask_channels, H_3, W_3).
+        Their product with the mask features is the mask logits.
         """
-        masks = self.mask_embed(self.norm(query)) @ mask_features.flatten(2)
-        return masks.unflatten(2, mask_features.shape[2:])
+        return self.mask_embed(self.norm(query))

@@ -8,6 +8,7 @@ Shapes:
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from mmfaseg.registry import MODELS
 from ..layers import ConditionalPositionalEncoding, DeformableEncoder
 
 NUM_STAGES = 4
+CHANNELS_LAST = torch.channels_last
 
 
 @MODELS.register_module()
@@ -36,6 +38,8 @@ class FASegPixelDecoder(nn.Module):
         num_points (int): sampling points per level and head.
         feedforward_channels (int): hidden channels of the encoder's FFN.
         num_groups (int): groups of every GroupNorm.
+        with_cp (bool): in training, run the layers of the encoder again in
+            the backward pass: less memory, more time.
 
     Raises:
         ValueError: if ``in_channels`` are not four or ``num_groups`` does not
@@ -52,6 +56,7 @@ class FASegPixelDecoder(nn.Module):
         num_points: int = 4,
         feedforward_channels: int = 1024,
         num_groups: int = 32,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
         if len(in_channels) != NUM_STAGES:
@@ -81,6 +86,7 @@ class FASegPixelDecoder(nn.Module):
             num_heads,
             num_levels=NUM_STAGES - 1,
             num_points=num_points,
+            with_cp=with_cp,
         )
         self.lateral_conv = _conv_norm(
             self.in_channels[0], embed_dims, 1, num_groups, bias=False
@@ -98,6 +104,9 @@ class FASegPixelDecoder(nn.Module):
         self, feats: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Returns what the transformer decoder looks at.
+
+        All maps are in the channels-last memory format: tokens and maps are
+        then views of one another, and windows lie in one piece.
 
         Args:
             feats (Sequence[Tensor]): backbone stages C2..C5, strides 4, 8,
@@ -119,6 +128,7 @@ class FASegPixelDecoder(nn.Module):
                 f'in_channels={self.in_channels}: set '
                 f'decode_head.in_channels={list(channels)}'
             )
+        feats = [x.contiguous(memory_format=CHANNELS_LAST) for x in feats]
         projected = [
             project(x)
             for project, x in zip(
@@ -139,7 +149,7 @@ class FASegPixelDecoder(nn.Module):
             mode='bilinear',
             align_corners=False,
         )
-        finest = self.output_conv(lateral + upsampled)
+        finest = self.output_conv(upsampled.add_(lateral))
         return [*memories, finest], positions, self.mask_feature(finest)
 
 
