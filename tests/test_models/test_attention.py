@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import MultiheadAttention
+from mmfaseg.models.layers import MultiheadAttention, chunks
 from mmfaseg.testing import assert_close
 
 
@@ -32,6 +32,41 @@ def test_equals_torch_attention(need_attention, masked):
         assert_close(averaged, attention)
     else:
         assert averaged is None
+
+
+@pytest.mark.parametrize('numbers', [1, 120, 1 << 19])
+def test_runs_of_heads_change_nothing(monkeypatch, numbers):
+    """One head at a time, two, and all four."""
+    monkeypatch.setattr(chunks, 'CPU_NUMBERS', numbers)
+    ours, peer = _pair()
+    query, x = (
+        torch.randn(2, n, 16, dtype=torch.float64, requires_grad=True)
+        for n in (5, 11)
+    )
+    results = []
+    for attend in (
+        lambda: ours(query, x, x, None, True),
+        lambda: peer(query, x, x),
+    ):
+        output, attention = attend()
+        (output.square().sum() + attention.square().sum()).backward()
+        results.append((output, attention, query.grad, x.grad))
+        query.grad = x.grad = None
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)
+
+
+def test_cuts_cover_all_items():
+    cpu = torch.device('cpu')
+    assert chunks.chunks(5, 1, cpu) == [slice(0, 5)]
+    half = chunks.CPU_NUMBERS // 2
+    assert chunks.chunks(5, half, cpu) == [
+        slice(0, 2),
+        slice(2, 4),
+        slice(4, 5),
+    ]
+    huge = chunks.chunks(3, 10 * chunks.GPU_NUMBERS, torch.device('cuda'))
+    assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 
 def test_a_row_mask_serves_all_queries():

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmfaseg.models.layers import (
     HighResolutionCrossAttention,
     MaskedCrossAttention,
+    MaskPredictions,
 )
 from mmfaseg.testing import assert_close
 
@@ -140,10 +141,59 @@ def test_positions_go_into_keys_only(spied):
 
 def test_a_wholly_blocked_row_is_opened(make_decoder):
     decoder = make_decoder()
-    mask = torch.full((1, 2, 8, 8), -9.0)
-    mask[0, 1, :4, :4] = 9
-    blocked = decoder._blocked_pixels(mask, (2, 2))
+    mask = torch.full((1, 2, 2, 2), -9.0)
+    mask[0, 1, 0, 0] = 9
+    blocked = decoder._blocked_pixels(torch.eye(2)[None], mask)
     assert blocked[0].tolist() == [[False] * 4, [False, True, True, True]]
+
+
+@pytest.mark.parametrize('size', [(128, 192), (100, 68), (33, 97)])
+def test_masks_of_a_level_are_the_resized_masks(
+    make_decoder, decoder_inputs, size
+):
+    """Reducing the features first is the plain path's resize of the masks."""
+    decoder = make_decoder()
+    memories, _, features = decoder_inputs(2, *size)
+    shapes = [tuple(x.shape[2:]) for x in memories]
+    embed = torch.randn(2, 6, 16, dtype=torch.float64)
+    masks = MaskPredictions(embed[None], features)[0]
+    reduced = decoder._reduce_mask_features(features, shapes)
+    assert len(reduced) == 3
+    for x, shape in zip(reduced, shapes, strict=False):
+        plain = F.interpolate(masks, shape, mode='bilinear').sigmoid()
+        fast = decoder._mask_probability(embed, x)
+        torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
+
+
+def test_stacked_masks_are_those_read_one_by_one():
+    embeds = torch.randn(3, 2, 4, 5, dtype=torch.float64)
+    features = torch.randn(2, 5, 6, 7, dtype=torch.float64)
+    masks = MaskPredictions(embeds, features)
+    expected = torch.einsum('dbqc,bchw->dbqhw', embeds, features)
+    assert len(masks) == 3
+    assert_close(masks.stack(), expected)
+    assert_close(torch.stack(list(masks)), expected)
+    assert_close(torch.stack(masks[1:]), expected[1:])
+    assert_close(masks[-1], expected[-1])
+    assert_close(masks.pixels(1), expected[1].permute(0, 2, 3, 1))
+
+
+def test_checkpointing_changes_no_gradient(make_decoder, decoder_inputs):
+    results = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        decoder = make_decoder(with_cp=with_cp)
+        runs = []
+        decoder.layers[0].ffn.register_forward_hook(
+            lambda *_, runs=runs: runs.append(1)
+        )
+        output = decoder(*decoder_inputs())
+        (output.mask_preds.stack() ** 2).sum().backward()
+        gradients = [x.grad for x in decoder.parameters()]
+        results.append([x for x in gradients if x is not None])
+        assert len(runs) == 1 + with_cp, 'blocks must run again'
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
 
 
 def test_no_gradient_flows_through_the_masks_that_block(

@@ -240,4 +240,3 @@ class DeformableEncoder(nn.Module):
             x.transpose(1, 2).unflatten(2, shape)
             for x, shape in zip(maps, shapes, strict=True)
         ]
-

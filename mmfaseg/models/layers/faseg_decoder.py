@@ -66,15 +66,15 @@ class DecoderOutput:
     """Predictions, from the first to the last.
 
     Attributes:
-        cls_scores (Sequence[Tensor]): class logits, each (B, Q, K + 1), the
-            last class is "no object".
+        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1), the last
+            class is "no object".
         mask_preds (Sequence[Tensor]): mask logits, each (B, Q, H_3, W_3). The
             decoder gives :class:`MaskPredictions`, which form them when they
             are read.
         traces (list[BlockTrace]): one per block if asked for, else empty.
     """
 
-    cls_scores: Sequence[Tensor]
+    cls_scores: list[Tensor]
     mask_preds: Sequence[Tensor]
     traces: list[BlockTrace] = field(default_factory=list)
 
@@ -227,7 +227,7 @@ class FASegDecoder(nn.Module):
                 )
         cls_scores = self.predictor.classify(torch.stack(queries))
         masks = MaskPredictions(torch.stack(embeds), mask_features)
-        return DecoderOutput(cls_scores.unbind(0), masks, traces)
+        return DecoderOutput(list(cls_scores.unbind(0)), masks, traces)
 
     def _run(
         self, layer: nn.Module, *inputs: Any
