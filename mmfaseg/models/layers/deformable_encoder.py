@@ -237,6 +237,7 @@ class DeformableEncoder(nn.Module):
                 tokens = layer(tokens, token_pos, grid)
         maps = tokens.split([height * width for height, width in shapes], 1)
         return [
-            x.transpose(1, 2).unflatten(2, shape)
+            # in this order even a single picture has channels-last strides
+            x.unflatten(1, shape).permute(0, 3, 1, 2)
             for x, shape in zip(maps, shapes, strict=True)
         ]
