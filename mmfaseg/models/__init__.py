@@ -4,7 +4,7 @@ from .decode_heads import FASegHead
 from .layers import FASegDecoder
 from .losses import MaskClassificationLoss
 from .pixel_decoders import FASegPixelDecoder, MSDeformAttnPixelDecoder
-from .segmentors import MaskClassificationTTA
+from .segmentors import MaskClassificationTTA, MaskEncoderDecoder
 
 __all__ = [
     'FASegDecoder',
@@ -13,4 +13,5 @@ __all__ = [
     'MSDeformAttnPixelDecoder',
     'MaskClassificationLoss',
     'MaskClassificationTTA',
+    'MaskEncoderDecoder',
 ]

@@ -10,10 +10,11 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mmfaseg.models.layers import chunks
 from mmfaseg.testing import assert_close
 
 MODEL = dict(
-    type='EncoderDecoder',
+    type='mmfaseg.MaskEncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
         mean=[120.0] * 3,
@@ -247,6 +248,68 @@ def test_overlapping_windows_are_averaged(make_model, size, crop, tops, lefts):
     expected = (total / count)[..., : size[0], : size[1]]
     for result, scores in zip(results, expected, strict=True):
         assert_close(result.seg_logits.data, scores)
+
+
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+@pytest.mark.parametrize('resize', [1, 0.6, 1.7])
+@pytest.mark.parametrize('flip', [None, 'horizontal', 'vertical'])
+def test_label_map_only_equals_the_best_of_all_scores(
+    make_model, monkeypatch, mode, resize, flip
+):
+    """Two pictures of different sizes, padded, resized to the originals."""
+    monkeypatch.setattr(chunks, 'CPU_NUMBERS', 5000)
+    torch.manual_seed(0)
+    model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
+    model = model.double().eval()
+    batch = _batch((90, 120), (96, 128))
+    for sample in batch['data_samples']:
+        height, width = sample.img_shape
+        ori_shape = round(height * resize), round(width * resize)
+        sample.set_metainfo(
+            dict(ori_shape=ori_shape, flip=bool(flip), flip_direction=flip)
+        )
+    inputs = model.data_preprocessor(batch, False)
+    pictures = inputs['inputs'].double()
+    with torch.no_grad():
+        plain = model.predict(pictures, copy.deepcopy(inputs['data_samples']))
+        model.test_cfg['label_map_only'] = True
+        lean = model.predict(pictures, inputs['data_samples'])
+    for found, expected in zip(lean, plain, strict=True):
+        labels, right = found.pred_sem_seg.data, expected.pred_sem_seg.data
+        assert 'seg_logits' not in found
+        assert labels.shape == (1, *expected.ori_shape)
+        assert torch.equal(labels, right)
+        assert len(right.unique()) > 1
+
+
+def test_label_map_only_without_meta_data(make_model):
+    model = make_model(label_map_only=True).eval()
+    with torch.no_grad():
+        (result,) = model.predict(torch.randn(1, 3, 64, 96))
+    assert result.pred_sem_seg.data.shape == (1, 64, 96)
+
+
+def test_label_map_only_refuses_what_it_cannot_do(make_model):
+    model = make_model(label_map_only=True).eval()
+    model.decode_head.align_corners = True
+    with pytest.raises(ValueError, match='align_corners=False'):
+        model.predict(torch.randn(1, 3, 64, 96))
+    model.test_cfg.update(mode='slide', crop_size=(32, 32), stride=(33, 32))
+    with pytest.raises(ValueError, match=r'stride=\(33, 32\)'):
+        model.predict(torch.randn(1, 3, 64, 96))
+
+
+def test_channels_last_changes_nothing(make_model):
+    model, picture = make_model().double().eval(), torch.randn(1, 3, 64, 96)
+    results = []
+    with torch.no_grad():
+        for channels_last in (True, False):
+            model.channels_last = channels_last
+            stages = model.extract_feat(picture.double())
+            assert stages[0].is_contiguous() != channels_last
+            meta = [dict(img_shape=(64, 96))]
+            results.append(model.decode_head.predict(stages, meta))
+    torch.testing.assert_close(*results, atol=1e-9, rtol=0)
 
 
 def test_one_class_is_refused_with_the_remedy(make_model):

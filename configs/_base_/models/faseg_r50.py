@@ -9,7 +9,7 @@ data_preprocessor = dict(
     test_cfg=dict(size_divisor=32),
 )
 model = dict(
-    type='EncoderDecoder',
+    type='mmfaseg.MaskEncoderDecoder',
     data_preprocessor=data_preprocessor,
     backbone=dict(
         type='ResNet',

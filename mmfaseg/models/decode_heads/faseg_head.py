@@ -9,14 +9,15 @@ Shapes:
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
 from ..layers import DecoderOutput
+from ..layers.mask_merge import merge_rows, merge_scores
 from ..task_modules import segments_from_label_map
+from .label_maps import label_map_of_picture
 
 
 @MODELS.register_module()
@@ -110,7 +111,7 @@ class FASegHead(BaseModule):
             mode, the last one in evaluation mode.
         """
         output = self._decode(feats)
-        return output.cls_scores, output.mask_preds
+        return output.cls_scores, list(output.mask_preds)
 
     @torch.no_grad()
     def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:
@@ -139,8 +140,8 @@ class FASegHead(BaseModule):
             )
             for sample in batch_data_samples
         ]
-        cls_scores, mask_preds = self(feats)
-        return self.loss_module(cls_scores, mask_preds, segments)
+        output = self._decode(feats)
+        return self.loss_module(output.cls_scores, output.mask_preds, segments)
 
     def predict(
         self,
@@ -161,13 +162,62 @@ class FASegHead(BaseModule):
             Tensor: shape (B, K, H, W), not negative; the sum over queries of
             class probability times mask probability.
         """
-        cls_scores, mask_preds = self(feats)
+        classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
-        masks = F.interpolate(
-            mask_preds[-1], size=size, mode='bilinear', align_corners=False
-        ).sigmoid_()
-        classes = cls_scores[-1].softmax(-1)[..., :-1]
-        return torch.einsum('bqk,bqhw->bkhw', classes, masks)
+        return merge_scores(classes, masks, size)
+
+    def predict_labels(
+        self,
+        feats: Sequence[Tensor],
+        batch_img_metas: Sequence[dict],
+        test_cfg: dict | None = None,
+    ) -> list[Tensor]:
+        """Returns the label map of each original picture.
+
+        What ``predict``, cutting the padding off, resizing and taking the
+        best class give, but no tensor holds all classes at all pixels.
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages.
+            batch_img_metas (Sequence[dict]): as for ``predict``, with
+                ``ori_shape`` and, if the input was padded,
+                ``padding_size``, (left, right, top, bottom).
+            test_cfg (dict, optional): as for ``predict``.
+
+        Returns:
+            list[Tensor]: int64, each of its ``ori_shape``.
+
+        Raises:
+            ValueError: if ``align_corners`` is true.
+        """
+        if self.align_corners:
+            raise ValueError(
+                'label_map_only needs align_corners=False of the decode head'
+            )
+        classes, masks = self._last_prediction(feats)
+        size = _input_size(batch_img_metas[0], test_cfg)
+        return [
+            label_map_of_picture(
+                lambda start, stop, chances=chances, pixels=pixels: merge_rows(
+                    chances, pixels, size, slice(start, stop)
+                ),
+                size,
+                meta,
+                self.num_classes + masks.size(3),
+                masks.device,
+            )
+            for chances, pixels, meta in zip(
+                classes, masks, batch_img_metas, strict=True
+            )
+        ]
+
+    def _last_prediction(
+        self, feats: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Returns class probabilities (B, Q, K), mask logits (B, h, w, Q)."""
+        output = self._decode(feats)
+        masks = output.mask_preds.pixels(-1)
+        return output.cls_scores[-1].softmax(-1)[..., :-1], masks
 
 
 def _input_size(meta: dict, test_cfg: dict | None) -> tuple[int, int]:

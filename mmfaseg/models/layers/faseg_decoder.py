@@ -68,14 +68,13 @@ class DecoderOutput:
     Attributes:
         cls_scores (list[Tensor]): class logits, each (B, Q, K + 1), the last
             class is "no object".
-        mask_preds (Sequence[Tensor]): mask logits, each (B, Q, H_3, W_3). The
-            decoder gives :class:`MaskPredictions`, which form them when they
-            are read.
+        mask_preds (MaskPredictions): mask logits, each (B, Q, H_3, W_3),
+            formed when they are read.
         traces (list[BlockTrace]): one per block if asked for, else empty.
     """
 
     cls_scores: list[Tensor]
-    mask_preds: Sequence[Tensor]
+    mask_preds: MaskPredictions
     traces: list[BlockTrace] = field(default_factory=list)
 
 

@@ -91,8 +91,13 @@ def _take_scores(sample: SegDataSample) -> Tensor:
     """Returns the scores, (K, H, W), and leaves none in the sample.
 
     Raises:
-        ValueError: if there is only one class.
+        ValueError: if there are no scores, or those of only one class.
     """
+    if 'seg_logits' not in sample:
+        raise ValueError(
+            'MaskClassificationTTA averages scores, and the segmentor gives '
+            'none: set test_cfg.label_map_only=False'
+        )
     scores = sample.seg_logits.data
     if scores.size(0) < 2:
         raise ValueError(

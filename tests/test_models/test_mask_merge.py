@@ -1,0 +1,80 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mmfaseg.models.layers import chunks
+from mmfaseg.models.layers.mask_merge import (
+    label_map,
+    merge_rows,
+    merge_scores,
+    merge_scores_plain,
+)
+
+SIZES = pytest.mark.parametrize(
+    ('shape', 'size'),
+    [
+        ((8, 12), (32, 48)),  # as strides have it
+        ((8, 12), (31, 45)),
+        ((9, 5), (9, 5)),
+        ((9, 5), (4, 3)),  # smaller
+        ((1, 1), (3, 2)),
+    ],
+)
+ROWS = pytest.mark.parametrize('numbers', [1, 1000, 1 << 19])
+
+
+def _inputs(shape, dtype=torch.float64, batch=2, queries=7, classes=4):
+    chances = torch.randn(batch, queries, classes + 1, dtype=dtype)
+    masks = 3 * torch.randn(batch, *shape, queries, dtype=dtype)
+    return chances.softmax(-1)[..., :-1], masks
+
+
+@SIZES
+@ROWS
+def test_merge_in_runs_of_rows_equals_the_definition(
+    monkeypatch, shape, size, numbers
+):
+    monkeypatch.setattr(chunks, 'CPU_NUMBERS', numbers)
+    classes, masks = _inputs(shape)
+    scores = merge_scores(classes, masks, size)
+    assert scores.shape == (2, 4, *size)
+    plain = merge_scores_plain(classes, masks, size)
+    torch.testing.assert_close(scores, plain, atol=1e-9, rtol=0)
+
+
+@SIZES
+@ROWS
+@pytest.mark.parametrize('target', [(32, 48), (17, 9), (50, 61)])
+def test_label_map_equals_resized_scores(
+    monkeypatch, shape, size, numbers, target
+):
+    monkeypatch.setattr(chunks, 'CPU_NUMBERS', numbers)
+    classes, masks = _inputs(shape)
+    scores = merge_scores_plain(classes, masks, size)
+    expected = F.interpolate(scores, target, mode='bilinear').argmax(1)[0]
+
+    def read_rows(start, stop):
+        rows = slice(start, stop)
+        return merge_rows(classes[0], masks[0], size, rows)
+
+    labels = label_map(read_rows, size, target, 500, masks.device)
+    assert torch.equal(labels, expected)
+
+
+def test_a_graph_is_kept_where_it_is_asked_for():
+    classes, masks = _inputs((4, 6))
+    masks.requires_grad_()
+    merge_scores(classes, masks, (8, 12)).sum().backward()
+    assert masks.grad.abs().sum() > 0
+
+
+def test_memory_is_that_of_the_scores():
+    """The masks at full resolution would be as large as the result."""
+    from mmfaseg.testing import peak_memory
+
+    classes, masks = _inputs((64, 64), torch.float32, 1, 20, 20)
+    result = 20 * 512 * 512 * 4
+    peak = peak_memory(lambda: merge_scores(classes, masks, (512, 512)))
+    assert peak < 1.5 * result
+    plain = peak_memory(lambda: merge_scores_plain(classes, masks, (512, 512)))
+    assert plain > 1.9 * result
