@@ -101,26 +101,27 @@ def label_map(
     """
     labels = torch.empty(size, dtype=torch.int64, device=device)
     for rows in chunks(size[0], numbers, device):
-        first, last, _ = _source_rows(shape[0], size[0], rows, device)
-        start, stop = int(first[0]), int(last[-1]) + 1
-        scores = read_rows(start, stop)
-        if shape != size:
+        if shape == size:
+            scores = read_rows(rows.start, rows.stop)
+        else:
+            first, last, _ = _source_rows(shape[0], size[0], rows)
+            start, stop = int(first[0]), int(last[-1]) + 1
+            scores = read_rows(start, stop)
             scores = _resize_rows(scores, shape[0], start, size, rows)
         labels[rows] = scores.argmax(-1)
     return labels
 
 
 def _source_rows(
-    height: int, target: int, rows: slice, device: torch.device
+    height: int, target: int, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the two rows that each row lies between, and where."""
-    numbers = torch.arange(rows.start, rows.stop, device='cpu')
-    place = (numbers.double() + 0.5) * (height / target) - 0.5
+    numbers = torch.arange(rows.start, rows.stop, dtype=torch.float64)
+    place = (numbers + 0.5) * (height / target) - 0.5
     place = place.clamp(min=0)
     first = place.long().clamp(max=height - 1)
     last = (first + 1).clamp(max=height - 1)
-    part = place - first
-    return first.to(device), last.to(device), part.to(device)
+    return first, last, place - first
 
 
 def _resize_rows(
@@ -143,11 +144,11 @@ def _resize_rows(
     Returns:
         Tensor: shape (r, W, N).
     """
-    first, last, part = _source_rows(height, size[0], rows, maps.device)
+    first, last, part = _source_rows(height, size[0], rows)
     between = torch.lerp(
-        maps[first - start],
-        maps[last - start],
-        part.to(maps.dtype)[:, None, None],
+        maps[(first - start).to(maps.device)],
+        maps[(last - start).to(maps.device)],
+        part.to(maps)[:, None, None],
     )
     planar = between.permute(2, 0, 1)[None]  # with channels-last strides
     wide = F.interpolate(
