@@ -261,10 +261,17 @@ def test_label_map_only_equals_the_best_of_all_scores(
     torch.manual_seed(0)
     model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
     model = model.double().eval()
-    predictor = model.decode_head.transformer_decoder.predictor
-    with torch.no_grad():  # queries that disagree
-        predictor.class_embed.weight *= 30
-        predictor.mask_embed[-1].weight *= 30
+    head = model.decode_head
+    last_prediction = head._last_prediction
+
+    def disagree(feats):  # queries of an untrained network are alike
+        generator = torch.Generator().manual_seed(int(feats[0].sum()) % 1000)
+        return [
+            x + 5 * torch.randn(x.shape, generator=generator).to(x)
+            for x in last_prediction(feats)
+        ]
+
+    monkeypatch.setattr(head, '_last_prediction', disagree)
     batch = _batch((90, 120), (90, 120))
     for sample in batch['data_samples']:
         height, width = sample.img_shape
