@@ -1,11 +1,13 @@
 """Tolerances, tiny inputs and memory for tests and benchmarks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+
+from mmfaseg.models.layers import MaskPredictions
 
 # absolute and relative alike, for sums over a few hundred terms
 TOLERANCES = {
@@ -54,6 +56,20 @@ def make_pyramid(
         ).to(dtype)
         for count, stride in zip(channels, (4, 8, 16, 32), strict=True)
     ]
+
+
+def as_predictions(masks: Sequence[Tensor]) -> MaskPredictions:
+    """Returns predictions whose mask logits are the given ones.
+
+    Every mask is a feature of its own; gradients reach the masks unchanged.
+
+    Args:
+        masks (Sequence[Tensor]): of each prediction, shape (B, Q, H, W).
+    """
+    depth, (batch, queries) = len(masks), masks[0].shape[:2]
+    embeds = torch.eye(depth * queries).to(masks[0])
+    embeds = embeds.view(depth, 1, queries, -1).expand(-1, batch, -1, -1)
+    return MaskPredictions(embeds, torch.cat(list(masks), 1))
 
 
 def peak_memory(function: Callable[[], Any]) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmfaseg.models import MaskClassificationLoss
 from mmfaseg.models.task_modules import Segments
+from mmfaseg.testing import as_predictions
 
 pytestmark = pytest.mark.skipif(
     not parity.PARITY.is_dir(), reason=parity.ABSENT
@@ -31,7 +32,7 @@ def watch_matcher(loss: MaskClassificationLoss) -> list[tuple[Tensor, list]]:
 
     matcher.cost = watched_cost
     matcher.register_forward_hook(
-        lambda module, args, pairs: seen.append((costs[-1], pairs))
+        lambda module, args, pairs: seen.extend(zip(costs, pairs, strict=True))
     )
     return seen
 
@@ -62,7 +63,7 @@ def test_losses_matching_and_gradients_of_random_predictions(monkeypatch):
     loss = MaskClassificationLoss(num_classes=5, num_points=256)
     seen = watch_matcher(loss)
     deal_points(monkeypatch, 3, 2, 5, loss)
-    losses = loss(logits, masks, segments)
+    losses = loss(logits, as_predictions(masks), segments)
 
     raw = losses_in_their_order(losses, 3) / torch.tensor(WEIGHTS * 3)
     assert difference(expected['loss_raw'], raw) < 1e-6
@@ -103,9 +104,11 @@ def test_training_step_of_r50(monkeypatch):
     seen = watch_matcher(head.loss_module)
     deal_points(monkeypatch, 14, 1, 3, head.loss_module)
     feats = model.extract_feat(parity.make_picture(meta).float())
-    cls_scores, mask_preds = head(feats)
+    output = head._decode(feats)
     losses = head.loss_module(
-        cls_scores, mask_preds, [Segments(torch.tensor(labels), boxes)]
+        output.cls_scores,
+        output.mask_preds,
+        [Segments(torch.tensor(labels), boxes)],
     )
 
     weighted = losses_in_their_order(losses, 14)

@@ -5,13 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from mmfaseg.models import MaskClassificationLoss
+from mmfaseg.models.losses.mask_classification_loss import _Truth
 from mmfaseg.models.task_modules import (
     MaskMatcher,
     Segments,
     sample_points,
     segments_from_label_map,
 )
-from mmfaseg.testing import assert_close
+from mmfaseg.testing import as_predictions, assert_close
 
 K, Q, D = 4, 6, 3
 
@@ -73,9 +74,12 @@ def test_matching_is_the_cheapest_of_all_permutations():
     cls_scores = torch.cat(cls_scores).detach()
     mask_preds = torch.cat(mask_preds).detach()
     torch.manual_seed(1)
-    costs = matcher.cost(cls_scores, mask_preds, segments)
+    masks = as_predictions([mask_preds[:1], mask_preds[1:2], mask_preds[2:]])
+    costs = matcher.cost(
+        cls_scores, masks.embeds[:, 0], masks.features[0], segments
+    )
     torch.manual_seed(1)
-    pairs = matcher(cls_scores, mask_preds, segments)
+    (pairs,) = matcher(cls_scores[:, None], masks, [segments])
     for cost, (queries, chosen) in zip(costs, pairs, strict=True):
         cheapest = min(
             sum(cost[q, n] for n, q in enumerate(order))
@@ -99,7 +103,8 @@ def test_cost_is_the_formula_by_hand(monkeypatch):
     )
     cls_score = torch.randn(1, Q, K + 1, dtype=torch.float64)
     mask_pred = torch.randn(1, Q, 8, 12, dtype=torch.float64)
-    cost = MaskMatcher().cost(cls_score, mask_pred, segments)[0]
+    embeds = torch.eye(Q, dtype=torch.float64)[None]
+    cost = MaskMatcher().cost(cls_score, embeds, mask_pred[0], segments)[0]
     for q in range(Q):
         for n, label in enumerate(segments.labels):
             truth = segments.masks[n].double()
@@ -141,7 +146,11 @@ def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
     loss = MaskClassificationLoss(
         K, num_points=96, importance_sample_ratio=0, exclude_ignored=False
     )
-    losses = loss([torch.randn(1, 1, K + 1).double()], [masks], [segments])
+    losses = loss(
+        [torch.randn(1, 1, K + 1).double()],
+        as_predictions([masks]),
+        [segments],
+    )
     truth, probability = segments.masks[0].double(), masks[0, 0].sigmoid()
     entropy = F.binary_cross_entropy(probability, truth)
     overlap = (probability * truth).sum()
@@ -156,8 +165,11 @@ def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
 
 
 def test_names_and_number_of_losses():
+    cls_scores, mask_preds = _predictions()
     losses = MaskClassificationLoss(K, num_points=32)(
-        *_predictions(), _truth(_label_map(0), _label_map(1))
+        cls_scores,
+        as_predictions(mask_preds),
+        _truth(_label_map(0), _label_map(1)),
     )
     kinds = ('loss_cls', 'loss_mask', 'loss_dice')
     assert set(losses) == {
@@ -175,8 +187,10 @@ def test_a_perfect_prediction_costs_nothing():
     mask_pred = torch.full((1, Q, 32, 48), -30.0)
     mask_pred[0, :2][segments.masks] = 30
     loss = MaskClassificationLoss(K, num_points=500, oversample_ratio=1)
-    right = loss([cls_score], [mask_pred], [segments])
-    wrong = loss([cls_score], [mask_pred.roll(12, 3)], [segments])
+    right = loss([cls_score], as_predictions([mask_pred]), [segments])
+    wrong = loss(
+        [cls_score], as_predictions([mask_pred.roll(12, 3)]), [segments]
+    )
     assert right['loss_cls'] < 1e-6
     assert right['loss_dice'] < 0.2 < 2 < wrong['loss_dice']
     assert right['loss_mask'] < 2 < 50 < wrong['loss_mask']
@@ -188,11 +202,11 @@ def test_unmatched_queries_learn_no_object_at_a_tenth():
         torch.empty(0, dtype=torch.int64), torch.empty(0, 32, 48) > 0
     )
     loss = MaskClassificationLoss(K, num_points=32)
-    losses = loss(cls_scores, mask_preds, [empty])
+    losses = loss(cls_scores, as_predictions(mask_preds), [empty])
     expected = 2 * F.cross_entropy(cls_scores[-1][0], torch.full((Q,), K))
     assert_close(losses['loss_cls'], expected)
     label_map = _label_map()
-    losses = loss(cls_scores, mask_preds, _truth(label_map))
+    losses = loss(cls_scores, as_predictions(mask_preds), _truth(label_map))
     total = sum(losses.values())
     gradients = torch.autograd.grad(total, cls_scores)
     tenth = torch.tensor(0.1).double()  # the weight is a float32
@@ -218,13 +232,13 @@ def test_ignored_pixels_change_no_loss():
     results = []
     for masks in (mask_preds, changed):
         torch.manual_seed(3)
-        results.append(loss(cls_scores, masks, truth))
+        results.append(loss(cls_scores, as_predictions(masks), truth))
     for name, value in results[0].items():
         assert_close(results[1][name], value)
     everything = MaskClassificationLoss(
         K, num_points=200, exclude_ignored=False
     )
-    other = everything(cls_scores, changed, truth)
+    other = everything(cls_scores, as_predictions(changed), truth)
     assert (other['loss_mask'] - results[0]['loss_mask']).abs() > 1
 
 
@@ -233,7 +247,11 @@ def test_ignored_pixels_get_no_gradient():
     label_map[8:, 16:40] = 255
     cls_scores, mask_preds = _predictions(1)
     loss = MaskClassificationLoss(K, num_points=200)
-    sum(loss(cls_scores, mask_preds, _truth(label_map)).values()).backward()
+    sum(
+        loss(
+            cls_scores, as_predictions(mask_preds), _truth(label_map)
+        ).values()
+    ).backward()
     for masks in mask_preds:
         assert masks.grad.abs().sum() > 0
         assert (masks.grad[..., 3:, 5:9] == 0).all()
@@ -246,7 +264,9 @@ def test_a_wholly_ignored_picture(exclude_ignored):
     loss = MaskClassificationLoss(
         K, num_points=32, exclude_ignored=exclude_ignored
     )
-    losses = loss(cls_scores, mask_preds, _truth(nothing, nothing))
+    losses = loss(
+        cls_scores, as_predictions(mask_preds), _truth(nothing, nothing)
+    )
     sum(losses.values()).backward()
     assert losses['loss_mask'] == losses['loss_dice'] == 0
     for x in (*cls_scores, *mask_preds):
@@ -257,7 +277,9 @@ def test_an_empty_picture_beside_a_full_one():
     nothing = torch.full((32, 48), 255)
     cls_scores, mask_preds = _predictions(2)
     loss = MaskClassificationLoss(K, num_points=32)
-    losses = loss(cls_scores, mask_preds, _truth(nothing, _label_map()))
+    losses = loss(
+        cls_scores, as_predictions(mask_preds), _truth(nothing, _label_map())
+    )
     sum(losses.values()).backward()
     for masks in mask_preds:
         assert (masks.grad[0] == 0).all()
@@ -271,7 +293,7 @@ def test_more_segments_than_queries():
     cls_score = torch.randn(1, Q, classes + 1)
     mask_pred = torch.randn(1, Q, 2, classes, requires_grad=True)
     loss = MaskClassificationLoss(classes, num_points=64)
-    losses = loss([cls_score], [mask_pred], [segments])
+    losses = loss([cls_score], as_predictions([mask_pred]), [segments])
     losses['loss_mask'].backward()
     assert (mask_pred.grad.abs().sum((0, 2, 3)) > 0).all()
 
@@ -284,14 +306,14 @@ def test_nan_is_refused_and_named(kind):
         broken[1][0, 2] = float('nan')
     with pytest.raises(ValueError, match=f'{kind} logits finite: False'):
         MaskClassificationLoss(K, num_points=32)(
-            cls_scores, mask_preds, _truth(_label_map())
+            cls_scores, as_predictions(mask_preds), _truth(_label_map())
         )
 
 
 def test_half_precision_predictions_are_compared_in_float():
     cls_scores, mask_preds = _predictions(1, dtype=torch.bfloat16)
     losses = MaskClassificationLoss(K, num_points=32)(
-        cls_scores, mask_preds, _truth(_label_map())
+        cls_scores, as_predictions(mask_preds), _truth(_label_map())
     )
     assert {x.dtype for x in losses.values()} == {torch.float32}
 
@@ -302,19 +324,23 @@ def test_uncertain_points_are_preferred():
     matched[..., 3:5] = 0  # a quarter of the picture
     torch.manual_seed(0)
     loss = MaskClassificationLoss(K, num_points=400)
-    points = loss._choose_points(matched, None)
+    nothing_ignored = Segments(torch.zeros(1), torch.zeros(1, 8, 8) > 0)
+    truth = _Truth(nothing_ignored, torch.float32)
+    points = loss._choose_points(matched, [truth], [1])
     undecided = ((points[0, :, 0] - 0.5).abs() < 0.14).float().mean()
     assert 0.75 <= undecided <= 0.95
 
 
 def test_uncertain_points_are_not_spent_on_ignored_pixels():
-    ignored = torch.zeros(1, 1, 32, 32)
-    ignored[..., :16] = 1
+    ignored = torch.zeros(32, 32, dtype=torch.bool)
+    ignored[:, :16] = True
+    segments = Segments(torch.zeros(1), ignored[None], ignored)
     torch.manual_seed(0)
     loss = MaskClassificationLoss(
         K, num_points=400, importance_sample_ratio=1.0
     )
-    points = loss._choose_points(torch.randn(1, 1, 8, 8), ignored)
+    truth = _Truth(segments, torch.float32)
+    points = loss._choose_points(torch.randn(1, 1, 8, 8), [truth], [1])
     assert points.shape == (1, 400, 2)
     assert (points[..., 0] > 0.5).all()
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
+from ..layers.mask_predictor import MaskPredictions, multiply_masks
 from ..task_modules import MaskMatcher, Segments, draw_points, sample_points
 
 Pairs = tuple[Tensor, Tensor]  # queries and the segment of each
@@ -93,15 +94,18 @@ class MaskClassificationLoss(nn.Module):
     def forward(
         self,
         cls_scores: Sequence[Tensor],
-        mask_preds: Sequence[Tensor],
+        mask_preds: MaskPredictions,
         segments: Sequence[Segments],
     ) -> dict[str, Tensor]:
         """Returns the weighted losses of every prediction.
 
+        Masks that no segment is paired with cost nothing: they are formed
+        only to be compared, without a graph.
+
         Args:
             cls_scores (Sequence[Tensor]): class logits of each prediction,
                 (B, Q, K + 1).
-            mask_preds (Sequence[Tensor]): mask logits of each, (B, Q, h, w).
+            mask_preds (MaskPredictions): mask logits.
             segments (Sequence[Segments]): the truth of each picture.
 
         Returns:
@@ -118,47 +122,37 @@ class MaskClassificationLoss(nn.Module):
         num_masks = num_masks.clamp(min=1)
         losses: dict[str, Tensor] = {}
         with torch.autocast(cls_scores[0].device.type, enabled=False):
-            cls_scores = [_at_least_float(x) for x in cls_scores]
-            mask_preds = [_at_least_float(x) for x in mask_preds]
-            pairs = self._match(cls_scores, mask_preds, segments)
-            ignored = _ignored_per_pair(segments, pairs[0], mask_preds[0])
-            last = len(cls_scores) - 1
-            for i, prediction in enumerate(
-                zip(cls_scores, mask_preds, pairs, strict=True)
-            ):
+            scores = _at_least_float(torch.stack(list(cls_scores)))
+            pairs = self.matcher(scores, mask_preds, segments)
+            paired = [
+                _paired_masks(mask_preds, i, x) for i, x in enumerate(pairs)
+            ]
+            truths = [_Truth(x, scores.dtype) for x in segments]
+            last = len(scores) - 1
+            for i in range(len(scores)):
                 prefix = '' if i == last else f'd{i}.'
-                single = self._loss_of_prediction(
-                    *prediction, segments, ignored, num_masks
+                chosen = [x[i] for x in pairs]
+                loss_cls = self._class_loss(scores[i], chosen, segments)
+                loss_mask, loss_dice = self._mask_losses(
+                    [x[i] for x in paired], truths, [x for _, x in chosen]
                 )
-                losses |= {prefix + key: x for key, x in single.items()}
+                losses |= {
+                    f'{prefix}loss_cls': self.class_weight * loss_cls,
+                    f'{prefix}loss_mask': self.mask_weight
+                    * loss_mask.sum()
+                    / num_masks,
+                    f'{prefix}loss_dice': self.dice_weight
+                    * loss_dice.sum()
+                    / num_masks,
+                }
         return losses
 
-    def _match(
-        self,
-        cls_scores: Sequence[Tensor],
-        mask_preds: Sequence[Tensor],
-        segments: Sequence[Segments],
-    ) -> list[list[Pairs]]:
-        """Returns the pairs of each picture for each prediction."""
-        per_picture = [
-            self.matcher(
-                torch.stack([x[i] for x in cls_scores]),
-                torch.stack([x[i].detach() for x in mask_preds]),
-                truth,
-            )
-            for i, truth in enumerate(segments)
-        ]
-        return [list(x) for x in zip(*per_picture, strict=True)]
-
-    def _loss_of_prediction(
+    def _class_loss(
         self,
         cls_score: Tensor,
-        mask_pred: Tensor,
         pairs: Sequence[Pairs],
         segments: Sequence[Segments],
-        ignored: Tensor | None,
-        num_masks: Tensor,
-    ) -> dict[str, Tensor]:
+    ) -> Tensor:
         no_object = cls_score.size(-1) - 1
         target = torch.full(
             cls_score.shape[:2], no_object, device=cls_score.device
@@ -167,47 +161,41 @@ class MaskClassificationLoss(nn.Module):
             target, pairs, segments, strict=True
         ):
             row[queries] = truth.labels[chosen]
-        loss_cls = F.cross_entropy(
+        return F.cross_entropy(
             cls_score.transpose(1, 2), target, self.label_weights.to(cls_score)
         )
-        matched = torch.cat(
-            [
-                masks[queries]
-                for masks, (queries, _) in zip(mask_pred, pairs, strict=True)
-            ]
-        )  # (N, h, w)
-        if len(matched):
-            loss_mask, loss_dice = self._mask_losses(
-                matched, segments, pairs, ignored
-            )
-        else:  # keeps every parameter in the graph of a distributed run
-            loss_mask = loss_dice = mask_pred.sum()[None] * 0
-        return {
-            'loss_cls': self.class_weight * loss_cls,
-            'loss_mask': self.mask_weight * loss_mask.sum() / num_masks,
-            'loss_dice': self.dice_weight * loss_dice.sum() / num_masks,
-        }
 
     def _mask_losses(
         self,
-        matched: Tensor,
-        segments: Sequence[Segments],
-        pairs: Sequence[Pairs],
-        ignored: Tensor | None,
+        masks: Sequence[Tensor],
+        truths: Sequence['_Truth'],
+        chosen: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Returns mask and dice loss of each matched pair, shapes (N,)."""
-        points = self._choose_points(matched[:, None].detach(), ignored)
-        masks = torch.cat(
+        """Returns mask and dice loss of each of N pairs, shapes (N,).
+
+        Args:
+            masks (Sequence[Tensor]): logits of the paired queries of each
+                picture, (n, h, w).
+            truths (Sequence[_Truth]): the truth of each picture.
+            chosen (Sequence[Tensor]): the segment of each pair, (n,).
+        """
+        matched = torch.cat(list(masks))[:, None]  # (N, 1, h, w)
+        if not len(matched):  # keeps parameters in a distributed run's graph
+            nothing = matched.sum() * 0
+            return nothing, nothing
+        counts = [len(x) for x in chosen]
+        points = self._choose_points(matched.detach(), truths, counts)
+        per_picture = points.split(counts)
+        truth = torch.cat(
             [
-                truth.masks[chosen]
-                for truth, (_, chosen) in zip(segments, pairs, strict=True)
+                x.sample(index, part)
+                for x, index, part in zip(
+                    truths, chosen, per_picture, strict=True
+                )
             ]
         )
-        truth = sample_points(masks[:, None].to(matched), points)[:, 0]
-        logits = sample_points(matched[:, None], points)[:, 0]  # (N, P)
-        weight = torch.ones_like(logits)
-        if ignored is not None:
-            weight = (sample_points(ignored, points)[:, 0] == 0).to(logits)
+        logits = sample_points(matched, points)[:, 0]  # (N, P)
+        weight = 1 - _ignored(truths, per_picture)
         entropy = F.binary_cross_entropy_with_logits(
             logits, truth, weight, reduction='none'
         )
@@ -218,16 +206,18 @@ class MaskClassificationLoss(nn.Module):
         return loss_mask, 1 - (overlap + 1) / (total + 1)
 
     def _choose_points(
-        self, matched: Tensor, ignored: Tensor | None
+        self,
+        matched: Tensor,
+        truths: Sequence['_Truth'],
+        counts: Sequence[int],
     ) -> Tensor:
         """Returns mostly uncertain points of each mask, shape (N, P, 2)."""
         count = len(matched)
         points = draw_points((count, self.num_candidates), matched.device)
         uncertainty = -sample_points(matched, points)[:, 0].abs()
-        if ignored is not None:
-            uncertainty = uncertainty.masked_fill(
-                sample_points(ignored, points)[:, 0] > 0, float('-inf')
-            )
+        if any(x.ignored is not None for x in truths):
+            ignored = _ignored(truths, points.split(list(counts)))
+            uncertainty = uncertainty.masked_fill(ignored > 0, float('-inf'))
         index = uncertainty.topk(self.num_uncertain, dim=1).indices
         uncertain = points.gather(1, index[..., None].expand(-1, -1, 2))
         rest = self.num_points - self.num_uncertain
@@ -235,25 +225,65 @@ class MaskClassificationLoss(nn.Module):
         return torch.cat([uncertain, uniform], 1)
 
 
-def _ignored_per_pair(
-    segments: Sequence[Segments],
-    pairs: Sequence[Pairs],
-    like: Tensor,
-) -> Tensor | None:
-    """Returns the ignored pixels of each pair's picture, (N, 1, H, W).
+class _Truth:
+    """The segments of one picture, made ready for sampling once.
 
-    They are the same for every prediction, which pairs as many of a picture.
+    Args:
+        segments (Segments): the truth.
+        dtype (torch.dtype): of the samples.
     """
-    if all(truth.ignored is None for truth in segments):
-        return None
-    maps = []
-    for truth, (queries, _) in zip(segments, pairs, strict=True):
-        height, width = truth.masks.shape[1:]
-        ignored = like.new_zeros(height, width)
-        if truth.ignored is not None:
-            ignored = truth.ignored.to(like)
-        maps.append(ignored.expand(len(queries), 1, -1, -1))
-    return torch.cat(maps)
+
+    def __init__(self, segments: Segments, dtype: torch.dtype) -> None:
+        self.masks = segments.masks.to(dtype)  # (n, H, W)
+        self.ignored = None
+        if segments.ignored is not None:
+            self.ignored = segments.ignored.to(dtype)[None, None]
+
+    def sample(self, chosen: Tensor, points: Tensor) -> Tensor:
+        """Returns segment ``chosen[i]`` at ``points[i]``, shape (N, P).
+
+        Where every segment is chosen, points are put in the order of the
+        segments: they are much smaller than maps in the order of the points.
+        """
+        order = chosen.argsort()
+        maps = self.masks
+        if len(order) < len(maps):
+            maps = maps[chosen[order]]
+        samples = torch.empty_like(points[..., 0], dtype=maps.dtype)
+        samples[order] = sample_points(maps[:, None], points[order])[:, 0]
+        return samples
+
+    def sample_ignored(self, points: Tensor) -> Tensor:
+        """Returns 1 at points that touch ignored pixels, else 0; (N, P)."""
+        if self.ignored is None:
+            return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
+        samples = sample_points(self.ignored, points.flatten(0, 1)[None])
+        return (samples > 0).view(points.shape[:2]).to(self.masks.dtype)
+
+
+def _ignored(truths: Sequence[_Truth], points: Sequence[Tensor]) -> Tensor:
+    """Returns the same for the pairs of all pictures."""
+    return torch.cat(
+        [x.sample_ignored(y) for x, y in zip(truths, points, strict=True)]
+    )
+
+
+def _paired_masks(
+    mask_preds: MaskPredictions, picture: int, pairs: Sequence[Pairs]
+) -> Sequence[Tensor]:
+    """Returns the paired masks of one picture for each prediction, (n, h, w).
+
+    One product forms them all.
+    """
+    counts = [len(queries) for queries, _ in pairs]
+    embeds = torch.cat(
+        [
+            mask_preds.embeds[i, picture, queries]
+            for i, (queries, _) in enumerate(pairs)
+        ]
+    )
+    masks = multiply_masks(embeds[None], mask_preds.features[picture][None])
+    return _at_least_float(masks[0]).split(counts)
 
 
 def _at_least_float(x: Tensor) -> Tensor:

@@ -4,18 +4,25 @@ Cheng et al., *Masked-attention Mask Transformer for Universal Image
 Segmentation* (Mask2Former), CVPR 2022, section 3.3.
 
 Shapes:
+    B: batch size.
     D: number of predictions, one per block and one before.
     Q: number of queries.
     K: number of classes.
     n: number of segments.
     P: number of points.
+    M: channels of the mask features.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from ..layers.chunks import chunks
+from ..layers.mask_predictor import MaskPredictions, multiply_masks
 from .points import draw_points, sample_points
 from .segments import Segments
 
@@ -45,79 +52,123 @@ class MaskMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, cls_scores: Tensor, mask_preds: Tensor, segments: Segments
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Returns the pairs of one picture for each prediction.
+        self,
+        cls_scores: Tensor,
+        mask_preds: MaskPredictions,
+        segments: Sequence[Segments],
+    ) -> list[list[tuple[Tensor, Tensor]]]:
+        """Returns the pairs of each picture for each prediction.
+
+        All costs are formed on the device and leave it in one transfer.
 
         Args:
-            cls_scores (Tensor): class logits, shape (D, Q, K + 1).
-            mask_preds (Tensor): mask logits, shape (D, Q, h, w).
-            segments (Segments): the truth.
+            cls_scores (Tensor): class logits, shape (D, B, Q, K + 1).
+            mask_preds (MaskPredictions): mask logits.
+            segments (Sequence[Segments]): the truth of each picture.
 
         Returns:
-            list[tuple[Tensor, Tensor]]: D pairs of int64 tensors of shape
-            (min(Q, n),): the queries in ascending order, and the segment of
-            each.
+            list[list[tuple[Tensor, Tensor]]]: for each of B pictures D pairs
+            of int64 tensors of shape (min(Q, n),): the queries in ascending
+            order, and the segment of each.
 
         Raises:
             ValueError: if a cost is not finite.
         """
-        device = cls_scores.device
-        if not len(segments.labels):
-            empty = torch.empty(0, dtype=torch.int64, device=device)
-            return [(empty, empty)] * len(cls_scores)
-        costs = self.cost(cls_scores, mask_preds, segments).cpu()
-        if not costs.isfinite().all():
+        costs = [
+            self.cost(
+                cls_scores[:, i],
+                mask_preds.embeds[:, i],
+                mask_preds.features[i],
+                truth,
+            )
+            for i, truth in enumerate(segments)
+        ]
+        flat = torch.cat([x.flatten() for x in costs]).cpu()
+        if not flat.isfinite().all():
+            masks_finite = all(bool(x.isfinite().all()) for x in mask_preds)
             raise ValueError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
-                f'mask logits finite: {bool(mask_preds.isfinite().all())}): '
+                f'mask logits finite: {masks_finite}): '
                 'training has diverged; lower the learning rate, keep '
                 'gradient clipping on, or train in bfloat16 instead of '
                 'float16'
             )
-        pairs = []
-        for cost in costs:
-            queries, chosen = linear_sum_assignment(cost.numpy())
-            pairs.append(
-                (
-                    torch.as_tensor(queries, device=device),
-                    torch.as_tensor(chosen, device=device),
-                )
-            )
-        return pairs
+        parts = flat.split([x.numel() for x in costs])
+        pairs = [
+            [linear_sum_assignment(x) for x in part.view(cost.shape).numpy()]
+            for part, cost in zip(parts, costs, strict=True)
+        ]
+        return _to_device(pairs, cls_scores.device)
 
     def cost(
-        self, cls_scores: Tensor, mask_preds: Tensor, segments: Segments
+        self,
+        cls_scores: Tensor,
+        embeds: Tensor,
+        features: Tensor,
+        segments: Segments,
     ) -> Tensor:
-        """Returns the cost of every pair, (D, Q, n), at freshly drawn points.
+        """Returns the cost of every pair of one picture, (D, Q, n).
 
-        Every prediction has points of its own; arguments as in ``forward``.
+        Every prediction has freshly drawn points of its own.
+
+        Args:
+            cls_scores (Tensor): class logits, shape (D, Q, K + 1).
+            embeds (Tensor): mask embeddings, shape (D, Q, M); mask logits are
+                their products with the features.
+            features (Tensor): mask features, shape (M, h, w).
+            segments (Segments): the truth.
         """
-        points = draw_points(
-            (len(mask_preds), self.num_points), mask_preds.device
+        depth, queries = cls_scores.shape[:2]
+        if not len(segments.labels):
+            return cls_scores.new_zeros(depth, queries, 0)
+        points = draw_points((depth, self.num_points), features.device)
+        classes = -cls_scores.softmax(-1)[..., segments.labels]
+        masks = [
+            self._mask_cost(embeds[run], features, points[run], segments)
+            for run in chunks(
+                depth, queries * self.num_points, features.device
+            )
+        ]
+        return self.class_weight * classes + torch.cat(masks)
+
+    def _mask_cost(
+        self,
+        embeds: Tensor,
+        features: Tensor,
+        points: Tensor,
+        segments: Segments,
+    ) -> Tensor:
+        """Returns mask and dice costs of some predictions, (d, Q, n)."""
+        masks = multiply_masks(
+            embeds, features.expand(len(embeds), -1, -1, -1)
         )
-        logits = sample_points(mask_preds, points)  # (D, Q, P)
-        truth = _sample_once(segments.masks, points, logits)  # (D, n, P)
-        weight = torch.ones_like(logits[:, :1])  # (D, 1, P)
+        masks = masks.to(torch.promote_types(masks.dtype, torch.float32))
+        logits = sample_points(masks, points)  # (d, Q, P)
+        truth = _sample_once(segments.masks, points, logits)  # (d, n, P)
+        weight = torch.ones_like(logits[:, :1])  # (d, 1, P)
         if segments.ignored is not None:
             ignored = _sample_once(segments.ignored[None], points, logits)
             weight = (ignored == 0).to(logits)
-        truth = truth * weight
-        absent = (weight - truth).transpose(1, 2)  # (D, P, n)
-        truth = truth.transpose(1, 2)
-        mask_cost = F.softplus(-logits) @ truth + F.softplus(logits) @ absent
-        mask_cost = mask_cost / weight.sum(-1, keepdim=True).clamp(min=1)
-        probability = logits.sigmoid() * weight
+        truth = (truth * weight).transpose(1, 2)  # (d, P, n)
+        # softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
+        entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ truth
+        mask_cost = entropy / weight.sum(-1, keepdim=True).clamp(min=1)
+        probability = logits.sigmoid_() * weight
         overlap = 2 * probability @ truth
         total = probability.sum(-1)[..., None] + truth.sum(1)[:, None]
         dice_cost = 1 - (overlap + 1) / (total + 1)
-        class_cost = -cls_scores.softmax(-1)[..., segments.labels]
-        return (
-            self.class_weight * class_cost
-            + self.mask_weight * mask_cost
-            + self.dice_weight * dice_cost
-        )
+        return self.mask_weight * mask_cost + self.dice_weight * dice_cost
+
+
+def _to_device(
+    pairs: list[list[tuple[np.ndarray, np.ndarray]]], device: torch.device
+) -> list[list[tuple[Tensor, Tensor]]]:
+    """Returns the same as tensors, in one transfer."""
+    arrays = [x for picture in pairs for pair in picture for x in pair]
+    flat = torch.from_numpy(np.concatenate(arrays)).to(device)
+    tensors = iter(flat.split([len(x) for x in arrays]))
+    return [[(next(tensors), next(tensors)) for _ in x] for x in pairs]
 
 
 def _sample_once(maps: Tensor, points: Tensor, like: Tensor) -> Tensor:
