@@ -42,6 +42,7 @@ POSITION = 'mmfaseg/models/layers/positional_encoding.py'
 DEFORMABLE = 'mmfaseg/ops/reference.py'
 HEAD = 'mmfaseg/models/decode_heads/faseg_head.py'
 LOSS = 'mmfaseg/models/losses/mask_classification_loss.py'
+MERGE = 'mmfaseg/models/layers/mask_merge.py'
 MATCHER = 'mmfaseg/models/task_modules/mask_matcher.py'
 
 # rule, file, text that holds it, text that breaks it
@@ -87,7 +88,7 @@ FLIPS = [
     (
         'FPN: lateral plus upsampled',
         PIXEL,
-        'self.output_conv(lateral + upsampled)',
+        'self.output_conv(upsampled.add_(lateral))',
         'self.output_conv(lateral)',
     ),
     (
@@ -142,12 +143,10 @@ FLIPS = [
         "mode='nearest'",
     ),
     (
-        'masks are resized, then squashed',
+        'masks are resized bilinearly',
         DECODER,
-        "mask.detach(), shape, mode='bilinear', align_corners=False\n"
-        '        )\n        return resized.sigmoid()',
-        "mask.detach().sigmoid(), shape, mode='bilinear'\n"
-        '        )\n        return resized',
+        "mask_features, shape, mode='bilinear', align_corners=False",
+        "mask_features, shape, mode='nearest'",
     ),
     (
         'the first pool is the background',
@@ -182,8 +181,8 @@ FLIPS = [
     (
         'A is the mean over heads',
         ATTENTION,
-        'attention.mean(1)',
-        'attention.amax(1)',
+        'total / heads',
+        'total',
     ),
     (
         'an HRCA block leaves dyn as it was',
@@ -293,10 +292,12 @@ FLIPS = [
     ),
     (
         'prediction: upsampled logits are squashed',
-        HEAD,
-        "mask_preds[-1], size=size, mode='bilinear', align_corners=False\n"
-        '        ).sigmoid_()',
-        "mask_preds[-1].sigmoid(), size=size, mode='bilinear'\n        )",
+        MERGE,
+        'resized = _resize_rows(masks, masks.size(0), 0, size, rows)\n'
+        '    return resized.sigmoid_()',
+        'masks = masks.sigmoid()\n'
+        '    resized = _resize_rows(masks, masks.size(0), 0, size, rows)\n'
+        '    return resized',
     ),
     (
         'loss: no object weighs 0.1',
@@ -319,8 +320,8 @@ FLIPS = [
     (
         'loss: every prediction is matched anew',
         LOSS,
-        'return [list(x) for x in zip(*per_picture, strict=True)]',
-        'return [[x[-1] for x in per_picture]] * len(cls_scores)',
+        'chosen = [x[i] for x in pairs]',
+        'chosen = [x[-1] for x in pairs]',
     ),
     (
         'loss: divided by the number of masks',
@@ -331,14 +332,14 @@ FLIPS = [
     (
         'matching: class weight 2',
         MATCHER,
-        'self.class_weight * class_cost',
-        '5 * class_cost',
+        'self.class_weight * classes',
+        '5 * classes',
     ),
     (
         'matching: mean over points',
         MATCHER,
-        'mask_cost / weight.sum(-1, keepdim=True).clamp(min=1)',
-        'mask_cost',
+        'entropy / weight.sum(-1, keepdim=True).clamp(min=1)',
+        'entropy',
     ),
 ]
 

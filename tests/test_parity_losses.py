@@ -87,8 +87,9 @@ def test_losses_matching_and_gradients_of_random_predictions(monkeypatch):
 def test_training_step_of_r50(monkeypatch):
     """Case E: all losses, the matching, and the gradient of every parameter.
 
-    Float32 on both sides. Other kernels change the authors' own losses by
-    2e-5 and their gradient norms by 2e-6 in the median. The gradients of K_p
+    Float32 on both sides. Other kernels change the authors' own losses, up to
+    14, by 2e-5 and their gradient norms by 2e-6 in the median; channels-last
+    ones change ours by 4e-5. The gradients of K_p
     at strides 32 to 8 are sums that nearly cancel: of the authors' digits,
     3e-3 is noise (ours in float64 lies as far away).
     """
@@ -113,7 +114,7 @@ def test_training_step_of_r50(monkeypatch):
 
     weighted = losses_in_their_order(losses, 14)
     raw = weighted / torch.tensor(WEIGHTS * 14)
-    assert difference(expected['loss_raw'], raw) < 2e-5
+    assert difference(expected['loss_raw'], raw) < 6e-5
     assert difference(expected['loss_weighted'], weighted) < 1e-4
     ((costs, pairs),) = seen
     order = [13, *range(13)]  # the authors' first row is the final head
