@@ -1,7 +1,11 @@
 """Clock, memory, equality gate and tables of the benchmarks."""
 
+import contextlib
+import ctypes
+import gc
 import json
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +27,14 @@ GATES = {
     torch.float32: 1e-5,
     torch.float16: 4e-3,
     torch.bfloat16: 3e-2,
+}
+# what a column of the table is called, where there is anything in it
+NUMBERS = {
+    'relative': 'relative',
+    'floor': 'of the copy',
+    'lines': 'of its lines',
+    'extra': 'extra MiB',
+    'rss': 'RSS MiB',
 }
 
 
@@ -101,6 +113,29 @@ def extra_memory(
     return (peak - results) / 2**20
 
 
+def resident_memory(function: Callable[[], Any]) -> float | None:
+    """Return the MiB by which the process grows at the peak of a call.
+
+    None where the kernel cannot tell.
+    """
+    status = Path('/proc/self/status')
+
+    def read(field: str) -> int:
+        (line,) = re.findall(rf'{field}:\s+(\d+) kB', status.read_text())
+        return int(line)
+
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
+        before = read('VmRSS')
+    except (OSError, ValueError):
+        return None
+    function()
+    return (read('VmHWM') - before) / 1024
+
+
 def is_right(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     """Return whether all results are right for their type of numbers.
 
@@ -172,9 +207,14 @@ def describe(device: torch.device) -> str:
 def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
     """Print the table, write it as JSON, return whether all was right."""
     table = Table(title=title)
-    for column in ('operator', 'size', 'by', 'ms', 'times the first'):
+    for column in ('what', 'size', 'by', 'ms'):
         table.add_column(column)
-    for column in ('of the copy', 'of its lines', 'extra MiB'):
+    columns = {
+        name: title
+        for name, title in NUMBERS.items()
+        if any(getattr(row, name, None) is not None for row in rows)
+    }
+    for column in columns.values():
         table.add_column(column, justify='right')
 
     def number(value: float | None, digits: int = 2) -> str:
@@ -186,10 +226,7 @@ def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
             row.size,
             row.variant,
             'WRONG' if row.ms is None else number(row.ms, 3),
-            number(row.relative),
-            number(row.floor),
-            number(row.lines),
-            number(row.extra),
+            *(number(getattr(row, name)) for name in columns),
         )
     Console(width=130).print(table)
     if file:

@@ -143,10 +143,10 @@ FLIPS = [
         "mode='nearest'",
     ),
     (
-        'masks are resized bilinearly',
+        'masks are squashed before the threshold',
         DECODER,
-        "mask_features, shape, mode='bilinear', align_corners=False",
-        "mask_features, shape, mode='nearest'",
+        'multiply_masks(embed, features).sigmoid_()',
+        'multiply_masks(embed, features)',
     ),
     (
         'the first pool is the background',

@@ -111,7 +111,7 @@ class FASegHead(BaseModule):
             mode, the last one in evaluation mode.
         """
         output = self._decode(feats)
-        return output.cls_scores, list(output.mask_preds)
+        return output.cls_scores, list(output.mask_preds.stack().unbind(0))
 
     @torch.no_grad()
     def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:

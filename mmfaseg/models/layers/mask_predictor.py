@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-import torch
 from torch import Tensor, nn
 
 

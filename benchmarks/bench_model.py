@@ -1,0 +1,189 @@
+"""Time and memory of whole models, stage by stage, side by side.
+
+FASeg of this package against Mask2Former of MMSegmentation, both with
+ResNet-50, on one stack, one machine and in turns. What does not compute what
+it has to gets no time::
+
+    python benchmarks/bench_model.py --threads 2 --train --json rows.json
+    python benchmarks/bench_model.py --other my_module:make
+
+``make`` gets our model and returns a function from pictures to scores.
+"""
+
+import argparse
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from measure import Row as BaseRow
+from measure import (
+    describe,
+    extra_memory,
+    medians,
+    report,
+    resident_memory,
+    run_all,
+)
+from models import (
+    agrees,
+    build_pair,
+    hrca_stage,
+    make_samples,
+    plain_scores,
+    stages_of_ours,
+    stages_of_peer,
+    training_step,
+)
+from plots import plot_cost
+from torch import Tensor, nn
+
+from mmfaseg.ops import describe_backend
+
+SIZES = ['512x512', '640x640', '512x1024', '1024x2048']
+TRAIN_BATCH = 2
+
+
+@dataclass
+class Row(BaseRow):
+    """A line of the table of models.
+
+    Attributes:
+        rss: growth of the resident memory of the process at the peak, MiB.
+    """
+
+    rss: float | None = None
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add = parser.add_argument
+    add('--sizes', nargs='+', default=SIZES, help='HEIGHTxWIDTH')
+    add('--batch', type=int, default=1, help='pictures at inference')
+    add('--classes', type=int, default=150, help='number of classes')
+    add('--device', type=torch.device, default=torch.device('cpu'))
+    add('--amp', choices=['bfloat16', 'float16'], help='run under autocast')
+    add('--threads', type=int, help='of PyTorch on the CPU')
+    add('--seconds', type=float, default=6.0, help='for each variant')
+    add('--train', action='store_true', help='also a training step, 512x512')
+    add('--other', help='module:function that makes another variant of ours')
+    add('--json', help='file for the rows')
+    add('--plot', help='picture of the cost against the area')
+    return parser.parse_args()
+
+
+def autocast(args: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Return the context in which everything runs."""
+    if args.amp is None:
+        return contextlib.nullcontext()
+    return torch.autocast(args.device.type, getattr(torch, args.amp))
+
+
+@torch.no_grad()
+def bench_inference(
+    args: argparse.Namespace, models: dict[str, nn.Module], size: str
+) -> list[Row]:
+    """Measure all stages at one size."""
+    shape = [int(x) for x in size.split('x')]
+    picture = torch.randn(args.batch, 3, *shape, device=args.device)
+    ours, peer = models.values()
+    with autocast(args):
+        stages = {
+            name: cut(model, picture)
+            for (name, model), cut in zip(
+                models.items(), (stages_of_ours, stages_of_peer), strict=True
+            )
+        }
+        names = list(stages)
+        ours_name = names[0]
+        right = dict.fromkeys(names, True)
+        scores = stages[ours_name]['whole']()
+        right[ours_name] = agrees(scores, plain_scores(ours, picture))
+        if args.other:
+            module, function = args.other.split(':')
+            make = getattr(importlib.import_module(module), function)
+            run = partial(make(ours), picture)
+            stages[args.other] = {'whole': run}
+            right[args.other] = agrees(run(), scores)
+        del scores
+        rows = []
+        for stage in stages[ours_name]:
+            runs = {k: x[stage] for k, x in stages.items() if stage in x}
+            rows += compare(args, stage, size, runs, right)
+        run = hrca_stage(ours, picture)
+        once = {ours_name: run}
+        rows += compare(args, '3 x HRCA', size, once, right, memory=False)
+    return rows
+
+
+def bench_training(
+    args: argparse.Namespace, models: dict[str, nn.Module]
+) -> list[Row]:
+    """Measure forward and backward of two crops."""
+    size = (512, 512)
+    picture = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
+    samples = make_samples(TRAIN_BATCH, size, args.classes, args.device)
+    runs, right = {}, {}
+    with autocast(args):
+        for name, model in models.items():
+            model.train()
+            runs[name] = partial(training_step, model, picture, samples)
+            right[name] = bool(runs[name]().isfinite())
+        return compare(args, 'training step, batch 2', '512x512', runs, right)
+
+
+def compare(
+    args: argparse.Namespace,
+    stage: str,
+    size: str,
+    runs: dict[str, Callable[[], Any]],
+    right: dict[str, bool],
+    memory: bool = True,
+) -> list[Row]:
+    """Return a row per variant, run in turns."""
+    times = medians(list(runs.values()), args.device, args.seconds)
+    rows = []
+    for (name, run), ms in zip(runs.items(), times, strict=True):
+        row = Row(stage, size, name, ms if right[name] else None)
+        row.relative = ms / times[-1] if right[name] else None
+        if memory and right[name]:
+            row.extra = extra_memory(partial(_tensors, run), args.device)
+            row.rss = resident_memory(run)
+        rows.append(row)
+    return rows
+
+
+def _tensors(run: Callable[[], Any]) -> Sequence[Tensor]:
+    """Count nothing as a result: all that is held counts."""
+    run()
+    return []
+
+
+def main() -> None:
+    """Measure, print, and fail if a result was wrong."""
+    args = parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    models = build_pair(args.classes, args.device)
+    cases: list[Callable[[], list[Row]]] = [
+        partial(bench_inference, args, models, size) for size in args.sizes
+    ]
+    if args.train:
+        cases.append(partial(bench_training, args, models))
+    title = (
+        f'{describe(args.device)}, {args.amp or "float32"}, batch '
+        f'{args.batch}, {args.classes} classes, mmfaseg {describe_backend()}'
+    )
+    rows = run_all(cases)
+    if args.plot:
+        plot_cost(rows, title, args.plot)
+    sys.exit(not report(title, rows, args.json))
+
+
+if __name__ == '__main__':
+    main()

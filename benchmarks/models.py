@@ -1,0 +1,174 @@
+"""The models that bench_model.py compares, cut into their stages."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
+from mmfaseg.ops import use_backend
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
+Stages = dict[str, Callable[[], Any]]
+
+
+def build(name: str, num_classes: int) -> nn.Module:
+    """Return a model with random weights from a file of configs/_base_."""
+    init_default_scope('mmseg')
+    model = Config.fromfile(CONFIGS / f'{name}.py').model
+    model.pop('data_preprocessor')
+    model.backbone.init_cfg = None
+    model.backbone.norm_cfg = dict(type='BN')
+    model.decode_head.num_classes = num_classes
+    if 'loss_cls' in model.decode_head:
+        weights = [1.0] * num_classes + [0.1]
+        model.decode_head.loss_cls.class_weight = weights
+    torch.manual_seed(0)
+    return MODELS.build(model).eval()
+
+
+def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
+    """Return our FASeg and mmseg's Mask2Former with the same backbone."""
+    ours = build('faseg_r50', num_classes)
+    peer = build('mask2former_r50', num_classes)
+    peer.backbone.load_state_dict(ours.backbone.state_dict())
+    return {
+        'mmfaseg FASeg': ours.to(device),
+        'mmseg Mask2Former': peer.to(device),
+    }
+
+
+def metas(picture: Tensor) -> list[dict]:
+    """Return what mmseg's heads ask to know about a batch."""
+    size = tuple(picture.shape[2:])
+    names = ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape')
+    return [dict.fromkeys(names, size) for _ in picture]
+
+
+def stages_of_ours(model: nn.Module, picture: Tensor) -> Stages:
+    """Return the stages, each on what the one before gave."""
+    head = model.decode_head
+    feats = model.extract_feat(picture)
+    decoded = head.pixel_decoder(feats)
+    classes, masks = head._last_prediction(feats)
+    size = tuple(picture.shape[2:])
+    return {
+        'backbone': lambda: model.extract_feat(picture),
+        'pixel decoder': lambda: head.pixel_decoder(feats),
+        'decoder': lambda: head.transformer_decoder(*decoded),
+        'post-processing': lambda: merge_scores(classes, masks, size),
+        'whole': lambda: model.encode_decode(picture, metas(picture)),
+    }
+
+
+def stages_of_peer(model: nn.Module, picture: Tensor) -> Stages:
+    """Return the same of mmseg's Mask2Former."""
+    feats = model.extract_feat(picture)
+    about = metas(picture)
+    samples = [SegDataSample(metainfo=x) for x in about]
+    head = model.decode_head
+    only_decoder, only_merge = copy.copy(head), copy.copy(head)
+    only_decoder._modules = dict(head._modules)
+    only_decoder.pixel_decoder = _Given(head.pixel_decoder(feats))
+    given = head(feats, samples)
+    only_merge.forward = lambda *_: given
+    return {
+        'backbone': lambda: model.extract_feat(picture),
+        'pixel decoder': lambda: head.pixel_decoder(feats),
+        'decoder': lambda: only_decoder(feats, samples),
+        'post-processing': lambda: only_merge.predict(feats, about, {}),
+        'whole': lambda: model.encode_decode(picture, metas(picture)),
+    }
+
+
+class _Given(nn.Module):
+    """Returns what it was given, whatever is asked."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+    def forward(self, *_: Any) -> Any:
+        return self.result
+
+
+def hrca_stage(model: nn.Module, picture: Tensor) -> Callable[[], None]:
+    """Return a function that runs the HRCA cross-attentions alone."""
+    head = model.decode_head
+    calls: list[tuple[nn.Module, tuple]] = []
+    hooks = [
+        layer.cross_attn.register_forward_pre_hook(
+            lambda module, args: calls.append((module, args))
+        )
+        for layer in head.transformer_decoder.layers[3::4]
+    ]
+    head.transformer_decoder(*head.pixel_decoder(model.extract_feat(picture)))
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> None:
+        for module, args in calls:
+            module(*args)
+
+    return run
+
+
+def plain_scores(model: nn.Module, picture: Tensor) -> Tensor:
+    """Return the scores of our model in float64, by the definitions."""
+    exact = copy.deepcopy(model).double()
+    exact.channels_last = False
+    with use_backend('reference'):
+        feats = exact.extract_feat(picture.double())
+        classes, masks = exact.decode_head._last_prediction(feats)
+    return merge_scores_plain(classes, masks, tuple(picture.shape[2:]))
+
+
+def agrees(found: Tensor, expected: Tensor) -> bool:
+    """Return whether scores are the same, but for rounding.
+
+    Rounding may move a mask over the threshold of the next block, which
+    moves that query: the median of the error and the labels are asked.
+    """
+    error = (found.double() - expected.double()).abs()
+    tolerance = 1e-4 if found.dtype == torch.float32 else 5e-2
+    scale = expected.abs().median().clamp(min=1e-6)
+    labels = (found.argmax(1) == expected.argmax(1)).double().mean()
+    if not error.isfinite().all() or error.median() > tolerance * scale:
+        return False
+    # labels of random weights hang by a hair; half precision turns some
+    return found.dtype != torch.float32 or bool(labels > 0.995)
+
+
+def make_samples(
+    batch: int, size: tuple[int, int], classes: int, device: torch.device
+) -> Sequence[SegDataSample]:
+    """Return label maps of 4 x 4 blocks, so about 15 classes a picture."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(batch):
+        blocks = torch.randint(classes, (1, 1, 4, 4), generator=generator)
+        labels = nn.functional.interpolate(blocks.float(), size).long()[0]
+        meta = dict.fromkeys(
+            ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape'), size
+        )
+        data = PixelData(data=labels.to(device))
+        samples.append(SegDataSample(gt_sem_seg=data, metainfo=meta))
+    return samples
+
+
+def training_step(
+    model: nn.Module, picture: Tensor, samples: Sequence[SegDataSample]
+) -> Tensor:
+    """Run forward and backward; return the loss."""
+    model.zero_grad(set_to_none=True)
+    total, _ = model.parse_losses(model.loss(picture, samples))
+    total.backward()
+    return total.detach()

@@ -1,0 +1,68 @@
+"""The whole inference model as one graph."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from test_faseg_head import MODEL
+
+from mmfaseg.testing import assert_close
+
+
+@pytest.fixture
+def model():
+    init_default_scope('mmseg')
+    return MODELS.build(ConfigDict(copy.deepcopy(MODEL))).double().eval()
+
+
+def _scores(model):
+    def run(picture):
+        meta = [dict(img_shape=tuple(picture.shape[2:]))]
+        return model.encode_decode(picture, meta)
+
+    return run
+
+
+@torch.no_grad()
+def test_inference_has_no_graph_break(model):
+    torch._dynamo.reset()
+    run = _scores(model)
+    compiled = torch.compile(run, backend='aot_eager', fullgraph=True)
+    for size in ((64, 96), (96, 64)):  # the second one with symbols
+        picture = torch.randn(1, 3, *size, dtype=torch.float64)
+        assert_close(compiled(picture), run(picture))
+
+
+def test_training_forward_has_no_graph_break(model):
+    torch._dynamo.reset()
+    model.train()
+    head = model.decode_head
+    feats = model.extract_feat(torch.randn(2, 3, 64, 96).double())
+    compiled = torch.compile(head, backend='aot_eager', fullgraph=True)
+    for found, expected in zip(compiled(feats), head(feats), strict=True):
+        assert_close(torch.stack(found), torch.stack(expected))
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_inductor_computes_the_same(model):
+    torch._dynamo.reset()
+    run = _scores(model)
+    picture = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    compiled = torch.compile(run, fullgraph=True)
+    assert_close(compiled(picture), run(picture))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision(model, dtype):
+    """Not autocast: the model itself in half precision."""
+    picture = torch.randn(1, 3, 64, 96)
+    expected = _scores(model.float())(picture)
+    scores = _scores(model.to(dtype))(picture.to(dtype))
+    assert scores.dtype == dtype
+    error = (scores.float() - expected).abs().median()
+    assert error < 0.02 * expected.abs().median()
