@@ -359,7 +359,7 @@ def failing_tests(copy: Path, parity: str, file: str) -> set[str]:
     The decoder and the losses are in the small cases, the rest is in case A.
     """
     tests = SMALL_CASES
-    if file in (PIXEL, ENCODER, POSITION, DEFORMABLE, HEAD):
+    if file in (PIXEL, ENCODER, POSITION, DEFORMABLE, HEAD, MERGE):
         tests += CASE_A
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider']

@@ -175,7 +175,7 @@ class FASegHead(BaseModule):
         """Returns the label map of each original picture.
 
         What ``predict``, cutting the padding off, resizing and taking the
-        best class give, but no tensor holds all classes at all pixels.
+        best class with ``align_corners=False`` give, but no tensor holds all classes at all pixels.
 
         Args:
             feats (Sequence[Tensor]): backbone stages.
@@ -186,30 +186,29 @@ class FASegHead(BaseModule):
 
         Returns:
             list[Tensor]: int64, each of its ``ori_shape``.
-
-        Raises:
-            ValueError: if ``align_corners`` is true.
         """
-        if self.align_corners:
-            raise ValueError(
-                'label_map_only needs align_corners=False of the decode head'
-            )
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
-        return [
-            label_map_of_picture(
-                lambda start, stop, chances=chances, pixels=pixels: merge_rows(
-                    chances, pixels, size, slice(start, stop)
-                ),
-                size,
-                meta,
-                self.num_classes + masks.size(3),
-                masks.device,
+        maps = []
+        for chances, pixels, meta in zip(
+            classes, masks, batch_img_metas, strict=True
+        ):
+
+            def read_rows(
+                start: int,
+                stop: int,
+                chances: Tensor = chances,
+                pixels: Tensor = pixels,
+            ) -> Tensor:
+                return merge_rows(chances, pixels, size, slice(start, stop))
+
+            channels = self.num_classes + masks.size(3)
+            maps.append(
+                label_map_of_picture(
+                    read_rows, size, meta, channels, masks.device
+                )
             )
-            for chances, pixels, meta in zip(
-                classes, masks, batch_img_metas, strict=True
-            )
-        ]
+        return maps
 
     def _last_prediction(
         self, feats: Sequence[Tensor]

@@ -228,9 +228,7 @@ class FASegDecoder(nn.Module):
         masks = MaskPredictions(torch.stack(embeds), mask_features)
         return DecoderOutput(list(cls_scores.unbind(0)), masks, traces)
 
-    def _run(
-        self, layer: nn.Module, *inputs: Any
-    ) -> tuple[Tensor, Tensor | None]:
+    def _run(self, layer: nn.Module, *inputs: Any) -> tuple[Tensor, Any]:
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)

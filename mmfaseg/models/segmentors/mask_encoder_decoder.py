@@ -61,9 +61,17 @@ class MaskEncoderDecoder(EncoderDecoder):
         Args:
             inputs (Tensor): shape (B, 3, H, W).
             data_samples (list[SegDataSample], optional): their meta data.
+
+        Raises:
+            ValueError: if ``label_map_only`` meets ``align_corners=True`` of
+                the head, or windows that do not touch.
         """
         if not self.test_cfg.get('label_map_only', False):
             return super().predict(inputs, data_samples)
+        if self.decode_head.align_corners:
+            raise ValueError(
+                'label_map_only needs decode_head.align_corners=False'
+            )
         if data_samples is None:
             size = tuple(inputs.shape[2:])
             meta = dict(img_shape=size, pad_shape=size, ori_shape=size)

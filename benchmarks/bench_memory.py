@@ -1,0 +1,75 @@
+"""Resident memory of inference on large pictures, each in a process of its own.
+
+    python benchmarks/bench_memory.py --threads 2
+
+FASeg R50 with random weights; memory beside the loaded model. *scores*: class
+scores of every pixel, as mmseg keeps them. *labels*: with
+``test_cfg.label_map_only=True``.
+"""
+
+import argparse
+import subprocess
+import sys
+
+import torch
+from measure import describe, resident_memory
+from mmseg.structures import SegDataSample
+from models import build, metas
+from rich.console import Console
+from rich.table import Table
+
+WINDOW, STRIDE = (1024, 1024), (768, 768)
+CASES = [  # size, mode, number of classes, label_map_only
+    ('1024x2048', 'whole', 19, False),
+    ('1024x2048', 'whole', 19, True),
+    ('1024x2048', 'whole', 150, False),
+    ('1024x2048', 'whole', 150, True),
+    ('2048x2048', 'slide', 19, True),
+    ('4096x4096', 'slide', 19, True),
+    ('4096x4096', 'slide', 150, True),
+]
+
+
+@torch.no_grad()
+def measure(size: str, mode: str, classes: int, labels: bool) -> float | None:
+    """Return the MiB by which this process grows."""
+    model = build('faseg_r50', classes)
+    model.test_cfg = model.test_cfg | dict(
+        mode=mode, label_map_only=labels, crop_size=WINDOW, stride=STRIDE
+    )
+    height, width = (int(x) for x in size.split('x'))
+    model.predict(torch.randn(1, 3, 64, 64))  # libraries, workspaces
+    picture = torch.randn(1, 3, height, width)
+    samples = [SegDataSample(metainfo=x) for x in metas(picture)]
+    return resident_memory(lambda: model.predict(picture, samples))
+
+
+def main() -> None:
+    """Run every case in a new process and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--threads', type=int, help='of PyTorch')
+    parser.add_argument('--case', type=int, help='run only this one')
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.case is not None:
+        sys.stdout.write(f'{measure(*CASES[args.case])}\n')
+        return
+    table = Table(title=describe(torch.device('cpu')))
+    for column in ('size', 'test', 'classes', 'result', 'RSS MiB'):
+        table.add_column(column)
+    for number, (size, mode, classes, labels) in enumerate(CASES):
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], '--case', str(number)],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        mib = float(done.stdout.split()[-1])
+        kind = 'labels' if labels else 'scores'
+        table.add_row(size, mode, str(classes), kind, f'{mib:.0f}')
+    Console(width=100).print(table)
+
+
+if __name__ == '__main__':
+    main()
