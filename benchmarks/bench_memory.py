@@ -1,8 +1,8 @@
-"""Resident memory of inference on large pictures, each in a process of its own.
+"""Resident memory of inference on large pictures.
 
     python benchmarks/bench_memory.py --threads 2
 
-FASeg R50 with random weights; memory beside the loaded model. *scores*: class
+FASeg R50 with random weights, a process for every case; memory beside the loaded model. *scores*: class
 scores of every pixel, as mmseg keeps them. *labels*: with
 ``test_cfg.label_map_only=True``.
 """
@@ -34,7 +34,7 @@ CASES = [  # size, mode, number of classes, label_map_only
 def measure(size: str, mode: str, classes: int, labels: bool) -> float | None:
     """Return the MiB by which this process grows."""
     model = build('faseg_r50', classes)
-    model.test_cfg = model.test_cfg | dict(
+    model.test_cfg.update(
         mode=mode, label_map_only=labels, crop_size=WINDOW, stride=STRIDE
     )
     height, width = (int(x) for x in size.split('x'))
