@@ -2,9 +2,9 @@
 
     python benchmarks/bench_memory.py --threads 2
 
-FASeg R50 with random weights, a process for every case; memory beside the loaded model. *scores*: class
-scores of every pixel, as mmseg keeps them. *labels*: with
-``test_cfg.label_map_only=True``.
+FASeg R50 with random weights, a process for every case; memory beside the
+loaded model. *scores*: class scores of every pixel, as mmseg keeps them.
+*labels*: with ``test_cfg.label_map_only=True``.
 """
 
 import argparse

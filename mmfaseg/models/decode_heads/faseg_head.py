@@ -174,8 +174,9 @@ class FASegHead(BaseModule):
     ) -> list[Tensor]:
         """Returns the label map of each original picture.
 
-        What ``predict``, cutting the padding off, resizing and taking the
-        best class with ``align_corners=False`` give, but no tensor holds all classes at all pixels.
+        What ``predict``, cutting the padding off, resizing (with
+        ``align_corners=False``) and taking the best class give, but no
+        tensor holds all classes at all pixels.
 
         Args:
             feats (Sequence[Tensor]): backbone stages.
