@@ -205,6 +205,15 @@ def test_windows_slide_over_every_version(make_batch, faseg, monkeypatch):
         assert_close(sample.seg_logits.data, mean)
 
 
+def test_label_maps_alone_are_refused_with_the_remedy(
+    make_batch, faseg, monkeypatch
+):
+    lean = ConfigDict(mode='whole', label_map_only=True)
+    monkeypatch.setattr(faseg, 'test_cfg', lean)
+    with pytest.raises(ValueError, match='label_map_only=False'):
+        _predict(_with_tta(faseg), make_batch(_versions(_flips(0.0))))
+
+
 def test_one_output_channel_is_refused_with_the_remedy(make_batch):
     module = _Echo()
     module.encode_decode = lambda inputs, metas: inputs[:, :1] / 255

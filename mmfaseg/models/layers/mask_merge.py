@@ -35,7 +35,9 @@ def merge_scores(
         Tensor: shape (B, K, H, W), channels-last.
     """
     needs_graph = classes.requires_grad or masks.requires_grad
-    if torch.compiler.is_compiling() or needs_graph:
+    # rows are counted on the host, which a CUDA graph cannot repeat
+    capturing = masks.is_cuda and torch.cuda.is_current_stream_capturing()
+    if torch.compiler.is_compiling() or needs_graph or capturing:
         return merge_scores_plain(classes, masks, size)
     height, width = size
     batch, _, _, queries = masks.shape
