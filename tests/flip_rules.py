@@ -294,10 +294,10 @@ FLIPS = [
         'prediction: upsampled logits are squashed',
         MERGE,
         'resized = _resize_rows(masks, masks.size(0), 0, size, rows)\n'
-        '    return resized.sigmoid_()',
+        '    pixels = resized.sigmoid_()',
         'masks = masks.sigmoid()\n'
         '    resized = _resize_rows(masks, masks.size(0), 0, size, rows)\n'
-        '    return resized',
+        '    pixels = resized',
     ),
     (
         'loss: no object weighs 0.1',

@@ -305,6 +305,7 @@ def test_label_map_only_refuses_what_it_cannot_do(make_model):
     model.decode_head.align_corners = True
     with pytest.raises(ValueError, match='align_corners=False'):
         model.predict(torch.randn(1, 3, 64, 96))
+    model.decode_head.align_corners = False
     model.test_cfg.update(mode='slide', crop_size=(32, 32), stride=(33, 32))
     with pytest.raises(ValueError, match=r'stride=\(33, 32\)'):
         model.predict(torch.randn(1, 3, 64, 96))

@@ -45,7 +45,7 @@ def merge_scores(
     numbers = width * (queries + classes.size(2))
     for rows in chunks(height, numbers, masks.device):
         for one, chances, pixels in zip(scores, classes, masks, strict=True):
-            one[rows] = merge_rows(chances, pixels, size, rows)
+            merge_rows(chances, pixels, size, rows, one[rows])
     return scores.permute(0, 3, 1, 2)
 
 
@@ -60,7 +60,11 @@ def merge_scores_plain(
 
 
 def merge_rows(
-    classes: Tensor, masks: Tensor, size: tuple[int, int], rows: slice
+    classes: Tensor,
+    masks: Tensor,
+    size: tuple[int, int],
+    rows: slice,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Returns the scores of some rows of one picture.
 
@@ -69,12 +73,16 @@ def merge_rows(
         masks (Tensor): mask logits, shape (h, w, Q).
         size (tuple[int, int]): (H, W).
         rows (slice): r of the H rows.
+        out (Tensor, optional): where to write them, contiguous.
 
     Returns:
         Tensor: shape (r, W, K).
     """
     resized = _resize_rows(masks, masks.size(0), 0, size, rows)
-    return resized.sigmoid_() @ classes.to(masks.dtype)
+    pixels = resized.sigmoid_().flatten(0, 1)
+    flat = None if out is None else out.view(-1, classes.size(1))
+    scores = torch.mm(pixels, classes.to(masks.dtype), out=flat)
+    return scores.unflatten(0, resized.shape[:2])
 
 
 def label_map(
@@ -147,12 +155,15 @@ def _resize_rows(
         Tensor: shape (r, W, N).
     """
     first, last, part = _source_rows(height, size[0], rows)
-    between = torch.lerp(
-        maps[(first - start).to(maps.device)],
-        maps[(last - start).to(maps.device)],
-        part.to(maps)[:, None, None],
-    )
-    planar = between.permute(2, 0, 1)[None]  # with channels-last strides
+    low = int(first[0])
+    source = maps[low - start : int(last[-1]) + 1 - start]
+    # two rows each, as a product: much faster than to gather them
+    weights = torch.zeros(len(first), len(source), dtype=part.dtype)
+    weights.scatter_add_(1, (first - low)[:, None], 1 - part[:, None])
+    weights.scatter_add_(1, (last - low)[:, None], part[:, None])
+    between = weights.to(maps) @ source.flatten(1)
+    between = between.unflatten(1, source.shape[1:])
+    planar = between[None].permute(0, 3, 1, 2)  # channels-last strides
     wide = F.interpolate(
         planar,
         (planar.size(2), size[1]),
