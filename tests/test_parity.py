@@ -6,7 +6,9 @@ asked for. Most of its intermediates were written in float32, whose noise there
 is up to 3e-5, so a float64 run here is compared with them at 1e-4. Between
 two float32 runs a mask probability may fall on the other side of the
 threshold, which moves one query by up to 0.4: there the median over queries
-and the share of queries that moved are compared.
+and the share of queries that moved are compared. Which ones move depends on
+the order of sums: masks are summed over reduced features here, and maps lie in
+channels-last.
 """
 
 import functools
@@ -203,12 +205,12 @@ def test_float32_by_the_robust_measure(case):
     for i, logits in enumerate(wanted):
         error = per_query(logits, output.cls_scores[i])
         assert error.median() < 1e-4, i
-        assert (error > MOVED).double().mean() <= 0.02, i
+        assert (error > MOVED).double().mean() <= 0.05, i
     error = per_query(
         expected['pred_masks_s4'], output.mask_preds[-1][:, :, ::4, ::4]
     )
     assert error.median() < 1e-4
-    assert (error > MOVED).double().mean() <= 0.02
+    assert (error > MOVED).double().mean() <= 0.05
     for i, block in enumerate(HRCA_BLOCKS):
         chosen = output.traces[block].window_index.numpy()
         np.testing.assert_array_equal(chosen, expected['hrca_indexes'][i])

@@ -115,7 +115,7 @@ def test_training_step_of_r50(monkeypatch):
     weighted = losses_in_their_order(losses, 14)
     raw = weighted / torch.tensor(WEIGHTS * 14)
     assert difference(expected['loss_raw'], raw) < 6e-5
-    assert difference(expected['loss_weighted'], weighted) < 1e-4
+    assert difference(expected['loss_weighted'], weighted) < 3e-4
     ((costs, pairs),) = seen
     order = [13, *range(13)]  # the authors' first row is the final head
     assert difference(expected['match_cost'], costs[order]) < 2e-4

@@ -303,7 +303,7 @@ def test_show_dir_draws_every_picture() -> None:
 def test_tta_wraps_the_model() -> None:
     cfg = config_of('test', 'a.pth', '--tta')
     assert cfg.model.type == 'SegTTAModel'
-    assert cfg.model.module.type == 'mmfaseg.MaskEncoderDecoder'
+    assert cfg.model.module.type == 'EncoderDecoder'
     assert cfg.test_dataloader.dataset.pipeline == cfg.tta_pipeline
 
 
