@@ -24,9 +24,12 @@ class MaskEncoderDecoder(EncoderDecoder):
     """mmseg's ``EncoderDecoder`` with two more switches.
 
     With ``test_cfg.label_map_only=True`` the results hold ``pred_sem_seg``
-    and no ``seg_logits``: all that metrics and pictures of labels read. No
-    tensor then holds K classes at all pixels, neither of the input nor of the
-    original picture. A sliding test keeps the rows of one window.
+    and no ``seg_logits``: all that metrics and pictures of labels read. A
+    whole test then holds no tensor of K classes at all pixels, neither of the
+    input nor of the original picture. A sliding test holds a few copies of K
+    classes at the rows of one window, at the full width: that does not grow
+    with the height, but is all pixels where the window is as high as the
+    picture.
 
     Args:
         channels_last (bool): run the backbone in the channels-last memory
