@@ -108,6 +108,7 @@ def _attend_with_probabilities(
     if blocked is not None:  # (B, 1, Q, L); adding it beats masked_fill
         penalty = query.new_zeros(blocked.shape)
         penalty.masked_fill_(blocked, float('-inf'))
+    total_dtype = torch.promote_types(query.dtype, torch.float32)
     outputs, total = [], None
     numbers = batch * queries * key.size(2)
     for run in chunks(heads, numbers, query.device):
@@ -116,7 +117,8 @@ def _attend_with_probabilities(
             scores += penalty.to(scores.dtype)
         attention = scores.softmax(-1)
         outputs.append(attention.to(value.dtype) @ value[:, run])
-        part = attention.sum(1)
+        # in half precision the mean would depend on the runs
+        part = attention.sum(1, dtype=total_dtype)
         total = part if total is None else total + part
     assert total is not None  # there is at least one head
-    return torch.cat(outputs, 1), total / heads
+    return torch.cat(outputs, 1), (total / heads).to(attention.dtype)

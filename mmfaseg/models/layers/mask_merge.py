@@ -32,12 +32,13 @@ def merge_scores(
         size (tuple[int, int]): (H, W).
 
     Returns:
-        Tensor: shape (B, K, H, W), channels-last.
+        Tensor: shape (B, K, H, W); not always contiguous.
     """
     needs_graph = classes.requires_grad or masks.requires_grad
+    if torch.compiler.is_compiling() or needs_graph:
+        return merge_scores_plain(classes, masks, size)
     # rows are counted on the host, which a CUDA graph cannot repeat
-    capturing = masks.is_cuda and torch.cuda.is_current_stream_capturing()
-    if torch.compiler.is_compiling() or needs_graph or capturing:
+    if masks.is_cuda and torch.cuda.is_current_stream_capturing():
         return merge_scores_plain(classes, masks, size)
     height, width = size
     batch, _, _, queries = masks.shape

@@ -48,6 +48,10 @@ def pixel_grid(shapes: Sequence[tuple[int, int]], like: Tensor) -> PixelGrid:
     key = (tuple(shapes), like.device, dtype)
     if torch.compiler.is_compiling():  # sizes may be symbols
         return _make_grid(*key)
+    # a CUDA graph must own what it reads: neither may it read a grid that can
+    # be forgotten, nor may others read one that it fills when it is replayed
+    if like.is_cuda and torch.cuda.is_current_stream_capturing():
+        return _make_grid(*key)
     grid = _grids.get(key)
     if grid is None:
         # a tensor of inference mode could never be used in training

@@ -123,12 +123,12 @@ class MaskMatcher(nn.Module):
         if not len(segments.labels):
             return cls_scores.new_zeros(depth, queries, 0)
         points = draw_points((depth, self.num_points), features.device)
+        pixels = features.size(1) * features.size(2)
+        numbers = queries * max(self.num_points, pixels)
         classes = -cls_scores.softmax(-1)[..., segments.labels]
         masks = [
             self._mask_cost(embeds[run], features, points[run], segments)
-            for run in chunks(
-                depth, queries * self.num_points, features.device
-            )
+            for run in chunks(depth, numbers, features.device)
         ]
         return self.class_weight * classes + torch.cat(masks)
 
