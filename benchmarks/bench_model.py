@@ -1,8 +1,10 @@
 """Time and memory of whole models, stage by stage, side by side.
 
 FASeg of this package against Mask2Former of MMSegmentation, both with
-ResNet-50, on one stack, one machine and in turns. What does not compute what
-it has to gets no time::
+ResNet-50, on one stack, one machine and in turns. Ours gets no time if its
+scores are not those of the definitions, a training step none if its loss is
+not finite; the peer's scores are checked against nothing. *relative*: to the
+peer::
 
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
     python benchmarks/bench_model.py --other my_module:make
@@ -30,6 +32,7 @@ from measure import (
     run_all,
 )
 from models import (
+    PEER,
     agrees,
     build_pair,
     hrca_stage,
@@ -150,7 +153,8 @@ def compare(
     rows = []
     for (name, run), ms in zip(runs.items(), times, strict=True):
         row = Row(stage, size, name, ms if right[name] else None)
-        row.relative = ms / times[-1] if right[name] else None
+        if right[name] and PEER in runs:
+            row.relative = ms / times[list(runs).index(PEER)]
         if memory and right[name]:
             row.extra = extra_memory(partial(_tensors, run), args.device)
             row.rss = resident_memory(run)

@@ -17,6 +17,7 @@ from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.ops import use_backend
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
+PEER = 'mmseg Mask2Former'
 Stages = dict[str, Callable[[], Any]]
 
 
@@ -42,7 +43,7 @@ def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
     peer.backbone.load_state_dict(ours.backbone.state_dict())
     return {
         'mmfaseg FASeg': ours.to(device),
-        'mmseg Mask2Former': peer.to(device),
+        PEER: peer.to(device),
     }
 
 
@@ -60,10 +61,14 @@ def stages_of_ours(model: nn.Module, picture: Tensor) -> Stages:
     decoded = head.pixel_decoder(feats)
     classes, masks = head._last_prediction(feats)
     size = tuple(picture.shape[2:])
+    only_decoder = copy.copy(head)
+    only_decoder._modules = dict(head._modules)
+    only_decoder.pixel_decoder = _Given(decoded)
     return {
         'backbone': lambda: model.extract_feat(picture),
         'pixel decoder': lambda: head.pixel_decoder(feats),
-        'decoder': lambda: head.transformer_decoder(*decoded),
+        # with the mask product, which the peer's decoder has as well
+        'decoder': lambda: only_decoder._last_prediction(feats),
         'post-processing': lambda: merge_scores(classes, masks, size),
         'whole': lambda: model.encode_decode(picture, metas(picture)),
     }
@@ -167,8 +172,12 @@ def make_samples(
 def training_step(
     model: nn.Module, picture: Tensor, samples: Sequence[SegDataSample]
 ) -> Tensor:
-    """Run forward and backward; return the loss."""
-    model.zero_grad(set_to_none=True)
+    """Run forward and backward; return the loss.
+
+    Gradients go at the end: released at the start of the next step they would
+    be missing from its peak.
+    """
     total, _ = model.parse_losses(model.loss(picture, samples))
     total.backward()
+    model.zero_grad(set_to_none=True)
     return total.detach()

@@ -29,7 +29,7 @@ def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
             axes.plot(areas, values, 'o-', color=colour, label=variant)
             slope = values[0] / areas[0]
             axes.plot(areas, [slope * x for x in areas], ':', color=colour)
-    left.set_ylabel('seconds per picture')
+    left.set_ylabel('seconds per batch')
     right.set_ylabel('MiB at the peak')
     for axes in (left, right):
         axes.set_xlabel('megapixels (dotted: in proportion to the area)')
