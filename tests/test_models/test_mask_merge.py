@@ -61,6 +61,24 @@ def test_label_map_equals_resized_scores(
     assert torch.equal(labels, expected)
 
 
+def test_autocast_does_not_round_what_is_resized():
+    classes, masks = _inputs((8, 12), torch.float32, 1)
+    scores = merge_scores_plain(classes, masks, (32, 48))[0].permute(1, 2, 0)
+
+    def labels():
+        return label_map(
+            lambda start, stop: scores[start:stop],
+            (32, 48),
+            (77, 91),
+            500,
+            masks.device,
+        )
+
+    with torch.autocast('cpu', torch.bfloat16):
+        rounded = labels()
+    assert torch.equal(rounded, labels())
+
+
 def test_a_graph_is_kept_where_it_is_asked_for():
     classes, masks = _inputs((4, 6))
     masks.requires_grad_()

@@ -162,7 +162,8 @@ def _resize_rows(
     weights = torch.zeros(len(first), len(source), dtype=part.dtype)
     weights.scatter_add_(1, (first - low)[:, None], 1 - part[:, None])
     weights.scatter_add_(1, (last - low)[:, None], part[:, None])
-    between = weights.to(maps) @ source.flatten(1)
+    with torch.autocast(maps.device.type, enabled=False):
+        between = weights.to(maps) @ source.flatten(1)
     between = between.unflatten(1, source.shape[1:])
     planar = between[None].permute(0, 3, 1, 2)  # channels-last strides
     wide = F.interpolate(

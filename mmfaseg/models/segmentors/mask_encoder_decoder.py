@@ -123,8 +123,9 @@ class MaskEncoderDecoder(EncoderDecoder):
             done = min(after - top, window_height)
             yield sums[:done] / counts[:done]
             for kept in (sums, counts):
-                kept[:done] = 0
-                kept.copy_(kept.roll(-done, 0))
+                overlap = len(kept) - done
+                kept[:overlap] = kept[done:].clone()
+                kept[overlap:] = 0
 
 
 def _starts(length: int, test_cfg: dict, axis: int) -> tuple[list[int], int]:
@@ -156,10 +157,12 @@ class _Rows:
     def read(self, start: int, stop: int) -> Tensor:
         """Returns rows ``start`` to ``stop``; must not go back."""
         while self._held is None or self._start + len(self._held) < stop:
-            block = next(self._stream)
+            kept = None
             if self._held is not None:
-                kept = self._held[max(0, start - self._start) :]
+                # a few rows; the block goes before the next windows run
+                kept = self._held[max(0, start - self._start) :].clone()
                 self._start += len(self._held) - len(kept)
-                block = torch.cat([kept, block])
-            self._held = block
+                self._held = None
+            block = next(self._stream)
+            self._held = block if kept is None else torch.cat([kept, block])
         return self._held[start - self._start : stop - self._start]
