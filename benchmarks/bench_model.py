@@ -17,13 +17,12 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from measure import Row as BaseRow
 from measure import (
+    Row,
     describe,
     extra_memory,
     medians,
@@ -49,17 +48,6 @@ from mmfaseg.ops import describe_backend
 
 SIZES = ['512x512', '640x640', '512x1024', '1024x2048']
 TRAIN_BATCH = 2
-
-
-@dataclass
-class Row(BaseRow):
-    """A line of the table of models.
-
-    Attributes:
-        rss: growth of the resident memory of the process at the peak, MiB.
-    """
-
-    rss: float | None = None
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,8 +106,7 @@ def bench_inference(
         for stage in stages[ours_name]:
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
             rows += compare(args, stage, size, runs, right)
-        run = hrca_stage(ours, picture)
-        once = {ours_name: run}
+        once = {ours_name: hrca_stage(ours, picture)}
         rows += compare(args, '3 x HRCA', size, once, right, memory=False)
     return rows
 

@@ -47,10 +47,12 @@ class Row:
         size: at which size.
         variant: by which implementation.
         ms: median milliseconds of one run, None if the result was wrong.
-        relative: ms by those of the first variant.
+        relative: ms by those of the first variant; of whole models, by the
+            peer's.
         floor: ms by the time to move the necessary bytes, if there is one.
         lines: the same with whole lines of memory, if they are more.
         extra: memory taken and not returned as a result, MiB.
+        rss: growth of the resident memory of the process at the peak, MiB.
     """
 
     op: str
@@ -61,6 +63,7 @@ class Row:
     floor: float | None = None
     lines: float | None = None
     extra: float | None = None
+    rss: float | None = None
 
 
 def synchronize(device: torch.device) -> None:
@@ -212,7 +215,7 @@ def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
     columns = {
         name: title
         for name, title in NUMBERS.items()
-        if any(getattr(row, name, None) is not None for row in rows)
+        if any(getattr(row, name) is not None for row in rows)
     }
     for column in columns.values():
         table.add_column(column, justify='right')

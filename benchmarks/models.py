@@ -47,11 +47,15 @@ def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
     }
 
 
-def metas(picture: Tensor) -> list[dict]:
-    """Return what mmseg's heads ask to know about a batch."""
-    size = tuple(picture.shape[2:])
+def meta_of(size: tuple[int, ...]) -> dict:
+    """Return what mmseg's heads ask to know about a picture."""
     names = ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape')
-    return [dict.fromkeys(names, size) for _ in picture]
+    return dict.fromkeys(names, size)
+
+
+def metas(picture: Tensor) -> list[dict]:
+    """Return the same of every picture of a batch."""
+    return [meta_of(tuple(picture.shape[2:])) for _ in picture]
 
 
 def stages_of_ours(model: nn.Module, picture: Tensor) -> Stages:
@@ -61,9 +65,7 @@ def stages_of_ours(model: nn.Module, picture: Tensor) -> Stages:
     decoded = head.pixel_decoder(feats)
     classes, masks = head._last_prediction(feats)
     size = tuple(picture.shape[2:])
-    only_decoder = copy.copy(head)
-    only_decoder._modules = dict(head._modules)
-    only_decoder.pixel_decoder = _Given(decoded)
+    only_decoder = _without_pixel_decoder(head, decoded)
     return {
         'backbone': lambda: model.extract_feat(picture),
         'pixel decoder': lambda: head.pixel_decoder(feats),
@@ -80,9 +82,8 @@ def stages_of_peer(model: nn.Module, picture: Tensor) -> Stages:
     about = metas(picture)
     samples = [SegDataSample(metainfo=x) for x in about]
     head = model.decode_head
-    only_decoder, only_merge = copy.copy(head), copy.copy(head)
-    only_decoder._modules = dict(head._modules)
-    only_decoder.pixel_decoder = _Given(head.pixel_decoder(feats))
+    only_decoder = _without_pixel_decoder(head, head.pixel_decoder(feats))
+    only_merge = copy.copy(head)
     given = head(feats, samples)
     only_merge.forward = lambda *_: given
     return {
@@ -92,6 +93,14 @@ def stages_of_peer(model: nn.Module, picture: Tensor) -> Stages:
         'post-processing': lambda: only_merge.predict(feats, about, {}),
         'whole': lambda: model.encode_decode(picture, metas(picture)),
     }
+
+
+def _without_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
+    """Return a head whose pixel decoder gives a result that is ready."""
+    other = copy.copy(head)
+    other._modules = dict(head._modules)
+    other.pixel_decoder = _Given(result)
+    return other
 
 
 class _Given(nn.Module):
@@ -161,11 +170,8 @@ def make_samples(
     for _ in range(batch):
         blocks = torch.randint(classes, (1, 1, 4, 4), generator=generator)
         labels = nn.functional.interpolate(blocks.float(), size).long()[0]
-        meta = dict.fromkeys(
-            ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape'), size
-        )
         data = PixelData(data=labels.to(device))
-        samples.append(SegDataSample(gt_sem_seg=data, metainfo=meta))
+        samples.append(SegDataSample(gt_sem_seg=data, metainfo=meta_of(size)))
     return samples
 
 

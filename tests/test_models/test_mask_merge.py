@@ -9,6 +9,7 @@ from mmfaseg.models.layers.mask_merge import (
     merge_scores,
     merge_scores_plain,
 )
+from mmfaseg.testing import peak_memory
 
 SIZES = pytest.mark.parametrize(
     ('shape', 'size'),
@@ -88,8 +89,6 @@ def test_a_graph_is_kept_where_it_is_asked_for():
 
 def test_memory_is_that_of_the_scores():
     """The masks at full resolution would be as large as the result."""
-    from mmfaseg.testing import peak_memory
-
     classes, masks = _inputs((64, 64), torch.float32, 1, 20, 20)
     result = 20 * 512 * 512 * 4
     peak = peak_memory(lambda: merge_scores(classes, masks, (512, 512)))

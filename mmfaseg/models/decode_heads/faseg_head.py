@@ -190,26 +190,10 @@ class FASegHead(BaseModule):
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
-        maps = []
-        for chances, pixels, meta in zip(
-            classes, masks, batch_img_metas, strict=True
-        ):
-
-            def read_rows(
-                start: int,
-                stop: int,
-                chances: Tensor = chances,
-                pixels: Tensor = pixels,
-            ) -> Tensor:
-                return merge_rows(chances, pixels, size, slice(start, stop))
-
-            channels = self.num_classes + masks.size(3)
-            maps.append(
-                label_map_of_picture(
-                    read_rows, size, meta, channels, masks.device
-                )
-            )
-        return maps
+        return [
+            _label_map(*picture, size)
+            for picture in zip(classes, masks, batch_img_metas, strict=True)
+        ]
 
     def _last_prediction(
         self, feats: Sequence[Tensor]
@@ -218,6 +202,18 @@ class FASegHead(BaseModule):
         output = self._decode(feats)
         masks = output.mask_preds.pixels(-1)
         return output.cls_scores[-1].softmax(-1)[..., :-1], masks
+
+
+def _label_map(
+    classes: Tensor, masks: Tensor, meta: dict, size: tuple[int, int]
+) -> Tensor:
+    """Returns the label map of one picture; arguments as in merge_rows."""
+
+    def read_rows(start: int, stop: int) -> Tensor:
+        return merge_rows(classes, masks, size, slice(start, stop))
+
+    channels = sum(classes.shape)  # of masks and of scores
+    return label_map_of_picture(read_rows, size, meta, channels, masks.device)
 
 
 def _input_size(meta: dict, test_cfg: dict | None) -> tuple[int, int]:

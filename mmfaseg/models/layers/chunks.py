@@ -8,6 +8,18 @@ CPU_NUMBERS = 1 << 19
 GPU_NUMBERS = 1 << 26
 
 
+def is_recording(device: torch.device) -> bool:
+    """Returns whether a graph is being compiled, exported or captured.
+
+    It must hold all of its own work: nothing is remembered from one run to
+    the next, and nothing is counted on the host. The order matters: asking
+    CUDA would break a graph that is being compiled.
+    """
+    if torch.compiler.is_compiling():
+        return True
+    return device.type == 'cuda' and torch.cuda.is_current_stream_capturing()
+
+
 def chunks(count: int, numbers: int, device: torch.device) -> list[slice]:
     """Cuts independent items into runs that are worked on one after another.
 

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmfaseg.ops import ms_deform_attn
 
+from .checkpointing import run_layer
 from .ffn import make_ffn
 from .pixel_grid import PixelGrid, pixel_grid
 
@@ -242,12 +242,9 @@ class DeformableEncoder(nn.Module):
         )
         grid = pixel_grid(shapes, tokens)
         for layer in self.layers:
-            if self.with_cp and torch.is_grad_enabled():
-                tokens = checkpoint(
-                    layer, tokens, token_pos, grid, use_reentrant=False
-                )
-            else:
-                tokens = layer(tokens, token_pos, grid)
+            tokens = run_layer(
+                layer, tokens, token_pos, grid, with_cp=self.with_cp
+            )
         maps = tokens.split([height * width for height, width in shapes], 1)
         return [
             # in this order even a single picture has channels-last strides

@@ -10,15 +10,14 @@ Shapes:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmfaseg.registry import MODELS
 
+from .checkpointing import run_layer
 from .dfpq import DynamicFocusAwareQuery
 from .dfpq_decoder_layer import (
     DFPQDecoderLayer,
@@ -200,7 +199,7 @@ class FASegDecoder(nn.Module):
             else:
                 cross_pos = query_pos
                 guide = self._blocked_pixels(embed, reduced[level])
-            query, focus = self._run(
+            query, focus = run_layer(
                 layer,
                 query,
                 cross_pos,
@@ -208,6 +207,7 @@ class FASegDecoder(nn.Module):
                 levels[level],
                 guide,
                 trace or block < last,
+                with_cp=self.with_cp,
             )
             read_next = (block + 1) % NUM_LEVELS != HIGH_RESOLUTION
             if keep_all or read_next or block == last:
@@ -227,11 +227,6 @@ class FASegDecoder(nn.Module):
         cls_scores = self.predictor.classify(torch.stack(queries))
         masks = MaskPredictions(torch.stack(embeds), mask_features)
         return DecoderOutput(list(cls_scores.unbind(0)), masks, traces)
-
-    def _run(self, layer: nn.Module, *inputs: Any) -> tuple[Tensor, Any]:
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)
 
     def _add_level_embeddings(
         self, memories: Sequence[Tensor], positions: Sequence[Tensor]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import chunks
+from .chunks import chunks, is_recording
 
 
 def merge_scores(
@@ -35,10 +35,7 @@ def merge_scores(
         Tensor: shape (B, K, H, W); not always contiguous.
     """
     needs_graph = classes.requires_grad or masks.requires_grad
-    if torch.compiler.is_compiling() or needs_graph:
-        return merge_scores_plain(classes, masks, size)
-    # rows are counted on the host, which a CUDA graph cannot repeat
-    if masks.is_cuda and torch.cuda.is_current_stream_capturing():
+    if needs_graph or is_recording(masks.device):
         return merge_scores_plain(classes, masks, size)
     height, width = size
     batch, _, _, queries = masks.shape

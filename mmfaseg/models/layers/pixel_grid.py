@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .chunks import is_recording
+
 MAX_GRIDS = 16
 
 
@@ -46,11 +48,9 @@ def pixel_grid(shapes: Sequence[tuple[int, int]], like: Tensor) -> PixelGrid:
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     key = (tuple(shapes), like.device, dtype)
-    if torch.compiler.is_compiling():  # sizes may be symbols
-        return _make_grid(*key)
-    # a CUDA graph must own what it reads: neither may it read a grid that can
-    # be forgotten, nor may others read one that it fills when it is replayed
-    if like.is_cuda and torch.cuda.is_current_stream_capturing():
+    # sizes may be symbols; and a graph may neither read a grid that can be
+    # forgotten, nor may others read one that it fills when it is replayed
+    if is_recording(like.device):
         return _make_grid(*key)
     grid = _grids.get(key)
     if grid is None:

@@ -105,8 +105,10 @@ class FASegPixelDecoder(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Returns what the transformer decoder looks at.
 
-        All maps are in the channels-last memory format: tokens and maps are
-        then views of one another, and windows lie in one piece.
+        The maps are meant to be in the channels-last memory format, in which
+        tokens and maps are views of one another and windows lie in one piece.
+        Tests hold that on a CPU; PyTorch's GroupNorm on CUDA may not keep it,
+        which costs copies and changes no number.
 
         Args:
             feats (Sequence[Tensor]): backbone stages C2..C5, strides 4, 8,

@@ -126,8 +126,12 @@ class MaskMatcher(nn.Module):
         pixels = features.size(1) * features.size(2)
         numbers = queries * max(self.num_points, pixels)
         classes = -cls_scores.softmax(-1)[..., segments.labels]
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        truth, ignored = segments.masks.to(dtype), None
+        if segments.ignored is not None:
+            ignored = segments.ignored[None].to(dtype)
         masks = [
-            self._mask_cost(embeds[run], features, points[run], segments)
+            self._mask_cost(embeds[run], features, points[run], truth, ignored)
             for run in chunks(depth, numbers, features.device)
         ]
         return self.class_weight * classes + torch.cat(masks)
@@ -137,19 +141,18 @@ class MaskMatcher(nn.Module):
         embeds: Tensor,
         features: Tensor,
         points: Tensor,
-        segments: Segments,
+        segments: Tensor,
+        ignored: Tensor | None,
     ) -> Tensor:
         """Returns mask and dice costs of some predictions, (d, Q, n)."""
         masks = multiply_masks(
             embeds, features.expand(len(embeds), -1, -1, -1)
         )
-        masks = masks.to(torch.promote_types(masks.dtype, torch.float32))
-        logits = sample_points(masks, points)  # (d, Q, P)
-        truth = _sample_once(segments.masks, points, logits)  # (d, n, P)
+        logits = sample_points(masks.to(segments.dtype), points)  # (d, Q, P)
+        truth = _sample_once(segments, points)  # (d, n, P)
         weight = torch.ones_like(logits[:, :1])  # (d, 1, P)
-        if segments.ignored is not None:
-            ignored = _sample_once(segments.ignored[None], points, logits)
-            weight = (ignored == 0).to(logits)
+        if ignored is not None:
+            weight = (_sample_once(ignored, points) == 0).to(logits)
         truth = (truth * weight).transpose(1, 2)  # (d, P, n)
         # softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
         entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ truth
@@ -171,7 +174,7 @@ def _to_device(
     return [[(next(tensors), next(tensors)) for _ in x] for x in pairs]
 
 
-def _sample_once(maps: Tensor, points: Tensor, like: Tensor) -> Tensor:
+def _sample_once(maps: Tensor, points: Tensor) -> Tensor:
     """Samples the same (n, H, W) maps at (D, P, 2) points; (D, n, P)."""
-    samples = sample_points(maps[None].to(like), points.flatten(0, 1)[None])
+    samples = sample_points(maps[None], points.flatten(0, 1)[None])
     return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)
