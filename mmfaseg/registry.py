@@ -7,6 +7,7 @@ its prefixed name, for example ``dict(type='mmfaseg.FASegHead')``.
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -31,6 +32,12 @@ TRANSFORMS = Registry(
     parent=MMENGINE_TRANSFORMS,
     scope='mmfaseg',
     locations=['mmfaseg.datasets'],
+)
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmfaseg',
+    locations=['mmfaseg.evaluation'],
 )
 HOOKS = Registry(
     'hook',

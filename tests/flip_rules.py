@@ -64,8 +64,8 @@ FLIPS = [
     (
         'the encoder sees K_p',
         PIXEL,
-        'self.encoder(projected[:-1], positions[:-1])',
-        'self.encoder(projected[:-1], [x * 0 for x in positions[:-1]])',
+        'self.encoder(projected[encoded], positions[encoded])',
+        'self.encoder(projected[encoded], [0 * x for x in positions[:3]])',
     ),
     (
         'the encoder sees level embeddings',
@@ -119,9 +119,9 @@ FLIPS = [
         'block i works on level i mod 4',
         DECODER,
         '        for block, layer in enumerate(self.layers):\n'
-        '            level = block % NUM_LEVELS\n',
+        '            level = block % self.num_levels\n',
         '        for block, layer in enumerate(self.layers):\n'
-        '            level = (0, 2, 1, 3)[block % NUM_LEVELS]\n',
+        '            level = (0, 2, 1, 3)[block % 4]\n',
     ),
     (
         'a pixel is blocked below 0.15',
@@ -193,8 +193,8 @@ FLIPS = [
     (
         'dyn of a block uses its own K_p',
         DECODER,
-        'static, positions[level], focus\n',
-        'static, positions[level].flip(1), focus\n',
+        'static, positions[level], focus, read_masks\n',
+        'static, positions[level].flip(1), focus, read_masks\n',
     ),
     (
         'HRCA: the query position is static',
@@ -211,14 +211,14 @@ FLIPS = [
     (
         'importance is of the latest stride-32 block',
         DECODER,
-        'if level == 0 and block < last:',
+        'if level == self.importance_level and block < last:',
         'if block == 0:',
     ),
     (
         'importance is summed over queries',
-        DECODER,
-        'focus.sum(1).unflatten',
-        'focus.amax(1).unflatten',
+        HRCA,
+        'attention.sum(1).unflatten',
+        'attention.amax(1).unflatten',
     ),
     (
         'one of omega windows',

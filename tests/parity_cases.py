@@ -148,7 +148,9 @@ class Watch:
         query = decoder.positional_query
         update = query.update
 
-        def watched(static: Tensor, position: Tensor, pool: Tensor) -> Tensor:
+        def watched(
+            static: Tensor, position: Tensor, pool: Tensor, *others: object
+        ) -> Tensor:
             result = update(static, position, pool)
             self.pools.append(pool.detach())
             self.positional_queries.append(result.detach())

@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 import mmfaseg  # noqa: F401  registers the data sets
 
 NAME = re.compile(
-    r'(faseg|mask2former)_(?P<backbone>[^_]+)'
+    r'(?P<row>[a-z0-9-]+)_(?P<backbone>[^_]+)'
     r'_(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<schedule>\w+)'
     r'_(?P<data>[^_]+)-(?P<height>\d+)x(?P<width>\d+)'
     r'(_slide-(?P<window>\d+)x(?P=window))?'

@@ -91,7 +91,7 @@ def test_parameters_are_those_of_the_metafile_and_the_authors(experiment):
     model = experiment.model
     parts = (model.backbone, model.decode_head)
     count = sum(x.numel() for part in parts for x in part.parameters())
-    if experiment.name.startswith('faseg'):
+    if experiment.name in METADATA:
         assert METADATA[experiment.name]['Parameters'] == count
     if experiment.name in PUBLISHED:
         millions, margin = PUBLISHED[experiment.name]

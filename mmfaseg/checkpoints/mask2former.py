@@ -23,9 +23,10 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
     """Takes over what Mask2Former has in common with our model.
 
     A block goes to the one of the same stride in the same round: 0, 1, 2, 3,
-    ... to 0, 1, 2, 4, .... Blocks of stride 4, the last block, K_p and DFPQ
-    stay as they were built, and so do queries and classes where there is
-    another number of them.
+    ... to 0, 1, 2, 4, ..., or to 0, 1, 2, 3, ... where our model has no
+    blocks of stride 4. Those blocks, the last one, K_p and DFPQ stay as they
+    were built, and so do queries and classes where there is another number of
+    them.
 
     Args:
         state (Mapping[str, Tensor]): names of detectron2 or MMSegmentation.
@@ -39,6 +40,7 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
             on the number of queries or classes.
     """
     result = Conversion()
+    levels = shapes[LEVEL_EMBED][0] if LEVEL_EMBED in shapes else 4
     dropped: set[str] = set()
     for name, value in state.items():
         if name in (CLASS_WEIGHTS, *NORMALIZATION):
@@ -53,14 +55,14 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
         if found is None:
             result.unknown.append(name)
             continue
-        target, rule = re.sub(_BLOCK, _same_block, found[0]), found[1]
+        target, rule = _same_block(found[0], levels), found[1]
         reason = _other_number(target, value, shapes)
         if reason:
             result.drop(name, value, reason)
             dropped.add(target)
             continue
         converted, note = value, ''
-        if target == LEVEL_EMBED:
+        if target == LEVEL_EMBED and levels > len(value):
             converted = torch.cat([value, value[-1:]])
             note = 'stride 4 begins as a copy of stride 8'
         elif source == 'mask2former':  # mmseg's are in our order already
@@ -69,7 +71,7 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
     result.check(
         result.state,
         shapes,
-        lambda name: name in dropped or bool(re.match(_OURS_ALONE, name)),
+        lambda name: name in dropped or _is_ours_alone(name, levels),
     )
     return result
 
@@ -78,15 +80,27 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
 _OURS_ALONE = (
     rf'{re.escape(AUXILIARY)}'
     rf'|{re.escape(PIXEL_DECODER)}(input_projs\.3|positional_encodings)\.'
-    rf'|{re.escape(DECODER)}(positional_query|layers\.(3|7|11|12))\.'
+    rf'|{re.escape(DECODER)}positional_query\.'
 )
+_BLOCKS_ALONE = rf'{re.escape(DECODER)}layers\.(3|7|11|12)\.'
 _BLOCK = rf'(?<={re.escape(DECODER)}layers\.)\d+'
 
 
-def _same_block(match: re.Match[str]) -> str:
-    """Returns our block for one of a decoder that knows three levels."""
-    cycle, level = divmod(int(match[0]), 3)
-    return str(4 * cycle + level)
+def _is_ours_alone(name: str, levels: int) -> bool:
+    """Returns whether a weight of our model may stay as it was built."""
+    if re.match(_OURS_ALONE, name):
+        return True
+    return levels > 3 and bool(re.match(_BLOCKS_ALONE, name))
+
+
+def _same_block(target: str, levels: int) -> str:
+    """Returns a name with our block for one of a decoder of three levels."""
+
+    def same(match: re.Match[str]) -> str:
+        cycle, level = divmod(int(match[0]), 3)
+        return str(levels * cycle + level)
+
+    return re.sub(_BLOCK, same, target)
 
 
 def _other_number(target: str, value: Tensor, shapes: Shapes) -> str:

@@ -31,7 +31,7 @@ from .sheet import Sheet, check_classes, check_picture, panel_size
 from .windows import WindowBox, last_windows, window_boxes, window_importance
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers.faseg_decoder import DecoderOutput
+    from mmfaseg.models.layers.decoder_output import DecoderOutput
 
 MARGIN = 18
 GAP = 10

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers.faseg_decoder import BlockTrace, DecoderOutput
+    from mmfaseg.models.layers.decoder_output import BlockTrace, DecoderOutput
 
 STRIDES = (32, 16, 8, 4)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers.faseg_decoder import BlockTrace
+    from mmfaseg.models.layers.decoder_output import BlockTrace
 
 STRIDE = 4
 

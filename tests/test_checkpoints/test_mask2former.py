@@ -72,6 +72,50 @@ def test_pixel_decoder_is_the_same_function(pair):
     torch.testing.assert_close(mask_features, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_rival_is_mask2former(
+    build_mask2former, build_faseg_like_mask2former, shapes_of
+):
+    """By switches alone our model is mmseg's, with the same weights."""
+    peer = build_mask2former()
+    ours = build_faseg_like_mask2former(
+        transformer_decoder=dict(
+            positional_query='parameterized',
+            high_resolution='off',
+            num_blocks=9,
+            mask_threshold=0.5,
+        ),
+        pixel_decoder=dict(positional_encoding='sine'),
+    )
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, x in peer.named_parameters():
+            # masks and scores that tell queries apart
+            if x.dim() > 1:
+                torch.nn.init.normal_(x, std=1.0 / x[0].numel() ** 0.5)
+            else:
+                torch.nn.init.normal_(x, float(name.endswith('weight')), 0.1)
+    conversion = from_mask2former(peer.state_dict(), shapes_of(ours), MMSEG)
+    assert conversion.untouched == []
+    assert all(x.target is not None for x in conversion.entries)
+    ours.load_state_dict(conversion.state)
+    peer, ours = peer.double().eval(), ours.double().eval()
+    picture = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    meta = [dict(img_shape=(96, 128)) for _ in picture]
+    blocked = []
+    decoder = ours.decode_head.transformer_decoder
+    for layer in decoder.layers:
+        layer.cross_attn.register_forward_pre_hook(
+            lambda _, args: blocked.append(args[2].double().mean())
+        )
+    with torch.no_grad():
+        expected = peer.encode_decode(picture, meta)
+        found = ours.encode_decode(picture, meta)
+    assert len(blocked) == 9
+    assert 0.05 < torch.stack(blocked).mean() < 0.95, 'masks must block'
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ('theirs', 'ours'), [(0, 0), (2, 2), (3, 4), (5, 6), (6, 8), (8, 10)]
 )

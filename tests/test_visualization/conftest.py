@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mmfaseg  # noqa: F401
-from mmfaseg.models.layers.faseg_decoder import BlockTrace, DecoderOutput
+from mmfaseg.models.layers.decoder_output import BlockTrace, DecoderOutput
 
 NO_OBJECT = 3
 

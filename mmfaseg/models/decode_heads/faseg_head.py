@@ -31,7 +31,8 @@ class FASegHead(BaseModule):
         feat_channels (int): width of both decoders.
         num_queries (int): Q.
         pixel_decoder (dict): config of the pixel decoder; gets
-            ``in_channels`` and ``embed_dims`` from here.
+            ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
+            where the transformer decoder's ``high_resolution`` is ``'off'``.
         transformer_decoder (dict): config of the transformer decoder; gets
             ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
         loss (dict): config of the loss; gets ``num_classes`` from here.
@@ -72,11 +73,13 @@ class FASegHead(BaseModule):
         self.ignore_index = ignore_index
         self.align_corners = align_corners
         self.threshold = None  # mmseg: used with one output channel only
+        reads_stride_4 = transformer_decoder.get('high_resolution') != 'off'
         self.pixel_decoder = MODELS.build(
             dict(
                 **pixel_decoder,
                 in_channels=self.in_channels,
                 embed_dims=feat_channels,
+                num_levels=4 if reads_stride_4 else 3,
             )
         )
         self.transformer_decoder = MODELS.build(

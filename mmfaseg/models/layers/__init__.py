@@ -1,35 +1,57 @@
 """Layers of FASeg: plain arguments, torch, mmfaseg.ops and the registry."""
 
 from .attention import MultiheadAttention
+from .decoder_output import BlockTrace, DecoderOutput
 from .deformable_encoder import (
     DeformableEncoder,
     MultiScaleDeformableAttention,
 )
-from .dfpq import DynamicFocusAwareQuery
+from .dfpq import (
+    AnchorQuery,
+    DynamicFocusAwareQuery,
+    NoPositionalQuery,
+    ParameterizedQuery,
+)
 from .dfpq_decoder_layer import (
     DFPQDecoderLayer,
     MaskedCrossAttention,
     TokenMemory,
 )
-from .faseg_decoder import BlockTrace, DecoderOutput, FASegDecoder
-from .hrca import HighResolutionCrossAttention, WindowMemory
+from .faseg_decoder import FASegDecoder
+from .hrca import (
+    DenseCrossAttention,
+    HighResolutionCrossAttention,
+    PerQueryWindowAttention,
+    WindowMemory,
+)
 from .mask_predictor import MaskPredictions, MaskPredictor
-from .positional_encoding import ConditionalPositionalEncoding
+from .positional_encoding import (
+    ConditionalPositionalEncoding,
+    LearnedPositionalEncoding,
+    SinePositionalEncoding,
+)
 
 __all__ = [
+    'AnchorQuery',
     'BlockTrace',
     'ConditionalPositionalEncoding',
     'DFPQDecoderLayer',
     'DecoderOutput',
     'DeformableEncoder',
+    'DenseCrossAttention',
     'DynamicFocusAwareQuery',
     'FASegDecoder',
     'HighResolutionCrossAttention',
+    'LearnedPositionalEncoding',
     'MaskPredictions',
     'MaskPredictor',
     'MaskedCrossAttention',
     'MultiScaleDeformableAttention',
     'MultiheadAttention',
+    'NoPositionalQuery',
+    'ParameterizedQuery',
+    'PerQueryWindowAttention',
+    'SinePositionalEncoding',
     'TokenMemory',
     'WindowMemory',
 ]

@@ -9,7 +9,7 @@ Shapes:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,72 +18,35 @@ from torch import Tensor, nn
 from mmfaseg.registry import MODELS
 
 from .checkpointing import run_layer
-from .dfpq import DynamicFocusAwareQuery
+from .decoder_output import BlockTrace, DecoderOutput
+from .dfpq import make_positional_query
 from .dfpq_decoder_layer import (
     DFPQDecoderLayer,
     MaskedCrossAttention,
     TokenMemory,
 )
-from .hrca import HighResolutionCrossAttention, WindowMemory
+from .hrca import (
+    HIGH_RESOLUTION_ATTENTIONS,
+    WindowMemory,
+    window_importance,
+)
 from .mask_predictor import MaskPredictions, MaskPredictor, multiply_masks
 
 NUM_LEVELS = 4
 HIGH_RESOLUTION = 3  # the level that is read by windows
-
-
-@dataclass
-class BlockTrace:
-    """Where one block looked.
-
-    Attributes:
-        block (int): number of the block, from 0.
-        level (int): its level; strides 32, 16, 8, 4.
-        shape (tuple[int, int]): (H_l, W_l).
-        query_pos (Tensor): positional query of its cross-attention, shape
-            (B, Q, C).
-        attention (Tensor | None): head-averaged cross-attention, shape
-            (B, Q, H_l * W_l); None in a high-resolution block.
-        window_index (Tensor | None): chosen windows, most important first,
-            int64, shape (B, number of windows), row-major in
-            ``window_grid``; only in a high-resolution block.
-        window_grid (tuple[int, int] | None): (H_0, W_0).
-        window_size (int | None): pixels of the stride-4 map per side.
-    """
-
-    block: int
-    level: int
-    shape: tuple[int, int]
-    query_pos: Tensor
-    attention: Tensor | None = None
-    window_index: Tensor | None = None
-    window_grid: tuple[int, int] | None = None
-    window_size: int | None = None
-
-
-@dataclass
-class DecoderOutput:
-    """Predictions, from the first to the last.
-
-    Attributes:
-        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1), the last
-            class is "no object".
-        mask_preds (MaskPredictions): mask logits, each (B, Q, H_3, W_3),
-            formed when they are read.
-        traces (list[BlockTrace]): one per block if asked for, else empty.
-    """
-
-    cls_scores: list[Tensor]
-    mask_preds: MaskPredictions
-    traces: list[BlockTrace] = field(default_factory=list)
+LEVEL_OF_STRIDE = {32: 0, 16: 1, 8: 2}
 
 
 @MODELS.register_module()
 class FASegDecoder(nn.Module):
-    """Transformer decoder of FASeg (section 3 of the paper).
+    """Transformer decoder of FASeg (section 3 of the paper), and its rivals.
 
     Block i works on level i mod 4. A prediction is made from the initial
     queries and after every block; the mask of each prediction tells the next
     block which pixels to leave out.
+
+    With ``positional_query='parameterized'``, ``high_resolution='off'``,
+    ``num_blocks=9`` and ``mask_threshold=0.5`` this is Mask2Former's decoder.
 
     Args:
         embed_dims (int): C.
@@ -91,13 +54,22 @@ class FASegDecoder(nn.Module):
         num_queries (int): Q.
         mask_channels (int, optional): channels of the mask features, C if
             None.
-        num_blocks (int): number of blocks, at least 4.
+        num_blocks (int): number of blocks, at least one per level.
         num_heads (int): heads of every attention; must divide C.
         feedforward_channels (int): hidden channels of the FFN.
+        high_resolution (str): what is read at stride 4: ``'hrca'``, windows
+            that are chosen per picture; ``'hrca_per_query'``; ``'dense'``,
+            the whole map; ``'off'``, nothing: block i works on level i mod 3.
         omega (int): one of ``omega`` windows is read at stride 4.
         window_size (int): pixels of the stride-4 map per window side.
+        importance_stride (int): windows are chosen by the attention of the
+            latest block of this stride: 32, 16 or 8.
+        share_hrca_params (bool): one set of parameters for all
+            high-resolution blocks.
         mask_threshold (float): a pixel whose mask probability is below it is
             blocked.
+        positional_query (str): ``'dfpq'``, or a rival: ``'parameterized'``,
+            ``'anchor'``, ``'none'``; see :mod:`.dfpq`.
         initial_pool (str): see :class:`DynamicFocusAwareQuery`.
         with_cp (bool): in training, keep only what goes into a block and run
             it again in the backward pass: less memory, more time.
@@ -115,17 +87,34 @@ class FASegDecoder(nn.Module):
         num_blocks: int = 13,
         num_heads: int = 8,
         feedforward_channels: int = 2048,
+        high_resolution: str = 'hrca',
         omega: int = 32,
         window_size: int = 8,
+        importance_stride: int = 32,
+        share_hrca_params: bool = False,
         mask_threshold: float = 0.15,
+        positional_query: str = 'dfpq',
         initial_pool: str = 'background',
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        if num_blocks < NUM_LEVELS:
+        kinds = (*HIGH_RESOLUTION_ATTENTIONS, 'off')
+        if high_resolution not in kinds:
             raise ValueError(
-                f'num_blocks={num_blocks} must be at least {NUM_LEVELS}: with '
-                'fewer, a level is read by no block and never learns'
+                f'high_resolution must be one of {kinds}, got '
+                f'{high_resolution!r}'
+            )
+        if importance_stride not in LEVEL_OF_STRIDE:
+            raise ValueError(
+                'importance_stride must be one of '
+                f'{tuple(LEVEL_OF_STRIDE)}, got {importance_stride}'
+            )
+        self.num_levels = NUM_LEVELS - (high_resolution == 'off')
+        if num_blocks < self.num_levels:
+            raise ValueError(
+                f'num_blocks={num_blocks} must be at least '
+                f'{self.num_levels}: with fewer, a level is read by no block '
+                'and never learns'
             )
         if not 0 <= mask_threshold < 1:
             raise ValueError(
@@ -133,20 +122,32 @@ class FASegDecoder(nn.Module):
             )
         self.mask_threshold = mask_threshold
         self.window_size = window_size
+        self.per_query = high_resolution == 'hrca_per_query'
+        self.importance_level = None
+        if high_resolution.startswith('hrca'):
+            self.importance_level = LEVEL_OF_STRIDE[importance_stride]
         self.with_cp = with_cp
         self.query_feat = nn.Embedding(num_queries, embed_dims)
-        self.query_embed = nn.Embedding(num_queries, embed_dims)
-        self.level_embed = nn.Embedding(NUM_LEVELS, embed_dims)
-        self.positional_query = DynamicFocusAwareQuery(
-            embed_dims, initial_pool
+        self.query_embed = (
+            nn.Embedding(num_queries, embed_dims)
+            if positional_query != 'none'
+            else None
+        )
+        self.level_embed = nn.Embedding(self.num_levels, embed_dims)
+        self.positional_query = make_positional_query(
+            positional_query, embed_dims, initial_pool
         )
         self.layers = nn.ModuleList()
         for block in range(num_blocks):
+            reads_stride_4 = block % self.num_levels == HIGH_RESOLUTION
+            if reads_stride_4 and share_hrca_params and block > NUM_LEVELS:
+                self.layers.append(self.layers[HIGH_RESOLUTION])
+                continue
             cross_attn = (
-                HighResolutionCrossAttention(
+                HIGH_RESOLUTION_ATTENTIONS[high_resolution](
                     embed_dims, num_heads, omega, window_size
                 )
-                if block % NUM_LEVELS == HIGH_RESOLUTION
+                if reads_stride_4
                 else MaskedCrossAttention(embed_dims, num_heads)
             )
             self.layers.append(
@@ -169,8 +170,8 @@ class FASegDecoder(nn.Module):
 
         Args:
             memories (Sequence[Tensor]): maps of levels 0 to 3, shapes
-                (B, C, H_l, W_l).
-            positions (Sequence[Tensor]): K_p of levels 0 to 3, same shapes.
+                (B, C, H_l, W_l); with ``high_resolution='off'`` 0 to 2.
+            positions (Sequence[Tensor]): K_p of each, same shapes.
             mask_features (Tensor): shape (B, mask_channels, H_3, W_3).
             trace (bool): also record where every block looked.
 
@@ -183,17 +184,19 @@ class FASegDecoder(nn.Module):
         reduced = self._reduce_mask_features(mask_features, shapes)
         batch = mask_features.size(0)
         query = self.query_feat.weight.expand(batch, -1, -1)
-        static = self.query_embed.weight.expand(batch, -1, -1)
+        static = torch.zeros_like(query)
+        if self.query_embed is not None:
+            static = self.query_embed.weight.expand(batch, -1, -1)
         embed = self.predictor.embed(query)
         query_pos = self.positional_query.initial(
             static, positions[0], self._mask_probability(embed, reduced[0])
         )
         keep_all = self.training or trace
         queries, embeds, traces = [query], [embed], []
-        importance = embed.new_zeros(batch, *shapes[0])  # block 0 sets it
+        importance = embed.new_zeros(())  # blocks before the first read set it
         last = len(self.layers) - 1
         for block, layer in enumerate(self.layers):
-            level = block % NUM_LEVELS
+            level = block % self.num_levels
             if level == HIGH_RESOLUTION:
                 cross_pos, guide = static, importance
             else:
@@ -206,10 +209,10 @@ class FASegDecoder(nn.Module):
                 query_pos,
                 levels[level],
                 guide,
-                trace or block < last,
+                trace or (block < last and self._reads_attention(level)),
                 with_cp=self.with_cp,
             )
-            read_next = (block + 1) % NUM_LEVELS != HIGH_RESOLUTION
+            read_next = (block + 1) % self.num_levels != HIGH_RESOLUTION
             if keep_all or read_next or block == last:
                 embed = self.predictor.embed(query)
             if not keep_all:
@@ -217,12 +220,17 @@ class FASegDecoder(nn.Module):
             queries.append(query)
             embeds.append(embed)
             if trace:
-                traces.append(self._trace(block, shapes, cross_pos, focus))
-            if level == 0 and block < last:
-                importance = focus.sum(1).unflatten(1, shapes[0])
+                traces.append(
+                    self._trace(block, level, shapes, cross_pos, focus)
+                )
+            if level == self.importance_level and block < last:
+                importance = window_importance(
+                    focus, shapes[level], shapes[0], 2**level, self.per_query
+                )
             if level != HIGH_RESOLUTION and block < last:
+                read_masks = partial(self._masks_of, query, reduced[level])
                 query_pos = self.positional_query.update(
-                    static, positions[level], focus
+                    static, positions[level], focus, read_masks
                 )
         cls_scores = self.predictor.classify(torch.stack(queries))
         masks = MaskPredictions(torch.stack(embeds), mask_features)
@@ -268,6 +276,18 @@ class FASegDecoder(nn.Module):
         """Returns masks of one level, cut off the graph; (B, Q, H_l, W_l)."""
         return multiply_masks(embed, features).sigmoid_()
 
+    def _masks_of(self, query: Tensor, features: Tensor) -> Tensor:
+        return self._mask_probability(self.predictor.embed(query), features)
+
+    def _reads_attention(self, level: int) -> bool:
+        """Returns whether anything reads where a block looked."""
+        if level == HIGH_RESOLUTION:
+            return False
+        return (
+            self.positional_query.needs_attention
+            or level == self.importance_level
+        )
+
     def _blocked_pixels(self, embed: Tensor, features: Tensor) -> Tensor:
         """Returns what each query must not look at; (B, Q, H_l * W_l).
 
@@ -280,19 +300,18 @@ class FASegDecoder(nn.Module):
     def _trace(
         self,
         block: int,
+        level: int,
         shapes: list[tuple[int, int]],
         query_pos: Tensor,
         focus: Tensor,
     ) -> BlockTrace:
-        level = block % NUM_LEVELS
-        if level == HIGH_RESOLUTION:
-            return BlockTrace(
-                block,
-                level,
-                shapes[level],
-                query_pos,
-                window_index=focus,
-                window_grid=shapes[0],
-                window_size=self.window_size,
-            )
-        return BlockTrace(block, level, shapes[level], query_pos, focus)
+        about = (block, level, shapes[level], query_pos)
+        if level < HIGH_RESOLUTION or self.importance_level is None:
+            return BlockTrace(*about, attention=focus)
+        return BlockTrace(
+            *about,
+            window_index=focus,
+            window_grid=shapes[0],
+            window_size=self.window_size,
+            importance_level=self.importance_level,
+        )

@@ -1,4 +1,4 @@
-"""Efficient high-resolution cross-attention (FASeg, section 3.3).
+"""Efficient high-resolution cross-attention (FASeg, section 3.3), and rivals.
 
 Shapes:
     B: batch size.
@@ -11,6 +11,7 @@ Shapes:
 
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfaseg.ops import hrca_gather
@@ -31,6 +32,11 @@ class WindowMemory:
     feature: Tensor
     position: Tensor
     level_embed: Tensor
+
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """Returns keys and values of all pixels, each (B, H_3 * W_3, C)."""
+        value = self.feature.flatten(2).transpose(1, 2) + self.level_embed
+        return value + self.position.flatten(2).transpose(1, 2), value
 
 
 class HighResolutionCrossAttention(nn.Module):
@@ -113,3 +119,98 @@ class HighResolutionCrossAttention(nn.Module):
         blocked = None if outside is None else outside.unsqueeze(1)
         output, _ = self.attn(query, key, value, blocked)
         return output, window_index if need_focus else None
+
+
+class DenseCrossAttention(HighResolutionCrossAttention):
+    """Attends to the whole stride-4 map: what HRCA spares.
+
+    Arguments are those of the parent; windows are not chosen.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: WindowMemory,
+        importance: Tensor,
+        need_focus: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the attended values and where each query looked.
+
+        Arguments are those of the parent; ``importance`` is not read, and
+        the attention, (B, Q, H_3 * W_3), takes the place of window indices.
+        """
+        return self.attn(query, *memory.tokens(), None, need_focus)
+
+
+class PerQueryWindowAttention(HighResolutionCrossAttention):
+    """HRCA in which every query chooses windows of its own.
+
+    The windows of a hundred queries are most of the map: it is masked, not
+    gathered, and costs what attention to the whole map costs. Arguments are
+    those of the parent.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: WindowMemory,
+        importance: Tensor,
+        need_focus: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the attended values and the windows that were read.
+
+        Arguments are those of the parent, but ``importance`` has the shape
+        (B, Q, H_0, W_0), and the window indices have (B, Q, K).
+        """
+        batch, queries, *grid = importance.shape
+        window_index = self.select_windows(importance.flatten(0, 1))
+        window_index = window_index.unflatten(0, (batch, queries))
+        left_out = importance.new_ones(batch, queries, grid[0] * grid[1])
+        left_out.scatter_(2, window_index, 0)
+        height, width = memory.feature.shape[2:]
+        blocked = left_out.bool().unflatten(2, grid)
+        for axis in (2, 3):
+            blocked = blocked.repeat_interleave(self.window_size, axis)
+        blocked = blocked[..., :height, :width].flatten(2)
+        output, _ = self.attn(query, *memory.tokens(), blocked)
+        return output, window_index if need_focus else None
+
+
+HIGH_RESOLUTION_ATTENTIONS = {
+    'hrca': HighResolutionCrossAttention,
+    'hrca_per_query': PerQueryWindowAttention,
+    'dense': DenseCrossAttention,
+}
+
+
+def window_importance(
+    attention: Tensor,
+    shape: tuple[int, int],
+    grid: tuple[int, int],
+    side: int = 1,
+    per_query: bool = False,
+) -> Tensor:
+    """Returns how much attention each window of the stride-4 map got.
+
+    Args:
+        attention (Tensor): of a level, shape (B, Q, H_l * W_l).
+        shape (tuple[int, int]): (H_l, W_l).
+        grid (tuple[int, int]): (H_0, W_0).
+        side (int): pixels of the level per window side; those of the last
+            row and column may be fewer.
+        per_query (bool): one answer per query, not one per picture.
+
+    Returns:
+        Tensor: the sum over queries and pixels, shape (B, H_0, W_0), or over
+        pixels alone, (B, Q, H_0, W_0).
+    """
+    if per_query:
+        importance = attention.unflatten(2, shape)
+    else:
+        importance = attention.sum(1).unflatten(1, shape)
+    if side == 1:
+        return importance
+    margin = [side * n - length for n, length in zip(grid, shape, strict=True)]
+    padded = F.pad(importance, (0, margin[1], 0, margin[0]))
+    cells = padded.unflatten(-1, (grid[1], side))
+    return cells.unflatten(-3, (grid[0], side)).sum((-3, -1))

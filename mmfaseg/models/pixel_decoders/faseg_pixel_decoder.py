@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
-from ..layers import ConditionalPositionalEncoding, DeformableEncoder
+from ..layers import DeformableEncoder
+from ..layers.positional_encoding import make_positional_encoding
 
 NUM_STAGES = 4
 CHANNELS_LAST = torch.channels_last
@@ -25,7 +26,8 @@ class FASegPixelDecoder(nn.Module):
     """Mask2Former's deformable pixel decoder with positions made from C2..C5.
 
     All four backbone stages are projected; a depthwise convolution of each
-    projection is its positional encoding K_p (FASeg, section 3.2).
+    projection is its positional encoding K_p (FASeg, section 3.2). With
+    ``positional_encoding='sine'`` and ``num_levels=3`` this is Mask2Former's.
 
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
@@ -38,12 +40,17 @@ class FASegPixelDecoder(nn.Module):
         num_points (int): sampling points per level and head.
         feedforward_channels (int): hidden channels of the encoder's FFN.
         num_groups (int): groups of every GroupNorm.
+        num_levels (int): how many memories and K_p are made: 4, or 3 where
+            nothing attends to stride 4.
+        positional_encoding (str): K_p: ``'conditional'``, ``'sine'`` or
+            ``'learned'``; see :mod:`mmfaseg.models.layers
+            .positional_encoding`.
         with_cp (bool): in training, run the layers of the encoder again in
             the backward pass: less memory, more time.
 
     Raises:
-        ValueError: if ``in_channels`` are not four or ``num_groups`` does not
-            divide ``embed_dims``.
+        ValueError: if ``in_channels`` are not four, ``num_groups`` does not
+            divide ``embed_dims``, or another argument is out of its range.
     """
 
     def __init__(
@@ -56,6 +63,8 @@ class FASegPixelDecoder(nn.Module):
         num_points: int = 4,
         feedforward_channels: int = 1024,
         num_groups: int = 32,
+        num_levels: int = NUM_STAGES,
+        positional_encoding: str = 'conditional',
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -69,15 +78,18 @@ class FASegPixelDecoder(nn.Module):
                 f'embed_dims={embed_dims} must be a multiple of '
                 f'num_groups={num_groups}'
             )
+        if num_levels not in (NUM_STAGES - 1, NUM_STAGES):
+            raise ValueError(f'num_levels must be 3 or 4, got {num_levels}')
         self.in_channels = tuple(in_channels)
+        self.num_levels = num_levels
         # modules in the order of the levels: stride 32 first
         self.input_projs = nn.ModuleList(
             _conv_norm(channels, embed_dims, 1, num_groups)
-            for channels in reversed(self.in_channels)
+            for channels in self.in_channels[: -num_levels - 1 : -1]
         )
         self.positional_encodings = nn.ModuleList(
-            ConditionalPositionalEncoding(embed_dims)
-            for _ in range(NUM_STAGES)
+            make_positional_encoding(positional_encoding, embed_dims)
+            for _ in range(num_levels)
         )
         self.encoder = DeformableEncoder(
             embed_dims,
@@ -116,8 +128,8 @@ class FASegPixelDecoder(nn.Module):
 
         Returns:
             tuple[list[Tensor], list[Tensor], Tensor]:
-            - memories of levels 0 to 3, each (B, C, H_l, W_l).
-            - positions K_p of levels 0 to 3, same shapes.
+            - memories of levels 0 to 3, each (B, C, H_l, W_l), or 0 to 2.
+            - positions K_p of the same levels, same shapes.
             - mask features, shape (B, mask_channels, H_3, W_3).
 
         Raises:
@@ -134,7 +146,7 @@ class FASegPixelDecoder(nn.Module):
         projected = [
             project(x)
             for project, x in zip(
-                self.input_projs, reversed(feats), strict=True
+                self.input_projs, reversed(feats), strict=False
             )
         ]
         positions = [
@@ -143,7 +155,8 @@ class FASegPixelDecoder(nn.Module):
                 self.positional_encodings, projected, strict=True
             )
         ]
-        memories = self.encoder(projected[:-1], positions[:-1])
+        encoded = slice(NUM_STAGES - 1)
+        memories = self.encoder(projected[encoded], positions[encoded])
         lateral = self.lateral_conv(feats[0])
         upsampled = F.interpolate(
             memories[-1],
@@ -152,7 +165,8 @@ class FASegPixelDecoder(nn.Module):
             align_corners=False,
         )
         finest = self.output_conv(upsampled.add_(lateral))
-        return [*memories, finest], positions, self.mask_feature(finest)
+        memories = [*memories, finest][: self.num_levels]
+        return memories, positions, self.mask_feature(finest)
 
 
 def _conv_norm(

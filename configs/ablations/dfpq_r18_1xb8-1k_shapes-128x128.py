@@ -1,0 +1,8 @@
+_base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
+
+# DFPQ alone
+model = dict(
+    decode_head=dict(
+        transformer_decoder=dict(high_resolution='off', num_blocks=9),
+    )
+)

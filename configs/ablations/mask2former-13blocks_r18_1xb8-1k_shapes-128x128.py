@@ -1,0 +1,13 @@
+_base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
+
+# Mask2Former with as many blocks as FASeg
+model = dict(
+    decode_head=dict(
+        pixel_decoder=dict(positional_encoding='sine'),
+        transformer_decoder=dict(
+            positional_query='parameterized',
+            high_resolution='off',
+            mask_threshold=0.5,
+        ),
+    )
+)

@@ -1,0 +1,77 @@
+"""Label maps and the data samples that mmseg makes of them."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+
+import mmfaseg  # noqa: F401
+
+CLASSES = ('ground', 'pole', 'wire')
+SIZES = ((1, 1), (1, 9), (9, 1), (2, 3), (13, 17), (24, 20))
+IGNORED = 255
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture(params=SIZES, ids=lambda size: f'{size[0]}x{size[1]}')
+def picture_pairs(request) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Labels and predictions of one size: blocks, noise, ignored pixels."""
+    rng = np.random.default_rng(sum(request.param))
+    pairs = []
+    for block in (1, 3, 6):
+        for rare in (0.1, 0.3, 1 / 3):
+            for ignored in (0, 0.05, 0.4):
+                truth = _draw(rng, request.param, block, rare)
+                other = _draw(rng, request.param, block, rare)
+                wrong = rng.random(truth.shape) < rng.choice([0.1, 0.5, 1])
+                prediction = np.where(wrong, other, truth)
+                truth[rng.random(truth.shape) < ignored] = IGNORED
+                pairs.append((truth, prediction))
+    return pairs
+
+
+@pytest.fixture
+def make_sample() -> Callable[[object, object], dict]:
+    """Makes the dict that mmseg's evaluator hands to a metric."""
+
+    def make(truth: object, prediction: object) -> dict:
+        maps = dict(gt_sem_seg=truth, pred_sem_seg=prediction)
+        return {
+            name: dict(
+                data=torch.as_tensor(np.ascontiguousarray(labels))[None]
+            )
+            for name, labels in maps.items()
+        }
+
+    return make
+
+
+@pytest.fixture
+def evaluate(make_sample) -> Callable[..., dict]:
+    """Evaluates a metric on labels and predictions."""
+
+    def evaluate(metric, pairs, classes=CLASSES) -> dict:
+        metric.dataset_meta = dict(classes=classes)
+        metric.process({}, [make_sample(*pair) for pair in pairs])
+        return metric.evaluate(len(pairs))
+
+    return evaluate
+
+
+def _draw(
+    rng: np.random.Generator, size: tuple[int, int], block: int, rare: float
+) -> np.ndarray:
+    """Draws blocks of the classes; the two last ones are rare."""
+    height, width = size
+    shares = (1 - 2 * rare, rare, rare)
+    cells = rng.choice(3, (-(-height // block), -(-width // block)), p=shares)
+    labels = np.kron(cells, np.ones((block, block), int))[:height, :width]
+    noisy = rng.random(size) < 0.1
+    return np.where(noisy, rng.choice(3, size), labels)
