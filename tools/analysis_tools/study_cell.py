@@ -1,0 +1,227 @@
+"""One cell of a study: a config trained and tested with one seed.
+
+study.py runs this file in a process of its own; it also tells where the files
+of a cell lie and whether it is done. A cell is a work dir with:
+    cell.json    what is trained and tested, as two fingerprints
+    result.json  what came out, written when everything is done
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmseg.registry import MODELS
+
+import mmfaseg
+
+# what decides about the test alone
+TEST_KEYS = (
+    *('test_dataloader', 'test_evaluator', 'test_cfg', 'test_pipeline'),
+    *('tta_pipeline', 'tta_model', 'visualizer', 'vis_backends'),
+)
+
+
+class StudyError(Exception):
+    """What the user has to decide about."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A config and a seed.
+
+    Attributes:
+        config: file of the config.
+        seed: of all randomness.
+        out: folder of the whole study.
+        options: settings that replace those of the config.
+    """
+
+    config: Path
+    seed: int
+    out: Path
+    options: dict
+
+    @property
+    def row(self) -> str:
+        """Name of the row, the config's up to the first underscore."""
+        return self.config.stem.split('_')[0]
+
+    @property
+    def work_dir(self) -> Path:
+        """Where everything of this cell lies."""
+        return self.out / self.row / f'seed_{self.seed}'
+
+    def load_config(self) -> Config:
+        """Return the config of the run, but for the initial backbone."""
+        cfg = Config.fromfile(self.config)
+        cfg.merge_from_dict(self.options)
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=self.seed)
+        cfg.work_dir = str(self.work_dir)
+        return cfg
+
+    def max_iters(self) -> int:
+        """Return how long it trains."""
+        return self.load_config().train_cfg.max_iters
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return what tells a changed training or test from this one."""
+        cfg = self.load_config().to_dict()
+        cfg.pop('work_dir')
+        tested = {key: cfg.pop(key, None) for key in TEST_KEYS}
+        return {'training': _digest(cfg), 'test': _digest(tested)}
+
+    def result(self) -> dict | None:
+        """Return what came out, None unless all is done.
+
+        Raises:
+            StudyError: if something else was trained in this folder.
+        """
+        mark, result = (
+            _read(self.work_dir / name)
+            for name in ('cell.json', 'result.json')
+        )
+        if mark is None:
+            return None
+        ours = self.fingerprints()
+        if mark['training'] != ours['training']:
+            raise StudyError(
+                f'{self.work_dir} holds a run of another version of '
+                f'{self.config}: move it away, or choose another --out'
+            )
+        return result if result and result['test'] == ours['test'] else None
+
+    def iteration(self) -> int:
+        """Return how many iterations are done, as the log tells."""
+        return max((x['step'] for x in self.scalars()), default=0)
+
+    def scalars(self) -> list[dict]:
+        """Return the lines of the logs, earlier runs first."""
+        lines = []
+        for file in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
+            for line in file.read_text().splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except json.JSONDecodeError:  # being written
+                    continue
+        return lines
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> dict | None:
+    """Return the contents of a JSON file, None if it is not there."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write(path: Path, value: object) -> None:
+    """Write a JSON file so that it is there wholly or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f'.{os.getpid()}.part')
+    part.write_text(json.dumps(value, indent=1))
+    part.replace(path)
+
+
+def share_backbone(cfg: Config, seed: int, out: Path) -> None:
+    """Start all rows with a backbone of the same weights, if it has none.
+
+    A head that draws other random numbers would otherwise also mean another
+    backbone.
+    """
+    backbone = cfg.model.backbone
+    if backbone.get('init_cfg') is not None:
+        return
+    name = f'{_digest(backbone.to_dict())}_seed_{seed}.pth'
+    path = out / 'initial_backbones' / name
+    if not path.exists():
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        torch.manual_seed(seed)
+        module = MODELS.build(backbone)
+        module.init_weights()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f'.{os.getpid()}.part')
+        torch.save(module.state_dict(), part)
+        part.replace(path)
+    backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+
+
+def run(cell: Cell) -> None:
+    """Train, or go on training, then test and write the result."""
+    if cell.result() is not None:
+        return
+    write(cell.work_dir / 'cell.json', cell.fingerprints())
+    cfg = cell.load_config()
+    share_backbone(cfg, cell.seed, cell.out)
+    last = find_latest_checkpoint(cell.work_dir)
+    if last is not None:
+        cfg.load_from, cfg.resume = last, True
+    runner = Runner.from_cfg(cfg)
+    mmfaseg.log_stack_info()
+    start = time.perf_counter()
+    if cell.iteration() < cell.max_iters() or last is None:
+        runner.train()
+    else:
+        runner.load_or_resume()
+    seconds = time.perf_counter() - start
+    metrics = {k: float(v) for k, v in runner.test().items()}
+    write(
+        cell.work_dir / 'result.json',
+        dict(
+            test=cell.fingerprints()['test'],
+            row=cell.row,
+            seed=cell.seed,
+            metrics=metrics,
+            seconds=seconds,
+            resumed=last is not None,
+            parameters=count_parameters(runner.model),
+            iterations=runner.iter,
+            versions=dict(
+                mmfaseg=mmfaseg.__version__,
+                torch=torch.__version__,
+                python=platform.python_version(),
+                threads=torch.get_num_threads(),
+            ),
+        ),
+    )
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Return the parameters of backbone and head, shared ones once."""
+    names = (
+        (name, x)
+        for name, x in model.named_parameters()
+        if 'auxiliary_head.' not in name
+    )
+    return sum(x.numel() for _, x in names)
+
+
+def parse_cell(argv: list[str] | None = None) -> Cell:
+    """Return the cell that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('config', type=Path)
+    parser.add_argument('--seed', type=int, required=True)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}
+    )
+    args = parser.parse_args(argv)
+    return Cell(args.config, args.seed, args.out, args.cfg_options)
+
+
+if __name__ == '__main__':
+    try:
+        run(parse_cell())
+    except StudyError as error:
+        sys.exit(str(error))
