@@ -35,7 +35,7 @@ class StudyError(Exception):
     """What the user has to decide about."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """A config and a seed.
 
