@@ -295,8 +295,12 @@ def test_label_map_only_equals_the_best_of_all_scores(
 
 def test_label_map_only_without_meta_data(make_model):
     model = make_model(label_map_only=True).eval()
-    with torch.no_grad():
-        (result,) = model.predict(torch.randn(1, 3, 64, 96))
+    grads = []
+    model.backbone.register_forward_hook(
+        lambda *_: grads.append(torch.is_grad_enabled())
+    )
+    (result,) = model.predict(torch.randn(1, 3, 64, 96))
+    assert grads == [False], 'labels need no graph'
     assert result.pred_sem_seg.data.shape == (1, 64, 96)
 
 
@@ -306,6 +310,11 @@ def test_label_map_only_refuses_what_it_cannot_do(make_model):
     with pytest.raises(ValueError, match='align_corners=False'):
         model.predict(torch.randn(1, 3, 64, 96))
     model.decode_head.align_corners = False
+    meta = dict(img_shape=(64, 96), flip=True, flip_direction='diagonal')
+    with pytest.raises(ValueError, match='diagonal'):
+        model.predict(
+            torch.randn(1, 3, 64, 96), [SegDataSample(metainfo=meta)]
+        )
     model.test_cfg.update(mode='slide', crop_size=(32, 32), stride=(33, 32))
     with pytest.raises(ValueError, match=r'stride=\(33, 32\)'):
         model.predict(torch.randn(1, 3, 64, 96))

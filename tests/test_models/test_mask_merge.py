@@ -80,6 +80,32 @@ def test_autocast_does_not_round_what_is_resized():
     assert torch.equal(rounded, labels())
 
 
+def test_an_overflow_in_half_precision_stays_in_its_row():
+    classes, masks = _inputs((4, 6), torch.float16, 1)
+    masks[0, 1, 2, 3] = float('inf')
+    scores = merge_scores(classes, masks, (16, 24))
+    assert scores.isfinite().all()
+    plain = masks.float().clamp(-65504, 65504)
+    expected = merge_scores_plain(classes.float(), plain, (16, 24))
+    torch.testing.assert_close(scores.float(), expected, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize('numbers', [100, 10_000])
+def test_shrunken_labels_read_no_more_at_once_than_others(
+    monkeypatch, numbers
+):
+    monkeypatch.setattr(chunks, 'CPU_NUMBERS', numbers)
+    scores = torch.rand(64, 10, 3)
+    read = []
+
+    def read_rows(start, stop):
+        read.append(stop - start)
+        return scores[start:stop]
+
+    label_map(read_rows, (64, 10), (8, 10), 30, scores.device)
+    assert max(read) <= max(8, numbers // 30)
+
+
 def test_a_graph_is_kept_where_it_is_asked_for():
     classes, masks = _inputs((4, 6))
     masks.requires_grad_()

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..layers.mask_merge import label_map
 
+FLIPPED_AXES = {'horizontal': 1, 'vertical': 0}
+
 
 def label_map_of_picture(
     read_rows: Callable[[int, int], Tensor],
@@ -25,6 +27,9 @@ def label_map_of_picture(
             ``flip``.
         channels (int): numbers per pixel of the largest intermediate.
         device (torch.device): where the labels are to lie.
+
+    Raises:
+        ValueError: if the picture was flipped in an unknown direction.
     """
     padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
     left, right, top, bottom = padding
@@ -40,6 +45,11 @@ def label_map_of_picture(
         device,
     )
     if meta.get('flip'):
-        horizontal = meta.get('flip_direction') == 'horizontal'
-        labels = labels.flip(1 if horizontal else 0)
+        direction = meta.get('flip_direction')
+        if direction not in FLIPPED_AXES:
+            raise ValueError(
+                f'flip_direction={direction!r} is none of '
+                f'{tuple(FLIPPED_AXES)}: labels cannot be turned back'
+            )
+        labels = labels.flip(FLIPPED_AXES[direction])
     return labels

@@ -108,7 +108,8 @@ def label_map(
         Tensor: int64, shape (H, W).
     """
     labels = torch.empty(size, dtype=torch.int64, device=device)
-    for rows in chunks(size[0], numbers, device):
+    rows_read = -(-shape[0] // size[0])  # for one row of the result
+    for rows in chunks(size[0], numbers * rows_read, device):
         if shape == size:
             scores = read_rows(rows.start, rows.stop)
         else:
@@ -159,6 +160,10 @@ def _resize_rows(
     weights = torch.zeros(len(first), len(source), dtype=part.dtype)
     weights.scatter_add_(1, (first - low)[:, None], 1 - part[:, None])
     weights.scatter_add_(1, (last - low)[:, None], part[:, None])
+    if source.dtype == torch.float16:
+        # an overflow, which the weights of zero would spread over all rows
+        limit = torch.finfo(source.dtype).max
+        source = source.clamp(-limit, limit)
     with torch.autocast(maps.device.type, enabled=False):
         between = weights.to(maps) @ source.flatten(1)
     between = between.unflatten(1, source.shape[1:])

@@ -80,18 +80,21 @@ class MaskEncoderDecoder(EncoderDecoder):
             meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
             data_samples = [SegDataSample(metainfo=dict(meta)) for _ in inputs]
         metas = [sample.metainfo for sample in data_samples]
-        if self.test_cfg.get('mode', 'whole') == 'slide':
-            maps = [
-                self._slide_label_map(x[None], meta)
-                for x, meta in zip(inputs, metas, strict=True)
-            ]
-        else:
-            maps = self.decode_head.predict_labels(
-                self.extract_feat(inputs), metas, self.test_cfg
-            )
+        maps = self._label_maps(inputs, metas)
         for sample, labels in zip(data_samples, maps, strict=True):
             sample.pred_sem_seg = PixelData(data=labels[None])
         return data_samples
+
+    @torch.no_grad()  # labels have no gradient: windows need no graph
+    def _label_maps(self, inputs: Tensor, metas: list[dict]) -> list[Tensor]:
+        if self.test_cfg.get('mode', 'whole') == 'slide':
+            return [
+                self._slide_label_map(x[None], meta)
+                for x, meta in zip(inputs, metas, strict=True)
+            ]
+        return self.decode_head.predict_labels(
+            self.extract_feat(inputs), metas, self.test_cfg
+        )
 
     def _slide_label_map(self, picture: Tensor, meta: dict) -> Tensor:
         """Returns the label map, (H, W), of one picture, (1, 3, H, W)."""
