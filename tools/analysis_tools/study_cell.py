@@ -2,8 +2,9 @@
 
 study.py runs this file in a process of its own; it also tells where the files
 of a cell lie and whether it is done. A cell is a work dir with:
-    cell.json    what is trained and tested, as two fingerprints
-    result.json  what came out, written when everything is done
+    cell.json     what is trained and tested, as two fingerprints
+    trained.json  time, parameters and versions, written after training
+    result.json   what came out, written when everything is done
 """
 
 import argparse
@@ -25,10 +26,13 @@ from mmseg.registry import MODELS
 import mmfaseg
 
 # what decides about the test alone
-TEST_KEYS = (
-    *('test_dataloader', 'test_evaluator', 'test_cfg', 'test_pipeline'),
-    *('tta_pipeline', 'tta_model', 'visualizer', 'vis_backends'),
+TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg', 'test_pipeline')
+# what decides about nothing but files and what is shown
+HARMLESS_KEYS = (
+    *('work_dir', 'tta_pipeline', 'tta_model', 'visualizer', 'vis_backends'),
+    *('log_processor', 'log_level', 'env_cfg'),
 )
+HARMLESS_HOOKS = ('logger', 'checkpoint', 'timer', 'visualization')
 
 
 class StudyError(Exception):
@@ -76,7 +80,10 @@ class Cell:
     def fingerprints(self) -> dict[str, str]:
         """Return what tells a changed training or test from this one."""
         cfg = self.load_config().to_dict()
-        cfg.pop('work_dir')
+        for key in HARMLESS_KEYS:
+            cfg.pop(key, None)
+        for key in HARMLESS_HOOKS:
+            cfg.get('default_hooks', {}).pop(key, None)
         tested = {key: cfg.pop(key, None) for key in TEST_KEYS}
         return {'training': _digest(cfg), 'test': _digest(tested)}
 
@@ -165,35 +172,37 @@ def run(cell: Cell) -> None:
     cfg = cell.load_config()
     share_backbone(cfg, cell.seed, cell.out)
     last = find_latest_checkpoint(cell.work_dir)
+    trained = str(last).endswith(f'iter_{cfg.train_cfg.max_iters}.pth')
     if last is not None:
-        cfg.load_from, cfg.resume = last, True
+        cfg.load_from, cfg.resume = last, not trained
     runner = Runner.from_cfg(cfg)
     mmfaseg.log_stack_info()
-    start = time.perf_counter()
-    if cell.iteration() < cell.max_iters() or last is None:
-        runner.train()
-    else:
-        runner.load_or_resume()
-    seconds = time.perf_counter() - start
-    metrics = {k: float(v) for k, v in runner.test().items()}
-    write(
-        cell.work_dir / 'result.json',
-        dict(
-            test=cell.fingerprints()['test'],
-            row=cell.row,
-            seed=cell.seed,
-            metrics=metrics,
-            seconds=seconds,
-            resumed=last is not None,
+    before = _read(cell.work_dir / 'trained.json')
+    if not trained or before is None:
+        start = time.perf_counter()
+        if not trained:
+            runner.train()
+        before = dict(
+            # of the whole training, if it was not interrupted
+            seconds=None if last else time.perf_counter() - start,
             parameters=count_parameters(runner.model),
-            iterations=runner.iter,
-            versions=dict(
-                mmfaseg=mmfaseg.__version__,
-                torch=torch.__version__,
-                python=platform.python_version(),
-                threads=torch.get_num_threads(),
-            ),
-        ),
+            iterations=cfg.train_cfg.max_iters,
+            versions=versions(),
+        )
+        write(cell.work_dir / 'trained.json', before)
+    metrics = {k: float(v) for k, v in runner.test().items()}
+    result = dict(row=cell.row, seed=cell.seed, metrics=metrics, **before)
+    result['test'] = cell.fingerprints()['test']
+    write(cell.work_dir / 'result.json', result)
+
+
+def versions() -> dict[str, str | int]:
+    """Return what the numbers were made by."""
+    return dict(
+        mmfaseg=mmfaseg.__version__,
+        torch=torch.__version__,
+        python=platform.python_version(),
+        threads=torch.get_num_threads(),
     )
 
 

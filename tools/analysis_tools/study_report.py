@@ -107,7 +107,7 @@ def _summarize(
         )
     first = next(iter(seeds.values()), {})
     summary['parameters'] = first.get('parameters')
-    whole = [x['seconds'] for x in seeds.values() if not x['resumed']]
+    whole = [x['seconds'] for x in seeds.values() if x['seconds']]
     summary['seconds'] = float(np.mean(whole)) if whole else None
     return summary
 

@@ -7,4 +7,4 @@ param_scheduler = [
     dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=200)
-default_hooks = dict(checkpoint=dict(interval=200, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=200))
