@@ -2,11 +2,18 @@
 
 from .camvid import CamVidDataset
 from .shapes import ShapesDataset
-from .transforms import GenerateShapes, LoadCamVidAnnotations
+from .transforms import (
+    Corrupt,
+    GenerateShapes,
+    LoadCamVidAnnotations,
+    NoisyLabels,
+)
 
 __all__ = [
     'CamVidDataset',
+    'Corrupt',
     'GenerateShapes',
     'LoadCamVidAnnotations',
+    'NoisyLabels',
     'ShapesDataset',
 ]

@@ -28,7 +28,13 @@ from .focus_maps import (
     mask_probabilities,
 )
 from .sheet import Sheet, check_classes, check_picture, panel_size
-from .windows import WindowBox, last_windows, window_boxes, window_importance
+from .windows import (
+    WindowBox,
+    last_windows,
+    shares_windows,
+    window_boxes,
+    window_importance,
+)
 
 if TYPE_CHECKING:
     from mmfaseg.models.layers.decoder_output import DecoderOutput
@@ -76,7 +82,7 @@ def draw_focus(
 
     The first row shows the picture, the prediction, the importance of the
     stride-32 pixels and the windows of the stride-4 map chosen by it, which
-    all queries share. Each further row shows one query: its mask, and its
+    all queries share (if the decoder reads such windows). Each further row shows one query: its mask, and its
     cross-attention in the last block of the strides 32, 16 and 8, each
     scaled to its own maximum.
 
@@ -142,6 +148,12 @@ def _overview(
 ) -> list[_Panel]:
     """Makes the first row, which belongs to no single query."""
     size = picture.shape[0], picture.shape[1]
+    panels = [
+        _Panel('picture', picture),
+        _Panel('prediction', _paint(picture, painted)),
+    ]
+    if not shares_windows(output.traces):
+        return panels
     block = last_windows(output.traces)
     source, importance = window_importance(output.traces, block.block, sample)
     boxes = window_boxes(block, importance, size, sample)
@@ -149,8 +161,7 @@ def _overview(
     for box in boxes:
         read[box.top : box.bottom, box.left : box.right] = True
     return [
-        _Panel('picture', picture),
-        _Panel('prediction', _paint(picture, painted)),
+        *panels,
         _Panel(
             f'importance · block {source.block}, all queries',
             heat_picture(picture, importance_map(importance, size)),

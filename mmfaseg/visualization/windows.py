@@ -34,6 +34,14 @@ class WindowBox:
     bottom: int
 
 
+def shares_windows(traces: list[BlockTrace]) -> bool:
+    """Returns whether a block chose windows that all queries read."""
+    return any(
+        trace.window_index is not None and trace.window_index.dim() == 2
+        for trace in traces
+    )
+
+
 def last_windows(traces: list[BlockTrace]) -> BlockTrace:
     """Returns the trace of the last block that chose windows.
 
@@ -53,8 +61,9 @@ def window_importance(
 ) -> tuple[BlockTrace, np.ndarray]:
     """Returns what a block of windows chose by.
 
-    That is the attention of the latest stride-32 block before it, summed over
-    the queries.
+    That is the attention of the latest block before it at stride 32 (or 16 or
+    8, if the decoder says so), summed over the queries and the pixels of each
+    window.
 
     Args:
         traces (list[BlockTrace]): All blocks.
@@ -62,25 +71,34 @@ def window_importance(
         sample (int): Which picture of the batch.
 
     Returns:
-        tuple[BlockTrace, np.ndarray]: The stride-32 block and the importance,
-        float32, shape (H_0, W_0).
+        tuple[BlockTrace, np.ndarray]: That block and the importance, float32,
+        shape (H_0, W_0).
 
     Raises:
-        ValueError: If no stride-32 block comes before ``block``.
+        ValueError: If no such block comes before ``block``.
     """
+    (chosen,) = (trace for trace in traces if trace.block == block)
+    level = chosen.importance_level or 0
     before = [
         trace
         for trace in traces
-        if trace.level == 0
+        if trace.level == level
         and trace.block < block
         and trace.attention is not None
     ]
     if not before:
-        raise ValueError(f'no stride-32 attention before block {block}')
+        raise ValueError(
+            f'no stride-{32 >> level} attention before block {block}'
+        )
     source = max(before, key=lambda trace: trace.block)
     assert source.attention is not None
     summed = source.attention[sample].detach().float().sum(0)
-    return source, summed.reshape(source.shape).cpu().numpy()
+    pixels = summed.reshape(source.shape).cpu().numpy()
+    rows, columns = chosen.window_grid or source.shape
+    importance = np.zeros((rows, columns), np.float32)
+    y, x = np.indices(source.shape) >> level  # the window of each pixel
+    np.add.at(importance, (y, x), pixels)
+    return source, importance
 
 
 def window_boxes(

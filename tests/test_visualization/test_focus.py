@@ -96,6 +96,18 @@ def test_nothing_but_no_object_leaves_the_overview(output):
     assert len(draw_focus(output, grey(), CLASSES, PALETTE).axes) == 4
 
 
+@pytest.mark.parametrize('per_query', [False, True])
+def test_decoders_without_shared_windows_draw(output, per_query):
+    """Nothing reads stride 4, all of it is read, or each query chooses."""
+    trace = output.traces[3]
+    assert trace.window_index is not None
+    trace.window_index = trace.window_index[:, None] if per_query else None
+    names = titles(draw_focus(output, grey(), CLASSES, PALETTE))
+    assert names[:2] == ['picture', 'prediction']
+    assert not [x for x in names if 'windows' in x]
+    assert [x for x in names if 'stride 8' in x]
+
+
 def test_semantic_prediction_leaves_no_object_out(output):
     label = label_pixels(*mask_probabilities(output, (96, 128)))
     assert (label[:40] == 2).all() and (label[56:] == 0).all()

@@ -27,6 +27,16 @@ def test_importance_is_summed_over_queries_of_the_block_before(output):
     assert importance.sum() == pytest.approx(4)
 
 
+def test_importance_of_a_finer_stride_is_that_of_its_windows(output):
+    last_windows(output.traces).importance_level = 2
+    source, importance = window_importance(output.traces, 3)
+    assert source.block == 2
+    # pixels (1, 2) and (0, 3) of stride 8 lie in the first window
+    assert importance.shape == (3, 4)
+    assert importance[0, 0] == pytest.approx(4)
+    assert importance.sum() == pytest.approx(4)
+
+
 def test_index_counts_row_by_row(output):
     assert boxes_of(output, [7]) == [WindowBox(1, 96, 32, 128, 64)]
 

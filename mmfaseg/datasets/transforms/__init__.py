@@ -1,6 +1,23 @@
-"""Loading steps of the data sets."""
+"""Loading steps of the data sets, and steps that do harm to what they load."""
 
+from .corrupt import (
+    CORRUPTIONS,
+    SEVERITIES,
+    Corrupt,
+    choose_corruptions,
+    load_corrupt,
+)
 from .generate_shapes import GenerateShapes
 from .load_camvid_annotations import LoadCamVidAnnotations
+from .noisy_labels import NoisyLabels
 
-__all__ = ['GenerateShapes', 'LoadCamVidAnnotations']
+__all__ = [
+    'CORRUPTIONS',
+    'SEVERITIES',
+    'Corrupt',
+    'GenerateShapes',
+    'LoadCamVidAnnotations',
+    'NoisyLabels',
+    'choose_corruptions',
+    'load_corrupt',
+]

@@ -1,0 +1,209 @@
+import re
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
+
+from mmfaseg.datasets import NoisyLabels, ShapesDataset
+from mmfaseg.datasets.shapes_generator import generate_shapes
+from mmfaseg.datasets.transforms.noisy_labels import smooth_field
+
+CLASSES = 7
+
+
+def _labels(index: int = 0) -> np.ndarray:
+    labels = generate_shapes(index, 'train', (96, 128))[1]
+    labels[10:20, 30:60] = 255
+    return labels
+
+
+def _noisy(labels: np.ndarray, path: str = 'x/1.png', **options) -> np.ndarray:
+    transform = NoisyLabels(num_classes=CLASSES, **options)
+    entry = dict(gt_seg_map=labels, img_path=path, ori_shape=labels.shape)
+    return transform(entry)['gt_seg_map']
+
+
+def _areas(labels: np.ndarray) -> list[np.ndarray]:
+    """The masks of all 8-connected areas of one class."""
+    masks = []
+    for label in range(CLASSES):
+        count, areas = cv2.connectedComponents(
+            (labels == label).astype(np.uint8), connectivity=8
+        )
+        masks += [areas == number for number in range(1, count)]
+    return masks
+
+
+KINDS = [dict(kind='swap', rate=0.4), dict(kind='boundary', shift=4)]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('options', KINDS)
+def test_the_same_picture_is_wrong_in_the_same_way(options):
+    pipeline = [
+        dict(type='mmfaseg.GenerateShapes'),
+        dict(type='mmfaseg.NoisyLabels', num_classes=CLASSES, **options),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackSegInputs'),
+    ]
+    dataset = ShapesDataset(length=3, image_size=(64, 64), pipeline=pipeline)
+    for index in range(3):
+        versions = set()
+        for _ in range(6):
+            sample = dataset[index]['data_samples']
+            labels = sample.gt_sem_seg.data.numpy()[0]
+            if sample.flip:
+                labels = labels[:, ::-1]
+            versions.add(labels.tobytes())
+        assert len(versions) == 1
+        assert versions != {
+            generate_shapes(index, 'train', (64, 64))[1].tobytes()
+        }
+
+
+@pytest.mark.parametrize('options', KINDS)
+def test_pictures_and_seeds_differ(options):
+    labels = _labels()
+    first = _noisy(labels, **options)
+    assert first.dtype == labels.dtype
+    np.testing.assert_array_equal(first, _noisy(labels, **options))
+    moved = _noisy(labels, '/elsewhere/x/1.png', **options)
+    np.testing.assert_array_equal(first, moved)
+    assert (first != _noisy(labels, 'x/2.png', **options)).any()
+    assert (first != _noisy(labels, seed=1, **options)).any()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [dict(kind='swap', rate=1), dict(kind='boundary', shift=9)],
+)
+@pytest.mark.parametrize('dtype', [np.uint8, np.int64])
+def test_pixels_without_a_label_stay_and_the_input_too(options, dtype):
+    labels = _labels().astype(dtype)
+    before = labels.copy()
+    noisy = _noisy(labels, **options)
+    np.testing.assert_array_equal(noisy == 255, labels == 255)
+    assert noisy.dtype == dtype
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_no_rate_no_mistake():
+    labels = _labels()
+    noisy = _noisy(labels, kind='swap', rate=0)
+    np.testing.assert_array_equal(noisy, labels)
+
+
+def test_each_area_changes_as_one_and_to_another_class():
+    labels = _labels()
+    noisy = _noisy(labels, kind='swap', rate=1)
+    for area in _areas(labels):
+        (new,) = np.unique(noisy[area])
+        assert new != labels[area][0]
+
+
+def test_areas_that_touch_at_corners_are_one():
+    labels = np.kron(np.eye(8, dtype=np.uint8), np.ones((3, 3), np.uint8))
+    noisy = _noisy(labels, kind='swap', rate=1)
+    assert len(np.unique(noisy[labels == 1])) == 1
+
+
+def test_areas_are_swapped_at_the_rate_and_evenly():
+    swapped, counts, total = 0, np.zeros((CLASSES, CLASSES)), 0
+    # single pixels with gaps between them
+    labels = np.full((64, 64), 255, np.uint8)
+    labels[::2, ::2] = np.arange(32 * 32).reshape(32, 32) % CLASSES
+    for number in range(20):
+        noisy = _noisy(labels, f'x/{number}.png', kind='swap', rate=0.3)
+        known = labels != 255
+        total += known.sum()
+        swapped += (noisy != labels).sum()
+        np.add.at(counts, (labels[known], noisy[known]), 1)
+    assert swapped / total == pytest.approx(0.3, abs=0.015)
+    assert (np.diag(counts) > 0).all()
+    others = counts[~np.eye(CLASSES, dtype=bool)]
+    assert others.min() > 0.7 * others.mean()
+    assert others.max() < 1.3 * others.mean()
+
+
+def test_a_higher_rate_adds_mistakes():
+    labels = _labels()
+    few = _noisy(labels, kind='swap', rate=0.3)
+    many = _noisy(labels, kind='swap', rate=0.6)
+    wrong = few != labels
+    assert 0 < wrong.sum() < (many != labels).sum()
+    np.testing.assert_array_equal(many[wrong], few[wrong])
+
+
+@pytest.mark.parametrize('shift', [1, 4, 10])
+def test_labels_come_from_nearby(shift):
+    labels = _labels()
+    noisy = _noisy(labels, kind='boundary', shift=shift)
+    assert (noisy != labels).any()
+    size = 2 * (shift + 1) + 1  # rounding adds half a pixel per axis
+    for label in range(CLASSES):
+        mask = (labels == label).astype(np.uint8)
+        near = cv2.dilate(mask, np.ones((size, size), np.uint8))
+        assert (near[noisy == label] == 1).all()
+
+
+@pytest.mark.parametrize('shift', [1, 3.5, 12])
+def test_the_field_is_short_smooth_and_without_folds(shift):
+    field = smooth_field(90, 131, shift, np.random.default_rng(0))
+    assert field.shape == (2, 90, 131)
+    length = np.hypot(*field)
+    assert 0.6 * shift < length.max() <= shift + 1e-9
+    assert abs(field.mean()) < shift / 3
+    (a, b), (c, d) = (np.gradient(each) for each in field)
+    assert np.abs([a, b, c, d]).max() <= 0.5 + 1e-9
+    assert ((1 + a) * (1 + d) - b * c).min() > 0
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(kind='coarse', rate=0.1), "'coarse'"),
+        (dict(kind='swap'), 'rate'),
+        (dict(kind='swap', rate=0.1, shift=2), 'no shift'),
+        (dict(kind='boundary', rate=0.1), 'takes shift'),
+        (dict(kind='boundary', shift=2, rate=0.1), 'no rate'),
+        (dict(kind='swap', rate=1.5), '1.5'),
+        (dict(kind='boundary', shift=0.5), '0.5'),
+        (dict(kind='swap', rate=0.1, num_classes=1), 'num_classes.*1'),
+    ],
+)
+def test_impossible_arguments_are_refused(options, message):
+    config = dict(type='mmfaseg.NoisyLabels', num_classes=CLASSES)
+    with pytest.raises(ValueError, match=message):
+        TRANSFORMS.build({**config, **options})
+
+
+@pytest.mark.parametrize('wrong', [7, 200, -1])
+def test_labels_beyond_the_classes_are_named(wrong):
+    labels = _labels().astype(np.int64)
+    labels[3, 4] = wrong
+    with pytest.raises(ValueError, match=rf'x/1\.png.*\[{wrong}\].*7'):
+        _noisy(labels, kind='swap', rate=0.1)
+
+
+def test_cropped_labels_are_refused():
+    transform = NoisyLabels('swap', CLASSES, rate=0.1)
+    labels = _labels()
+    entry = dict(
+        gt_seg_map=labels[:50], img_path='x/1.png', ori_shape=labels.shape
+    )
+    with pytest.raises(ValueError, match='directly behind'):
+        transform(entry)
+
+
+def test_the_example_of_the_docs_is_a_config(root, tmp_path):
+    page = (root / 'docs/robustness.md').read_text()
+    (example,) = re.findall(r'```python\n(.*?)```', page, re.S)
+    path = tmp_path / 'noisy.py'
+    path.write_text(example.replace('../configs', f'{root}/configs'))
+    pipeline = Config.fromfile(path).train_dataloader.dataset.pipeline
+    base = 'configs/faseg/faseg_r18_1xb8-20k_camvid-360x480.py'
+    expected = Config.fromfile(root / base).train_pipeline
+    assert isinstance(TRANSFORMS.build(pipeline.pop(2)), NoisyLabels)
+    assert pipeline == expected

@@ -1,0 +1,81 @@
+"""Where tools/analysis_tools/robustness.py corrupts the picture."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mmengine.registry import DATASETS, DefaultScope
+
+from mmfaseg.datasets import ShapesDataset
+
+TOOLS = Path(__file__).resolve().parent.parent / 'tools' / 'analysis_tools'
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture
+def find_places(monkeypatch) -> Callable:
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module('robustness_tester').find_places
+
+
+SHAPES = dict(type='mmfaseg.GenerateShapes')
+FLIP = dict(type='RandomFlip', prob=0.0)
+PACK = dict(type='PackSegInputs')
+
+
+def _dataset(pipeline: list) -> ShapesDataset:
+    return DATASETS.build(
+        dict(
+            type='mmfaseg.ShapesDataset',
+            length=2,
+            image_size=(32, 32),
+            pipeline=pipeline,
+        )
+    )
+
+
+def test_place_is_behind_the_picture_also_in_nested_pipelines(find_places):
+    nested = dict(type='RandomApply', transforms=[SHAPES, FLIP], prob=1.0)
+    augmented = dict(type='TestTimeAug', transforms=[[FLIP], [PACK]])
+    for pipeline, names in [
+        ([SHAPES, FLIP, PACK], ['GenerateShapes', 'RandomFlip']),
+        ([SHAPES, augmented], ['GenerateShapes', 'TestTimeAug']),
+        ([nested, PACK], ['GenerateShapes', 'RandomFlip']),
+    ]:
+        ((steps, number),) = find_places(_dataset(pipeline))
+        around = steps[number - 1 : number + 1]
+        assert [type(step).__name__ for step in around] == names
+
+
+def test_place_is_found_in_each_joined_data_set(find_places):
+    part = dict(
+        type='mmfaseg.ShapesDataset',
+        length=2,
+        image_size=(32, 32),
+        pipeline=[SHAPES, PACK],
+    )
+    joined = dict(type='ConcatDataset', datasets=[part, part])
+    places = find_places(
+        DATASETS.build(dict(type='RepeatDataset', dataset=joined, times=2))
+    )
+    assert [number for _, number in places] == [1, 1]
+    assert places[0][0] is not places[1][0]
+
+
+@pytest.mark.parametrize(
+    'pipeline',
+    [
+        [],
+        [dict(type='RandomChoice', transforms=[[SHAPES], [SHAPES]])],
+        [dict(type='TestTimeAug', transforms=[[SHAPES], [PACK]])],
+    ],
+)
+def test_no_place_is_said(find_places, pipeline):
+    with pytest.raises(ValueError, match=r"results\['img'\]"):
+        find_places(_dataset(pipeline))

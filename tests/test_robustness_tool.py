@@ -1,0 +1,283 @@
+"""tools/analysis_tools/robustness.py, with an untrained network."""
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+
+from mmfaseg.datasets import Corrupt
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / 'tools' / 'analysis_tools'
+CONFIG = ROOT / 'tests' / 'configs' / 'fcn_shapes.py'
+GRID = [('gaussian_noise', 1), ('gaussian_noise', 5), ('fog', 1), ('fog', 5)]
+CHOICE = ['--corruptions', 'fog', 'gaussian_noise', '--severities', '1', '5']
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory) -> list[Path]:
+    """Two networks with random weights."""
+    cfg = Config.fromfile(CONFIG)
+    paths = []
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        for seed in range(2):
+            torch.manual_seed(seed)
+            model = MODELS.build(cfg.model)
+            torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+            paths.append(tmp_path_factory.mktemp('networks') / f'{seed}.pth')
+            torch.save(dict(state_dict=model.state_dict()), paths[-1])
+    return paths
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool's modules, and a list of the cells that it tested."""
+    pytest.importorskip('imagecorruptions')
+    monkeypatch.syspath_prepend(TOOLS)
+    names = 'robustness', 'robustness_tester', 'robustness_results'
+    main, tester, results = map(importlib.import_module, names)
+    tested = []
+    test = tester.Tester.test
+
+    def test_and_tell(self, cell, advance):
+        tested.append(cell)
+        return test(self, cell, advance)
+
+    monkeypatch.setattr(tester.Tester, 'test', test_and_tell)
+    monkeypatch.setenv('COLUMNS', '120')
+    return SimpleNamespace(
+        main=main, tester=tester, results=results, tested=tested
+    )
+
+
+@pytest.fixture
+def run(tool, checkpoints, tmp_path):
+    """Runs the tool in this process, on the first network."""
+
+    def run(*options: object, first: tuple = (CONFIG, checkpoints[0])) -> int:
+        arguments = [*first, *options, '--out', tmp_path, '--device', 'cpu']
+        return tool.main.main([str(x) for x in arguments])
+
+    return run
+
+
+def _cells(folder: Path, number: int = 0) -> dict[str, dict]:
+    text = (folder / 'robustness.json').read_text()
+    return json.loads(text)['models'][number]['cells']
+
+
+def _tables(printed: str) -> str:
+    return printed[printed.index('┏') :]
+
+
+def test_all_cells_are_measured_once(tool, run, tmp_path, capsys):
+    assert run(*CHOICE) == 0
+    assert tool.tested == [('clean', 0), *GRID]
+    cells = _cells(tmp_path)
+    keys = [f'{name}/{severity}' for name, severity in tool.tested]
+    assert list(cells) == keys
+    scores = [cells[key]['mIoU'] for key in keys]
+    assert len(set(scores)) > 2
+    printed = capsys.readouterr().out
+    assert '[5/5] fcn_shapes fog 5: mIoU' in printed
+    markdown = (tmp_path / 'robustness.md').read_text()
+    for text in (_tables(printed), markdown):
+        for name in ('gaussian_noise', 'fog'):
+            found = re.search(rf'^\W+{name}.*$', text, re.M)
+            assert re.findall(r'\d+\.\d+', found.group())[:2] == [
+                f'{cells[f"{name}/{severity}"]["mIoU"]:.2f}'
+                for severity in (1, 5)
+            ]
+    mean = sum(scores[1:]) / 4
+    drop = 100 * (1 - mean / scores[0])
+    assert f'| {mean:.2f} | {drop:.2f} |' in markdown
+    png = (tmp_path / 'robustness.png').read_bytes()
+    assert png.startswith(b'\x89PNG')
+
+    assert run(*CHOICE) == 0
+    assert len(tool.tested) == 5
+    assert _tables(capsys.readouterr().out) == _tables(printed)
+    assert (tmp_path / 'robustness.md').read_text() == markdown
+
+    # a larger grid keeps what is known
+    assert run('--corruptions', 'fog', '--severities', 5, 3) == 0
+    assert tool.tested[5:] == [('fog', 3)]
+    assert set(keys) < set(_cells(tmp_path))
+
+
+def test_clean_cell_is_what_the_runner_measures(
+    tool, run, checkpoints, tmp_path
+):
+    assert run('--corruptions', 'fog', '--severities', 1) == 0
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict(
+        dict(work_dir=str(tmp_path / 'w'), load_from=str(checkpoints[0]))
+    )
+    metrics = Runner.from_cfg(cfg).test()
+    assert _cells(tmp_path)['clean/0'] == pytest.approx(dict(metrics))
+
+
+def test_an_interrupted_run_goes_on(tool, run, tmp_path, monkeypatch, capsys):
+    test = tool.tester.Tester.test
+
+    def interrupted(self, cell, advance):
+        if len(tool.tested) == 2:
+            raise KeyboardInterrupt
+        return test(self, cell, advance)
+
+    with monkeypatch.context() as context:
+        context.setattr(tool.tester.Tester, 'test', interrupted)
+        assert run(*CHOICE) == 130
+    assert 'goes on' in capsys.readouterr().out
+    assert list(_cells(tmp_path)) == ['clean/0', 'gaussian_noise/1']
+
+    assert run(*CHOICE) == 0
+    assert tool.tested == [('clean', 0), *GRID]
+    resumed = _cells(tmp_path)
+    (tmp_path / 'robustness.json').unlink()
+    assert run(*CHOICE) == 0
+    assert _cells(tmp_path) == resumed
+
+
+def test_what_a_cell_depends_on_starts_it_anew(tool, run, checkpoints):
+    once = ['--corruptions', 'fog', '--severities', '1']
+    other = ('--model', 'fcn_shapes', CONFIG, checkpoints[1])
+    fewer = ['--cfg-options', 'test_dataloader.dataset.length=1']
+    changes = [
+        ([], (CONFIG, checkpoints[0])),
+        (['--seed', 1], (CONFIG, checkpoints[0])),
+        (['--seed', 1], other),
+        (['--seed', 1, *fewer], other),
+    ]
+    for number, (options, first) in enumerate(changes, 1):
+        for _ in range(2):
+            assert run(*once, *options, first=first) == 0
+            assert len(tool.tested) == 2 * number
+
+
+def test_models_are_compared_from_the_command_line(
+    tool, checkpoints, tmp_path, run_python
+):
+    models = [
+        x
+        for name, path in zip('ab', checkpoints, strict=True)
+        for x in ('--model', name, CONFIG, path)
+    ]
+    tool_path = TOOLS / 'robustness.py'
+    command = [tool_path, *models, *CHOICE, '--out', tmp_path]
+    workers = ['--cfg-options', 'test_dataloader.num_workers=2']
+    printed = run_python(*command, '--device', 'cpu', *workers).stdout
+    assert printed.count('mIoU') == 10
+    rows = (tmp_path / 'robustness.md').read_text().splitlines()
+    assert [row[:4] for row in rows[4:6]] == ['| a ', '| b ']
+    both = [_cells(tmp_path, number) for number in range(2)]
+    assert both[0] != both[1]
+
+    # no worker gives the same, and a name of its own cells of its own
+    none = tool.main.main(
+        [str(x) for x in [CONFIG, checkpoints[0], *command[9:]]]
+    )
+    assert none == 0
+    assert _cells(tmp_path, 2) == both[0]
+    assert [_cells(tmp_path, number) for number in range(2)] == both
+
+
+def test_a_failing_corruption_is_reported_and_tried_again(
+    tool, run, tmp_path, monkeypatch, capsys
+):
+    def fail(self, results):
+        if self.corruption == 'fog' and 'test/000001' in results['img_path']:
+            raise ValueError('no fog\ntoday')
+        return results
+
+    with monkeypatch.context() as context:
+        context.setattr(Corrupt, 'transform', fail)
+        assert run(*CHOICE) == 1
+    printed = capsys.readouterr().out
+    assert 'failed: fcn_shapes, fog 5: today' in printed
+    assert re.search(r'fog +│ +failed │ +failed │ +- ', printed)
+    assert _cells(tmp_path)['fog/1'] == dict(error='today')
+    markdown = (tmp_path / 'robustness.md').read_text()
+    assert '- fcn_shapes, fog 1: today' in markdown
+    del tool.tested[:]
+    assert run(*CHOICE) == 0
+    assert tool.tested == GRID[2:]
+    assert 'mIoU' in _cells(tmp_path)['fog/1']
+
+
+def test_a_failure_in_a_worker_is_reported(run, tmp_path, monkeypatch):
+    def fail(self, results):
+        raise ValueError('no fog today')
+
+    monkeypatch.setattr(Corrupt, 'transform', fail)
+    workers = ['--cfg-options', 'test_dataloader.num_workers=1']
+    assert run('--corruptions', 'fog', '--severities', 1, *workers) == 1
+    assert _cells(tmp_path)['fog/1']['error'].endswith('no fog today')
+
+
+def test_a_failed_cell_leaves_nothing_to_the_next(
+    tool, checkpoints, monkeypatch
+):
+    tester = tool.tester.Tester(
+        Config.fromfile(CONFIG), str(checkpoints[0]), 'cpu', 0
+    )
+    expected = tester.test(('clean', 0), lambda part: None)
+    predict = tester.model.test_step
+    batches = []
+
+    def fail_at_the_second(batch):
+        batches.append(batch)
+        if len(batches) == 2:
+            raise ValueError
+        return predict(batch)
+
+    monkeypatch.setattr(tester.model, 'test_step', fail_at_the_second)
+    with pytest.raises(ValueError):
+        tester.test(('fog', 5), lambda part: None)
+    parts = []
+    assert tester.test(('clean', 0), parts.append) == expected
+    assert parts == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([CONFIG, 'a.pth', '--corruptions', 'fgo'], "'fgo'.*gaussian_noise"),
+        ([CONFIG, 'a.pth', '--severities', '6'], 'invalid choice: 6'),
+        ([CONFIG], 'needs a checkpoint'),
+        ([], '--model for each'),
+        ([*('--model', 'a', CONFIG, 'a.pth') * 2], 'its own name'),
+    ],
+)
+def test_impossible_wishes_are_refused(tool, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        tool.main.parse_args([str(x) for x in arguments])
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_another_file_is_not_overwritten(tool, run, tmp_path):
+    path = tmp_path / 'robustness.json'
+    path.write_text('{"models": [{"name": "x"}]}')
+    with pytest.raises(ValueError, match='move it away'):
+        run(*CHOICE)
+    assert 'cells' not in path.read_text()
+
+
+def test_a_metric_without_miou_is_refused(tool, run):
+    option = 'test_evaluator.iou_metrics=[mFscore]'
+    with pytest.raises(ValueError, match=r'mFscore.*no mIoU'):
+        run(*CHOICE, '--cfg-options', option)

@@ -1,0 +1,143 @@
+"""Tests one network on clean and corrupted pictures."""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from robustness_results import CLEAN, METRIC, Cell
+
+from mmfaseg.datasets.transforms import Corrupt
+
+Place = tuple[list, int]  # the steps of a pipeline, and where in it
+
+
+class Tester:
+    """A trained network, the test set of its config and its metric.
+
+    Args:
+        cfg: the config; it stays as it is.
+        checkpoint: the checkpoint file.
+        device: cpu, cuda or cuda:N.
+        seed: seed of the corruptions.
+
+    Raises:
+        ValueError: If no step of the test pipeline loads the picture.
+    """
+
+    def __init__(
+        self, cfg: Config, checkpoint: str, device: str, seed: int
+    ) -> None:
+        cfg = copy.deepcopy(cfg)
+        self.seed = seed
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        # the metric would print a table of classes for each cell
+        MMLogger.get_current_instance().setLevel(logging.WARNING)
+        model = MODELS.build(cfg.model)
+        load_checkpoint(model, checkpoint, map_location='cpu')
+        if device == 'cpu':
+            model = revert_sync_batchnorm(model)
+        self.model = model.to(device).eval()
+        self.loader = dict(cfg.test_dataloader, persistent_workers=False)
+        self.dataset = DATASETS.build(self.loader['dataset'])
+        self.places = find_places(self.dataset)
+        self.evaluator = Evaluator(cfg.test_evaluator)
+        self.evaluator.dataset_meta = self.dataset.metainfo
+
+    @torch.no_grad()
+    def test(self, cell: Cell, advance: Callable[[float], None]) -> dict:
+        """Return the metrics of a cell.
+
+        Args:
+            cell: corruption and severity, or `CLEAN`.
+            advance: is told after each batch which part of the cell it was.
+
+        Raises:
+            ValueError: If the corruption fails on a picture, or the metric
+                gives no mIoU.
+        """
+        with self._corrupted(cell):
+            # which copies the data set
+            loader = Runner.build_dataloader(
+                dict(self.loader, dataset=self.dataset), seed=self.seed
+            )
+        for metric in self.evaluator.metrics:
+            metric.results.clear()  # of a cell that failed half-way
+        for batch in loader:
+            samples = self.model.test_step(batch)
+            self.evaluator.process(data_samples=samples, data_batch=batch)
+            advance(1 / len(loader))
+        metrics = self.evaluator.evaluate(len(loader.dataset))
+        if METRIC not in metrics:
+            raise ValueError(
+                f'test_evaluator gives {", ".join(metrics)}, and no {METRIC}: '
+                "have dict(type='IoUMetric', iou_metrics=['mIoU']) in it"
+            )
+        return {key: float(value) for key, value in metrics.items()}
+
+    @contextmanager
+    def _corrupted(self, cell: Cell) -> Iterator[None]:
+        """Have the pictures corrupted behind the steps that load them."""
+        places = [] if cell == CLEAN else self.places
+        for steps, number in places:
+            steps.insert(number, Corrupt(*cell, self.seed))
+        try:
+            yield
+        finally:
+            for steps, number in places:
+                del steps[number]
+
+
+def find_places(dataset: Any) -> list[Place]:
+    """Return the places behind the steps that load or make the picture.
+
+    The steps are tried on the first picture, until there is one.
+
+    Raises:
+        ValueError: If there is no such step.
+    """
+    inner = getattr(dataset, 'datasets', None)
+    if inner is None and hasattr(dataset, 'dataset'):
+        inner = [dataset.dataset]
+    if inner is not None:  # a wrapper of data sets
+        return [place for each in inner for place in find_places(each)]
+    steps = _steps_of(getattr(dataset, 'pipeline', None))
+    place = None
+    if steps is not None:
+        place = _find_place(steps, dataset.get_data_info(0))
+    if place is None:
+        raise ValueError(
+            f'no step of the test pipeline of {type(dataset).__name__} loads '
+            "the picture as results['img']: the corruption has to stand "
+            'directly behind it; move that step to the top of the pipeline'
+        )
+    return [place]
+
+
+def _find_place(steps: list, entry: Any) -> Place | None:
+    """Return the place behind the step that adds img to the entry."""
+    for number, step in enumerate(steps, 1):
+        before = copy.deepcopy(entry)
+        entry = step(entry)
+        if not isinstance(entry, dict):
+            return None
+        if 'img' in entry:
+            if not hasattr(step, 'transforms'):
+                return steps, number
+            inner = _steps_of(step.transforms)
+            return None if inner is None else _find_place(inner, before)
+    return None
+
+
+def _steps_of(pipeline: Any) -> list | None:
+    """Return the steps of a Compose, of mmengine or mmcv."""
+    steps = getattr(pipeline, 'transforms', None)
+    return steps if isinstance(steps, list) else None
