@@ -80,11 +80,11 @@ def draw_focus(
 ) -> Figure:
     """Draws where the decoder looks in one picture.
 
-    The first row shows the picture, the prediction, the importance of the
-    stride-32 pixels and the windows of the stride-4 map chosen by it, which
-    all queries share (if the decoder reads such windows). Each further row shows one query: its mask, and its
-    cross-attention in the last block of the strides 32, 16 and 8, each
-    scaled to its own maximum.
+    The first row shows the picture, the prediction and, if all queries share
+    windows of the stride-4 map, the windows and the importance that they were
+    chosen by. Each further row shows one query: its mask, and its
+    cross-attention in the last block of the strides 32, 16 and 8, each scaled
+    to its own maximum.
 
     Args:
         output (DecoderOutput): What ``FASegHead.trace`` returned.
