@@ -170,7 +170,7 @@ def main() -> None:
         f'{describe(args.device)}, {args.amp or "float32"}, batch '
         f'{args.batch}, {args.classes} classes, mmfaseg {describe_backend()}'
     )
-    rows = run_all(cases)
+    rows = run_all(title, cases, args.json)
     if args.plot:
         plot_cost(rows, title, args.plot)
     sys.exit(not report(title, rows, args.json))

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import os
 import platform
 import re
 import statistics
@@ -202,8 +203,12 @@ def describe(device: torch.device) -> str:
     name = platform.processor() or platform.machine()
     if device.type == 'cuda':
         name = torch.cuda.get_device_name(device)
+    pages = ''
+    if device.type == 'cpu' and os.environ.get('THP_MEM_ALLOC_ENABLE') == '1':
+        pages = ', huge pages'
     return (
-        f'{name}, torch {torch.__version__}, {torch.get_num_threads()} threads'
+        f'{name}, torch {torch.__version__}, {torch.get_num_threads()} '
+        f'threads{pages}'
     )
 
 
@@ -232,14 +237,28 @@ def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
             *(number(getattr(row, name)) for name in columns),
         )
     Console(width=130).print(table)
+    save(title, rows, file)
+    return all(row.ms is not None for row in rows)
+
+
+def save(title: str, rows: Sequence[Row], file: str | None) -> None:
+    """Write the rows as JSON, if there is a file to write to."""
     if file:
         rows_as_dicts = [asdict(row) for row in rows]
         Path(file).write_text(
             json.dumps({'title': title, 'rows': rows_as_dicts}, indent=1)
         )
-    return all(row.ms is not None for row in rows)
 
 
-def run_all(cases: Sequence[Callable[[], list[Row]]]) -> list[Row]:
-    """Return the rows of all cases, with a progress bar."""
-    return [row for case in track(cases, 'measuring') for row in case()]
+def run_all(
+    title: str, cases: Sequence[Callable[[], list[Row]]], file: str | None
+) -> list[Row]:
+    """Return the rows of all cases, with a progress bar.
+
+    The file has what is measured so far, if a run is cut off.
+    """
+    rows: list[Row] = []
+    for case in track(cases, 'measuring'):
+        rows += case()
+        save(title, rows, file)
+    return rows

@@ -263,6 +263,9 @@ def test_every_ablation_is_a_row_of_its_own(tool):
     first = Config.fromfile(paths[0])
     for path in paths:
         cfg = Config.fromfile(path)
+        steps = cfg.train_dataloader.dataset.pipeline
+        if '-labels-' in path.stem:
+            assert steps.pop(1)['type'] == 'mmfaseg.NoisyLabels'
         for part in (*parts, 'test_evaluator', 'param_scheduler'):
             assert cfg.get(part) == first.get(part), path
         assert cfg.model.backbone == first.model.backbone

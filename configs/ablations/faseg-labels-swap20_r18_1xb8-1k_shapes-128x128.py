@@ -1,0 +1,9 @@
+_base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
+
+# every fifth area of a class is taken for another class, in training
+train_pipeline = [
+    _base_.train_pipeline[0],
+    dict(type='mmfaseg.NoisyLabels', kind='swap', num_classes=7, rate=0.2),
+    *_base_.train_pipeline[1:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,73 @@
+"""The benchmarks run, keep what they measured, and time nothing wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / 'benchmarks'
+STAGES = ('backbone', 'pixel decoder', 'decoder', 'post-processing', 'whole')
+SMALL = ['--sizes', '64x64', '--seconds', '0', '--classes', '5']
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import bench_model
+
+    return bench_model
+
+
+def _run(bench, monkeypatch, *words):
+    monkeypatch.setattr('sys.argv', ['bench_model.py', *SMALL, *words])
+    with pytest.raises(SystemExit) as stopped:
+        bench.main()
+    return stopped.value.code
+
+
+@pytest.mark.slow
+def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
+    file, picture = tmp_path / 'rows.json', tmp_path / 'cost.png'
+    words = ('--json', str(file), '--plot', str(picture))
+    assert _run(bench, monkeypatch, *words) == 0
+    rows = json.loads(file.read_text())['rows']
+    assert [(x['op'], x['variant']) for x in rows] == [
+        (stage, model)
+        for stage in STAGES
+        for model in ('mmfaseg FASeg', 'mmseg Mask2Former')
+    ] + [('3 x HRCA', 'mmfaseg FASeg')]
+    assert all(x['ms'] > 0 and x['size'] == '64x64' for x in rows)
+    whole = [x['ms'] for x in rows if x['op'] == 'whole']
+    found = [x['relative'] for x in rows if x['op'] == 'whole']
+    assert found == pytest.approx([whole[0] / whole[1], 1])
+    assert picture.stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_what_is_wrong_gets_no_time(bench, monkeypatch, tmp_path, capsys):
+    plain = bench.plain_scores
+    monkeypatch.setattr(
+        bench, 'plain_scores', lambda *args: plain(*args).roll(1, 1)
+    )
+    file = tmp_path / 'rows.json'
+    assert _run(bench, monkeypatch, '--json', str(file)) == 1
+    assert 'WRONG' in capsys.readouterr().out
+    for row in json.loads(file.read_text())['rows']:
+        ours = row['variant'] == 'mmfaseg FASeg'
+        assert (row['ms'] is None) == ours
+
+
+@pytest.mark.smoke
+def test_rows_of_a_run_that_is_cut_off_are_kept(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    from measure import Row, run_all
+
+    def fail():
+        raise KeyboardInterrupt
+
+    file = tmp_path / 'rows.json'
+    first = Row('op', '1x1', 'ours', 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        run_all('title', [lambda: [first], fail], str(file))
+    (row,) = json.loads(file.read_text())['rows']
+    assert (row['op'], row['ms']) == ('op', 1.0)
