@@ -36,6 +36,38 @@ def test_inference_has_no_graph_break(model):
         assert_close(compiled(picture), run(picture))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    'switches',
+    [
+        dict(positional_query='anchor', high_resolution='off'),
+        dict(positional_query='none', high_resolution='dense'),
+        dict(high_resolution='hrca_per_query', importance_stride=8),
+        dict(share_hrca_params=True, num_blocks=13),
+    ],
+    ids=lambda x: '-'.join(map(str, x.values())),
+)
+def test_rivals_have_no_graph_break(switches):
+    """... and bfloat16 weights, and autocast, go through them."""
+    torch._dynamo.reset()
+    init_default_scope('mmseg')
+    cfg = ConfigDict(copy.deepcopy(MODEL))
+    cfg.decode_head.transformer_decoder.update(switches)
+    cfg.decode_head.pixel_decoder.positional_encoding = (
+        'learned' if 'anchor' in switches.values() else 'sine'
+    )
+    model = MODELS.build(cfg).eval()
+    run = _scores(model)
+    compiled = torch.compile(run, backend='eager', fullgraph=True)
+    for size in ((64, 96), (96, 64)):
+        picture = torch.randn(1, 3, *size)
+        assert_close(compiled(picture), run(picture))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert run(picture).isfinite().all()
+    model.bfloat16()
+    assert run(picture.bfloat16()).isfinite().all()
+
+
 def test_training_forward_has_no_graph_break(model):
     torch._dynamo.reset()
     model.train()
