@@ -50,8 +50,8 @@ FLIPS = [
     (
         'K_p is made of the projected feature',
         PIXEL,
-        'self.positional_encodings, projected, strict',
-        'self.positional_encodings, [x.relu() for x in projected], strict',
+        'self.positional_encodings, sources, strict',
+        'self.positional_encodings, [x.relu() for x in sources], strict',
     ),
     (
         'K_p: zero padding',

@@ -17,6 +17,7 @@ from .names import DECODER, PIXEL_DECODER, RULES, translate
 from .patch_merging import reorder, to_unfold_order
 
 LEVEL_EMBED = DECODER + 'level_embed.weight'
+QUERY_EMBED = DECODER + 'query_embed.weight'
 
 
 def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
@@ -56,6 +57,9 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
             result.unknown.append(name)
             continue
         target, rule = _same_block(found[0], levels), found[1]
+        if target == QUERY_EMBED and target not in shapes:
+            result.drop(name, value, 'the model has no positional queries')
+            continue
         reason = _other_number(target, value, shapes)
         if reason:
             result.drop(name, value, reason)
@@ -82,6 +86,7 @@ _OURS_ALONE = (
     rf'|{re.escape(PIXEL_DECODER)}(input_projs\.3|positional_encodings)\.'
     rf'|{re.escape(DECODER)}positional_query\.'
 )
+_BLOCKS_AFTER_NINE = rf'{re.escape(DECODER)}layers\.(9|\d\d)\.'
 _BLOCKS_ALONE = rf'{re.escape(DECODER)}layers\.(3|7|11|12)\.'
 _BLOCK = rf'(?<={re.escape(DECODER)}layers\.)\d+'
 
@@ -90,7 +95,9 @@ def _is_ours_alone(name: str, levels: int) -> bool:
     """Returns whether a weight of our model may stay as it was built."""
     if re.match(_OURS_ALONE, name):
         return True
-    return levels > 3 and bool(re.match(_BLOCKS_ALONE, name))
+    # with three levels all blocks are alike; Mask2Former has nine
+    alone = _BLOCKS_ALONE if levels > 3 else _BLOCKS_AFTER_NINE
+    return bool(re.match(alone, name))
 
 
 def _same_block(target: str, levels: int) -> str:

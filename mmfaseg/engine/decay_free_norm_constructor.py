@@ -7,8 +7,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from mmfaseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
-# positional tables that backbones keep as bare parameters
-TABLES = ('absolute_pos_embed', 'relative_position_bias_table')
+# positional tables that are kept as bare parameters
+TABLES = (
+    'absolute_pos_embed',
+    'learned_pos_embed',
+    'relative_position_bias_table',
+)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -117,6 +117,38 @@ def test_rival_is_mask2former(
 
 
 @pytest.mark.parametrize(
+    ('switches', 'blocks'),
+    [
+        (dict(high_resolution='off', num_blocks=10), {9}),
+        (dict(high_resolution='off', num_blocks=13), {9, 10, 11, 12}),
+        (dict(positional_query='none'), {3, 7, 11, 12}),
+    ],
+)
+def test_rivals_take_a_warm_start(
+    build_mask2former,
+    build_faseg_like_mask2former,
+    shapes_of,
+    switches,
+    blocks,
+):
+    ours = build_faseg_like_mask2former(
+        transformer_decoder=switches,
+        pixel_decoder=dict(positional_encoding='sine'),
+    )
+    peer = build_mask2former().state_dict()
+    conversion = from_mask2former(peer, shapes_of(ours), MMSEG)
+    start = DECODER + 'layers.'
+    assert blocks == {
+        int(name.removeprefix(start).split('.')[0])
+        for name in conversion.untouched
+        if name.startswith(start)
+    }
+    left = [x.source for x in conversion.entries if x.target is None]
+    without = 'none' in switches.values()
+    assert left == ['decode_head.query_embed.weight'] * without
+
+
+@pytest.mark.parametrize(
     ('theirs', 'ours'), [(0, 0), (2, 2), (3, 4), (5, 6), (6, 8), (8, 10)]
 )
 def test_block_is_the_same_function(pair, theirs, ours):

@@ -4,6 +4,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import mmfaseg  # noqa: F401  registers the constructor
+from mmfaseg.models.layers import LearnedPositionalEncoding
 
 
 class _Model(nn.Module):
@@ -15,6 +16,7 @@ class _Model(nn.Module):
         )
         self.decoder = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
         self.query_feat = nn.Embedding(2, 4)
+        self.position = LearnedPositionalEncoding(4, 2)
 
 
 @pytest.mark.smoke

@@ -38,6 +38,22 @@ def test_shapes(pixel_decoder, size):
     assert mask_features.shape == (2, 9, *feats[0].shape[2:])
 
 
+@pytest.mark.parametrize('kind', ['conditional', 'sine', 'learned'])
+@pytest.mark.parametrize('num_levels', [3, 4])
+def test_every_weight_learns_and_sizes_are_kept(kind, num_levels):
+    """What is made for nothing would stop distributed training."""
+    decoder = _small(positional_encoding=kind, num_levels=num_levels)
+    feats = make_pyramid(2, CHANNELS, 36, 65)
+    memories, positions, mask_features = decoder(feats)
+    expected = [(2, 16, *x.shape[2:]) for x in reversed(feats)][:num_levels]
+    assert [tuple(x.shape) for x in memories] == expected
+    assert [tuple(x.shape) for x in positions] == expected
+    total = sum(x.square().sum() for x in (*memories, *positions))
+    (total + mask_features.square().sum()).backward()
+    missing = [k for k, x in decoder.named_parameters() if x.grad is None]
+    assert missing == []
+
+
 def test_positions_are_a_depthwise_convolution_of_the_projection(
     pixel_decoder,
 ):

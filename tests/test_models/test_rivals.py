@@ -1,5 +1,7 @@
 """What each rival means, and that the switches meet where they should."""
 
+import copy
+
 import pytest
 import torch
 from mmdet.models.layers import SinePositionalEncoding as MMDetSine
@@ -130,6 +132,20 @@ def test_windows_are_chosen_by_the_stride_that_is_asked_for(
         assert output.traces[block].importance_level == level
 
 
+def test_maps_that_windows_do_not_cover_are_refused(
+    make_decoder, decoder_inputs
+):
+    """The ratio of strides is not the window size, or sizes are floored."""
+    for side, message in ((16, 'do not fit'), (4, 'do not cover')):
+        decoder = make_decoder(
+            high_resolution='hrca_per_query', window_size=side
+        )
+        with pytest.raises(ValueError, match=message):
+            decoder(*decoder_inputs())
+    with pytest.raises(ValueError, match=r'do not cover.*\(9, 9\)'):
+        window_importance(torch.ones(1, 2, 81), (9, 9), (4, 4), 2)
+
+
 def test_importance_of_a_window_is_the_sum_of_its_pixels():
     attention = torch.ones(1, 2, 3 * 5)
     assert window_importance(attention, (3, 5), (2, 3), 2).tolist() == [
@@ -155,13 +171,21 @@ def test_shared_blocks_are_one_set_of_parameters(make_decoder, decoder_inputs):
     block = sum(x.numel() for x in plain.layers[3].parameters())
     count = [sum(x.numel() for x in y.parameters()) for y in (plain, shared)]
     assert count[0] - count[1] == 2 * block
-    assert shared.layers[3] is shared.layers[7] is shared.layers[11]
-    assert len({id(x) for x in shared.layers}) == 11
+    # averages and checkpoints see every parameter once, by the old names
+    assert len(shared.state_dict()) == len(dict(shared.named_parameters()))
+    absent = set(plain.state_dict()) - set(shared.state_dict())
+    assert {x.split('.')[1] for x in absent} == {'7', '11'}
     # the same function, as long as all three have the same weights
     for number in (7, 11):
         plain.layers[number].load_state_dict(plain.layers[3].state_dict())
-    shared.load_state_dict(plain.state_dict())
+    found = shared.load_state_dict(plain.state_dict(), strict=False)
+    assert found.missing_keys == []
     _assert_same(plain, shared, decoder_inputs())
+    copied = copy.deepcopy(shared)
+    with torch.no_grad():
+        shared.layers[3].ffn[0].weight.zero_()
+    _assert_same(plain, copied, decoder_inputs())
+    _assert_differ(plain, shared, decoder_inputs())
 
 
 # positional queries
@@ -258,11 +282,14 @@ def test_learned_encoding_is_resized(position):
     found = encoding(torch.zeros(3, C, 12, 9, dtype=torch.float64))
     assert found.shape == (3, C, 12, 9)
     expected = torch.nn.functional.interpolate(
-        encoding.table, (12, 9), mode='bicubic', align_corners=False
+        encoding.learned_pos_embed,
+        (12, 9),
+        mode='bicubic',
+        align_corners=False,
     )
     assert_close(found[2:], expected)
     same = encoding(torch.zeros(1, C, 6, 6, dtype=torch.float64))
-    assert_close(same, encoding.table)
+    assert_close(same, encoding.learned_pos_embed)
 
 
 # all of them

@@ -58,6 +58,11 @@ class NoisyLabels(BaseTransform):
             raise ValueError("kind 'boundary' takes shift, and no rate")
         if num_classes < 2:
             raise ValueError(f'num_classes must be 2 or more: {num_classes}')
+        if 0 <= ignore_index < num_classes:
+            raise ValueError(
+                f'ignore_index={ignore_index} is one of the {num_classes} '
+                'classes: a swap would take labels away'
+            )
         if rate is not None and not 0 <= rate <= 1:
             raise ValueError(f'rate must be in [0, 1], got {rate}')
         if shift is not None and not shift >= 1:

@@ -8,6 +8,7 @@ Shapes:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -113,7 +114,7 @@ class DFPQDecoderLayer(nn.Module):
 
         Returns:
             tuple[Tensor, Tensor | None]: queries, shape (B, Q, C), and the
-            attention (B, Q, L) or the window indices (B, K).
+            attention (B, Q, L), or the window indices, (B, K) or (B, Q, K).
         """
         attended, focus = self.cross_attn(
             query + cross_pos, memory, guide, need_focus
@@ -123,3 +124,27 @@ class DFPQDecoderLayer(nn.Module):
         attended, _ = self.self_attn(with_pos, with_pos, query)
         query = self.self_norm(query + attended)
         return self.ffn_norm(query + self.ffn(query)), focus
+
+
+class SameLayer(nn.Module):
+    """Runs a layer that another place owns.
+
+    Its parameters are listed there alone, once: a checkpoint holds them once,
+    averages and optimizers take them once, and names of later blocks stay.
+
+    Args:
+        layer (DFPQDecoderLayer): the layer.
+    """
+
+    def __init__(self, layer: DFPQDecoderLayer) -> None:
+        super().__init__()
+        object.__setattr__(self, 'layer', layer)  # not as a submodule
+
+    @property
+    def cross_attn(self) -> nn.Module:
+        """The cross-attention of the layer."""
+        return self.layer.cross_attn
+
+    def forward(self, *inputs: Any) -> tuple[Tensor, Tensor | None]:
+        """Returns what the layer returns."""
+        return self.layer(*inputs)

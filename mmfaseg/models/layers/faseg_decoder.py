@@ -23,6 +23,7 @@ from .dfpq import make_positional_query
 from .dfpq_decoder_layer import (
     DFPQDecoderLayer,
     MaskedCrossAttention,
+    SameLayer,
     TokenMemory,
 )
 from .hrca import (
@@ -141,7 +142,7 @@ class FASegDecoder(nn.Module):
         for block in range(num_blocks):
             reads_stride_4 = block % self.num_levels == HIGH_RESOLUTION
             if reads_stride_4 and share_hrca_params and block > NUM_LEVELS:
-                self.layers.append(self.layers[HIGH_RESOLUTION])
+                self.layers.append(SameLayer(self.layers[HIGH_RESOLUTION]))
                 continue
             cross_attn = (
                 HIGH_RESOLUTION_ATTENTIONS[high_resolution](

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfaseg.ops import hrca_gather
+from mmfaseg.ops import hrca_gather, windows_tile_map
 
 from .attention import MultiheadAttention
 
@@ -98,9 +98,9 @@ class HighResolutionCrossAttention(nn.Module):
         Args:
             query (Tensor): static positions already added, shape (B, Q, C).
             memory (WindowMemory): the stride-4 level.
-            importance (Tensor): of each stride-32 pixel, shape
-                (B, H_0, W_0): attention of the latest stride-32 block, summed
-                over queries.
+            importance (Tensor): of each window, shape (B, H_0, W_0):
+                attention of the latest stride-32 block, summed over queries,
+                or of a finer one, see :func:`window_importance`.
             need_focus (bool): also return the chosen windows.
 
         Returns:
@@ -163,14 +163,22 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
         (B, Q, H_0, W_0), and the window indices have (B, Q, K).
         """
         batch, queries, *grid = importance.shape
+        height, width = memory.feature.shape[2:]
+        side = self.window_size
+        windows_tile_map((grid[0], grid[1]), side, (height, width))  # raises
+        if grid[0] * side < height or grid[1] * side < width:
+            raise ValueError(
+                f'windows of {side}x{side} pixels on a grid of {tuple(grid)} '
+                f'do not cover a map of {(height, width)}: the window size '
+                'must be the ratio of the strides'
+            )
         window_index = self.select_windows(importance.flatten(0, 1))
         window_index = window_index.unflatten(0, (batch, queries))
         left_out = importance.new_ones(batch, queries, grid[0] * grid[1])
         left_out.scatter_(2, window_index, 0)
-        height, width = memory.feature.shape[2:]
         blocked = left_out.bool().unflatten(2, grid)
         for axis in (2, 3):
-            blocked = blocked.repeat_interleave(self.window_size, axis)
+            blocked = blocked.repeat_interleave(side, axis)
         blocked = blocked[..., :height, :width].flatten(2)
         output, _ = self.attn(query, *memory.tokens(), blocked)
         return output, window_index if need_focus else None
@@ -203,6 +211,9 @@ def window_importance(
     Returns:
         Tensor: the sum over queries and pixels, shape (B, H_0, W_0), or over
         pixels alone, (B, Q, H_0, W_0).
+
+    Raises:
+        ValueError: if the windows do not cover the level.
     """
     if per_query:
         importance = attention.unflatten(2, shape)
@@ -211,6 +222,12 @@ def window_importance(
     if side == 1:
         return importance
     margin = [side * n - length for n, length in zip(grid, shape, strict=True)]
+    if min(margin) < 0:
+        raise ValueError(
+            f'{side}x{side} pixels for each of {grid} windows do not cover a '
+            f'map of {shape}: take importance_stride=32, or pad pictures to '
+            'a multiple of 32'
+        )
     padded = F.pad(importance, (0, margin[1], 0, margin[0]))
     cells = padded.unflatten(-1, (grid[1], side))
     return cells.unflatten(-3, (grid[0], side)).sum((-3, -1))

@@ -87,13 +87,18 @@ class LearnedPositionalEncoding(nn.Module):
 
     def __init__(self, embed_dims: int, size: int = 16) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.empty(1, embed_dims, size, size))
-        nn.init.normal_(self.table, std=0.02)
+        self.learned_pos_embed = nn.Parameter(
+            torch.empty(1, embed_dims, size, size)
+        )
+        nn.init.normal_(self.learned_pos_embed, std=0.02)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Returns K_p, shape (B, C, H, W); of the feature only the size."""
         encoding = F.interpolate(
-            self.table, feature.shape[2:], mode='bicubic', align_corners=False
+            self.learned_pos_embed,
+            feature.shape[2:],
+            mode='bicubic',
+            align_corners=False,
         )
         return encoding.to(feature.dtype).expand(len(feature), -1, -1, -1)
 

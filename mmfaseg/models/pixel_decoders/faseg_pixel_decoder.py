@@ -82,10 +82,13 @@ class FASegPixelDecoder(nn.Module):
             raise ValueError(f'num_levels must be 3 or 4, got {num_levels}')
         self.in_channels = tuple(in_channels)
         self.num_levels = num_levels
+        # of C2 nothing but a conditional K_p is made
+        conditional = positional_encoding == 'conditional'
+        projected = num_levels if conditional else NUM_STAGES - 1
         # modules in the order of the levels: stride 32 first
         self.input_projs = nn.ModuleList(
             _conv_norm(channels, embed_dims, 1, num_groups)
-            for channels in self.in_channels[: -num_levels - 1 : -1]
+            for channels in self.in_channels[: -projected - 1 : -1]
         )
         self.positional_encodings = nn.ModuleList(
             make_positional_encoding(positional_encoding, embed_dims)
@@ -149,10 +152,13 @@ class FASegPixelDecoder(nn.Module):
                 self.input_projs, reversed(feats), strict=False
             )
         ]
+        sources = projected
+        if len(sources) < self.num_levels:
+            sources = [*projected, feats[0]]  # which only tells the size
         positions = [
             encode(x)
             for encode, x in zip(
-                self.positional_encodings, projected, strict=True
+                self.positional_encodings, sources, strict=True
             )
         ]
         encoded = slice(NUM_STAGES - 1)
