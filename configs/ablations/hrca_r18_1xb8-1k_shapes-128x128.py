@@ -1,6 +1,6 @@
 _base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
 
-# HRCA alone
+# HRCA without DFPQ
 model = dict(
     decode_head=dict(
         pixel_decoder=dict(positional_encoding='sine'),

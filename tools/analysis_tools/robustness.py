@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
+from result_files import Busy, locked
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -218,10 +219,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console = Console()
     try:
-        report = run(args, console)
+        with locked(Path(args.out)):
+            report = run(args, console)
     except KeyboardInterrupt:
         console.print('interrupted: the same command goes on from here')
         return 130
+    except Busy as error:
+        console.print(str(error), style='red', soft_wrap=True)
+        return 1
     for table in report.tables():
         console.print(table)
     failures = report.failures()

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 
 from mmengine.config import Config
+from result_files import write_json
 
 CLEAN = ('clean', 0)
 METRIC = 'mIoU'
@@ -115,11 +115,8 @@ class ResultFile:
 
     def save(self) -> None:
         """Write the file: whole, or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         models = [asdict(result) for result in self.results.values()]
-        part = self.path.with_suffix('.part')
-        part.write_text(json.dumps(dict(models=models), indent=1) + '\n')
-        os.replace(part, self.path)
+        write_json(self.path, dict(models=models))
 
 
 def _key(cell: Cell) -> str:

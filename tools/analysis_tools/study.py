@@ -10,8 +10,10 @@ same backbone. Tables and pictures go to --out, and the table to --readme.
 """
 
 import argparse
+import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -89,7 +91,7 @@ def make_cells(args: argparse.Namespace) -> list[Cell]:
     ]
 
 
-def start(cell: Cell, options: list[str], jobs: int) -> subprocess.Popen:
+def start(cell: Cell, jobs: int) -> subprocess.Popen:
     """Start the process of a cell; its output goes to a file."""
     cell.work_dir.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
@@ -102,7 +104,7 @@ def start(cell: Cell, options: list[str], jobs: int) -> subprocess.Popen:
         str(cell.config),
         *('--seed', str(cell.seed)),
         *('--out', str(cell.out)),
-        *(['--cfg-options', *options] if options else []),
+        *('--options', json.dumps(cell.options)),
     ]
     with (cell.work_dir / 'output.txt').open('a') as file:
         print('$', shlex.join(command), file=file, flush=True)
@@ -111,9 +113,7 @@ def start(cell: Cell, options: list[str], jobs: int) -> subprocess.Popen:
         )
 
 
-def run_all(
-    cells: list[Cell], options: list[str], jobs: int, console: Console
-) -> list[Cell]:
+def run_all(cells: list[Cell], jobs: int, console: Console) -> list[Cell]:
     """Run what is not done, with a progress bar; return what failed."""
     waiting = [cell for cell in cells if cell.result() is None]
     running: dict[Cell, subprocess.Popen] = {}
@@ -139,7 +139,7 @@ def run_all(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     cell = waiting.pop(0)
-                    running[cell] = start(cell, options, jobs)
+                    running[cell] = start(cell, jobs)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 for cell, process in list(running.items()):
                     if process.poll() is None:
@@ -147,7 +147,7 @@ def run_all(
                     del running[cell]
                     done += lengths[id(cell)] - before[id(cell)]
                     name = f'{cell.row}, seed {cell.seed}'
-                    if process.returncode or cell.result() is None:
+                    if process.returncode or not is_done(cell):
                         failed.append(cell)
                         name += f': FAILED, see {cell.work_dir}/output.txt'
                     progress.console.print(f'done: {name}')
@@ -164,16 +164,25 @@ def run_all(
     return failed
 
 
+def is_done(cell: Cell) -> bool:
+    """Return whether a cell has a result for the config as it is now."""
+    try:
+        return cell.result() is not None
+    except StudyError:  # the config was changed meanwhile
+        return False
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the grid and write the report; return the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
+    # so that no cell is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(width=None if sys.stdout.isatty() else 130)
     try:
         cells = make_cells(args)
         failed = []
         if not args.report_only:
-            failed = run_all(cells, options_of(argv), args.jobs, console)
+            failed = run_all(cells, args.jobs, console)
         baseline = args.baseline or cells[0].row
         report(cells, baseline, args.metrics, args.readme, console)
     except StudyError as error:
@@ -183,15 +192,6 @@ def main(argv: list[str] | None = None) -> int:
         console.print('stopped; the same command goes on from here')
         return 130
     return 1 if failed else 0
-
-
-def options_of(argv: list[str]) -> list[str]:
-    """Return the words behind --cfg-options, as they were typed."""
-    if '--cfg-options' not in argv:
-        return []
-    words = argv[argv.index('--cfg-options') + 1 :]
-    ends = [i for i, word in enumerate(words) if word.startswith('--')]
-    return words[: ends[0]] if ends else words
 
 
 if __name__ == '__main__':

@@ -12,16 +12,19 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from mmseg.registry import MODELS
+from result_files import Busy, code_digest, locked, read_json, write_json
 
 import mmfaseg
 
@@ -77,9 +80,13 @@ class Cell:
         """Return how long it trains."""
         return self.load_config().train_cfg.max_iters
 
-    def fingerprints(self) -> dict[str, str]:
-        """Return what tells a changed training or test from this one."""
-        cfg = self.load_config().to_dict()
+    def fingerprints(self, cfg: Config | None = None) -> dict[str, str]:
+        """Return what tells a changed training or test from this one.
+
+        Args:
+            cfg: what ``load_config`` gave, loaded if None.
+        """
+        cfg = (cfg or self.load_config()).to_dict()
         for key in HARMLESS_KEYS:
             cfg.pop(key, None)
         for key in HARMLESS_HOOKS:
@@ -94,7 +101,7 @@ class Cell:
             StudyError: if something else was trained in this folder.
         """
         mark, result = (
-            _read(self.work_dir / name)
+            read_json(self.work_dir / name)
             for name in ('cell.json', 'result.json')
         )
         if mark is None:
@@ -128,19 +135,6 @@ def _digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> dict | None:
-    """Return the contents of a JSON file, None if it is not there."""
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def write(path: Path, value: object) -> None:
-    """Write a JSON file so that it is there wholly or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f'.{os.getpid()}.part')
-    part.write_text(json.dumps(value, indent=1))
-    part.replace(path)
-
-
 def share_backbone(cfg: Config, seed: int, out: Path) -> None:
     """Start all rows with a backbone of the same weights, if it has none.
 
@@ -164,42 +158,81 @@ def share_backbone(cfg: Config, seed: int, out: Path) -> None:
     backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path))
 
 
+def latest_checkpoint(work_dir: Path) -> Path | None:
+    """Return the latest checkpoint that can be read.
+
+    mmengine's own mark of it holds a path, of a folder that may have been
+    moved, and names a file that may be half written.
+    """
+    files = {
+        int(match[1]): path
+        for path in work_dir.glob('iter_*.pth')
+        if (match := re.fullmatch(r'iter_(\d+)', path.stem))
+    }
+    for _, path in sorted(files.items(), reverse=True):
+        try:
+            torch.load(path, map_location='cpu', weights_only=False)
+        except Exception as error:  # whatever a broken file makes
+            warnings.warn(
+                f'{path} cannot be read ({error!r}): taking the one before',
+                stacklevel=2,
+            )
+        else:
+            return path
+    return None
+
+
 def run(cell: Cell) -> None:
-    """Train, or go on training, then test and write the result."""
-    if cell.result() is not None:
-        return
-    write(cell.work_dir / 'cell.json', cell.fingerprints())
-    cfg = cell.load_config()
-    share_backbone(cfg, cell.seed, cell.out)
-    last = find_latest_checkpoint(cell.work_dir)
-    trained = str(last).endswith(f'iter_{cfg.train_cfg.max_iters}.pth')
-    if last is not None:
-        cfg.load_from, cfg.resume = last, not trained
-    runner = Runner.from_cfg(cfg)
-    mmfaseg.log_stack_info()
-    before = _read(cell.work_dir / 'trained.json')
-    if not trained or before is None:
-        start = time.perf_counter()
-        if not trained:
-            runner.train()
-        before = dict(
-            # of the whole training, if it was not interrupted
-            seconds=None if last else time.perf_counter() - start,
-            parameters=count_parameters(runner.model),
-            iterations=cfg.train_cfg.max_iters,
-            versions=versions(),
+    """Train, or go on training, then test and write the result.
+
+    Raises:
+        Busy: if another process does the same.
+    """
+    with locked(cell.work_dir):
+        if cell.result() is not None:
+            return
+        cfg = cell.load_config()
+        prints = cell.fingerprints(cfg)
+        mark = read_json(cell.work_dir / 'cell.json') or {}
+        codes = list(dict.fromkeys([*mark.get('codes', []), code_digest()]))
+        write_json(cell.work_dir / 'cell.json', dict(prints, codes=codes))
+        share_backbone(cfg, cell.seed, cell.out)
+        last = latest_checkpoint(cell.work_dir)
+        trained = last is not None and last.stem == (
+            f'iter_{cfg.train_cfg.max_iters}'
         )
-        write(cell.work_dir / 'trained.json', before)
-    metrics = {k: float(v) for k, v in runner.test().items()}
-    result = dict(row=cell.row, seed=cell.seed, metrics=metrics, **before)
-    result['test'] = cell.fingerprints()['test']
-    write(cell.work_dir / 'result.json', result)
+        if last is not None:
+            cfg.load_from, cfg.resume = str(last), not trained
+        runner = Runner.from_cfg(cfg)
+        mmfaseg.log_stack_info()
+        file = cell.work_dir / 'trained.json'
+        if not trained or not file.exists():
+            start = time.perf_counter()
+            if not trained:
+                runner.train()
+            about = dict(
+                # of the whole training, if it was not interrupted
+                seconds=None if last else time.perf_counter() - start,
+                parameters=count_parameters(runner.model),
+                iterations=cfg.train_cfg.max_iters,
+                versions=versions(codes),
+            )
+            write_json(file, about)
+        metrics = {k: float(v) for k, v in runner.test().items()}
+        result = dict(row=cell.row, seed=cell.seed, metrics=metrics)
+        result |= dict(read_json(file), test=prints['test'])
+        write_json(cell.work_dir / 'result.json', result)
 
 
-def versions() -> dict[str, str | int]:
-    """Return what the numbers were made by."""
+def versions(codes: list[str]) -> dict[str, str | int]:
+    """Return what the numbers were made by.
+
+    Args:
+        codes: digests of the sources, several if they changed between the
+            start and the end of a training.
+    """
     return dict(
-        mmfaseg=mmfaseg.__version__,
+        mmfaseg=f'{mmfaseg.__version__} (sources {" then ".join(codes)})',
         torch=torch.__version__,
         python=platform.python_version(),
         threads=torch.get_num_threads(),
@@ -222,15 +255,13 @@ def parse_cell(argv: list[str] | None = None) -> Cell:
     parser.add_argument('config', type=Path)
     parser.add_argument('--seed', type=int, required=True)
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}
-    )
+    parser.add_argument('--options', type=json.loads, default={}, help='JSON')
     args = parser.parse_args(argv)
-    return Cell(args.config, args.seed, args.out, args.cfg_options)
+    return Cell(args.config, args.seed, args.out, args.options)
 
 
 if __name__ == '__main__':
     try:
         run(parse_cell())
-    except StudyError as error:
+    except (StudyError, Busy) as error:
         sys.exit(str(error))

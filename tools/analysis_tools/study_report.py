@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from result_files import write_json
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from study_cell import Cell, StudyError, write
+from study_cell import Cell, StudyError
 
 BEGIN, END = '<!-- study: begin -->', '<!-- study: end -->'
 CONFIDENCE = 0.95
@@ -45,7 +46,7 @@ def report(
     console.print(_table(summary, names, baseline, len(done), len(cells)))
     text = markdown(summary, results, names, baseline)
     (out / 'table.md').write_text(text)
-    write(out / 'summary.json', dict(baseline=baseline, rows=summary))
+    write_json(out / 'summary.json', dict(baseline=baseline, rows=summary))
     draw_curves(cells, out / 'curves.png')
     draw_differences(summary, names[0], baseline, out / 'differences.png')
     if readme is not None:
@@ -201,7 +202,8 @@ def insert(text: str, readme: Path) -> None:
         StudyError: if the page has no such marks.
     """
     page = readme.read_text() if readme.exists() else ''
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
+    marks = page.count(BEGIN), page.count(END)
+    if marks != (1, 1) or page.index(END) < page.index(BEGIN):
         raise StudyError(
             f'{readme} needs one line {BEGIN!r} and one line {END!r} below it'
         )
