@@ -1,6 +1,7 @@
 """What each rival means, and that the switches meet where they should."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -136,10 +137,11 @@ def test_maps_that_windows_do_not_cover_are_refused(
     make_decoder, decoder_inputs
 ):
     """The ratio of strides is not the window size, or sizes are floored."""
-    for side, message in ((16, 'do not fit'), (4, 'do not cover')):
-        decoder = make_decoder(
-            high_resolution='hrca_per_query', window_size=side
-        )
+    cases = product(
+        ('hrca', 'hrca_per_query'), ((16, 'do not fit'), (4, 'do not cover'))
+    )
+    for kind, (side, message) in cases:
+        decoder = make_decoder(high_resolution=kind, window_size=side)
         with pytest.raises(ValueError, match=message):
             decoder(*decoder_inputs())
     with pytest.raises(ValueError, match=r'do not cover.*\(9, 9\)'):

@@ -133,17 +133,14 @@ class SameLayer(nn.Module):
     averages and optimizers take them once, and names of later blocks stay.
 
     Args:
-        layer (DFPQDecoderLayer): the layer.
+        layer (nn.Module): a :class:`DFPQDecoderLayer`.
     """
 
-    def __init__(self, layer: DFPQDecoderLayer) -> None:
+    layer: nn.Module
+
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         object.__setattr__(self, 'layer', layer)  # not as a submodule
-
-    @property
-    def cross_attn(self) -> nn.Module:
-        """The cross-attention of the layer."""
-        return self.layer.cross_attn
 
     def forward(self, *inputs: Any) -> tuple[Tensor, Tensor | None]:
         """Returns what the layer returns."""

@@ -86,6 +86,22 @@ class HighResolutionCrossAttention(nn.Module):
         num_windows = max(1, scores.size(1) // self.omega)
         return scores.topk(num_windows, dim=1).indices
 
+    def check_windows(self, importance: Tensor, memory: WindowMemory) -> None:
+        """Raises ValueError unless the windows cover the stride-4 map.
+
+        They may stick out of it.
+        """
+        grid = importance.size(-2), importance.size(-1)
+        shape = memory.feature.size(2), memory.feature.size(3)
+        side = self.window_size
+        windows_tile_map(grid, side, shape)  # raises if one lies outside
+        if grid[0] * side < shape[0] or grid[1] * side < shape[1]:
+            raise ValueError(
+                f'windows of {side}x{side} pixels on a grid of {grid} do not '
+                f'cover a map of {shape}: the window size must be the ratio '
+                'of the strides of the coarsest and the finest map'
+            )
+
     def forward(
         self,
         query: Tensor,
@@ -107,6 +123,7 @@ class HighResolutionCrossAttention(nn.Module):
             tuple[Tensor, Tensor | None]: output, shape (B, Q, C), and the
             window indices, int64, shape (B, K).
         """
+        self.check_windows(importance, memory)
         window_index = self.select_windows(importance)
         value, key, outside = hrca_gather(
             memory.feature,
@@ -163,22 +180,15 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
         (B, Q, H_0, W_0), and the window indices have (B, Q, K).
         """
         batch, queries, *grid = importance.shape
-        height, width = memory.feature.shape[2:]
-        side = self.window_size
-        windows_tile_map((grid[0], grid[1]), side, (height, width))  # raises
-        if grid[0] * side < height or grid[1] * side < width:
-            raise ValueError(
-                f'windows of {side}x{side} pixels on a grid of {tuple(grid)} '
-                f'do not cover a map of {(height, width)}: the window size '
-                'must be the ratio of the strides'
-            )
+        self.check_windows(importance, memory)
         window_index = self.select_windows(importance.flatten(0, 1))
         window_index = window_index.unflatten(0, (batch, queries))
         left_out = importance.new_ones(batch, queries, grid[0] * grid[1])
         left_out.scatter_(2, window_index, 0)
         blocked = left_out.bool().unflatten(2, grid)
         for axis in (2, 3):
-            blocked = blocked.repeat_interleave(side, axis)
+            blocked = blocked.repeat_interleave(self.window_size, axis)
+        height, width = memory.feature.shape[2:]
         blocked = blocked[..., :height, :width].flatten(2)
         output, _ = self.attn(query, *memory.tokens(), blocked)
         return output, window_index if need_focus else None
