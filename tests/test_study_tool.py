@@ -130,6 +130,7 @@ def test_another_training_in_the_same_folder_is_refused(grid, configs):
     assert '--out' in printed
 
 
+@pytest.mark.slow
 def test_another_test_trains_nothing(grid, configs, tool):
     """... and what concerns only files and the screen does not even that."""
     out, _ = grid
