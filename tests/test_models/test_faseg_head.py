@@ -11,6 +11,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmfaseg.models.layers import chunks
+from mmfaseg.models.segmentors import mask_encoder_decoder
 from mmfaseg.testing import assert_close
 
 MODEL = dict(
@@ -258,6 +259,7 @@ def test_label_map_only_equals_the_best_of_all_scores(
 ):
     """Two pictures, padded, and resized to the originals."""
     monkeypatch.setattr(chunks, 'CPU_NUMBERS', 5000)
+    monkeypatch.setattr(mask_encoder_decoder, 'ROWS_AT_ONCE', 7)
     torch.manual_seed(0)
     model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
     model = model.double().eval()

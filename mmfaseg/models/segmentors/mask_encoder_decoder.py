@@ -18,6 +18,8 @@ from mmfaseg.registry import MODELS
 
 from ..decode_heads.label_maps import label_map_of_picture
 
+ROWS_AT_ONCE = 32  # of mean scores that a sliding test hands on
+
 
 @MODELS.register_module()
 class MaskEncoderDecoder(EncoderDecoder):
@@ -124,7 +126,9 @@ class MaskEncoderDecoder(EncoderDecoder):
                 sums[:, columns] += scores.permute(1, 2, 0)
                 counts[:, columns] += 1
             done = min(after - top, window_height)
-            yield sums[:done] / counts[:done]
+            for start in range(0, done, ROWS_AT_ONCE):
+                rows = slice(start, min(start + ROWS_AT_ONCE, done))
+                yield sums[rows] / counts[rows]
             for kept in (sums, counts):
                 overlap = len(kept) - done
                 kept[:overlap] = kept[done:].clone()
