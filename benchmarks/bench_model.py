@@ -173,7 +173,7 @@ def main() -> None:
     rows = run_all(title, cases, args.json)
     if args.plot:
         plot_cost(rows, title, args.plot)
-    sys.exit(not report(title, rows, args.json))
+    sys.exit(not report(title, rows))
 
 
 if __name__ == '__main__':

@@ -284,7 +284,7 @@ def main() -> None:
         f'{describe(args.device)}, {args.dtype}, copy {rate / 1e6:.1f} GB/s, '
         f'mmfaseg {describe_backend()}'
     )
-    sys.exit(not report(title, run_all(title, cases, args.json), args.json))
+    sys.exit(not report(title, run_all(title, cases, args.json)))
 
 
 if __name__ == '__main__':

@@ -212,8 +212,8 @@ def describe(device: torch.device) -> str:
     )
 
 
-def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
-    """Print the table, write it as JSON, return whether all was right."""
+def report(title: str, rows: Sequence[Row]) -> bool:
+    """Print the table, return whether all was right."""
     table = Table(title=title)
     for column in ('what', 'size', 'by', 'ms'):
         table.add_column(column)
@@ -237,7 +237,6 @@ def report(title: str, rows: Sequence[Row], file: str | None) -> bool:
             *(number(getattr(row, name)) for name in columns),
         )
     Console(width=130).print(table)
-    save(title, rows, file)
     return all(row.ms is not None for row in rows)
 
 

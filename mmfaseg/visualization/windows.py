@@ -92,13 +92,16 @@ def window_importance(
         )
     source = max(before, key=lambda trace: trace.block)
     assert source.attention is not None
-    summed = source.attention[sample].detach().float().sum(0)
-    pixels = summed.reshape(source.shape).cpu().numpy()
-    rows, columns = chosen.window_grid or source.shape
-    importance = np.zeros((rows, columns), np.float32)
-    y, x = np.indices(source.shape) >> level  # the window of each pixel
-    np.add.at(importance, (y, x), pixels)
-    return source, importance
+    # as the decoder does; imported late, as only traced networks come here
+    from mmfaseg.models.layers.hrca import window_importance as sum_windows
+
+    importance = sum_windows(
+        source.attention[sample : sample + 1].detach().float().flatten(2),
+        source.shape,
+        chosen.window_grid or source.shape,
+        2**level,
+    )
+    return source, importance[0].cpu().numpy()
 
 
 def window_boxes(
