@@ -146,17 +146,15 @@ class Watch:
                 lambda module, args: self.guides.append(args[2].detach())
             )
         query = decoder.positional_query
-        update = query.update
+        focus = query._focus
 
-        def watched(
-            static: Tensor, position: Tensor, pool: Tensor, *others: object
-        ) -> Tensor:
-            result = update(static, position, pool)
+        def watched(static: Tensor, position: Tensor, pool: Tensor) -> Tensor:
+            result = focus(static, position, pool)
             self.pools.append(pool.detach())
             self.positional_queries.append(result.detach())
             return result
 
-        query.update = watched
+        query._focus = watched
 
 
 def difference(expected: np.ndarray, actual: Tensor) -> float:

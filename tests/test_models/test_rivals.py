@@ -15,8 +15,8 @@ from mmfaseg.models.layers import (
     ParameterizedQuery,
     SinePositionalEncoding,
 )
-from mmfaseg.models.layers.dfpq import mask_boxes
 from mmfaseg.models.layers.hrca import window_importance
+from mmfaseg.models.layers.mask_boxes import mask_boxes
 from mmfaseg.models.layers.positional_encoding import make_positional_encoding
 from mmfaseg.testing import assert_close
 

@@ -6,12 +6,7 @@ from .deformable_encoder import (
     DeformableEncoder,
     MultiScaleDeformableAttention,
 )
-from .dfpq import (
-    AnchorQuery,
-    DynamicFocusAwareQuery,
-    NoPositionalQuery,
-    ParameterizedQuery,
-)
+from .dfpq import BoxAwareFocusQuery, DynamicFocusAwareQuery
 from .dfpq_decoder_layer import (
     DFPQDecoderLayer,
     MaskedCrossAttention,
@@ -30,10 +25,12 @@ from .positional_encoding import (
     LearnedPositionalEncoding,
     SinePositionalEncoding,
 )
+from .rival_queries import AnchorQuery, NoPositionalQuery, ParameterizedQuery
 
 __all__ = [
     'AnchorQuery',
     'BlockTrace',
+    'BoxAwareFocusQuery',
     'ConditionalPositionalEncoding',
     'DFPQDecoderLayer',
     'DecoderOutput',

@@ -1,7 +1,7 @@
-"""Positional queries: FASeg's dynamic focus-aware ones and their rivals.
+"""Positional queries: what all of them answer, and FASeg's answer.
 
-All of them answer the same two questions: what a query carries into the first
-block, and what it carries on after a block that reads pixels of its mask.
+There are two questions: what a query carries into the first block, and what
+it carries on after a block that reads pixels of its mask.
 
 Shapes:
     B: batch size.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .positional_encoding import sine_embedding
+from .mask_boxes import box_waves, check_box_channels
 
 POOLS = ('background', 'foreground', 'learned')
 
@@ -103,7 +103,7 @@ class DynamicFocusAwareQuery(PositionalQuery):
                 f'initial_pool must be one of {POOLS}, got {initial_pool!r}'
             )
         self.initial_pool = initial_pool
-        self.mlp = _make_mlp(embed_dims, embed_dims)
+        self.mlp = make_mlp(embed_dims)
 
     def initial(
         self, static: Tensor, position: Tensor, mask_probability: Tensor
@@ -116,7 +116,7 @@ class DynamicFocusAwareQuery(PositionalQuery):
         # counts in half precision would lose the 1e-6 of an empty pool
         weights = pool.to(torch.promote_types(position.dtype, torch.float32))
         weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
-        return self.update(static, position, weights.to(position.dtype))
+        return self._focus(static, position, weights.to(position.dtype))
 
     def update(
         self,
@@ -127,70 +127,49 @@ class DynamicFocusAwareQuery(PositionalQuery):
     ) -> Tensor:
         """See the parent; the gradient flows through ``attention``."""
         assert attention is not None
+        return self._focus(static, position, attention)
+
+    def _focus(
+        self, static: Tensor, position: Tensor, attention: Tensor
+    ) -> Tensor:
         focus = attention @ position.flatten(2).transpose(1, 2)
         return self.mlp(focus + static)
 
 
-class ParameterizedQuery(PositionalQuery):
-    """Mask2Former's: the learned part, for all pictures and blocks."""
+class BoxAwareFocusQuery(DynamicFocusAwareQuery):
+    """Positional queries that also know the box around each query's mask.
 
-    def initial(
-        self, static: Tensor, position: Tensor, mask_probability: Tensor
-    ) -> Tensor:
-        """See the parent."""
-        return static
+    What the paper wishes for instance segmentation. With W a matrix that
+    starts as zeros, so that a network begins as it would without it::
 
-    def update(
-        self,
-        static: Tensor,
-        position: Tensor,
-        attention: Tensor | None,
-        read_masks: Callable[[], Tensor] | None = None,
-    ) -> Tensor:
-        """See the parent."""
-        return static
+        query_pos = h(A · K_p + static + W · waves(x, y, width, height))
 
-
-class NoPositionalQuery(ParameterizedQuery):
-    """None at all: ``static`` is zero, for the decoder learns none."""
-
-
-class AnchorQuery(PositionalQuery):
-    """Positional queries made from the box around each query's latest mask.
-
-    In the manner of Conditional DETR (Meng et al., ICCV 2021) and DAB-DETR
-    (Liu et al., ICLR 2022), whose anchors are boxes that each block moves;
-    here the mask that a block predicts gives the box: mean and standard
-    deviation of its pixels' places, weighted by their probabilities. With h
-    an MLP shared by all blocks::
-
-        query_pos = h(waves(x, y, width, height) + static)
-
-    Nothing flows back through the masks.
+    The box is that of the mask which the block predicts, or of the initial
+    mask: mean and deviation of the places of its pixels. Nothing flows back through
+    the masks.
 
     Args:
         embed_dims (int): C, a multiple of 8.
+        initial_pool (str): see the parent.
 
     Raises:
-        ValueError: if C is no multiple of 8.
+        ValueError: if C is no multiple of 8, or ``initial_pool`` is unknown.
     """
 
-    def __init__(self, embed_dims: int) -> None:
-        super().__init__()
-        if embed_dims % 8:
-            raise ValueError(
-                f'embed_dims={embed_dims} must be a multiple of 8: sine and '
-                'cosine of x, y, width and height'
-            )
-        self.mlp = _make_mlp(embed_dims, embed_dims)
+    def __init__(
+        self, embed_dims: int, initial_pool: str = 'background'
+    ) -> None:
+        super().__init__(embed_dims, initial_pool)
+        check_box_channels(embed_dims)
+        self.box_embed = nn.Linear(embed_dims, embed_dims, bias=False)
+        nn.init.zeros_(self.box_embed.weight)
 
     def initial(
         self, static: Tensor, position: Tensor, mask_probability: Tensor
     ) -> Tensor:
         """See the parent."""
-        boxes = mask_boxes(mask_probability)
-        waves = sine_embedding(boxes, static.size(2) // 4).flatten(2)
-        return self.mlp(waves.to(static.dtype) + static)
+        placed = self._add_boxes(static, mask_probability)
+        return super().initial(placed, position, mask_probability)
 
     def update(
         self,
@@ -201,71 +180,18 @@ class AnchorQuery(PositionalQuery):
     ) -> Tensor:
         """See the parent."""
         assert read_masks is not None
-        return self.initial(static, position, read_masks())
+        placed = self._add_boxes(static, read_masks())
+        return super().update(placed, position, attention)
+
+    def _add_boxes(self, static: Tensor, mask_probability: Tensor) -> Tensor:
+        waves = box_waves(mask_probability, static.size(2))
+        return static + self.box_embed(waves.to(static.dtype))
 
 
-@torch.no_grad()
-def mask_boxes(probability: Tensor) -> Tensor:
-    """Returns centre and size of masks, parts of the picture.
-
-    The size is that of a filled rectangle with the same standard deviations:
-    sqrt(12) of them. A mask of zeros lies in the middle and has no size.
-
-    Args:
-        probability (Tensor): shape (B, Q, H, W).
-
-    Returns:
-        Tensor: x, y, width, height, float32 or float64, shape (B, Q, 4).
-    """
-    mass = probability.to(torch.promote_types(probability.dtype, torch.float))
-    total = mass.sum((2, 3))
-    mass = mass / total.clamp(min=1e-12)[..., None, None]
-    centres, sizes = [], []
-    for axis in (3, 2):
-        along = mass.sum(5 - axis)  # (B, Q, W), then (B, Q, H)
-        length = along.size(2)
-        place = torch.arange(length, device=mass.device, dtype=mass.dtype)
-        place = (place + 0.5) / length
-        centre = (along * place).sum(2)
-        centre = torch.where(total > 1e-12, centre, 0.5)
-        square = (along * (place - centre[..., None]).square()).sum(2)
-        # a pixel itself is 1 / length wide
-        square = square + along.sum(2) / (12 * length**2)
-        centres.append(centre)
-        sizes.append((12 * square).sqrt())
-    return torch.stack(centres + sizes, -1)
-
-
-def make_positional_query(
-    kind: str, embed_dims: int, initial_pool: str
-) -> PositionalQuery:
-    """Returns a positional query.
-
-    Args:
-        kind (str): ``'dfpq'``, ``'parameterized'``, ``'anchor'`` or
-            ``'none'``.
-        embed_dims (int): C.
-        initial_pool (str): of ``'dfpq'``, not read by the others.
-
-    Raises:
-        ValueError: if there is no such kind.
-    """
-    if kind == 'dfpq':
-        return DynamicFocusAwareQuery(embed_dims, initial_pool)
-    if kind == 'anchor':
-        return AnchorQuery(embed_dims)
-    others = {'parameterized': ParameterizedQuery, 'none': NoPositionalQuery}
-    if kind not in others:
-        raise ValueError(
-            'positional_query must be one of '
-            f'{("dfpq", "anchor", *others)}, got {kind!r}'
-        )
-    return others[kind]()
-
-
-def _make_mlp(in_channels: int, out_channels: int) -> nn.Sequential:
+def make_mlp(embed_dims: int) -> nn.Sequential:
+    """Returns h of the paper, from C to C channels."""
     return nn.Sequential(
-        nn.Linear(in_channels, out_channels),
+        nn.Linear(embed_dims, embed_dims),
         nn.ReLU(inplace=True),
-        nn.Linear(out_channels, out_channels),
+        nn.Linear(embed_dims, embed_dims),
     )

@@ -19,7 +19,6 @@ from mmfaseg.registry import MODELS
 
 from .checkpointing import run_layer
 from .decoder_output import BlockTrace, DecoderOutput
-from .dfpq import make_positional_query
 from .dfpq_decoder_layer import (
     DFPQDecoderLayer,
     MaskedCrossAttention,
@@ -32,6 +31,7 @@ from .hrca import (
     window_importance,
 )
 from .mask_predictor import MaskPredictions, MaskPredictor, multiply_masks
+from .rival_queries import make_positional_query
 
 NUM_LEVELS = 4
 HIGH_RESOLUTION = 3  # the level that is read by windows
@@ -70,8 +70,10 @@ class FASegDecoder(nn.Module):
         mask_threshold (float): a pixel whose mask probability is below it is
             blocked.
         positional_query (str): ``'dfpq'``, or a rival: ``'parameterized'``,
-            ``'anchor'``, ``'none'``; see :mod:`.dfpq`.
+            ``'anchor'``, ``'none'``; see :mod:`.rival_queries`.
         initial_pool (str): see :class:`DynamicFocusAwareQuery`.
+        box_aware (bool): positional queries also see the box around their
+            mask; see :class:`BoxAwareFocusQuery`.
         with_cp (bool): in training, keep only what goes into a block and run
             it again in the backward pass: less memory, more time.
 
@@ -96,6 +98,7 @@ class FASegDecoder(nn.Module):
         mask_threshold: float = 0.15,
         positional_query: str = 'dfpq',
         initial_pool: str = 'background',
+        box_aware: bool = False,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -136,7 +139,7 @@ class FASegDecoder(nn.Module):
         )
         self.level_embed = nn.Embedding(self.num_levels, embed_dims)
         self.positional_query = make_positional_query(
-            positional_query, embed_dims, initial_pool
+            positional_query, embed_dims, initial_pool, box_aware
         )
         self.layers = nn.ModuleList()
         for block in range(num_blocks):

@@ -1,0 +1,67 @@
+"""Boxes around masks, and waves that stand for them.
+
+Shapes:
+    B: batch size.
+    Q: number of queries.
+    C: embed_dims.
+    H, W: the map of the masks.
+"""
+
+import torch
+from torch import Tensor
+
+from .positional_encoding import sine_embedding
+
+
+def check_box_channels(embed_dims: int) -> None:
+    """Raises ValueError unless a box can be told in so many channels."""
+    if embed_dims % 8:
+        raise ValueError(
+            f'embed_dims={embed_dims} must be a multiple of 8: sine and '
+            'cosine of x, y, width and height'
+        )
+
+
+def box_waves(probability: Tensor, embed_dims: int) -> Tensor:
+    """Returns sines and cosines of the box around each mask.
+
+    Args:
+        probability (Tensor): masks, 0 to 1, shape (B, Q, H, W).
+        embed_dims (int): C, a multiple of 8.
+
+    Returns:
+        Tensor: float32 or float64, shape (B, Q, C).
+    """
+    return sine_embedding(mask_boxes(probability), embed_dims // 4).flatten(2)
+
+
+@torch.no_grad()
+def mask_boxes(probability: Tensor) -> Tensor:
+    """Returns centre and size of masks, parts of the picture.
+
+    The size is that of a filled rectangle with the same standard deviations:
+    sqrt(12) of them. A mask of zeros lies in the middle and has no size.
+
+    Args:
+        probability (Tensor): shape (B, Q, H, W).
+
+    Returns:
+        Tensor: x, y, width, height, float32 or float64, shape (B, Q, 4).
+    """
+    mass = probability.to(torch.promote_types(probability.dtype, torch.float))
+    total = mass.sum((2, 3))
+    mass = mass / total.clamp(min=1e-12)[..., None, None]
+    centres, sizes = [], []
+    for axis in (3, 2):
+        along = mass.sum(5 - axis)  # (B, Q, W), then (B, Q, H)
+        length = along.size(2)
+        place = torch.arange(length, device=mass.device, dtype=mass.dtype)
+        place = (place + 0.5) / length
+        centre = (along * place).sum(2)
+        centre = torch.where(total > 1e-12, centre, 0.5)
+        square = (along * (place - centre[..., None]).square()).sum(2)
+        # a pixel itself is 1 / length wide
+        square = square + along.sum(2) / (12 * length**2)
+        centres.append(centre)
+        sizes.append((12 * square).sqrt())
+    return torch.stack(centres + sizes, -1)
