@@ -1,6 +1,7 @@
 """Networks of mmfaseg, registered under the scope ``mmfaseg``."""
 
 from .decode_heads import FASegHead
+from .dense_heads import FASegDetHead
 from .layers import FASegDecoder
 from .losses import MaskClassificationLoss
 from .pixel_decoders import FASegPixelDecoder, MSDeformAttnPixelDecoder
@@ -8,6 +9,7 @@ from .segmentors import MaskClassificationTTA, MaskEncoderDecoder
 
 __all__ = [
     'FASegDecoder',
+    'FASegDetHead',
     'FASegHead',
     'FASegPixelDecoder',
     'MSDeformAttnPixelDecoder',

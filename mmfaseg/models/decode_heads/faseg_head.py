@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
+from ..decoders import build_decoders
 from ..layers import DecoderOutput
 from ..layers.mask_merge import merge_rows, merge_scores
 from ..task_modules import segments_from_label_map
@@ -30,11 +31,8 @@ class FASegHead(BaseModule):
         num_classes (int): K.
         feat_channels (int): width of both decoders.
         num_queries (int): Q.
-        pixel_decoder (dict): config of the pixel decoder; gets
-            ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
-            where the transformer decoder's ``high_resolution`` is ``'off'``.
-        transformer_decoder (dict): config of the transformer decoder; gets
-            ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
+        pixel_decoder (dict): see :func:`build_decoders`.
+        transformer_decoder (dict): see :func:`build_decoders`.
         loss (dict): config of the loss; gets ``num_classes`` from here.
         ignore_index (int): label of pixels that belong to no class.
         align_corners (bool): how mmseg resizes the result to the size of the
@@ -73,22 +71,13 @@ class FASegHead(BaseModule):
         self.ignore_index = ignore_index
         self.align_corners = align_corners
         self.threshold = None  # mmseg: used with one output channel only
-        reads_stride_4 = transformer_decoder.get('high_resolution') != 'off'
-        self.pixel_decoder = MODELS.build(
-            dict(
-                **pixel_decoder,
-                in_channels=self.in_channels,
-                embed_dims=feat_channels,
-                num_levels=4 if reads_stride_4 else 3,
-            )
-        )
-        self.transformer_decoder = MODELS.build(
-            dict(
-                **transformer_decoder,
-                embed_dims=feat_channels,
-                num_classes=num_classes,
-                num_queries=num_queries,
-            )
+        self.pixel_decoder, self.transformer_decoder = build_decoders(
+            pixel_decoder,
+            transformer_decoder,
+            self.in_channels,
+            feat_channels,
+            num_classes,
+            num_queries,
         )
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 

@@ -145,8 +145,8 @@ class BoxAwareFocusQuery(DynamicFocusAwareQuery):
         query_pos = h(A · K_p + static + W · waves(x, y, width, height))
 
     The box is that of the mask which the block predicts, or of the initial
-    mask: mean and deviation of the places of its pixels. Nothing flows back through
-    the masks.
+    mask: mean and deviation of the places of its pixels. Nothing flows back
+    through the masks.
 
     Args:
         embed_dims (int): C, a multiple of 8.

@@ -2,7 +2,11 @@
 
 from .mask_matcher import MaskMatcher
 from .points import draw_points, sample_points
-from .segments import Segments, segments_from_label_map
+from .segments import (
+    Segments,
+    segments_from_label_map,
+    segments_from_objects,
+)
 
 __all__ = [
     'MaskMatcher',
@@ -10,4 +14,5 @@ __all__ = [
     'draw_points',
     'sample_points',
     'segments_from_label_map',
+    'segments_from_objects',
 ]

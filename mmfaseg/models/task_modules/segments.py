@@ -1,4 +1,9 @@
-"""The truth of one picture as a set of segments."""
+"""The truth of one picture as a set of segments.
+
+Shapes:
+    n: number of segments.
+    H, W: height and width of the picture.
+"""
 
 from dataclasses import dataclass
 
@@ -51,3 +56,56 @@ def segments_from_label_map(
         label_map == labels[:, None, None],
         label_map == ignore_index if has_ignored else None,
     )
+
+
+def segments_from_objects(
+    labels: Tensor,
+    masks: Tensor,
+    crowds: Tensor,
+    label_map: Tensor | None,
+    num_things: int,
+    num_classes: int,
+    ignore_index: int = 255,
+) -> Segments:
+    """Returns one segment for every object and every class of stuff.
+
+    Objects of which nothing is left in the picture are dropped. Nothing is
+    said about a pixel in a crowd, unless an object lies there, and about one
+    whose label is a thing's although no object lies there.
+
+    Args:
+        labels (Tensor): int64, classes of the objects, shape (m,), in
+            [0, num_things).
+        masks (Tensor): bool, the objects, shape (m, H, W).
+        crowds (Tensor): bool, groups of objects that nobody told apart, of
+            any number, shape (c, H, W).
+        label_map (Tensor | None): integers, shape (H, W), where stuff has
+            the labels [num_things, num_classes); None if only objects are
+            looked for.
+        num_things (int): number of classes of things, which come first.
+        num_classes (int): of things and stuff.
+        ignore_index (int): label of pixels that belong to no class.
+
+    Raises:
+        ValueError: if a label is out of its range.
+    """
+    wrong = labels[(labels < 0) | (labels >= num_things)].unique().tolist()
+    if wrong:
+        raise ValueError(
+            f'an object has the label {wrong}, but num_things_classes='
+            f'{num_things}: set it, in the head and in the fusion head, to '
+            'the number of classes of things of the dataset'
+        )
+    seen = masks.flatten(1).any(1)
+    labels, masks = labels[seen], masks[seen]
+    covered = masks.any(0)
+    ignored = crowds.any(0) & ~covered
+    if label_map is not None:
+        stuff = segments_from_label_map(label_map, num_classes, ignore_index)
+        ignored |= (label_map < num_things) & ~covered
+        if stuff.ignored is not None:
+            ignored |= stuff.ignored
+        is_stuff = stuff.labels >= num_things
+        labels = torch.cat([labels, stuff.labels[is_stuff]])
+        masks = torch.cat([masks, stuff.masks[is_stuff]])
+    return Segments(labels, masks, ignored if bool(ignored.any()) else None)
