@@ -45,10 +45,15 @@ def pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 class ShapesCanvas:
     """A picture and its labels under construction.
 
-    Areas are kept as an instance map and a texture map, where instance n
+    Areas are kept as a map of their numbers and a texture map, where area n
     shows ``colours[n] + texture * tints[n]``: each pixel is coloured once,
     however many areas lie above each other. Lines are drawn on the coloured
     picture, after the last area.
+
+    Attributes:
+        labels (np.ndarray): class of each pixel, uint8, shape (H, W).
+        areas (np.ndarray): number of the area that a pixel belongs to, from
+            1; 0 on the ground and on lines; uint8, shape (H, W).
 
     Args:
         rng: source of every random choice.
@@ -64,7 +69,7 @@ class ShapesCanvas:
         self.width = width
         self.unit = float(np.sqrt(height * width)) / _REFERENCE_SIZE
         self.labels = np.full((height, width), GROUND, np.uint8)
-        self._instances = np.zeros((height, width), np.uint8)
+        self.areas = np.zeros((height, width), np.uint8)
         cells = rng.random((6, 6), dtype=np.float32) * 3 - 1.5
         self._texture = cv2.resize(
             cells, (width, height), interpolation=cv2.INTER_CUBIC
@@ -86,7 +91,7 @@ class ShapesCanvas:
         left, top = np.maximum(points.min(axis=0), 0).astype(int)
         right, bottom = points.max(axis=0).astype(int) + 2
         box = slice(top, bottom), slice(left, right)
-        instances = self._instances[box]
+        instances = self.areas[box]
         mask = np.zeros(instances.shape, np.uint8)
         corners = (points - (left, top)) * (1 << _SUBPIXEL_BITS) + 0.5
         cv2.fillPoly(mask, [corners.astype(np.int32)], 1, 8, _SUBPIXEL_BITS)
@@ -136,9 +141,9 @@ class ShapesCanvas:
     def _coloured(self) -> np.ndarray:
         """Returns the picture so far, float32, shape (H, W, 3)."""
         if self._image is None:
-            image = self._tints.take(self._instances, axis=0)
+            image = self._tints.take(self.areas, axis=0)
             image *= self._texture[..., None]
-            image += self._colours.take(self._instances, axis=0)
+            image += self._colours.take(self.areas, axis=0)
             self._image = cv2.GaussianBlur(image, (3, 3), 0.6)
         return self._image
 
@@ -190,6 +195,8 @@ class ShapesCanvas:
         image[rows, columns] = under + cover[:, None] * (colour - under)
         inside = cover > 0.5
         labels[rows[inside], columns[inside]] = label
+        # the areas are coloured by now
+        self.areas[box][rows[inside], columns[inside]] = 0
         self._count += 1
 
     def _contrasting_colour(self, under: np.ndarray) -> np.ndarray:

@@ -47,13 +47,34 @@ def generate_shapes(
     Raises:
         ValueError: an argument is out of its range.
     """
+    image, labels, _ = generate_shapes_with_areas(
+        index, split, image_size, seed
+    )
+    return image, labels
+
+
+def generate_shapes_with_areas(
+    index: int,
+    split: str = 'train',
+    image_size: tuple[int, int] = (128, 128),
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws the same picture and tells its areas apart.
+
+    Args and Raises as for :func:`generate_shapes`.
+
+    Returns:
+        tuple[np.ndarray, np.ndarray, np.ndarray]: picture and labels; the
+        number of the region, disc or cross that each pixel belongs to, from
+        1, and 0 on the ground and on lines, uint8, shape (H, W).
+    """
     check_arguments(index, split, image_size, seed)
     sequence = np.random.SeedSequence([seed, SPLITS.index(split), index])
     canvas = ShapesCanvas(np.random.default_rng(sequence), *image_size)
     _add_regions(canvas)
     _add_objects(canvas)
     _add_poles_and_wires(canvas)
-    return canvas.finish()
+    return *canvas.finish(), canvas.areas
 
 
 def check_arguments(
