@@ -2,6 +2,7 @@
 
 from .focus import draw_focus
 from .focus_maps import choose_queries
+from .instances import ObjectPicture, Objects, draw_objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions, picture_scores
 from .report import write_report
@@ -9,8 +10,11 @@ from .sheet import save_figure
 
 __all__ = [
     'LabelledPicture',
+    'ObjectPicture',
+    'Objects',
     'choose_queries',
     'draw_focus',
+    'draw_objects',
     'draw_predictions',
     'network_picture',
     'picture_scores',

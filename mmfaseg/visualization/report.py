@@ -12,13 +12,15 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 
 from .focus import draw_focus
+from .instances import ObjectPicture, Objects, draw_objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions
 from .sheet import save_figure
 
 if TYPE_CHECKING:
-    from mmseg.datasets import BaseSegDataset
-    from mmseg.models import EncoderDecoder
+    from matplotlib.figure import Figure
+    from mmengine.dataset import BaseDataset
+    from mmengine.model import BaseModel
 
 NUM_PICTURES = 6
 
@@ -40,19 +42,21 @@ def spread_indices(length: int, count: int = NUM_PICTURES) -> list[int]:
 
 @torch.no_grad()
 def write_report(
-    model: EncoderDecoder,
-    dataset: BaseSegDataset,
+    model: BaseModel,
+    dataset: BaseDataset,
     out_dir: str | Path,
     indices: Sequence[int] | None = None,
 ) -> list[Path]:
     """Draws predictions of several pictures and the focus of one of them.
 
-    The picture with the most classes is taken for the focus. A network whose
-    head has no ``trace`` gets the predictions alone.
+    A detector's predictions are drawn as objects. The picture with the most
+    classes, or objects, is taken for the focus. A network whose head has no
+    ``trace`` gets the predictions alone.
 
     Args:
-        model (EncoderDecoder): The trained network; left in eval mode.
-        dataset (BaseSegDataset): With a test pipeline and annotations.
+        model (BaseModel): The trained network, of mmseg or a detector of
+            mmdet with a ``panoptic_head``; left in eval mode.
+        dataset (BaseDataset): With a test pipeline and annotations.
         out_dir (str | Path): Folder of the pictures.
         indices (Sequence[int], optional): Which pictures of the data set;
             six spread evenly over it by default.
@@ -72,37 +76,79 @@ def write_report(
                 f'choose from 0..{len(dataset) - 1}'
             )
     model.eval()
-    classes = dataset.metainfo['classes']
-    palette = dataset.metainfo['palette']
     items = [dataset[index] for index in indices]
-    pictures = [_predict(model, item) for item in items]
-    figure = draw_predictions(pictures, classes, palette, dataset.ignore_index)
+    is_detector = hasattr(model, 'panoptic_head')
+    head = model.panoptic_head if is_detector else model.decode_head
+    draw = _draw_objects if is_detector else _draw_labels
+    figure, variety = draw(model, items, dataset)
     written = [save_figure(figure, Path(out_dir) / 'predictions.png')]
-    if not hasattr(model.decode_head, 'trace'):
+    if not hasattr(head, 'trace'):
         print_log(
-            f'{type(model.decode_head).__name__} has no trace: focus.png is '
-            'drawn for FASegHead only',
+            f'{type(head).__name__} has no trace: focus.png is drawn for the '
+            'heads of mmfaseg only',
             logger='current',
         )
         return written
 
-    variety = [len(np.unique(each.truth)) for each in pictures]
     item = items[int(np.argmax(variety))]
     batch = model.data_preprocessor(pseudo_collate([item]), False)
-    output = model.decode_head.trace(model.extract_feat(batch['inputs']))
+    output = head.trace(model.extract_feat(batch['inputs']))
     figure = draw_focus(
-        output, network_picture(item['inputs']), classes, palette
+        output,
+        network_picture(item['inputs']),
+        dataset.metainfo['classes'],
+        dataset.metainfo['palette'],
     )
     written.append(save_figure(figure, Path(out_dir) / 'focus.png'))
     return written
 
 
-def _predict(model: EncoderDecoder, item: dict) -> LabelledPicture:
-    """Labels one item of the data set, at the size of its annotation."""
-    sample = model.test_step(pseudo_collate([item]))[0]
-    truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
-    return LabelledPicture(
-        picture=network_picture(item['inputs'], truth.shape),
-        truth=truth,
-        prediction=sample.pred_sem_seg.data.squeeze(0).cpu().numpy(),
+def _draw_labels(
+    model: BaseModel, items: Sequence[dict], dataset: BaseDataset
+) -> tuple[Figure, list[int]]:
+    """Draws label maps; returns how many classes each picture has."""
+    pictures = []
+    for item in items:
+        sample = model.test_step(pseudo_collate([item]))[0]
+        truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
+        pictures.append(
+            LabelledPicture(
+                picture=network_picture(item['inputs'], truth.shape),
+                truth=truth,
+                prediction=sample.pred_sem_seg.data.squeeze(0).cpu().numpy(),
+            )
+        )
+    figure = draw_predictions(
+        pictures,
+        dataset.metainfo['classes'],
+        dataset.metainfo['palette'],
+        dataset.ignore_index,
     )
+    return figure, [len(np.unique(each.truth)) for each in pictures]
+
+
+def _draw_objects(
+    model: BaseModel, items: Sequence[dict], dataset: BaseDataset
+) -> tuple[Figure, list[int]]:
+    """Draws objects; returns how many of them each picture has."""
+    pictures = []
+    for item in items:
+        sample = model.test_step(pseudo_collate([item]))[0]
+        size = sample.ori_shape
+        truth, found = sample.gt_instances, sample.pred_instances
+        pictures.append(
+            ObjectPicture(
+                picture=network_picture(item['inputs'], size),
+                truth=Objects(
+                    truth.labels.cpu().numpy(),
+                    truth.masks.resize(size).to_ndarray().astype(bool),
+                ),
+                prediction=Objects(
+                    found.labels.cpu().numpy(),
+                    found.masks.cpu().numpy(),
+                    found.scores.cpu().numpy(),
+                ),
+            )
+        )
+    figure = draw_objects(pictures, dataset.metainfo['classes'])
+    return figure, [len(each.truth.labels) for each in pictures]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.model import revert_sync_batchnorm
+from mmengine.model import BaseModel, revert_sync_batchnorm
 
 import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 
@@ -48,19 +48,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
+    """Return the network of a config of mmseg or mmdet, trained."""
+    if 'panoptic_head' in cfg.model:
+        from mmdet.apis import init_detector
+
+        return init_detector(cfg, checkpoint, device=device)
+    from mmseg.apis import init_model
+
+    return init_model(cfg, checkpoint, device)
+
+
 def main(argv: list[str] | None = None) -> list[Path]:
     """Draw as the command line says; return the files written."""
-    from mmseg.apis import init_model
-    from mmseg.registry import DATASETS
+    from mmengine.registry import DATASETS, init_default_scope
 
     from mmfaseg.visualization import write_report
 
     args = parse_args(argv)
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
-    model = init_model(cfg, args.checkpoint, args.device)
+    model = load_network(cfg, args.checkpoint, args.device)
     if args.device == 'cpu':
         model = revert_sync_batchnorm(model)
+    init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     written = write_report(model, dataset, args.out, args.indices)
     for path in written:

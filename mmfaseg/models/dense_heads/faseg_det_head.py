@@ -103,8 +103,10 @@ class FASegDetHead(BaseModule):
         )
         self._has_warned = False
 
-    def _decode(self, x: Sequence[Tensor]) -> DecoderOutput:
-        return self.transformer_decoder(*self.pixel_decoder(x))
+    def _decode(
+        self, x: Sequence[Tensor], trace: bool = False
+    ) -> DecoderOutput:
+        return self.transformer_decoder(*self.pixel_decoder(x), trace)
 
     def forward(
         self, x: Sequence[Tensor], batch_data_samples: Sequence | None = None
@@ -122,6 +124,11 @@ class FASegDetHead(BaseModule):
         """
         output = self._decode(x)
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
+
+    @torch.no_grad()
+    def trace(self, x: Sequence[Tensor]) -> DecoderOutput:
+        """Returns all predictions and where every block looked."""
+        return self._decode(x, trace=True)
 
     def loss(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
