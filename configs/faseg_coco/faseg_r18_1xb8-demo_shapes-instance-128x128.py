@@ -5,7 +5,13 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 
-# with fewer blocks: learns in minutes on two CPU cores
+# with fewer blocks: learns in four minutes on two CPU cores
 model = dict(
     panoptic_head=dict(transformer_decoder=dict(num_blocks=5)),
 )
+max_iters = 1600
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=400)

@@ -4,3 +4,10 @@ _base_ = [
     '../_base_/schedules/schedule_det_study.py',
     '../_base_/default_runtime_det.py',
 ]
+
+max_iters = 1600
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
+    dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=400)

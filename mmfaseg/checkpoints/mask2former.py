@@ -60,7 +60,7 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
         if target == QUERY_EMBED and target not in shapes:
             result.drop(name, value, 'the model has no positional queries')
             continue
-        reason = _other_number(target, value, shapes)
+        reason = other_number(target, value, shapes)
         if reason:
             result.drop(name, value, reason)
             dropped.add(target)
@@ -110,7 +110,7 @@ def _same_block(target: str, levels: int) -> str:
     return re.sub(_BLOCK, same, target)
 
 
-def _other_number(target: str, value: Tensor, shapes: Shapes) -> str:
+def other_number(target: str, value: Tensor, shapes: Shapes) -> str:
     """Returns why a tensor cannot be used whose first size users choose."""
     free = rf'{re.escape(DECODER)}(predictor\.class_embed|query_\w+)\.\w+'
     if target not in shapes or not re.fullmatch(free, target):

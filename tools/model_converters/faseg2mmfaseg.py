@@ -1,5 +1,8 @@
 """Converts checkpoints of FASeg's authors and of Mask2Former, and back.
 
+With --config, one of ours becomes the start of another model of ours: other
+classes, or a detector of instances from a semantic model.
+
 Names, shapes and the order of merged patches are adapted, every entry is
 accounted for, and nothing in a checkpoint is run. An entry that is unknown,
 missing or misshapen stops the conversion.
@@ -11,7 +14,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from rich.console import Console
 from torch import Tensor
 
@@ -20,12 +23,16 @@ from mmfaseg.checkpoints import (
     NORMALIZATION,
     Conversion,
     ConversionError,
+    as_segmentor,
     check_target,
     describe_network,
     detect_format,
     from_faseg,
     from_mask2former,
+    from_mmfaseg,
+    is_detector,
     make_table,
+    put_into_detector,
     read_state,
     to_faseg,
     write_state,
@@ -33,7 +40,7 @@ from mmfaseg.checkpoints import (
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
 LOG_WIDTH = 240  # of a table that goes into a file
-DATASETS = {
+DATA = {
     150: 'ade20k',
     19: 'cityscapes',
     171: 'coco-stuff164k',
@@ -49,7 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'source',
         help='checkpoint of FASeg or Mask2Former (detectron2: .pth, .pkl; '
-        'MMSegmentation: .pth), or .safetensors',
+        'MMSegmentation, MMDetection: .pth), or .safetensors',
     )
     parser.add_argument(
         'target',
@@ -88,7 +95,7 @@ def find_config(backbone: str, num_classes: int) -> Path:
     Raises:
         ConversionError: if there is none.
     """
-    dataset = DATASETS.get(num_classes, 'none')
+    dataset = DATA.get(num_classes, 'none')
     if backbone in ('swin-b', 'swin-l'):  # as the authors pretrained them
         backbone += '-in22k-384x384-pre'
     found = [
@@ -106,8 +113,6 @@ def find_config(backbone: str, num_classes: int) -> Path:
 
 def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of the model of a config."""
-    from mmseg.registry import MODELS
-
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -116,10 +121,11 @@ def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
 
 def classes_of(cfg: Config) -> dict[str, list]:
     """Return names and colours of the classes, as mmseg's checkpoints do."""
-    from mmseg.registry import DATASETS
-
     dataset = cfg.train_dataloader.dataset
-    meta = DATASETS.get(dataset.type).METAINFO | dataset.get('metainfo', {})
+    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+        meta = registry.get(dataset.type).METAINFO | dataset.get(
+            'metainfo', {}
+        )
     return {
         key: [x if isinstance(x, str) else list(x) for x in meta[key]]
         for key in ('classes', 'palette')
@@ -131,6 +137,7 @@ def convert(
     state: dict[str, Tensor],
     source: str,
     cfg: Config,
+    reverse: bool = False,
     no_object: float | None = None,
 ) -> Conversion:
     """Return the checkpoint under its new names.
@@ -138,14 +145,26 @@ def convert(
     Raises:
         ConversionError: if an entry is unknown, missing or misshapen.
     """
-    shapes = entries_of(cfg)
-    if source == 'mmfaseg':
+    entries = entries_of(cfg)
+    shapes = as_segmentor(entries)
+    if reverse:
+        if is_detector(entries):
+            raise ConversionError(
+                'the authors have no detector; --reverse is for semantic '
+                'models'
+            )
         if no_object is None:
             no_object = cfg.model.decode_head.loss.no_object_weight
         return to_faseg(state, shapes, no_object)
-    if source == 'faseg':
-        return from_faseg(state, shapes)
-    return from_mask2former(state, shapes, source)
+    if source == 'mmfaseg':
+        conversion = from_mmfaseg(state, shapes)
+    elif source == 'faseg':
+        conversion = from_faseg(state, shapes)
+    else:
+        conversion = from_mask2former(state, shapes, source)
+    if is_detector(entries):
+        put_into_detector(conversion)
+    return conversion
 
 
 def pictures(state: dict[str, Tensor], cfg: Config) -> str:
@@ -192,16 +211,23 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """
     if args.target is not None:
         check_target(Path(args.target), Path(args.source))
-    state = read_state(args.source)
+    state = as_segmentor(read_state(args.source))
     source = detect_format(state)
-    if (source == 'mmfaseg') != args.reverse:
-        hint = 'without --reverse' if args.reverse else 'with --reverse'
+    if args.reverse and source != 'mmfaseg':
         raise ConversionError(
-            f'{args.source} is a checkpoint of {source}: convert it {hint}'
+            f'{args.source} is a checkpoint of {source}: convert it without '
+            '--reverse'
+        )
+    if source == 'mmfaseg' and not args.reverse and args.config is None:
+        raise ConversionError(
+            f'{args.source} is a checkpoint of mmfaseg: convert it with '
+            '--reverse, or name the --config of the model that it is to start'
         )
     config = args.config or find_config(*describe_network(state, source))
     cfg = Config.fromfile(config)
-    conversion = convert(state, source, cfg, args.no_object_weight)
+    conversion = convert(
+        state, source, cfg, args.reverse, args.no_object_weight
+    )
     console.print(make_table(conversion, args.keys))
     where = os.path.relpath(config)
     console.print(f'config: {where}', soft_wrap=True)
