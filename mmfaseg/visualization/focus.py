@@ -77,6 +77,7 @@ def draw_focus(
     palette: Sequence[Sequence[int]],
     sample: int = 0,
     num_queries: int = 4,
+    min_score: float = 0.0,
 ) -> Figure:
     """Draws where the decoder looks in one picture.
 
@@ -94,6 +95,8 @@ def draw_focus(
         sample (int): Which picture of the batch.
         num_queries (int): Rows at most; fewer are drawn when the network
             names fewer classes.
+        min_score (float): Pixels whose best class scores less stay bare, as
+            the ground between the objects of a detector.
 
     Returns:
         Figure: Ready for :func:`save_figure`.
@@ -111,7 +114,11 @@ def draw_focus(
             f'the network scores {scores.shape[1] - 1} classes and "no '
             f'object", but {len(classes)} names were given'
         )
-    painted = colours[label_pixels(scores, masks)]
+    labels = label_pixels(scores, masks, min_score)
+    bare = np.repeat(picture.mean(-1, keepdims=True), 3, -1)
+    painted = np.where(
+        labels[..., None] < 0, bare, _paint(picture, colours[labels])
+    ).astype(np.uint8)
     rows = [_overview(output, picture, painted, sample)]
 
     traces = [last_attention(output.traces, level) for level in range(3)]
@@ -150,7 +157,7 @@ def _overview(
     size = picture.shape[0], picture.shape[1]
     panels = [
         _Panel('picture', picture),
-        _Panel('prediction', _paint(picture, painted)),
+        _Panel('prediction', painted),
     ]
     if not shares_windows(output.traces):
         return panels

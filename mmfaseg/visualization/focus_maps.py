@@ -109,19 +109,22 @@ def mask_probabilities(
     return classes, logits.sigmoid()
 
 
-def label_pixels(classes: Tensor, masks: Tensor) -> np.ndarray:
+def label_pixels(
+    classes: Tensor, masks: Tensor, min_score: float = 0.0
+) -> np.ndarray:
     """Returns the semantic prediction.
 
     Args:
         classes (Tensor): Shape (Q, K+1).
         masks (Tensor): Shape (Q, H, W).
+        min_score (float): A pixel whose best class scores less has none.
 
     Returns:
-        np.ndarray: int64, shape (H, W), in 0..K-1.
+        np.ndarray: int64, shape (H, W), in 0..K-1, or -1 for none.
     """
-    return (
-        torch.einsum('qk,qhw->khw', classes[:, :-1], masks).argmax(0).numpy()
-    )
+    scores = torch.einsum('qk,qhw->khw', classes[:, :-1], masks)
+    best, labels = scores.max(0)
+    return torch.where(best < min_score, -1, labels).numpy()
 
 
 def choose_queries(

@@ -98,6 +98,7 @@ def write_report(
         network_picture(item['inputs']),
         dataset.metainfo['classes'],
         dataset.metainfo['palette'],
+        min_score=0.5 if is_detector else 0.0,
     )
     written.append(save_figure(figure, Path(out_dir) / 'focus.png'))
     return written

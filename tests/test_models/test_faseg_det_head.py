@@ -1,0 +1,370 @@
+"""The head of detectors: its truth, its losses, and what mmdet makes of it."""
+
+import copy
+import logging
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData, PixelData
+from test_faseg_head import MODEL as SEMANTIC
+
+from mmfaseg.models import FASegDetHead, FASegHead
+from mmfaseg.testing import assert_close, make_pyramid
+
+THINGS, QUERIES = 3, 6
+HEAD = {
+    key: value
+    for key, value in SEMANTIC['decode_head'].items()
+    if key not in ('type', 'num_classes')
+}
+SIZE = (64, 96)
+
+
+def make_head(things=THINGS, stuff=0, test_cfg=None, loss=None, **decoder):
+    settings = copy.deepcopy(HEAD)
+    settings['transformer_decoder'].update(decoder)
+    settings['loss'].update(loss or {})
+    return FASegDetHead(
+        **settings,
+        num_things_classes=things,
+        num_stuff_classes=stuff,
+        test_cfg=test_cfg,
+    )
+
+
+@pytest.fixture
+def make_detector():
+    init_default_scope('mmdet')
+
+    def make(stuff=0, instance_on=True, panoptic_on=False, **head):
+        config = ConfigDict(
+            type='Mask2Former',
+            data_preprocessor=dict(
+                type='DetDataPreprocessor',
+                mean=[120.0] * 3,
+                std=[60.0] * 3,
+                pad_size_divisor=32,
+                pad_mask=True,
+                pad_seg=True,
+            ),
+            backbone=copy.deepcopy(SEMANTIC['backbone']),
+            panoptic_head=dict(
+                copy.deepcopy(HEAD),
+                type='mmfaseg.FASegDetHead',
+                num_things_classes=THINGS,
+                num_stuff_classes=stuff,
+            ),
+            panoptic_fusion_head=dict(
+                type='MaskFormerFusionHead',
+                num_things_classes=THINGS,
+                num_stuff_classes=stuff,
+            ),
+            train_cfg=dict(),
+            test_cfg=dict(
+                panoptic_on=panoptic_on,
+                instance_on=instance_on,
+                max_per_image=5,
+            ),
+        )
+        config.panoptic_head.transformer_decoder.update(head)
+        return MODELS.build(config)
+
+    return make
+
+
+def make_sample(count=3, size=SIZE, crowds=0, polygons=False, stuff=None):
+    """Squares as objects, then crowds; the lower half may be stuff."""
+    height, width = size
+    masks = np.zeros((count + crowds, height, width), np.uint8)
+    corners = []
+    for n in range(count + crowds):
+        left = 4 + n * 80 // max(count + crowds, 1)
+        masks[n, 8:24, left : left + 12] = 1
+        corners.append((left, 8, left + 12, 24))
+    labels = torch.arange(count) % THINGS
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=size, ori_shape=size, batch_input_shape=size, img_id=0
+        )
+    )
+    if polygons:
+        outlines = [
+            [np.array([a, b, c, b, c, d, a, d], float)]
+            for a, b, c, d in corners
+        ]
+        every = PolygonMasks(outlines, height, width)
+    else:
+        every = BitmapMasks(masks, height, width)
+    sample.gt_instances = InstanceData(
+        labels=labels, masks=every[np.arange(count)]
+    )
+    sample.ignored_instances = InstanceData(
+        labels=torch.zeros(crowds, dtype=torch.int64),
+        masks=every[np.arange(count, count + crowds)],
+    )
+    if stuff is not None:
+        label_map = torch.full((1, height, width), 255)
+        label_map[:, height // 2 :] = stuff
+        for label, mask in zip(labels, masks[:count], strict=True):
+            label_map[0][torch.from_numpy(mask).bool()] = label
+        sample.gt_sem_seg = PixelData(sem_seg=label_map)
+    return sample
+
+
+def make_batch(*samples):
+    return dict(
+        inputs=[
+            torch.randint(256, (3, *x.img_shape), dtype=torch.uint8)
+            for x in samples
+        ],
+        data_samples=list(samples),
+    )
+
+
+def loss_of(model, batch):
+    batch = model.data_preprocessor(batch, True)
+    losses = model.loss(batch['inputs'], batch['data_samples'])
+    return model.parse_losses(losses)
+
+
+# the function
+
+
+@pytest.mark.parametrize('size', [SIZE, (70, 50)])
+def test_equal_weights_give_the_logits_of_the_semantic_head(size):
+    head = make_head().double()
+    semantic = FASegHead(**copy.deepcopy(HEAD), num_classes=THINGS).double()
+    semantic.load_state_dict(head.state_dict())
+    feats = make_pyramid(2, HEAD['in_channels'], *size)
+    for mode in (True, False):
+        head.train(mode), semantic.train(mode)
+        found, expected = head(feats), semantic(feats)
+        assert len(found[0]) == len(found[1]) == (14 if mode else 1)
+        for ours, theirs in zip(found, expected, strict=True):
+            for x, y in zip(ours, theirs, strict=True):
+                assert torch.equal(x, y)
+
+
+def test_predict_gives_masks_of_the_padded_input():
+    head = make_head().double().eval()
+    feats = make_pyramid(2, HEAD['in_channels'], *SIZE)
+    scores, masks = head.predict(feats, [make_sample(), make_sample()])
+    expected_scores, expected = (x[-1] for x in head(feats))
+    assert torch.equal(scores, expected_scores)
+    assert masks.shape == (2, QUERIES, *SIZE)
+    assert_close(
+        masks,
+        torch.nn.functional.interpolate(
+            expected, SIZE, mode='bilinear', align_corners=False
+        ),
+    )
+
+
+def test_boxes_are_off_by_default_and_change_nothing_at_first():
+    plain, aware = make_head().double(), make_head(box_aware=True).double()
+    names = set(aware.state_dict()) - set(plain.state_dict())
+    name = 'transformer_decoder.positional_query.box_embed.weight'
+    assert names == {name}
+    aware.load_state_dict(plain.state_dict(), strict=False)
+    feats = make_pyramid(1, HEAD['in_channels'], *SIZE)
+    assert torch.equal(plain(feats)[0][-1], aware(feats)[0][-1])
+    torch.nn.init.normal_(aware.get_parameter(name))
+    assert not torch.allclose(plain(feats)[0][-1], aware(feats)[0][-1])
+
+
+# losses
+
+
+@pytest.mark.parametrize('box_aware', [False, True])
+def test_every_parameter_gets_a_gradient(make_detector, box_aware):
+    model = make_detector(box_aware=box_aware)
+    total, log = loss_of(model, make_batch(make_sample(), make_sample(2)))
+    total.backward()
+    assert [n for n, x in model.named_parameters() if x.grad is None] == []
+    assert len([name for name in log if 'loss_' in name]) == 3 * 14
+
+
+@pytest.mark.parametrize('counts', [(0, 0), (0, 2)])
+def test_empty_pictures_train(make_detector, counts):
+    model = make_detector()
+    samples = [make_sample(count) for count in counts]
+    total, log = loss_of(model, make_batch(*samples))
+    total.backward()
+    assert total.isfinite()
+    assert all(x.grad is not None for x in model.parameters())
+    assert (log['loss_mask'] > 0) == (sum(counts) > 0)
+
+
+def test_training_learns_one_batch(make_detector):
+    model = make_detector(box_aware=True)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    history = []
+    batch = make_batch(make_sample(), make_sample(2))
+    for _ in range(30):
+        total, _ = loss_of(model, copy.deepcopy(batch))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append(float(total.detach()))
+    assert np.mean(history[-5:]) < 0.8 * np.mean(history[:5])
+
+
+def segments_of(head, sample):
+    return head._segments(sample)
+
+
+@pytest.mark.parametrize('polygons', [False, True])
+def test_objects_become_segments(polygons):
+    sample = make_sample(3, polygons=polygons)
+    found = segments_of(make_head(), sample)
+    assert found.labels.tolist() == [0, 1, 2]
+    assert found.masks.dtype == torch.bool
+    assert found.masks.shape == (3, *SIZE)
+    assert found.masks.sum((1, 2)).tolist() == [16 * 12] * 3
+    assert found.ignored is None
+
+
+def test_crowds_are_padded_and_ignored():
+    """The preprocessor pads the objects alone."""
+    sample = make_sample(2, crowds=1)
+    sample.set_metainfo(dict(batch_input_shape=(96, 128)))
+    masks = sample.gt_instances.masks
+    sample.gt_instances.masks = masks.pad((96, 128))
+    found = segments_of(make_head(), sample)
+    assert found.masks.shape == (2, 96, 128)
+    crowd = sample.ignored_instances.masks.to_ndarray()[0]
+    assert torch.equal(found.ignored[:64, :96], torch.from_numpy(crowd).bool())
+    assert not found.ignored[64:].any()
+    assert not found.ignored[:, 96:].any()
+
+
+@pytest.mark.parametrize('exclude', [True, False])
+def test_masks_in_a_crowd_cost_nothing(exclude):
+    """Unless pixels without a label shall count as outside."""
+    head = make_head(loss=dict(exclude_ignored=exclude)).double()
+    sample = make_sample(2, crowds=1)
+    crowd = np.zeros((1, *SIZE), np.uint8)
+    crowd[:, 32:] = 1
+    sample.ignored_instances.masks = BitmapMasks(crowd, *SIZE)
+    output = head._decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
+    features = output.mask_preds.features.detach().requires_grad_()
+    output.mask_preds.features = features
+    segments = [segments_of(head, sample)]
+    losses = head.loss_module(output.cls_scores, output.mask_preds, segments)
+    (losses['loss_mask'] + losses['loss_dice']).backward()
+    grad = features.grad[0].abs().sum(0)  # (16, 24)
+    assert grad[:6].sum() > 0
+    # samples between row 7 and 8 touch both sides
+    assert (grad[9:].sum() == 0) == exclude
+
+
+def test_more_objects_than_queries_train_and_are_told_once(
+    make_detector, caplog
+):
+    model = make_detector()
+    batch = make_batch(make_sample(QUERIES + 3), make_sample(1))
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                total, _ = loss_of(model, copy.deepcopy(batch))
+    finally:
+        logger.removeHandler(caplog.handler)
+    total.backward()
+    assert total.isfinite()
+    told = [x for x in caplog.messages if 'segments, and the head' in x]
+    assert len(told) == 1
+    assert 'a picture has 9 segments, and the head 6 queries' in told[0]
+    assert 'num_queries' in told[0]
+
+
+def test_more_objects_than_queries_leave_the_worst_out():
+    """Every query is paired, no segment twice."""
+    head = make_head().double()
+    output = head._decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
+    segments = [segments_of(head, make_sample(QUERIES + 3))]
+    scores = torch.stack(output.cls_scores)
+    (pairs,) = head.loss_module.matcher(scores, output.mask_preds, segments)
+    for queries, chosen in pairs:
+        assert sorted(queries.tolist()) == list(range(QUERIES))
+        assert len(set(chosen.tolist())) == QUERIES
+
+
+# stuff
+
+
+def test_stuff_becomes_segments():
+    sample = make_sample(2, stuff=THINGS)
+    found = segments_of(make_head(stuff=2), sample)
+    assert found.labels.tolist() == [0, 1, THINGS]
+    assert found.masks[2].sum() == SIZE[0] * SIZE[1] // 2
+    upper = torch.ones(SIZE, dtype=torch.bool)
+    upper[SIZE[0] // 2 :] = False
+    objects = found.masks[0] | found.masks[1]
+    assert torch.equal(found.ignored, upper & ~objects)
+
+
+def test_stuff_needs_a_label_map():
+    with pytest.raises(ValueError, match=r'num_stuff_classes=2.*gt_sem_seg'):
+        segments_of(make_head(stuff=2), make_sample())
+
+
+def test_a_panoptic_detector_trains_and_predicts(make_detector):
+    model = make_detector(stuff=1, panoptic_on=True)
+    batch = make_batch(make_sample(2, stuff=THINGS), make_sample(0, stuff=255))
+    total, _ = loss_of(model, copy.deepcopy(batch))
+    total.backward()
+    assert all(x.grad is not None for x in model.parameters())
+    for result in model.eval().test_step(batch):
+        panoptic = result.pred_panoptic_seg.sem_seg
+        assert panoptic.shape == (1, *SIZE)
+        assert (panoptic % 1000 <= THINGS + 1).all()
+
+
+# instances
+
+
+@pytest.mark.parametrize('original', [SIZE, (90, 60)])
+def test_a_detector_predicts_objects_at_the_original_size(
+    make_detector, original
+):
+    model = make_detector().eval()
+    sample = make_sample()
+    sample.set_metainfo(dict(ori_shape=original))
+    small = make_sample(size=(40, 50))
+    for size, result in zip(
+        (original, (40, 50)),
+        model.test_step(make_batch(sample, small)),
+        strict=True,
+    ):
+        found = result.pred_instances
+        assert found.masks.shape == (5, *size)
+        assert found.masks.dtype == torch.bool
+        assert (found.labels < THINGS).all()
+        assert found.bboxes.shape == (5, 4)
+        assert ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+# errors
+
+
+def test_more_instances_than_there_can_be_are_refused():
+    settings = dict(instance_on=True, max_per_image=19)
+    with pytest.raises(ValueError, match=r'max_per_image=19.*are 18'):
+        make_head(test_cfg=settings)
+    make_head(test_cfg=dict(settings, max_per_image=18))
+    make_head(test_cfg=dict(settings, instance_on=False))
+
+
+@pytest.mark.parametrize(('things', 'stuff'), [(0, 2), (2, -1)])
+def test_there_must_be_things(things, stuff):
+    with pytest.raises(ValueError, match=f'num_things_classes={things}'):
+        make_head(things, stuff)
