@@ -10,13 +10,18 @@ crop_size = (256, 256)
 model = dict(
     data_preprocessor=dict(
         batch_augments=[
-            dict(type='BatchFixedSizePad', size=crop_size, pad_mask=True)
+            dict(
+                type='BatchFixedSizePad',
+                size=crop_size,
+                pad_mask=True,
+                pad_seg=False,
+            )
         ],
     ),
     panoptic_head=dict(
         num_things_classes=num_things_classes,
         num_queries=100,
-        loss=dict(num_points=3136),
+        loss=dict(num_points=1024),
     ),
     panoptic_fusion_head=dict(num_things_classes=num_things_classes),
     test_cfg=dict(max_per_image=100),

@@ -9,7 +9,12 @@ crop_size = (1024, 1024)
 model = dict(
     data_preprocessor=dict(
         batch_augments=[
-            dict(type='BatchFixedSizePad', size=crop_size, pad_mask=True)
+            dict(
+                type='BatchFixedSizePad',
+                size=crop_size,
+                pad_mask=True,
+                pad_seg=False,
+            )
         ],
     ),
 )

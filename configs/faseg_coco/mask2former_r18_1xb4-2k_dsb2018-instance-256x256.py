@@ -10,7 +10,12 @@ crop_size = (256, 256)
 model = dict(
     data_preprocessor=dict(
         batch_augments=[
-            dict(type='BatchFixedSizePad', size=crop_size, pad_mask=True)
+            dict(
+                type='BatchFixedSizePad',
+                size=crop_size,
+                pad_mask=True,
+                pad_seg=False,
+            )
         ],
     ),
     panoptic_head=dict(
@@ -19,6 +24,6 @@ model = dict(
         loss_cls=dict(class_weight=[1.0] * num_things_classes + [0.1]),
     ),
     panoptic_fusion_head=dict(num_things_classes=num_things_classes),
-    train_cfg=dict(num_points=3136),
+    train_cfg=dict(num_points=1024),
     test_cfg=dict(max_per_image=100),
 )

@@ -84,14 +84,14 @@ def write_shapes_coco(
     for name in (split, f'panoptic_{split}', 'annotations'):
         (folder / name).mkdir(parents=True, exist_ok=True)
     images: list[dict] = []
-    objects: list[dict] = []
     segments: list[dict] = []
+    objects: list[dict] = []
     for index in range(length):
         image, labels, areas = generate_shapes_with_areas(
             index, split, image_size, seed
         )
-        name = f'{index:06d}.png'
         ids = panoptic_ids(labels, areas)
+        name = f'{index:06d}.png'
         _write_png(folder / split / name, image)
         _write_png(folder / f'panoptic_{split}' / name, _as_colours(ids))
         height, width = image_size
@@ -102,16 +102,7 @@ def write_shapes_coco(
         segments.append(
             dict(image_id=index, file_name=name, segments_info=found)
         )
-        for segment in found:
-            if CATEGORIES[segment['category_id'] - 1]['isthing']:
-                objects.append(
-                    dict(
-                        segment,
-                        id=len(objects) + 1,
-                        image_id=index,
-                        segmentation=_encode(ids == segment['id']),
-                    )
-                )
+        objects += _find_objects(found, ids, index, len(objects) + 1)
         yield index + 1
     things = [x for x in CATEGORIES if x['isthing']]
     common = dict(info=info, licenses=[], images=images)
@@ -152,6 +143,24 @@ def find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
             )
         )
     return segments
+
+
+def _find_objects(
+    segments: list[dict], ids: np.ndarray, image_id: int, first: int
+) -> list[dict]:
+    """Returns the things of a picture, numbered from ``first`` on."""
+    things = [
+        x for x in segments if CATEGORIES[x['category_id'] - 1]['isthing']
+    ]
+    return [
+        dict(
+            segment,
+            id=number,
+            image_id=image_id,
+            segmentation=_encode(ids == segment['id']),
+        )
+        for number, segment in enumerate(things, first)
+    ]
 
 
 def _encode(mask: np.ndarray) -> dict:

@@ -14,7 +14,7 @@ train_pipeline = [
     dict(
         type='RandomResize',
         scale=crop_size,
-        ratio_range=(0.75, 2.0),
+        ratio_range=(1.0, 2.0),
         keep_ratio=True,
     ),
     dict(

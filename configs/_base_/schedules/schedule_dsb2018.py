@@ -1,7 +1,7 @@
 _base_ = './schedule_det_study.py'
 
 max_iters = 2000
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
