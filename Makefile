@@ -16,10 +16,10 @@ PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests
 PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test test-slow test-reference test-onedl lint clean
+.PHONY: help venv build demo demo-instance test test-slow test-reference test-onedl lint clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 venv: $(BUILT) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
 
@@ -27,6 +27,10 @@ build: $(BUILT) ## compile the operators in place, where a C++ compiler is
 
 demo: $(BUILT) ## train a small FASeg on the CPU and draw what it sees
 	$(PY) tools/demo/run_demo.py
+
+demo-instance: $(BUILT) ## train it on objects of generated pictures, and draw them
+	$(PY) tools/dataset_converters/shapes_to_coco.py
+	$(PY) tools/demo/run_demo.py configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py --out demo_out/instance
 
 test: $(BUILT) ## run the tests, without the slow ones
 	$(PY) -m pytest $(PYTEST_ARGS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
@@ -14,6 +15,10 @@ from mmfaseg.checkpoints import read_state, to_faseg
 
 ROOT = Path(__file__).parent.parent
 TOOL = ROOT / 'tools/model_converters/faseg2mmfaseg.py'
+DEMO = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+INSTANCES = (
+    ROOT / 'configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
+)
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-20k_camvid-360x480.py'
 
 
@@ -158,3 +163,44 @@ def test_config_of_a_checkpoint(tool, backbone, classes, expected):
 def test_no_config_for_a_checkpoint(tool):
     with pytest.raises(ValueError, match='133 classes: name one with --conf'):
         tool.find_config('r50', 133)
+
+
+def test_one_of_ours_starts_a_detector(
+    tool, authors, monkeypatch, capsys, tmp_path
+):
+    """Through the file, into the model of the config."""
+    source, start = tmp_path / 'semantic.pth', tmp_path / 'start.pth'
+    cfg = Config.fromfile(DEMO)
+    init_default_scope(cfg.default_scope)
+    semantic = MODELS.build(cfg.model)
+    torch.save(dict(state_dict=semantic.state_dict()), source)
+    with pytest.raises(SystemExit, match='or name the --config'):
+        call(tool, monkeypatch, source, start)
+    call(tool, monkeypatch, source, start, '--config', INSTANCES)
+    printed = capsys.readouterr().out
+    assert f'load_from={start}' in printed
+    loaded = CheckpointLoader.load_checkpoint(str(start), 'cpu')
+    assert loaded['meta']['dataset_meta']['classes'] == [
+        'stripes',
+        'checker',
+        'disc',
+        'cross',
+    ]
+    cfg = Config.fromfile(INSTANCES)
+    init_default_scope(cfg.default_scope)
+    model = MMENGINE_MODELS.build(cfg.model)
+    missing, unexpected = model.load_state_dict(
+        loaded['state_dict'], strict=False
+    )
+    assert unexpected == []
+    assert {x.split('.')[-2] for x in missing} == {'class_embed'}
+
+    detector = tmp_path / 'detector.pth'
+    torch.save(dict(state_dict=model.state_dict()), detector)
+    with pytest.raises(SystemExit, match='authors have no detector'):
+        call(
+            tool,
+            monkeypatch,
+            *(detector, tmp_path / 'x.pth', '--config', INSTANCES),
+            '--reverse',
+        )

@@ -106,10 +106,10 @@ def match_objects(
     found = np.full(len(prediction.labels), -1)
     if not len(truth.labels):
         return found
-    ours = prediction.masks.reshape(len(found), -1).astype(np.float32)
-    theirs = truth.masks.reshape(len(truth.labels), -1).astype(np.float32)
-    both = ours @ theirs.T
-    union = ours.sum(1)[:, None] + theirs.sum(1) - both
+    ours = prediction.masks.astype(np.float32)
+    theirs = truth.masks.astype(np.float32)
+    both = np.tensordot(ours, theirs, ((1, 2), (1, 2)))
+    union = ours.sum((1, 2))[:, None] + theirs.sum((1, 2)) - both
     iou = both / np.maximum(union, 1)
     iou[prediction.labels[:, None] != truth.labels] = 0
     for number, row in enumerate(iou):
@@ -190,7 +190,7 @@ def _paint(
     layer = np.zeros((height, width, 4))
     outlines = []
     # large ones first, so that small ones stay on top
-    for n in np.argsort(-objects.masks.reshape(count, -1).sum(1)):
+    for n in np.argsort(-objects.masks.sum((1, 2))):
         mask = objects.masks[n]
         if not mask.any():
             continue

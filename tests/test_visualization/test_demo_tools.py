@@ -5,6 +5,7 @@ import torch
 
 pytestmark = pytest.mark.slow
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+INSTANCES = 'configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
 
 
 def small(max_iters):
@@ -87,3 +88,39 @@ def test_the_seed_decides(root, run_python, tmp_path):
         )
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+def test_demo_of_instances_trains_and_draws(root, run_python, tmp_path):
+    data = tmp_path / 'data'
+    writer = root / 'tools/dataset_converters/shapes_to_coco.py'
+    run_python(writer, '--out', data, '--train', 4, '--val', 3, '--test', 1)
+    options = small(2)
+    options.remove('val_dataloader.dataset.length=3')
+    options += [
+        *(
+            f'{split}_dataloader.dataset.data_root={data}/'
+            for split in ('train', 'val')
+        ),
+        f'val_evaluator.ann_file={data}/annotations/instances_val.json',
+    ]
+    config = root / INSTANCES
+    out = tmp_path / 'out'
+    done = run_python(
+        root / 'tools/demo/run_demo.py', config, '--out', out, *options
+    )
+    assert '[4/4]' in done.stdout
+    assert re.search(r'mask AP \d', done.stdout)
+    assert 'CamVid' not in done.stdout
+    assert (out / 'predictions.png').exists()
+    assert (out / 'focus.png').exists()
+
+    drawn = run_python(
+        root / 'tools/demo/draw.py',
+        out / 'train' / config.name,
+        out / 'train' / 'iter_2.pth',
+        '--device=cpu',
+        f'--out={tmp_path / "drawn"}',
+        '--indices',
+        2,
+    )
+    assert drawn.stdout.count('wrote ') == 2

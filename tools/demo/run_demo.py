@@ -1,7 +1,8 @@
 """Trains a small FASeg on generated pictures and shows what it learnt.
 
-This is what ``make demo`` runs: it trains from scratch, evaluates with mmseg's
-metric and draws predictions and the focus of the queries.
+This is what ``make demo`` and ``make demo-instance`` run: it trains from
+scratch, evaluates with the metric of the config and draws predictions and the
+focus of the queries.
 """
 
 import argparse
@@ -25,6 +26,12 @@ CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 CAMVID = CONFIG.parent / 'faseg_r18_1xb8-20k_camvid-360x480.py'
 SWAPPED = CONFIG.parent / 'faseg_swin-t_1xb8-20k_camvid-360x480.py'
 STEPS = ('build', 'train', 'evaluate', 'draw')
+# what is told of a metric, and as how much of it
+FIGURES = {
+    'mIoU': ('mIoU', 1),
+    'coco/segm_mAP': ('mask AP', 100),
+    'coco_panoptic/PQ': ('PQ', 1),
+}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -141,7 +148,9 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
     set_console_level(runner.logger, logging.INFO)
     metrics = runner.val()
     set_console_level(runner.logger, logging.ERROR)
-    print(f'      mIoU {metrics["mIoU"]:.2f}')
+    for key, (name, scale) in FIGURES.items():
+        if key in metrics:
+            print(f'      {name} {scale * metrics[key]:.2f}')
 
     steps.begin('draw')
     dataset = runner.val_dataloader.dataset
@@ -155,16 +164,16 @@ def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
     checkpoint = os.path.relpath(find_latest_checkpoint(work_dir))
     # the runner left the config there, the command line's wishes in it
     used = Path(work_dir) / Path(args.config).name
-    config, camvid, swapped, python = (
-        os.path.relpath(path)
-        for path in (used, CAMVID, SWAPPED, sys.executable)
-    )
+    config, python = (os.path.relpath(path) for path in (used, sys.executable))
     print(f"""What next:
   look at {args.out}/predictions.png and {args.out}/focus.png
   test the checkpoint on pictures it was never chosen by:
     {python} tools/test.py {config} {checkpoint}
   draw other pictures:
-    {python} tools/demo/draw.py {config} {checkpoint} --indices 3 14 15
+    {python} tools/demo/draw.py {config} {checkpoint} --indices 3 14 15""")
+    if Config.fromfile(used).default_scope == 'mmseg':
+        camvid, swapped = (os.path.relpath(path) for path in (CAMVID, SWAPPED))
+        print(f"""\
   train on real streets, CamVid (README.md says where it comes from):
     {python} tools/train.py {camvid}
   swap the backbone with one short file, such as

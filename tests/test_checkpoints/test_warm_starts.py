@@ -1,0 +1,137 @@
+"""Warm starts of detectors, and of models with other classes."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmfaseg.checkpoints import (
+    ConversionError,
+    as_segmentor,
+    detect_format,
+    from_mask2former,
+    from_mmfaseg,
+    is_detector,
+    put_into_detector,
+)
+from mmfaseg.testing import make_pyramid
+
+DECODER = 'decode_head.transformer_decoder.'
+PEER = 'mask2former_r18_1xb8-demo_shapes-instance-128x128.py'
+OURS = 'faseg_r18_1xb8-demo_shapes-instance-128x128.py'
+RIVAL = dict(
+    positional_query='parameterized',
+    high_resolution='off',
+    num_blocks=9,
+    mask_threshold=0.5,
+)
+
+
+@pytest.fixture
+def build(root):
+    def build(name, seed=0, positions='conditional', **decoder):
+        cfg = Config.fromfile(root / 'configs' / name)
+        init_default_scope(cfg.default_scope)
+        head = cfg.model.get('panoptic_head', cfg.model.get('decode_head'))
+        if 'loss' in head:
+            head.transformer_decoder.update(decoder)
+            head.pixel_decoder.positional_encoding = positions
+        torch.manual_seed(seed)
+        return MODELS.build(cfg.model)
+
+    return build
+
+
+def shapes_of(model):
+    return as_segmentor({k: x.shape for k, x in model.state_dict().items()})
+
+
+def test_detector_starts_from_a_semantic_model(build):
+    """All but queries and classes, which differ in number."""
+    source = build('faseg/faseg_r18_1xb8-demo_shapes-128x128.py')
+    target = build(f'faseg_coco/{OURS}', seed=1)
+    assert is_detector(target.state_dict())
+    assert not is_detector(source.state_dict())
+    conversion = from_mmfaseg(source.state_dict(), shapes_of(target))
+    put_into_detector(conversion)
+    dropped = {x.source for x in conversion.entries if x.target is None}
+    classes = {DECODER + f'predictor.class_embed.{x}' for x in BOTH}
+    auxiliary = {x for x in source.state_dict() if x.startswith('auxiliary')}
+    assert dropped == classes | auxiliary
+    before = {k: x.clone() for k, x in target.state_dict().items()}
+    missing, unexpected = target.load_state_dict(
+        conversion.state, strict=False
+    )
+    assert unexpected == []
+    assert set(missing) == set(conversion.untouched)
+    assert set(missing) == {
+        x.replace('decode_head', 'panoptic_head') for x in classes
+    }
+    after, theirs = target.state_dict(), as_segmentor(source.state_dict())
+    for name, value in as_segmentor(after).items():
+        if name in theirs and name not in dropped:
+            assert torch.equal(value, theirs[name])
+    assert all(torch.equal(after[x], before[x]) for x in missing)
+
+
+BOTH = ('weight', 'bias')
+
+
+def test_boxes_may_be_new(build):
+    source = build(f'faseg_coco/{OURS}')
+    target = build(f'faseg_coco/{OURS}', seed=1, box_aware=True)
+    state = as_segmentor(source.state_dict())
+    conversion = from_mmfaseg(state, shapes_of(target))
+    box = DECODER + 'positional_query.box_embed.weight'
+    assert conversion.untouched == [box]
+    back = from_mmfaseg(as_segmentor(target.state_dict()), shapes_of(source))
+    (entry,) = (x for x in back.entries if x.target is None)
+    assert entry.source == box
+    assert 'other positional queries' in entry.note
+
+
+def test_other_blocks_are_refused(build):
+    source = build(f'faseg_coco/{OURS}')
+    target = build(f'faseg_coco/{OURS}', num_blocks=13)
+    state = as_segmentor(source.state_dict())
+    with pytest.raises(ConversionError, match=r'missing: .*layers\.5\.'):
+        from_mmfaseg(state, shapes_of(target))
+
+
+def test_mask2former_of_mmdet_is_the_function_of_its_rival(build):
+    """The names of a detector, and the weights of all of it."""
+    peer = build(f'faseg_coco/{PEER}')
+    ours = build(f'faseg_coco/{OURS}', 1, 'sine', **RIVAL)
+    with torch.no_grad():
+        for x in peer.parameters():
+            if x.dim() > 1:
+                torch.nn.init.normal_(x, std=1.0 / x[0].numel() ** 0.5)
+    state = as_segmentor(peer.state_dict())
+    assert detect_format(state) == 'mmseg-mask2former'
+    conversion = from_mask2former(state, shapes_of(ours), 'mmseg-mask2former')
+    put_into_detector(conversion)
+    assert conversion.untouched == []
+    ours.load_state_dict(conversion.state)
+    peer, ours = peer.double().eval(), ours.double().eval()
+    feats = make_pyramid(2, (32, 64, 128, 256), 96, 128)
+    meta = dict(batch_input_shape=(96, 128), img_shape=(96, 128))
+    samples = [type('Sample', (), dict(metainfo=meta))() for _ in range(2)]
+    with torch.no_grad():
+        expected = peer.panoptic_head.predict(feats, samples)
+        found = ours.panoptic_head.predict(feats, samples)
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
+
+
+def test_detector_starts_from_mask2former_of_mmdet(build):
+    peer = build(f'faseg_coco/{PEER}')
+    ours = build(f'faseg_coco/{OURS}', num_blocks=13)
+    conversion = from_mask2former(
+        as_segmentor(peer.state_dict()), shapes_of(ours), 'mmseg-mask2former'
+    )
+    put_into_detector(conversion)
+    assert all(x.target is not None for x in conversion.entries)
+    missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
+    assert unexpected == []
+    assert set(missing) == set(conversion.untouched)
+    assert all(x.startswith('panoptic_head.') for x in missing)
