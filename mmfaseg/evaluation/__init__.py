@@ -2,5 +2,12 @@
 
 from .boundary_iou import BoundaryIoU
 from .component_iou import ComponentIoU
+from .percent import MAIN_METRICS, in_percent, main_metric
 
-__all__ = ['BoundaryIoU', 'ComponentIoU']
+__all__ = [
+    'MAIN_METRICS',
+    'BoundaryIoU',
+    'ComponentIoU',
+    'in_percent',
+    'main_metric',
+]

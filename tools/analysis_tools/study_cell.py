@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmseg.registry import MODELS
 from result_files import Busy, code_digest, locked, read_json, write_json
 
 import mmfaseg
+from mmfaseg.evaluation import in_percent
 
 # what decides about the test alone
 TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg', 'test_pipeline')
@@ -218,7 +218,7 @@ def run(cell: Cell) -> None:
                 versions=versions(codes),
             )
             write_json(file, about)
-        metrics = {k: float(v) for k, v in runner.test().items()}
+        metrics = in_percent(runner.test())
         result = dict(row=cell.row, seed=cell.seed, metrics=metrics)
         result |= dict(read_json(file), test=prints['test'])
         write_json(cell.work_dir / 'result.json', result)

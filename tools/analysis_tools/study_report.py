@@ -12,6 +12,8 @@ from rich.table import Table
 from scipy import stats
 from study_cell import Cell, StudyError
 
+from mmfaseg.evaluation import MAIN_METRICS, in_percent, main_metric
+
 BEGIN, END = '<!-- study: begin -->', '<!-- study: end -->'
 CONFIDENCE = 0.95
 Results = dict[str, dict[int, dict]]  # of each row, by seed
@@ -213,16 +215,19 @@ def insert(text: str, readme: Path) -> None:
 
 
 def draw_curves(cells: Sequence[Cell], path: Path) -> None:
-    """Draw mIoU of the validation set against iterations, a line per row."""
+    """Draw the main metric on the validation set, a line per row."""
     figure = Figure(figsize=(9, 5), layout='constrained')
     axes = figure.subplots()
     rows: dict[str, dict[int, dict[int, float]]] = {}
+    shown = None
     for cell in cells:
         for line in cell.scalars():
-            if 'mIoU' in line:
+            name = main_metric(line)
+            if name is not None:
+                shown = MAIN_METRICS[name]
                 by_step = rows.setdefault(cell.row, {})
                 by_seed = by_step.setdefault(line['step'], {})
-                by_seed[cell.seed] = line['mIoU']
+                by_seed[cell.seed] = in_percent({name: line[name]})[name]
     for row, by_step in rows.items():
         steps = sorted(by_step)
         values = [list(by_step[x].values()) for x in steps]
@@ -237,7 +242,7 @@ def draw_curves(cells: Sequence[Cell], path: Path) -> None:
             linewidth=0,
         )
     axes.set_xlabel('iterations')
-    axes.set_ylabel('mIoU of the validation set, %')
+    axes.set_ylabel(f'{shown} of the validation set, %')
     axes.spines[['top', 'right']].set_visible(False)
     if rows:
         axes.legend(frameon=False, fontsize=8)

@@ -26,12 +26,6 @@ CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 CAMVID = CONFIG.parent / 'faseg_r18_1xb8-20k_camvid-360x480.py'
 SWAPPED = CONFIG.parent / 'faseg_swin-t_1xb8-20k_camvid-360x480.py'
 STEPS = ('build', 'train', 'evaluate', 'draw')
-# what is told of a metric, and as how much of it
-FIGURES = {
-    'mIoU': ('mIoU', 1),
-    'coco/segm_mAP': ('mask AP', 100),
-    'coco_panoptic/PQ': ('PQ', 1),
-}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -125,6 +119,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def run(args: argparse.Namespace, steps: Steps) -> None:
     """Go through all steps."""
     from mmfaseg.engine import ProgressBarHook
+    from mmfaseg.evaluation import MAIN_METRICS, in_percent, main_metric
     from mmfaseg.visualization import write_report
 
     cfg = load_config(args)
@@ -148,9 +143,10 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
     set_console_level(runner.logger, logging.INFO)
     metrics = runner.val()
     set_console_level(runner.logger, logging.ERROR)
-    for key, (name, scale) in FIGURES.items():
-        if key in metrics:
-            print(f'      {name} {scale * metrics[key]:.2f}')
+    name = main_metric(metrics)
+    if name is not None:
+        value = in_percent(metrics)[name]
+        print(f'      {MAIN_METRICS[name]} {value:.2f}')
 
     steps.begin('draw')
     dataset = runner.val_dataloader.dataset
