@@ -22,13 +22,24 @@ def test_faseg_r50_costs_less_than_was_published(root, run_python):
     assert 'scaled_dot_product_attention' in done.stdout
 
 
-def test_the_baseline_is_counted_as_well(root, run_python):
+@pytest.mark.parametrize(
+    'config',
+    [
+        'mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py',
+        'faseg_coco/mask2former_r18_1xb8-demo_shapes-instance-128x128.py',
+        'faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py',
+    ],
+)
+def test_baseline_and_detectors_are_counted_as_well(root, run_python, config):
     done = run_python(
         root / 'tools/analysis_tools/get_flops.py',
-        root / 'configs/mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py',
+        root / 'configs' / config,
         *('--shape', 128, 128),
     )
-    assert 'decode_head.transformer_decoder' in done.stdout
+    row = re.search(
+        r'head.transformer_decoder +\S +([\d.]+) +\S +([\d.]+)', done.stdout
+    )
+    assert all(float(x) > 0 for x in row.groups())
 
 
 def test_several_configs_give_a_row_each_at_their_padded_crops(

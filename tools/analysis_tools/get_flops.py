@@ -14,7 +14,7 @@ import torch
 from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config, DictAction
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -57,25 +57,31 @@ def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 class Network(nn.Module):
-    """Backbone and head of a segmentor, from a picture to class and mask."""
+    """Backbone and head of a network, from a picture to class and mask.
 
-    def __init__(self, segmentor: nn.Module) -> None:
+    Args:
+        model: a segmentor, with a ``decode_head``, or a detector, with a
+            ``panoptic_head``; here both are called ``head``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.backbone = segmentor.backbone
-        self.decode_head = segmentor.decode_head
+        self.backbone = model.backbone
+        is_detector = hasattr(model, 'panoptic_head')
+        self.head = model.panoptic_head if is_detector else model.decode_head
 
     def forward(self, inputs: torch.Tensor) -> Any:
         """Return what the head returns."""
-        from mmseg.models import Mask2FormerHead
+        from mmdet.models import Mask2FormerHead
         from mmseg.structures import SegDataSample
 
         feats = self.backbone(inputs)
-        if isinstance(self.decode_head, Mask2FormerHead):
+        if isinstance(self.head, Mask2FormerHead):  # mmseg's is one, too
             size = tuple(inputs.shape[2:])
             sample = SegDataSample(metainfo=dict(img_shape=size))
-            return self.decode_head(feats, [sample])
+            return self.head(feats, [sample])
         with use_backend('reference'):  # whose parts the counter knows
-            return self.decode_head(feats)
+            return self.head(feats)
 
 
 def load(path: str, options: dict[str, Any]) -> Config:
@@ -101,8 +107,6 @@ def picture_size(cfg: Config) -> tuple[int, int]:
 
 def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     """Return mmengine's counter over the model of a config."""
-    from mmseg.registry import MODELS
-
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -130,8 +134,8 @@ def print_parts(analyzer: FlopAnalyzer, shape: tuple[int, int]) -> None:
     table = Table('part', 'parameters, M', 'FLOPs, G')
     for name in (
         'backbone',
-        'decode_head.pixel_decoder',
-        'decode_head.transformer_decoder',
+        'head.pixel_decoder',
+        'head.transformer_decoder',
         '',
     ):
         table.add_row(

@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/models/faseg_det_r18_study.py',
+    '../_base_/models/mask2former_det_r18_study.py',
     '../_base_/datasets/dsb2018-instance-256x256.py',
     '../_base_/schedules/schedule_dsb2018.py',
     '../_base_/default_runtime_det.py',
@@ -21,8 +21,10 @@ model = dict(
     panoptic_head=dict(
         num_things_classes=num_things_classes,
         num_queries=100,
-        loss=dict(num_points=1024),
+        transformer_decoder=dict(num_layers=4),  # every level, one more
+        loss_cls=dict(class_weight=[1.0] * num_things_classes + [0.1]),
     ),
     panoptic_fusion_head=dict(num_things_classes=num_things_classes),
+    train_cfg=dict(num_points=1024),
     test_cfg=dict(max_per_image=100),
 )
