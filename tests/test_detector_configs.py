@@ -43,12 +43,27 @@ def load(path):
     return cfg
 
 
+def table():
+    """The rows of the page, by the name of the config."""
+    rows = {}
+    for line in (FOLDER / 'README.md').read_text().splitlines():
+        if match := re.match(r'\| \[(\w[^\]]+)\]\(\1\.py\) \|', line):
+            rows[match[1]] = [x.strip() for x in line.split('|')[2:-1]]
+    return rows
+
+
+def test_page_names_every_config():
+    assert sorted(table()) == sorted(x.stem for x in DETECTORS)
+
+
 @pytest.mark.smoke
 @PATHS
 def test_config_builds_and_predicts(path):
     """A picture of 60x90, which the preprocessor pads to 64x96."""
     cfg = load(path)
     model = MODELS.build(cfg.model).eval()
+    millions = sum(x.numel() for x in model.parameters()) / 1e6
+    assert f'{millions:.2f}' == table()[path.stem][-2]
     sample = DetDataSample(
         metainfo=dict(img_shape=(60, 90), ori_shape=(30, 45), img_id=0)
     )
