@@ -1,0 +1,65 @@
+"""A picture of how often each class occurs.
+
+Shapes:
+    K: number of classes.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .pictures import Census
+from .split import Split
+
+ROW = 0.22  # inches per class and split
+
+
+def draw_histogram(
+    splits: Mapping[str, Split], censuses: Mapping[str, Census]
+) -> Figure:
+    """Draws the share of pixels of each class, a bar per split.
+
+    Args:
+        splits (Mapping[str, Split]): by name, with the same classes.
+        censuses (Mapping[str, Census]): of each, by the same names.
+
+    Returns:
+        Figure: ready for ``mmfaseg.visualization.save_figure``.
+    """
+    shown = [x for x in censuses if censuses[x].read]
+    classes = splits[shown[0]].classes if shown else ()
+    rows = max(len(classes), 1) * (len(shown) + 0.6)
+    figure = Figure(figsize=(9, 1.2 + ROW * rows), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    places = np.arange(len(classes))
+    height = 0.8 / max(len(shown), 1)
+    for number, name in enumerate(shown):
+        census = censuses[name]
+        share = 100 * census.pixels / max(int(census.pixels.sum()), 1)
+        bars = axes.barh(
+            places + number * height,
+            share,
+            height,
+            label=f'{name}, {census.read} pictures',
+        )
+        for bar, pictures in zip(bars, census.pictures, strict=True):
+            axes.annotate(
+                f'{pictures}' if pictures else 'never',
+                (bar.get_width(), bar.get_y() + height / 2),
+                (3, 0),
+                textcoords='offset points',
+                va='center',
+                fontsize=7,
+            )
+    axes.set_xscale('symlog', linthresh=0.1)
+    axes.set_xlim(left=0)
+    axes.set_yticks(places + 0.4 - height / 2, classes)
+    axes.invert_yaxis()
+    axes.set_xlabel('% of the labelled pixels; at the bars: pictures')
+    axes.spines[['top', 'right']].set_visible(False)
+    if shown:
+        axes.legend(frameon=False)
+    return figure

@@ -1,0 +1,158 @@
+"""What a config says twice has to be the same: checks without any file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from .finding import Findings
+from .split import Split
+
+
+def check_settings(
+    cfg: Config, splits: Mapping[str, Split], findings: Findings
+) -> None:
+    """Compares model, data sets and preprocessor of a config.
+
+    Args:
+        cfg (Config): of a semantic segmentor.
+        splits (Mapping[str, Split]): those that could be built, by name.
+        findings (Findings): gets what is wrong.
+    """
+    for split in splits.values():
+        _check_palette(split, findings)
+        _check_zero_label(split, findings)
+    _check_splits_agree(splits, findings)
+    if splits:
+        first = next(iter(splits.values()))
+        _check_heads(cfg.model, first, findings)
+        _check_preprocessor(cfg, first, findings)
+
+
+def _check_palette(split: Split, findings: Findings) -> None:
+    where = f'{split.name} palette'
+    remedy = 'give metainfo.palette one colour (R, G, B), 0 to 255, per class'
+    if not split.palette:
+        return
+    if len(split.palette) != len(split.classes):
+        findings.error(
+            where,
+            f'{len(split.palette)} colours for {len(split.classes)} classes',
+            remedy,
+        )
+    colours = [tuple(x) for x in split.palette]
+    bad = [x for x in colours if len(x) != 3 or not _is_colour(x)]
+    if bad:
+        findings.error(where, f'{bad[0]} is no colour', remedy)
+    names: dict[tuple, str] = {}
+    for name, colour in zip(split.classes, colours, strict=False):
+        if colour in names:
+            findings.warn(
+                where,
+                f'{names[colour]!r} and {name!r} have the colour {colour}',
+                'pictures cannot show them apart: change one of the two',
+            )
+        names.setdefault(colour, name)
+
+
+def _is_colour(colour: tuple) -> bool:
+    return all(isinstance(x, int) and 0 <= x <= 255 for x in colour)
+
+
+def _check_zero_label(split: Split, findings: Findings) -> None:
+    """Mmseg asserts this at the first picture, in a worker process."""
+    for step in split.pipeline:
+        loads = isinstance(step, Mapping) and 'Annotations' in step['type']
+        told = step.get('reduce_zero_label') if loads else None
+        if told is not None and told != split.reduce_zero_label:
+            findings.error(
+                split.name,
+                f'reduce_zero_label is {split.reduce_zero_label} in the data '
+                f'set and {told} in {step["type"]}',
+                f'set {split.key}.reduce_zero_label to what the labels need, '
+                f'and take it out of {step["type"]}',
+            )
+
+
+def _check_splits_agree(
+    splits: Mapping[str, Split], findings: Findings
+) -> None:
+    if 'train' not in splits:
+        return
+    first = splits['train']
+    for split in splits.values():
+        if split.classes != first.classes:
+            findings.error(
+                split.name,
+                f'its classes are not those of train: {split.classes} and '
+                f'{first.classes}',
+                'give all splits the same metainfo',
+            )
+        if split.reduce_zero_label != first.reduce_zero_label:
+            findings.error(
+                split.name,
+                f'reduce_zero_label is {split.reduce_zero_label}, and '
+                f'{first.reduce_zero_label} in train',
+                f'set {split.key}.reduce_zero_label='
+                f'{first.reduce_zero_label}, or that of train',
+            )
+
+
+def _check_heads(model: Mapping, split: Split, findings: Findings) -> None:
+    heads = {'decode_head': model.get('decode_head')}
+    heads['auxiliary_head'] = model.get('auxiliary_head')
+    for name, value in heads.items():
+        several = value if isinstance(value, (list, tuple)) else [value]
+        for head in several:
+            if isinstance(head, Mapping):
+                _check_head(f'model.{name}', head, split, findings)
+
+
+def _check_head(
+    where: str, head: Mapping, split: Split, findings: Findings
+) -> None:
+    count = len(split.classes)
+    if head.get('num_classes') != count:
+        findings.error(
+            where,
+            f'num_classes={head.get("num_classes")}, and the data have '
+            f'{count} classes',
+            f'set {where}.num_classes={count}',
+        )
+    ignored = head.get('ignore_index', 255)
+    if ignored != split.ignore_index:
+        findings.error(
+            where,
+            f'ignore_index={ignored}, and that of the data set is '
+            f'{split.ignore_index}',
+            f'set both to the label that says nothing: {where}.ignore_index '
+            f'and {split.key}.ignore_index',
+        )
+    # one more for "no object" in Mask2Former's loss_cls
+    for loss, extra in (('loss_decode', 0), ('loss_cls', 1)):
+        several = head.get(loss)
+        if isinstance(several, Mapping):
+            several = [several]
+        for each in several or []:
+            weights: Any = each.get('class_weight')
+            if isinstance(weights, (list, tuple)) and (
+                len(weights) != count + extra
+            ):
+                findings.error(
+                    f'{where}.{loss}',
+                    f'class_weight has {len(weights)} entries',
+                    f'give it {count + extra}: one per class'
+                    + (', and one for "no object"' if extra else ''),
+                )
+
+
+def _check_preprocessor(cfg: Config, split: Split, findings: Findings) -> None:
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    padding = preprocessor.get('seg_pad_val', 255)
+    if padding != split.ignore_index:
+        findings.error(
+            'model.data_preprocessor',
+            f'seg_pad_val={padding}, and the ignored label is '
+            f'{split.ignore_index}: padding would count as class {padding}',
+            f'set seg_pad_val={split.ignore_index}',
+        )

@@ -1,0 +1,137 @@
+"""A split of a config, as its data set lists it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from .finding import Findings
+
+WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
+MAX_LISTED = 100000
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one split of a config holds.
+
+    Attributes:
+        name (str): ``'train'``, ``'val'`` or ``'test'``, with a number where
+            several data sets are joined.
+        key (str): where its settings stand in the config.
+        classes (tuple[str, ...]): names of the classes.
+        palette (Sequence): their colours.
+        ignore_index (int): label of pixels that belong to no class.
+        reduce_zero_label (bool): whether label 0 is ignored and the others
+            count from 1.
+        pipeline (Sequence): its transforms.
+        entries (Sequence[dict]): what the data set lists.
+    """
+
+    name: str
+    key: str
+    classes: tuple[str, ...]
+    palette: Sequence
+    ignore_index: int
+    reduce_zero_label: bool
+    pipeline: Sequence
+    entries: Sequence[dict]
+
+
+def read_splits(
+    cfg: Config, names: Sequence[str], findings: Findings
+) -> dict[str, Split]:
+    """Returns the splits that can be built; tells of the others.
+
+    Args:
+        cfg (Config): of a semantic segmentor.
+        names (Sequence[str]): of ``'train'``, ``'val'``, ``'test'``.
+        findings (Findings): gets what is wrong.
+    """
+    splits: dict[str, Split] = {}
+    seen: list[Any] = []
+    for name in names:
+        loader = cfg.get(f'{name}_dataloader')
+        if loader is None or loader.dataset in seen:
+            continue
+        seen.append(loader.dataset)
+        parts = _unwrap(loader.dataset, f'{name}_dataloader.dataset')
+        for number, (key, settings) in enumerate(parts):
+            label = name if len(parts) == 1 else f'{name} {number + 1}'
+            split = _build(label, key, settings, findings)
+            if split is not None:
+                splits[label] = split
+    return splits
+
+
+def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
+    """Returns the data sets in a wrapper, and where they stand."""
+    kind = str(settings.get('type', '')).rsplit('.', 1)[-1]
+    if kind in WRAPPERS:
+        return _unwrap(settings['dataset'], f'{key}.dataset')
+    if kind == 'ConcatDataset':
+        return [
+            part
+            for number, each in enumerate(settings['datasets'])
+            for part in _unwrap(each, f'{key}.datasets.{number}')
+        ]
+    return [(key, settings)]
+
+
+def _build(
+    name: str, key: str, settings: Mapping, findings: Findings
+) -> Split | None:
+    try:
+        dataset = DATASETS.build(dict(settings, pipeline=[]))
+        entries = [dataset.get_data_info(i) for i in range(len(dataset))]
+    except Exception as error:
+        # whatever a data set of any kind may raise
+        findings.error(
+            name,
+            f'the data set cannot be built: {type(error).__name__}: {error}',
+            _why_not(settings, key),
+        )
+        return None
+    if not entries:
+        findings.error(name, 'no picture was found', _why_not(settings, key))
+    return Split(
+        name=name,
+        key=key,
+        classes=tuple(dataset.metainfo.get('classes') or ()),
+        palette=list(dataset.metainfo.get('palette') or ()),
+        ignore_index=getattr(dataset, 'ignore_index', 255),
+        reduce_zero_label=getattr(dataset, 'reduce_zero_label', False),
+        pipeline=settings.get('pipeline', ()),
+        entries=entries,
+    )
+
+
+def _why_not(settings: Mapping, key: str) -> str:
+    """Returns what to change where no picture was found."""
+    root = settings.get('data_root') or ''
+    if root and not Path(root).is_dir():
+        return f'there is no folder {root!r}: set {key}.data_root'
+    prefix = (settings.get('data_prefix') or {}).get('img_path') or ''
+    folder = Path(root, prefix)
+    if not folder.is_dir():
+        return f'there is no folder {folder}: set {key}.data_prefix.img_path'
+    suffixes = count_suffixes(folder)
+    if not suffixes:
+        return f'{folder} is empty'
+    told = ', '.join(f'{count} {x}' for x, count in suffixes.items())
+    most = max(suffixes, key=lambda x: suffixes[x])
+    return f'{folder} holds {told}: set {key}.img_suffix={most!r}?'
+
+
+def count_suffixes(folder: Path) -> dict[str, int]:
+    """Returns how many files of a folder have each suffix, most first."""
+    counts: dict[str, int] = {}
+    for number, path in enumerate(folder.rglob('*')):
+        if number >= MAX_LISTED:
+            break
+        if path.is_file() and not path.name.startswith('.'):
+            counts[path.suffix] = counts.get(path.suffix, 0) + 1
+    return dict(sorted(counts.items(), key=lambda x: -x[1]))
