@@ -379,3 +379,39 @@ def test_scripts_pass_their_arguments(
     too_few = run_script(script, *arguments[:-1], tmp_path=tmp_path)
     assert too_few.returncode == 2
     assert too_few.stderr.startswith('usage: ')
+
+
+def test_training_looks_at_the_data_first(run_python, tmp_path) -> None:
+    """A sentence in the place of a CUDA assert; on request it trains."""
+    command = [TOOLS / 'train.py', CONFIG, '--work-dir', tmp_path]
+    wrong = ['--cfg-options', 'model.decode_head.num_classes=5']
+    done = run_python(*command, *wrong, check=False)
+    assert done.returncode == 1
+    assert '-> set model.decode_head.num_classes=7' in done.stdout
+    assert '--no-check trains all the same' in done.stdout
+    assert 'Traceback' not in done.stdout
+    done = run_python(*command, '--no-check', *wrong, check=False)
+    assert 'set model.decode_head' not in done.stdout
+    assert 'Traceback' in done.stdout  # the loss finds out by itself
+
+
+def test_data_that_cannot_be_examined_do_not_stop_training(
+    monkeypatch,
+) -> None:
+    tool, cfg = load_tool('train'), config_of('train')
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError('unusual')
+
+    monkeypatch.setattr('mmfaseg.datasets.doctor.check_dataset', fail)
+    tool.check_data(cfg)
+
+
+def test_one_process_of_several_looks_at_the_data(monkeypatch) -> None:
+    tool, cfg = load_tool('train'), config_of('train')
+    cfg.model.decode_head.num_classes = 5
+    monkeypatch.setenv('RANK', '1')
+    tool.check_data(cfg)
+    monkeypatch.setenv('RANK', '0')
+    with pytest.raises(SystemExit, match='num_classes=5'):
+        tool.check_data(cfg)

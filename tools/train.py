@@ -1,7 +1,9 @@
 """Trains a segmentor from a config."""
 
 import argparse
+import logging
 import os
+import sys
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -41,6 +43,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'without a value, or bfloat16, which needs none',
     )
     parser.add_argument('--seed', type=int, help='seed of all randomness')
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='start without a look at the data; by default settings and a '
+        'few pictures are examined first',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -130,9 +138,46 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     cfg.resume = True
 
 
+def check_data(cfg: Config) -> None:
+    """Stop with a sentence where the data would make training fail.
+
+    Settings and a few pictures are looked at, by one process of several.
+    """
+    from mmfaseg.datasets.doctor import QUICK, check_dataset
+
+    if 'decode_head' not in cfg.model or int(os.environ.get('RANK', 0)):
+        return
+    try:
+        examination = check_dataset(cfg, ('train', 'val'), QUICK)
+    except Exception as error:
+        # training may know better what to do with an unusual data set
+        print_log(
+            f'the data could not be examined: {error!r}',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return
+    for finding in examination.findings:
+        if not finding.is_error:
+            print_log(str(finding), logger='current', level=logging.WARNING)
+    if examination.errors:
+        sys.exit(
+            '\n'.join(
+                [
+                    *map(str, examination.errors),
+                    'tools/analysis_tools/check_dataset.py looks at every '
+                    'picture; --no-check trains all the same',
+                ]
+            )
+        )
+
+
 def main() -> None:
     """Train as the command line says."""
-    cfg = load_config(parse_args())
+    args = parse_args()
+    cfg = load_config(args)
+    if not args.no_check:
+        check_data(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     mmfaseg.log_stack_info()

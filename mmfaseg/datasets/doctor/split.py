@@ -85,7 +85,10 @@ def _build(
     name: str, key: str, settings: Mapping, findings: Findings
 ) -> Split | None:
     try:
-        dataset = DATASETS.build(dict(settings, pipeline=[]))
+        dataset = DATASETS.build(
+            # mmengine cannot serialize an empty list
+            dict(settings, pipeline=[], serialize_data=False)
+        )
         entries = [dataset.get_data_info(i) for i in range(len(dataset))]
     except Exception as error:
         # whatever a data set of any kind may raise

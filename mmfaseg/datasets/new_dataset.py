@@ -1,0 +1,226 @@
+"""From folders of pictures and masks to a data set that mmseg can read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+SPLITS = ('train', 'val')
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Pictures with their masks.
+
+    Attributes:
+        images (Path): folder of the pictures.
+        masks (Path): folder of the masks.
+        img_suffix (str): end of the name of every picture.
+        seg_map_suffix (str): end of the name of every mask.
+        names (dict[str, list[str]]): of each split, paths below the folders
+            without the suffixes.
+    """
+
+    images: Path
+    masks: Path
+    img_suffix: str
+    seg_map_suffix: str
+    names: dict[str, list[str]]
+
+    def pairs(self) -> Iterator[tuple[Path, Path]]:
+        """Returns all pictures with their masks."""
+        for names in self.names.values():
+            for name in names:
+                yield (
+                    self.images / f'{name}{self.img_suffix}',
+                    self.masks / f'{name}{self.seg_map_suffix}',
+                )
+
+
+def pair_files(
+    images: Path, masks: Path, share: float = 0.2, seed: int = 0
+) -> Pairing:
+    """Finds the mask of every picture, and the splits.
+
+    A mask has the name of its picture, with anything behind it:
+    ``a.jpg`` and ``a_mask.png`` are a pair. Where both folders have the
+    folders ``train`` and ``val``, these are the splits.
+
+    Args:
+        images (Path): folder of the pictures, searched in depth.
+        masks (Path): folder of the masks, likewise.
+        share (float): of the pictures that go to ``val`` where there are no
+            such folders.
+        seed (int): of that choice.
+
+    Raises:
+        ValueError: if there are no pictures, if they have several suffixes,
+            or if one has no mask or several.
+    """
+    pictures, labels = _list(images), _list(masks)
+    img_suffix = _common_suffix(images, [x.suffix for x in pictures])
+    stems = [_stem(x, images, img_suffix) for x in pictures]
+    ends: dict[str, str] = {}
+    by_folder: dict[str, list[str]] = {}
+    for path in labels:
+        relative = path.relative_to(masks)
+        by_folder.setdefault(str(relative.parent), []).append(relative.name)
+    for stem in stems:
+        folder, name = str(Path(stem).parent), Path(stem).name
+        found = _ends(name, by_folder.get(folder, []))
+        if len(found) != 1:
+            raise ValueError(
+                f'{images / (stem + img_suffix)} has {len(found)} masks in '
+                f'{masks / folder}: one has to be called {name}*, such as '
+                f'{name}.png'
+            )
+        ends[stem] = found[0]
+    seg_map_suffix = _common_suffix(masks, list(ends.values()))
+    return Pairing(
+        images,
+        masks,
+        img_suffix,
+        seg_map_suffix,
+        _split(stems, share, seed),
+    )
+
+
+def _list(folder: Path) -> list[Path]:
+    found = sorted(
+        x
+        for x in folder.rglob('*')
+        if x.suffix.lower() in PICTURES and not x.name.startswith('.')
+    )
+    if not found:
+        raise ValueError(f'{folder} holds no picture of {PICTURES}')
+    return found
+
+
+def _stem(path: Path, folder: Path, suffix: str) -> str:
+    return path.relative_to(folder).as_posix().removesuffix(suffix)
+
+
+def _ends(name: str, candidates: Sequence[str]) -> list[str]:
+    """Returns what follows the name in each file that may be its mask."""
+    ends = [x[len(name) :] for x in candidates if x.startswith(name)]
+    exact = [x for x in ends if x.startswith('.')]
+    return exact or [x for x in ends if not x[:1].isalnum()]
+
+
+def _common_suffix(folder: Path, suffixes: Sequence[str]) -> str:
+    kinds = sorted(set(suffixes))
+    if len(kinds) > 1:
+        raise ValueError(
+            f'the names in {folder} end in {kinds}, and mmseg wants one end: '
+            'convert some, or give a folder with one kind'
+        )
+    return kinds[0]
+
+
+def _split(
+    stems: Sequence[str], share: float, seed: int
+) -> dict[str, list[str]]:
+    tops = {Path(x).parts[0] for x in stems}
+    if set(SPLITS) <= tops:
+        return {
+            split: [x for x in stems if Path(x).parts[0] == split]
+            for split in SPLITS
+        }
+    count = round(share * len(stems))
+    if not 0 < count < len(stems):
+        raise ValueError(
+            f'{share:g} of {len(stems)} pictures are {count}: both splits '
+            'need some, give another share or folders train and val'
+        )
+    chosen = np.random.default_rng(seed).permutation(len(stems))[:count]
+    val = {stems[i] for i in chosen}
+    return {
+        'train': [x for x in stems if x not in val],
+        'val': [x for x in stems if x in val],
+    }
+
+
+def find_labels(pairing: Pairing) -> tuple[list[int], bool]:
+    """Returns the labels that occur, and whether masks hold colours."""
+    values: set[int] = set()
+    for _, path in pairing.pairs():
+        with Image.open(path) as image:
+            mask = np.asarray(image)
+        if mask.ndim == 3:
+            return [], True
+        values.update(np.unique(mask.astype(np.int64)).tolist())
+    return sorted(values), False
+
+
+def convert_masks(
+    pairing: Pairing,
+    target: Path,
+    remap: Mapping[int, int] | None = None,
+    colours: Mapping[tuple[int, int, int], int] | None = None,
+) -> Iterator[int]:
+    """Writes masks of class numbers, one channel, 8 bits.
+
+    Args:
+        pairing (Pairing): whose masks are read.
+        target (Path): folder of the new ones, as PNG.
+        remap (Mapping[int, int], optional): labels that change.
+        colours (Mapping, optional): the class of each colour, RGB; other
+            colours are ignored.
+
+    Yields:
+        int: number of masks written.
+
+    Raises:
+        ValueError: if a new label does not fit into 8 bits.
+    """
+    for done, (name, (_, path)) in enumerate(
+        zip(
+            (x for names in pairing.names.values() for x in names),
+            pairing.pairs(),
+            strict=True,
+        ),
+        1,
+    ):
+        with Image.open(path) as image:
+            if colours:
+                mask = _from_colours(np.asarray(image.convert('RGB')), colours)
+            else:
+                mask = np.asarray(image).astype(np.int64)
+        old = mask.copy()
+        for before, after in (remap or {}).items():
+            mask[old == before] = after
+        if mask.min() < 0 or mask.max() > IGNORED:
+            raise ValueError(
+                f'{path} would hold {mask.max()}, and masks have 8 bits: '
+                f'give --remap {mask.max()}=LABEL'
+            )
+        file = target / f'{name}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask.astype(np.uint8)).save(file)
+        yield done
+
+
+def _from_colours(
+    picture: np.ndarray, colours: Mapping[tuple[int, int, int], int]
+) -> np.ndarray:
+    """Returns the class of each pixel, (H, W), from (H, W, 3)."""
+    mask = np.full(picture.shape[:2], IGNORED, np.int64)
+    for colour, label in colours.items():
+        mask[(picture == np.array(colour)).all(-1)] = label
+    return mask
+
+
+def usual_size(pairing: Pairing, sample: int = 50) -> tuple[int, int]:
+    """Returns the median height and width of some pictures."""
+    sizes = []
+    for number, (path, _) in enumerate(pairing.pairs()):
+        if number >= sample:
+            break
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    width, height = np.median(sizes, axis=0)
+    return int(height), int(width)

@@ -1,0 +1,436 @@
+"""The dataset doctor: every trap, seeded into a copy of a good data set."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmfaseg.datasets.doctor import check_dataset, draw_histogram
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ('sky', 'road', 'car')
+PALETTE = [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+H, W = 24, 36
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    """Pictures with masks of 0, 1, 2 and some 255."""
+    root = tmp_path_factory.mktemp('good')
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 3), ('val', 2)):
+        for kind in ('img', 'ann'):
+            (root / kind / split).mkdir(parents=True)
+        for n in range(count):
+            picture = rng.integers(0, 256, (H, W, 3), np.uint8)
+            Image.fromarray(picture).save(root / f'img/{split}/{n}.png')
+            mask = np.arange(H * W).reshape(H, W).astype(np.uint8) % 3
+            mask[:3] = 255
+            Image.fromarray(mask).save(root / f'ann/{split}/{n}.png')
+    return root
+
+
+@pytest.fixture
+def root(good, tmp_path):
+    return shutil.copytree(good, tmp_path / 'data')
+
+
+def make_config(root, **dataset):
+    """The config of the good data set; both splits get ``dataset``."""
+
+    def loader(split):
+        settings = dict(
+            type='BaseSegDataset',
+            data_root=str(root),
+            data_prefix=dict(
+                img_path=f'img/{split}', seg_map_path=f'ann/{split}'
+            ),
+            img_suffix='.png',
+            metainfo=dict(classes=CLASSES, palette=PALETTE),
+            pipeline=PIPELINE,
+        )
+        return dict(dataset=settings | dataset)
+
+    return Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(
+                data_preprocessor=dict(seg_pad_val=255),
+                decode_head=dict(num_classes=3, ignore_index=255),
+            ),
+            train_dataloader=loader('train'),
+            val_dataloader=loader('val'),
+            test_dataloader=loader('val'),
+        )
+    )
+
+
+def mask_of(root, change, split='train', number=0):
+    """Writes a changed mask."""
+    path = root / f'ann/{split}/{number}.png'
+    changed = change(np.asarray(Image.open(path)).copy())
+    Image.fromarray(changed).save(path)
+
+
+def all_masks(root, change):
+    for split, count in (('train', 3), ('val', 2)):
+        for number in range(count):
+            mask_of(root, change, split, number)
+
+
+def only(examination, is_error=True):
+    """The one finding of the examination."""
+    (finding,) = examination.findings
+    assert finding.is_error == is_error
+    return finding
+
+
+def test_a_good_data_set_has_nothing(root):
+    told = []
+    examination = check_dataset(
+        make_config(root), tell=lambda *x: told.append(x)
+    )
+    assert list(examination.findings) == []
+    assert told == [
+        *(('train', n, 3) for n in (1, 2, 3)),
+        *(('val', n, 2) for n in (1, 2)),
+    ]
+    assert list(examination.splits) == ['train', 'val']  # test is val
+    census = examination.censuses['train']
+    assert (census.read, census.ignored) == (3, 3 * 3 * W)
+    assert census.pixels.sum() == 3 * (H - 3) * W
+    assert census.pictures.tolist() == [3, 3, 3]
+
+
+# files
+
+
+def test_wrong_suffix_of_pictures(root):
+    found = check_dataset(make_config(root, img_suffix='.jpg')).findings
+    assert {x.where for x in found if x.is_error} == {'train', 'val'}
+    assert found[0].problem == 'no picture was found'
+    assert "holds 3 .png: set train_dataloader.dataset.img_suffix='.png'" in (
+        found[0].remedy
+    )
+
+
+def test_wrong_suffix_of_masks(root):
+    found = check_dataset(
+        make_config(root, seg_map_suffix='_mask.png')
+    ).findings
+    assert [x.problem for x in found] == ['there is no mask'] * 2
+    assert found[0].count == 3
+    assert 'train_dataloader.dataset.seg_map_suffix' in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ('settings', 'key'),
+    [
+        (dict(data_root='nowhere'), 'data_root'),
+        (dict(data_prefix=dict(img_path='x')), 'data_prefix.img_path'),
+    ],
+)
+def test_missing_folder(root, settings, key):
+    found = check_dataset(make_config(root, **settings)).findings
+    assert all(x.is_error for x in found)
+    assert f'set train_dataloader.dataset.{key}' in found[0].remedy
+
+
+def test_missing_mask(root):
+    (root / 'ann/train/1.png').unlink()
+    finding = only(check_dataset(make_config(root)))
+    assert finding.problem == 'there is no mask'
+    assert finding.examples == (str(root / 'ann/train/1.png'),)
+
+
+@pytest.mark.parametrize('kind', ['img', 'ann'])
+def test_broken_file(root, kind):
+    path = root / kind / 'train/2.png'
+    path.write_bytes(path.read_bytes()[:60])
+    finding = only(check_dataset(make_config(root)))
+    assert 'cannot be read' in finding.problem
+    assert finding.where == 'train'
+
+
+def test_picture_and_mask_of_different_size(root):
+    mask_of(root, lambda mask: mask[:-1])
+    finding = only(check_dataset(make_config(root)))
+    assert 'differ in size, for example 36x24 and 36x23' in finding.problem
+
+
+def test_turned_picture(root):
+    """As cameras write them; mmcv turns the picture, and not the mask."""
+    picture = Image.open(root / 'img/train/0.png')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in (root / 'img/train').iterdir():
+        picture.save(path.with_suffix('.jpg'), exif=exif)
+        path.unlink()
+    cfg = make_config(root)
+    cfg.train_dataloader.dataset.img_suffix = '.jpg'
+    finding = only(check_dataset(cfg))
+    assert finding.problem == 'the picture is turned, and its mask is not'
+    assert "color_type='color_ignore_orientation'" in finding.remedy
+    cfg.train_dataloader.dataset.pipeline[0]['color_type'] = (
+        'color_ignore_orientation'
+    )
+    assert list(check_dataset(cfg).findings) == []
+
+
+def test_same_picture_in_two_splits(root):
+    shutil.copy(root / 'img/train/1.png', root / 'img/val/0.png')
+    finding = only(check_dataset(make_config(root)))
+    assert (finding.where, finding.problem) == (
+        'val',
+        'a picture is in train, too',
+    )
+    assert list(check_dataset(make_config(root), limit=8).findings) == []
+
+
+# labels
+
+
+def test_label_beyond_the_classes(root):
+    mask_of(root, lambda mask: np.where(mask == 2, 7, mask).astype(np.uint8))
+    finding = only(check_dataset(make_config(root)))
+    assert 'labels [7] are of no class: there are 3' in finding.problem
+    assert 'num_classes' in finding.remedy
+
+
+def test_void_label_that_is_not_ignored(root):
+    all_masks(root, lambda mask: np.where(mask == 255, 3, mask))
+    found = check_dataset(make_config(root)).findings
+    assert len(found) == 2
+    assert 'is 3 the label of pixels that belong to nothing' in (
+        found[0].remedy
+    )
+    assert '--remap 3=255' in found[0].remedy
+
+
+def test_labels_that_count_from_one(root):
+    all_masks(root, lambda mask: np.where(mask == 255, mask, mask + 1))
+    found = check_dataset(make_config(root)).findings
+    assert 'train_dataloader.dataset.reduce_zero_label=True' in (
+        found[0].remedy
+    )
+    assert (
+        list(check_dataset(make_config(root, reduce_zero_label=True)).findings)
+        == []
+    )
+
+
+def test_zero_label_reduced_although_it_is_a_class(root):
+    found = check_dataset(
+        make_config(root, reduce_zero_label=True), ['train']
+    ).findings
+    assert [x.is_error for x in found] == [False]
+    assert 'is label 0 a class? then set it to False' in found[0].remedy
+
+
+def test_zero_label_reduced_in_one_split(root):
+    cfg = make_config(root)
+    cfg.val_dataloader.dataset.reduce_zero_label = True
+    found = check_dataset(cfg).errors
+    assert any(
+        x.problem == 'reduce_zero_label is True, and False in train'
+        for x in found
+    )
+
+
+def test_zero_label_reduced_in_the_pipeline_alone(root):
+    pipeline = [PIPELINE[0], dict(PIPELINE[1], reduce_zero_label=True)]
+    found = check_dataset(make_config(root, pipeline=pipeline)).errors
+    assert found[0].problem == (
+        'reduce_zero_label is False in the data set and True in '
+        'LoadAnnotations'
+    )
+
+
+def test_binary_masks_of_0_and_255(root):
+    all_masks(root, lambda mask: np.where(mask == 1, 255, 0).astype(np.uint8))
+    cfg = make_config(
+        root, metainfo=dict(classes=('back', 'cell'), palette=PALETTE[:2])
+    )
+    cfg.model.decode_head.num_classes = 2
+    found = check_dataset(cfg).findings
+    assert [x.is_error for x in found] == [True, True]
+    assert "'cell' never occurs" in found[0].problem
+    assert '--remap 255=1' in found[0].remedy
+
+
+def test_masks_of_colours(root):
+    mask_of(root, lambda mask: np.stack([mask] * 3, -1))
+    finding = only(check_dataset(make_config(root)))
+    assert 'a mask holds colours, 3 numbers per pixel' in finding.problem
+
+
+def test_masks_of_16_bits(root):
+    def widen(mask):
+        return np.where(mask == 2, 300, mask.astype(np.uint16))
+
+    mask_of(root, lambda mask: widen(mask).astype(np.uint16))
+    finding = only(check_dataset(make_config(root)))
+    assert 'a mask holds 300, and mmseg reads 8 bits' in finding.problem
+
+
+def test_class_that_never_occurs(root):
+    all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
+    found = check_dataset(make_config(root)).findings
+    assert [x.is_error for x in found] == [False, False]
+    assert found[0].problem == 'in 3 pictures never occur: car'
+
+
+def test_most_of_it_ignored(root):
+    def hide(mask):
+        mask[4:] = 255
+        return mask
+
+    all_masks(root, hide)
+    found = check_dataset(make_config(root)).findings
+    assert '96% of the pixels are ignored' in found[0].problem
+
+
+# settings
+
+
+def test_wrong_num_classes(root):
+    cfg = make_config(root)
+    cfg.model.decode_head.num_classes = 2
+    cfg.model.auxiliary_head = [dict(num_classes=3), dict(num_classes=4)]
+    found = check_dataset(cfg).errors
+    assert [x.where for x in found] == [
+        'model.decode_head',
+        'model.auxiliary_head',
+    ]
+    assert found[0].remedy == 'set model.decode_head.num_classes=3'
+
+
+@pytest.mark.parametrize(
+    ('loss', 'length', 'wanted'), [('loss_decode', 2, 3), ('loss_cls', 3, 4)]
+)
+def test_wrong_number_of_class_weights(root, loss, length, wanted):
+    cfg = make_config(root)
+    cfg.model.decode_head[loss] = dict(class_weight=[1.0] * length)
+    finding = only(check_dataset(cfg))
+    assert finding.where == f'model.decode_head.{loss}'
+    assert f'give it {wanted}' in finding.remedy
+    cfg.model.decode_head[loss] = dict(class_weight=[1.0] * wanted)
+    assert list(check_dataset(cfg).findings) == []
+
+
+def test_other_ignored_label(root):
+    cfg = make_config(root)
+    cfg.model.decode_head.ignore_index = 0
+    assert 'ignore_index=0' in only(check_dataset(cfg)).problem
+
+
+def test_padding_that_counts(root):
+    cfg = make_config(root)
+    cfg.model.data_preprocessor.seg_pad_val = 0
+    finding = only(check_dataset(cfg))
+    assert 'padding would count as class 0' in finding.problem
+
+
+@pytest.mark.parametrize(
+    ('palette', 'problem'),
+    [
+        ([*PALETTE, [1, 2, 3]], 'palette does not match classes'),
+        ([*PALETTE[:2], [1, 2, 300]], '(1, 2, 300) is no colour'),
+    ],
+)
+def test_wrong_palette(root, palette, problem):
+    metainfo = dict(classes=CLASSES, palette=palette)
+    found = check_dataset(make_config(root, metainfo=metainfo)).errors
+    assert problem in found[0].problem
+
+
+def test_palette_that_shows_two_classes_alike(root):
+    metainfo = dict(classes=CLASSES, palette=[*PALETTE[:2], PALETTE[0]])
+    found = check_dataset(make_config(root, metainfo=metainfo)).findings
+    assert "'sky' and 'car' have the colour (10, 20, 30)" in found[0].problem
+    assert not found[0].is_error
+
+
+def test_splits_with_other_classes(root):
+    cfg = make_config(root)
+    metainfo = dict(classes=('sky', 'car', 'road'), palette=PALETTE)
+    cfg.val_dataloader.dataset.metainfo = metainfo
+    cfg.test_dataloader = None
+    finding = only(check_dataset(cfg))
+    assert 'its classes are not those of train' in finding.problem
+
+
+# the rest
+
+
+def test_joined_and_repeated_data_sets(root):
+    cfg = make_config(root)
+    part = cfg.train_dataloader.dataset.to_dict()
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(type='RepeatDataset', times=2, dataset=part),
+            dict(part, img_suffix='.jpg'),
+        ],
+    )
+    finding = only(check_dataset(cfg))
+    assert finding.where == 'train 2'
+    key = 'train_dataloader.dataset.datasets.1.img_suffix'
+    assert key in finding.remedy
+
+
+def test_generated_pictures_have_no_files(root):
+    cfg = Config.fromfile(
+        ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+    )
+    examination = check_dataset(cfg, limit=2)
+    assert list(examination.findings) == []
+    assert examination.censuses['train'].read == 2
+
+
+def test_a_limit_reads_pictures_spread_over_the_split(root):
+    examination = check_dataset(make_config(root), limit=2)
+    assert examination.censuses['train'].read == 2
+    mask_of(root, lambda mask: mask[:-1], number=2)
+    assert check_dataset(make_config(root), limit=2).errors
+
+
+def test_detectors_are_refused(root):
+    with pytest.raises(ValueError, match=r'no model\.decode_head'):
+        check_dataset(Config(dict(model=dict(panoptic_head={}))))
+
+
+def test_histogram_counts_pictures(root):
+    all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
+    examination = check_dataset(make_config(root))
+    figure = draw_histogram(examination.splits, examination.censuses)
+    (axes,) = figure.axes
+    counts = [x.get_text() for x in axes.texts]
+    assert counts == ['3', '3', 'never', '2', '2', 'never']
+    widths = [x.get_width() for x in axes.patches[:3]]
+    assert sum(widths) == pytest.approx(100)
+
+
+def write(cfg, path):
+    cfg.dump(str(path))
+    return path
+
+
+def test_tool_prints_and_leaves_with_what_it_found(root, run_python, tmp_path):
+    tool = ROOT / 'tools/analysis_tools/check_dataset.py'
+    cfg = make_config(root)
+    path = write(cfg, tmp_path / 'config.py')
+    picture = tmp_path / 'classes.png'
+    done = run_python(tool, path, '--out', picture)
+    assert '0 errors, 0 warnings' in done.stdout
+    assert picture.stat().st_size > 1000
+    cfg.model.decode_head.num_classes = 2
+    write(cfg, path)
+    done = run_python(tool, path, '--quick', check=False)
+    assert done.returncode == 1
+    assert 'error: model.decode_head: num_classes=2' in done.stdout
+    assert '-> set model.decode_head.num_classes=3' in done.stdout

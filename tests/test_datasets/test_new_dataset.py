@@ -1,0 +1,194 @@
+"""tools/new_dataset.py: from folders to a config that trains."""
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from mmfaseg.datasets.doctor import check_dataset
+from mmfaseg.datasets.new_dataset import pair_files
+
+H, W = 64, 96
+MASK = (np.arange(H * W).reshape(H, W) // W % 3).astype(np.uint8)
+
+
+def write(folder, names, picture=None):
+    rng = np.random.default_rng(len(names))
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = picture
+        if content is None:
+            content = rng.integers(0, 256, (H, W, 3), np.uint8)
+        Image.fromarray(content).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Makes pictures a to e, and their masks."""
+
+    def make(mask=MASK, image='{}.jpg', end='.png', letters='abcde'):
+        write(tmp_path / 'img', [image.format(x) for x in letters])
+        write(tmp_path / 'ann', [f'{x}{end}' for x in letters], mask)
+        return tmp_path / 'img', tmp_path / 'ann'
+
+    return make
+
+
+# pairs
+
+
+def test_masks_have_the_name_of_their_picture(folders):
+    pairing = pair_files(*folders(end='_mask.png'))
+    assert (pairing.img_suffix, pairing.seg_map_suffix) == (
+        '.jpg',
+        '_mask.png',
+    )
+    names = [x for names in pairing.names.values() for x in names]
+    assert sorted(names) == list('abcde')
+    for picture, mask in pairing.pairs():
+        assert picture.is_file()
+        assert mask.name == f'{picture.stem}_mask.png'
+
+
+def test_share_and_seed_choose_the_splits(folders):
+    where = folders()
+    first, again = pair_files(*where, 0.4), pair_files(*where, 0.4)
+    assert [len(x) for x in first.names.values()] == [3, 2]
+    assert first.names == again.names
+    others = [pair_files(*where, 0.4, seed).names for seed in range(1, 6)]
+    assert any(x != first.names for x in others)
+
+
+def test_folders_train_and_val_are_the_splits(tmp_path):
+    names = ['train/a', 'train/b', 'val/c']
+    write(tmp_path / 'img', [f'{x}.png' for x in names])
+    write(tmp_path / 'ann', [f'{x}.png' for x in names], MASK)
+    pairing = pair_files(tmp_path / 'img', tmp_path / 'ann', 0.9)
+    assert pairing.names == {'train': ['train/a', 'train/b'], 'val': ['val/c']}
+
+
+def test_a_longer_name_is_no_mask(folders):
+    images, masks = folders(letters=['1', '10', '2'])
+    assert pair_files(images, masks, 0.4).seg_map_suffix == '.png'
+
+
+def test_a_picture_without_a_mask_is_named(folders):
+    images, masks = folders()
+    (masks / 'c.png').unlink()
+    with pytest.raises(ValueError, match=r'c\.jpg has 0 masks in .*ann'):
+        pair_files(images, masks)
+
+
+def test_a_picture_with_two_masks_is_named(folders):
+    images, masks = folders(end='_1.png')
+    write(masks, ['c_2.png'], MASK)
+    with pytest.raises(ValueError, match=r'c\.jpg has 2 masks'):
+        pair_files(images, masks)
+
+
+def test_pictures_of_two_kinds_are_refused(folders):
+    images, masks = folders()
+    write(images, ['f.png'])
+    with pytest.raises(ValueError, match=r"end in \['\.jpg', '\.png'\]"):
+        pair_files(images, masks)
+
+
+def test_empty_folders_and_splits_are_refused(folders, tmp_path):
+    where = folders()
+    with pytest.raises(ValueError, match='holds no picture'):
+        pair_files(tmp_path / 'ann', tmp_path / 'nothing')
+    with pytest.raises(ValueError, match=r'0\.05 of 5 pictures are 0'):
+        pair_files(*where, 0.05)
+
+
+# the tool
+
+
+@pytest.fixture
+def call(root, run_python, tmp_path):
+    def call(images, masks, *options, check=True, classes='abc'):
+        done = run_python(
+            root / 'tools/new_dataset.py',
+            images,
+            masks,
+            tmp_path / 'mine.py',
+            *('--classes', *classes, '--out', tmp_path / 'data'),
+            *options,
+            check=check,
+        )
+        return done, tmp_path / 'mine.py'
+
+    return call
+
+
+def test_config_has_no_findings(folders, call):
+    done, path = call(*folders())
+    assert 'train: 4 pictures' in done.stdout
+    assert 'train.py' in done.stdout
+    cfg = Config.fromfile(path)
+    assert cfg.model.decode_head.num_classes == 3
+    assert cfg.crop_size == (64, 64)
+    examination = check_dataset(cfg)
+    assert list(examination.findings) == []
+    assert examination.censuses['train'].read == 4
+    assert examination.censuses['train'].pictures.tolist() == [4, 4, 4]
+
+
+@pytest.mark.slow
+def test_config_trains(folders, call, root, run_python, tmp_path):
+    options = ['--model', 'small', '--iterations', 2, '--batch', 2]
+    _, path = call(*folders(), *options)
+    done = run_python(
+        root / 'tools/train.py', path, '--work-dir', tmp_path / 'out'
+    )
+    assert 'mIoU' in done.stdout
+    assert (tmp_path / 'out/iter_2.pth').is_file()
+
+
+def test_masks_of_0_and_255_are_written_anew(folders, call):
+    where = folders(mask=np.where(MASK == 1, 255, 0).astype(np.uint8))
+    done, path = call(*where, classes='ab', check=False)
+    assert done.returncode == 1
+    assert 'then --remap 255=1' in done.stdout
+    assert not path.exists()
+    _, path = call(*where, '--remap', '255=1', classes='ab')
+    census = check_dataset(Config.fromfile(path)).censuses['train']
+    share = (MASK == 1).mean()
+    assert census.pixels[1] / census.pixels.sum() == pytest.approx(share)
+    assert census.ignored == 0
+
+
+def test_masks_of_colours_are_written_anew(folders, call):
+    palette = np.array([[255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
+    where = folders(mask=palette[MASK])
+    done, _ = call(*where, classes='ab', check=False)
+    assert 'give the --colours of the classes' in done.stdout
+    _, path = call(*where, '--colours', 'ff0000', '#0000ff', classes='ab')
+    census = check_dataset(Config.fromfile(path)).censuses['train']
+    counts = np.bincount(MASK.ravel())
+    assert census.pixels.tolist() == [4 * counts[0], 4 * counts[1]]
+    assert census.ignored == 4 * counts[2]
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--remap', '3'], '--remap takes pairs such as 255=1'),
+        (['--remap', '2=7'], 'hold the labels [0, 1, 7]'),
+        (['--colours', 'ff0000'], '1 --colours for 3 classes'),
+        (['--colours', *'xyz'], '--colours takes six digits'),
+    ],
+)
+def test_bad_options(folders, call, options, message):
+    done, path = call(*folders(), *options, check=False)
+    assert done.returncode == 1
+    assert f'error: {message}' in done.stdout or message in done.stdout
+    assert not path.exists()
+
+
+def test_a_config_is_never_overwritten(folders, call, tmp_path):
+    (tmp_path / 'mine.py').write_text('precious = 1')
+    done, path = call(*folders(), check=False)
+    assert 'is there already' in done.stdout
+    assert path.read_text() == 'precious = 1'
