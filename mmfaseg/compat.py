@@ -11,17 +11,15 @@ old is to be named by the check, not by a failing import.
 """
 
 import importlib
-import importlib.util
 import json
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NoReturn
 
+from .utils.panopticapi import offer_panopticapi
 from .utils.stack_info import StackInfo, stack_info
 
 
@@ -39,7 +37,7 @@ def prepare_stack() -> None:
         _import_mmcv_ops_uncompiled(info)
     _allow_mmengine_checkpoints()
     _read_safetensors_in_mmengine()
-    _offer_panopticapi()
+    offer_panopticapi()
 
 
 class _MissingExtension(ModuleType):
@@ -185,42 +183,3 @@ def _read_safetensors_in_mmengine() -> None:
     CheckpointLoader.register_scheme(
         r'(?!\w+://).*\.safetensors$', loader=load_from_safetensors, force=True
     )
-
-
-class _PanopticApi(MetaPathFinder, Loader):
-    """Makes ``panopticapi`` importable: the last finder that Python asks.
-
-    COCO's repository is in no package index, and mmdet's panoptic loading and
-    metric need five names of it. An installed one is found before.
-    """
-
-    NAMES = {
-        'panopticapi': (),
-        'panopticapi.evaluation': ('OFFSET', 'VOID', 'PQStat'),
-        'panopticapi.utils': ('rgb2id', 'id2rgb'),
-    }
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: ModuleType | None = None,
-    ) -> ModuleSpec | None:
-        """Returns how to make one of the modules, None for another."""
-        if fullname not in self.NAMES:
-            return None
-        return importlib.util.spec_from_loader(
-            fullname, self, is_package=fullname == 'panopticapi'
-        )
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Fills a module."""
-        from .utils import panopticapi
-
-        for name in self.NAMES[module.__name__]:
-            setattr(module, name, getattr(panopticapi, name))
-
-
-def _offer_panopticapi() -> None:
-    if not any(isinstance(x, _PanopticApi) for x in sys.meta_path):
-        sys.meta_path.append(_PanopticApi())

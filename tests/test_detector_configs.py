@@ -11,7 +11,6 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS as MMSEG_MODELS
 
 FOLDER = ROOT / 'configs/faseg_coco'
 MMDET = Path(mmdet.__file__).parent / '.mim/configs/mask2former'
@@ -164,8 +163,11 @@ def mmdet_config(name):
 
 
 def steps(pipeline):
-    """Without what mmdet spells out although it is the default."""
-    defaults = {'backend_args', 'resize_type'}
+    """Without what mmdet spells out although it is the default.
+
+    Whether pictures are float32 makes no difference to a test.
+    """
+    defaults = {'backend_args', 'resize_type', 'to_float32'}
     return [
         {k: v for k, v in step.items() if k not in defaults}
         for step in pipeline
@@ -209,6 +211,16 @@ def test_recipe_on_coco_is_that_of_mmdet(ours, theirs):
     assert steps(ours.train_dataloader.dataset.pipeline) == steps(
         theirs.train_dataloader.dataset.pipeline
     )
+    assert steps(ours.val_dataloader.dataset.pipeline) == steps(
+        theirs.val_dataloader.dataset.pipeline
+    )
+    mine, other = ours.train_dataloader, theirs.train_dataloader
+    assert mine.batch_size == other.batch_size
+    assert mine.batch_sampler == other.batch_sampler
+    assert mine.dataset.filter_cfg == other.dataset.filter_cfg
+    assert ours.env_cfg.cudnn_benchmark == theirs.env_cfg.cudnn_benchmark
+    mine, other = ours.model.test_cfg, theirs.model.test_cfg
+    assert mine == other | dict(instance_on=True)
     metrics = [
         [{k: v for k, v in x.items() if k not in skipped} for x in evaluators]
         for skipped in [('backend_args', 'format_only')]
@@ -221,7 +233,10 @@ def test_recipe_on_coco_is_that_of_mmdet(ours, theirs):
     ]
     assert metrics[0] == metrics[1]
     mine, other = ours.model.data_preprocessor, theirs.model.data_preprocessor
-    for key in ('mean', 'std', 'bgr_to_rgb', 'pad_size_divisor', 'pad_seg'):
+    for key in (
+        *('mean', 'std', 'bgr_to_rgb', 'pad_size_divisor'),
+        *('pad_mask', 'pad_seg'),
+    ):
         assert mine[key] == other[key], key
     mine, other = (
         [MODELS.build(x) for x in preprocessor.batch_augments]
@@ -230,17 +245,24 @@ def test_recipe_on_coco_is_that_of_mmdet(ours, theirs):
     assert [vars(x) for x in mine] == [vars(x) for x in other]
 
 
-def test_weights_of_swin_have_the_names_that_mmdet_reads():
-    """The file is mmseg's, whose names mmdet's backbone shares."""
+def test_weights_of_swin_are_read(tmp_path):
+    """A file like mmseg's: its names have no prefix."""
     cfg = load(FOLDER / 'faseg_swin-t_8xb2-50e_coco-instance-1024x1024.py')
-    settings = cfg.model.backbone
-    theirs = MODELS.build(dict(settings, type='mmdet.SwinTransformer'))
-    ours = MMSEG_MODELS.build(dict(settings, type='mmseg.SwinTransformer'))
     semantic = Config.fromfile(ROOT / 'configs/_base_/models/faseg_swin-t.py')
-    assert {k: x.shape for k, x in theirs.state_dict().items()} == {
-        k: x.shape for k, x in ours.state_dict().items()
-    }
     assert semantic.checkpoint == cfg.checkpoint
+    settings = cfg.model.backbone
+    state = {
+        name: torch.full_like(value, 0.25)
+        if value.is_floating_point()
+        else value
+        for name, value in MODELS.build(settings).state_dict().items()
+    }
+    path = tmp_path / 'swin.pth'
+    torch.save(dict(state_dict=state), path)
+    settings.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    backbone = MODELS.build(settings)
+    backbone.init_weights()
+    assert all((x == 0.25).all() for x in backbone.parameters())
 
 
 def test_decoders_are_those_of_the_semantic_model():

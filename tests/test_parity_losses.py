@@ -105,7 +105,7 @@ def test_training_step_of_r50(monkeypatch):
     seen = watch_matcher(head.loss_module)
     deal_points(monkeypatch, 14, 1, 3, head.loss_module)
     feats = model.extract_feat(parity.make_picture(meta).float())
-    output = head._decode(feats)
+    output = head.decode(feats)
     losses = head.loss_module(
         output.cls_scores,
         output.mask_preds,

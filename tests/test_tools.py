@@ -17,6 +17,9 @@ CONFIG = Path(__file__).parent / 'configs' / 'fcn_shapes.py'
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / 'tools'
 DEMO = ROOT / 'configs' / 'faseg' / 'faseg_r18_1xb8-demo_shapes-128x128.py'
+INSTANCES = (
+    ROOT / 'configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
+)
 QUICK = [
     'train_cfg.max_iters=2',
     'train_cfg.val_interval=100',
@@ -298,6 +301,21 @@ def test_show_dir_draws_every_picture() -> None:
     assert (hook.draw, hook.interval) == (True, 1)
     assert 'show' not in hook
     assert cfg.visualizer.save_dir == 'drawn'
+
+
+def test_predictions_of_a_detector_are_written_as_json(tmp_path) -> None:
+    tool = load_tool('test')
+    arguments = [str(INSTANCES), 'x.pth', '--out', str(tmp_path)]
+    cfg = tool.load_config(tool.parse_args(arguments))
+    assert cfg.test_evaluator.outfile_prefix == str(tmp_path / 'results')
+    assert 'output_dir' not in cfg.test_evaluator
+
+
+def test_a_detector_has_no_augmented_test() -> None:
+    tool = load_tool('test')
+    arguments = [str(INSTANCES), 'x.pth', '--tta']
+    with pytest.raises(ValueError, match='tta_model and tta_pipeline'):
+        tool.load_config(tool.parse_args(arguments))
 
 
 def test_tta_wraps_the_model() -> None:

@@ -254,6 +254,7 @@ def prepare_data(args: argparse.Namespace):
 def write_config(args: argparse.Namespace, pairing) -> None:
     """Write the config."""
     from mmfaseg.datasets.new_dataset import usual_size
+    from mmfaseg.visualization import make_palette
 
     height, width = usual_size(pairing)
     side = max(64, min(512, round(min(height, width) / 32) * 32))
@@ -283,18 +284,6 @@ def write_config(args: argparse.Namespace, pairing) -> None:
     )
     args.config.parent.mkdir(parents=True, exist_ok=True)
     args.config.write_text(text)
-
-
-def make_palette(count: int) -> list[list[int]]:
-    """Return colours that can be told apart."""
-    import colorsys
-
-    turns = [(0.6 + n * 0.618034) % 1 for n in range(count)]
-    values = [
-        colorsys.hsv_to_rgb(turn, 0.55 + 0.3 * (n % 2), 0.95 - 0.3 * (n % 3))
-        for n, turn in enumerate(turns)
-    ]
-    return [[round(255 * x) for x in value] for value in values]
 
 
 def main(argv: list[str] | None = None) -> None:

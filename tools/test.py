@@ -27,7 +27,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'else work_dirs/NAME_OF_CONFIG',
     )
     parser.add_argument(
-        '--out', metavar='DIR', help='write predictions as label PNGs'
+        '--out',
+        metavar='DIR',
+        help="write predictions: label PNGs, or COCO's JSON of a detector",
     )
     parser.add_argument(
         '--show', action='store_true', help='show predictions in a window'
@@ -123,7 +125,8 @@ def use_test_time_augmentation(cfg: Config) -> None:
     Raises:
         ValueError: If the config does not say how.
     """
-    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    keys = ('tta_model', 'tta_pipeline')
+    missing = [key for key in keys if cfg.get(key) is None]
     if missing:
         raise ValueError(f'--tta needs {" and ".join(missing)} in the config.')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
@@ -141,7 +144,10 @@ def keep_predictions(cfg: Config, directory: str) -> None:
             '--out needs one metric, and test_evaluator is a list; give '
             'output_dir to one of its metrics in the config instead.'
         )
-    cfg.test_evaluator.output_dir = directory
+    if cfg.test_evaluator.type.startswith('Coco'):  # mmdet's
+        cfg.test_evaluator.outfile_prefix = str(Path(directory) / 'results')
+    else:
+        cfg.test_evaluator.output_dir = directory
 
 
 def use_mixed_precision(model: nn.Module, precision: str) -> None:

@@ -17,10 +17,13 @@ from .names import DECODER, PIXEL_DECODER, RULES, translate
 from .patch_merging import reorder, to_unfold_order
 
 LEVEL_EMBED = DECODER + 'level_embed.weight'
+CLASSIFIER = DECODER + 'predictor.class_embed.'
 QUERY_EMBED = DECODER + 'query_embed.weight'
 
 
-def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
+def from_mask2former(
+    state: State, shapes: Shapes, source: str, keep_classes: bool = True
+) -> Conversion:
     """Takes over what Mask2Former has in common with our model.
 
     A block goes to the one of the same stride in the same round: 0, 1, 2, 3,
@@ -34,6 +37,8 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
         shapes (Mapping[str, torch.Size]): our model's entries.
         source (str): ``'mask2former'`` (detectron2) or
             ``'mmseg-mask2former'``.
+        keep_classes (bool): take the classifier where it has the same number
+            of classes.
 
     Raises:
         ConversionError: if an entry is unknown, if one is missing that
@@ -61,6 +66,8 @@ def from_mask2former(state: State, shapes: Shapes, source: str) -> Conversion:
             result.drop(name, value, 'the model has no positional queries')
             continue
         reason = other_number(target, value, shapes)
+        if target.startswith(CLASSIFIER) and not keep_classes:
+            reason = 'the classes are others'
         if reason:
             result.drop(name, value, reason)
             dropped.add(target)

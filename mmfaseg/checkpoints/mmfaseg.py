@@ -1,24 +1,28 @@
 """Warm starts of one of our models from another of ours."""
 
 from .conversion import AUXILIARY, Conversion, Shapes, State
-from .mask2former import other_number
+from .mask2former import CLASSIFIER, other_number
 from .names import DECODER
 
 IDENTITY = ('*', '*')
 POSITIONS = DECODER + 'positional_query.'
 
 
-def from_mmfaseg(state: State, shapes: Shapes) -> Conversion:
+def from_mmfaseg(
+    state: State, shapes: Shapes, keep_classes: bool = False
+) -> Conversion:
     """Takes over what two of our models have in common.
 
-    Queries and classes stay as they were built where there is another number
-    of them, and so do the auxiliary head and what only the target has in its
-    positional queries. All else must fit.
+    Queries stay as they were built where there is another number of them, and
+    so do the auxiliary head and what only the target has in its positional
+    queries. All else must fit.
 
     Args:
         state (Mapping[str, Tensor]): a checkpoint, under the names of a
             segmentor.
         shapes (Mapping[str, torch.Size]): the model's entries, likewise.
+        keep_classes (bool): both models have the same classes in the same
+            order: take the classifier, too.
 
     Raises:
         ConversionError: if an entry is unknown, missing or misshapen.
@@ -27,6 +31,8 @@ def from_mmfaseg(state: State, shapes: Shapes) -> Conversion:
     dropped: set[str] = set()
     for name, value in state.items():
         reason = other_number(name, value, shapes)
+        if name.startswith(CLASSIFIER) and not keep_classes:
+            reason = 'the classes may be others'
         if name.startswith(AUXILIARY) and name not in shapes:
             reason = 'for training of the other model'
         if name.startswith(POSITIONS) and name not in shapes:

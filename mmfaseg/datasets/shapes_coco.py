@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..version import __version__
 from .shapes import ShapesDataset
 from .shapes_canvas import CHECKER, CLASSES, CROSS, DISC, STRIPES
 from .shapes_generator import check_arguments, generate_shapes_with_areas
@@ -73,10 +74,14 @@ def write_shapes_coco(
         length=length,
         image_size=list(image_size),
         seed=seed,
+        version=__version__,
     )
     instances = folder / 'annotations' / f'instances_{split}.json'
     panoptic = folder / 'annotations' / f'panoptic_{split}.json'
-    if _info_of(panoptic) == info == _info_of(instances):
+    if _info_of(panoptic) == info == _info_of(instances) and all(
+        len(list((folder / name).glob('*.png'))) == length
+        for name in (split, f'panoptic_{split}')
+    ):
         yield length
         return
     for path in (panoptic, instances):

@@ -2,7 +2,7 @@
 
 mmdet's ``LoadPanopticAnnotations`` and ``CocoPanopticMetric`` need five names
 of COCO's repository. ``import mmfaseg`` offers these where that is not
-installed.
+installed; the rest of it is not here.
 
 Kirillov et al., *Panoptic Segmentation*, CVPR 2019, section 4.1: with TP
 matched segments, FP predicted ones and FN true ones without a match,
@@ -13,8 +13,13 @@ Shapes:
     H, W: height and width of a picture in pixels.
 """
 
-from collections.abc import Mapping
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -125,3 +130,65 @@ class PQStat:
             for key in ('pq', 'sq', 'rq')
         }
         return dict(mean, n=len(values)), classwise
+
+
+NAMES: dict[str, tuple[str, ...]] = {
+    'panopticapi': (),
+    'panopticapi.evaluation': ('OFFSET', 'VOID', 'PQStat'),
+    'panopticapi.utils': ('rgb2id', 'id2rgb'),
+}
+# what gave up on it when it was imported; the last holds the package itself
+_GAVE_UP = {
+    'mmdet.apis.det_inferencer': ('VOID', 'id2rgb'),
+    'mmdet.evaluation.functional.panoptic_utils': (
+        'OFFSET',
+        'VOID',
+        'PQStat',
+        'rgb2id',
+    ),
+    'mmdet.evaluation.metrics.coco_panoptic_metric': (
+        *('VOID', 'PQStat', 'rgb2id', 'id2rgb'),
+        'panopticapi',
+    ),
+}
+
+
+class PanopticApiFinder(MetaPathFinder, Loader):
+    """Makes ``panopticapi`` importable: the last finder that Python asks.
+
+    An installed one is found before.
+    """
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Returns how to make one of the modules, None for another."""
+        if fullname not in NAMES:
+            return None
+        return importlib.util.spec_from_loader(
+            fullname, self, is_package=fullname == 'panopticapi'
+        )
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fills a module."""
+        for name in NAMES[module.__name__]:
+            setattr(module, name, globals()[name])
+
+
+def offer_panopticapi() -> None:
+    """Offers what mmdet needs, also to parts of it that are loaded already."""
+    if any(isinstance(x, PanopticApiFinder) for x in sys.meta_path):
+        return
+    sys.meta_path.append(PanopticApiFinder())
+    for module, names in _GAVE_UP.items():
+        loaded = sys.modules.get(module)
+        if loaded is None or getattr(loaded, names[-1], None) is not None:
+            continue
+        for name in names:
+            value = globals().get(name)
+            if name == 'panopticapi':
+                value = importlib.import_module(name)
+            setattr(loaded, name, value)

@@ -2,11 +2,12 @@
 
 from .focus import draw_focus
 from .focus_maps import choose_queries
-from .instances import ObjectPicture, Objects, draw_objects
+from .instances import draw_objects
+from .objects import ObjectPicture, Objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions, picture_scores
 from .report import write_report
-from .sheet import save_figure
+from .sheet import make_palette, save_figure
 
 __all__ = [
     'LabelledPicture',
@@ -16,6 +17,7 @@ __all__ = [
     'draw_focus',
     'draw_objects',
     'draw_predictions',
+    'make_palette',
     'network_picture',
     'picture_scores',
     'save_figure',

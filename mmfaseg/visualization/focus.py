@@ -88,7 +88,7 @@ def draw_focus(
     to its own maximum.
 
     Args:
-        output (DecoderOutput): What ``FASegHead.trace`` returned.
+        output (DecoderOutput): What ``trace`` of a head returned.
         picture (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.

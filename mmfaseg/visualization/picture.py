@@ -12,8 +12,9 @@ def network_picture(
     """Turns what the pipeline hands to the network into an RGB picture.
 
     Args:
-        inputs (Tensor): uint8, shape (3, H, W), BGR, as mmcv loads pictures;
-            not yet normalised or padded.
+        inputs (Tensor): uint8, or float32 with values 0 to 255, shape
+            (3, H, W), BGR, as mmcv loads pictures; not yet normalised or
+            padded.
         size (tuple[int, int], optional): Height and width to resize to.
 
     Returns:
@@ -21,17 +22,26 @@ def network_picture(
 
     Raises:
         ValueError: If the shape is not (3, H, W).
-        TypeError: If the values are not uint8.
+        TypeError: If the values are neither uint8 nor float32 from 0 to 255.
     """
     if inputs.ndim != 3 or inputs.shape[0] != 3:
         raise ValueError(
             f'inputs have shape {tuple(inputs.shape)} instead of (3, H, W); '
             'give one unbatched colour picture'
         )
+    if inputs.dtype == torch.float32:  # LoadImageFromFile(to_float32=True)
+        low, high = inputs.aminmax()
+        if low < -0.5 or high > 255.5:
+            raise TypeError(
+                f'inputs hold values from {low:g} to {high:g}, not 0 to 255; '
+                'leave normalisation to the data preprocessor, not to the '
+                'pipeline'
+            )
+        inputs = inputs.round().clamp(0, 255).to(torch.uint8)
     if inputs.dtype != torch.uint8:
         raise TypeError(
-            f'inputs hold {inputs.dtype}, not uint8; leave normalisation to '
-            'the data preprocessor, not to the pipeline'
+            f'inputs hold {inputs.dtype}, neither uint8 nor float32; leave '
+            'conversions to the data preprocessor, not to the pipeline'
         )
     picture = inputs.cpu().flip(0).permute(1, 2, 0).contiguous().numpy()
     if size is not None and picture.shape[:2] != tuple(size):

@@ -6,23 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 
 from .focus import draw_focus
-from .instances import ObjectPicture, Objects, draw_objects
+from .instances import draw_objects
+from .objects import ObjectPicture, Objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions
-from .sheet import save_figure
+from .sheet import make_palette, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mmdet.structures import DetDataSample
     from mmengine.dataset import BaseDataset
     from mmengine.model import BaseModel
 
 NUM_PICTURES = 6
+INSTANCE_OFFSET = 1000  # mmdet's, between segments of one class
 
 
 def spread_indices(length: int, count: int = NUM_PICTURES) -> list[int]:
@@ -97,7 +101,7 @@ def write_report(
         output,
         network_picture(item['inputs']),
         dataset.metainfo['classes'],
-        dataset.metainfo['palette'],
+        _palette(dataset),
         min_score=0.5 if is_detector else 0.0,
     )
     written.append(save_figure(figure, Path(out_dir) / 'focus.png'))
@@ -122,7 +126,7 @@ def _draw_labels(
     figure = draw_predictions(
         pictures,
         dataset.metainfo['classes'],
-        dataset.metainfo['palette'],
+        _palette(dataset),
         dataset.ignore_index,
     )
     return figure, [len(np.unique(each.truth)) for each in pictures]
@@ -135,21 +139,54 @@ def _draw_objects(
     pictures = []
     for item in items:
         sample = model.test_step(pseudo_collate([item]))[0]
-        size = sample.ori_shape
-        truth, found = sample.gt_instances, sample.pred_instances
-        pictures.append(
-            ObjectPicture(
-                picture=network_picture(item['inputs'], size),
-                truth=Objects(
-                    truth.labels.cpu().numpy(),
-                    truth.masks.resize(size).to_ndarray().astype(bool),
-                ),
-                prediction=Objects(
-                    found.labels.cpu().numpy(),
-                    found.masks.cpu().numpy(),
-                    found.scores.cpu().numpy(),
-                ),
-            )
-        )
+        is_panoptic = 'pred_panoptic_seg' in sample
+        objects = _panoptic_objects if is_panoptic else _instances
+        truth, prediction = objects(sample, dataset)
+        picture = network_picture(item['inputs'], sample.ori_shape)
+        pictures.append(ObjectPicture(picture, truth, prediction))
     figure = draw_objects(pictures, dataset.metainfo['classes'])
     return figure, [len(each.truth.labels) for each in pictures]
+
+
+def _instances(
+    sample: DetDataSample, dataset: BaseDataset
+) -> tuple[Objects, Objects]:
+    """Returns the true and the predicted objects of a picture."""
+    truth, found = sample.gt_instances, sample.pred_instances
+    masks = truth.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
+    return Objects(truth.labels.cpu().numpy(), masks), Objects(
+        found.labels.cpu().numpy(),
+        found.masks.cpu().numpy(),
+        found.scores.cpu().numpy(),
+    )
+
+
+def _panoptic_objects(
+    sample: DetDataSample, dataset: BaseDataset
+) -> tuple[Objects, Objects]:
+    """Returns the segments of a picture, things and stuff."""
+    things = sample.gt_instances
+    masks = things.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
+    labels = things.labels.cpu().numpy()
+    stuff = sample.gt_sem_seg.sem_seg[0].cpu().numpy().astype(np.uint8)
+    stuff = mmcv.imresize(stuff, sample.ori_shape[::-1], 'nearest')
+    count = len(dataset.metainfo['classes'])
+    first = len(dataset.metainfo['thing_classes'])
+    names = [x for x in np.unique(stuff) if first <= x < count]
+    truth = Objects(
+        np.concatenate([labels, names]).astype(int),
+        np.concatenate([masks, *[[stuff == x] for x in names]]),
+    )
+    panoptic = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+    ids = [x for x in np.unique(panoptic) if x % INSTANCE_OFFSET < count]
+    found = np.zeros((len(ids), *panoptic.shape), bool)
+    for mask, number in zip(found, ids, strict=True):
+        mask[:] = panoptic == number
+    return truth, Objects(np.array(ids, int) % INSTANCE_OFFSET, found)
+
+
+def _palette(dataset: BaseDataset) -> list:
+    """Returns a colour per class: the data set's, if it has so many."""
+    count = len(dataset.metainfo['classes'])
+    palette = list(dataset.metainfo.get('palette', ()))
+    return palette if len(palette) == count else make_palette(count)

@@ -8,6 +8,7 @@ Shapes:
     K: number of classes.
 """
 
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 DPI = 100
+GOLDEN_RATIO = 0.618034  # turns of a colour wheel that never come close
 INK = '#1f2328'
 FAINT_INK = '#656d76'
 
@@ -155,6 +157,16 @@ def check_classes(
     if colours.min() < 0 or colours.max() > 255:
         raise ValueError('palette values lie in 0..255')
     return colours.astype(np.uint8)
+
+
+def make_palette(count: int) -> list[list[int]]:
+    """Returns colours that can be told apart, RGB in 0..255."""
+    colours = []
+    for n in range(count):
+        hue = (0.6 + n * GOLDEN_RATIO) % 1
+        saturation, value = 0.55 + 0.3 * (n % 2), 0.95 - 0.25 * (n % 3)
+        colours.append(colorsys.hsv_to_rgb(hue, saturation, value))
+    return [[round(255 * x) for x in colour] for colour in colours]
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

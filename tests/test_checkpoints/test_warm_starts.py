@@ -77,14 +77,34 @@ def test_detector_starts_from_a_semantic_model(build):
 BOTH = ('weight', 'bias')
 
 
+def test_classes_are_kept_on_request_alone(build):
+    """The same number of classes may be other ones, or in another order."""
+    source = build(f'faseg_coco/{OURS}')
+    target = build(f'faseg_coco/{OURS}', seed=1)
+    state = as_segmentor(source.state_dict())
+    conversion = from_mmfaseg(state, shapes_of(target))
+    assert conversion.untouched == [
+        DECODER + f'predictor.class_embed.{x}' for x in BOTH
+    ]
+    conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
+    assert conversion.untouched == []
+    peer = as_segmentor(build(f'faseg_coco/{PEER}').state_dict())
+    rival = shapes_of(build(f'faseg_coco/{OURS}', 1, 'sine', **RIVAL))
+    for keep, missing in ((True, 0), (False, 2)):
+        conversion = from_mask2former(peer, rival, 'mmseg-mask2former', keep)
+        assert len(conversion.untouched) == missing
+
+
 def test_boxes_may_be_new(build):
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', seed=1, box_aware=True)
     state = as_segmentor(source.state_dict())
-    conversion = from_mmfaseg(state, shapes_of(target))
+    conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
     box = DECODER + 'positional_query.box_embed.weight'
     assert conversion.untouched == [box]
-    back = from_mmfaseg(as_segmentor(target.state_dict()), shapes_of(source))
+    back = from_mmfaseg(
+        as_segmentor(target.state_dict()), shapes_of(source), True
+    )
     (entry,) = (x for x in back.entries if x.target is None)
     assert entry.source == box
     assert 'other positional queries' in entry.note

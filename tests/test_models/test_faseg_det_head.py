@@ -1,22 +1,27 @@
 """The head of detectors: its truth, its losses, and what mmdet makes of it."""
 
 import copy
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from test_faseg_head import MODEL as SEMANTIC
 
+from mmfaseg.datasets.shapes_coco import write_shapes_coco
 from mmfaseg.models import FASegDetHead, FASegHead
-from mmfaseg.testing import assert_close, make_pyramid
+from mmfaseg.models.layers import DecoderOutput
+from mmfaseg.testing import as_predictions, assert_close, make_pyramid
 
 THINGS, QUERIES = 3, 6
 HEAD = {
@@ -216,14 +221,10 @@ def test_training_learns_one_batch(make_detector):
     assert np.mean(history[-5:]) < 0.8 * np.mean(history[:5])
 
 
-def segments_of(head, sample):
-    return head._segments(sample)
-
-
 @pytest.mark.parametrize('polygons', [False, True])
 def test_objects_become_segments(polygons):
     sample = make_sample(3, polygons=polygons)
-    found = segments_of(make_head(), sample)
+    found = make_head()._segments(sample)
     assert found.labels.tolist() == [0, 1, 2]
     assert found.masks.dtype == torch.bool
     assert found.masks.shape == (3, *SIZE)
@@ -237,7 +238,7 @@ def test_crowds_are_padded_and_ignored():
     sample.set_metainfo(dict(batch_input_shape=(96, 128)))
     masks = sample.gt_instances.masks
     sample.gt_instances.masks = masks.pad((96, 128))
-    found = segments_of(make_head(), sample)
+    found = make_head()._segments(sample)
     assert found.masks.shape == (2, 96, 128)
     crowd = sample.ignored_instances.masks.to_ndarray()[0]
     assert torch.equal(found.ignored[:64, :96], torch.from_numpy(crowd).bool())
@@ -253,10 +254,10 @@ def test_masks_in_a_crowd_cost_nothing(exclude):
     crowd = np.zeros((1, *SIZE), np.uint8)
     crowd[:, 32:] = 1
     sample.ignored_instances.masks = BitmapMasks(crowd, *SIZE)
-    output = head._decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
+    output = head.decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
     features = output.mask_preds.features.detach().requires_grad_()
     output.mask_preds.features = features
-    segments = [segments_of(head, sample)]
+    segments = [head._segments(sample)]
     losses = head.loss_module(output.cls_scores, output.mask_preds, segments)
     (losses['loss_mask'] + losses['loss_dice']).backward()
     grad = features.grad[0].abs().sum(0)  # (16, 24)
@@ -286,11 +287,10 @@ def test_more_objects_than_queries_train_and_are_told_once(
     assert 'num_queries' in told[0]
 
 
-def test_more_objects_than_queries_leave_the_worst_out():
-    """Every query is paired, no segment twice."""
+def test_more_objects_than_queries_use_every_query_once():
     head = make_head().double()
-    output = head._decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
-    segments = [segments_of(head, make_sample(QUERIES + 3))]
+    output = head.decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
+    segments = [head._segments(make_sample(QUERIES + 3))]
     scores = torch.stack(output.cls_scores)
     (pairs,) = head.loss_module.matcher(scores, output.mask_preds, segments)
     for queries, chosen in pairs:
@@ -303,7 +303,7 @@ def test_more_objects_than_queries_leave_the_worst_out():
 
 def test_stuff_becomes_segments():
     sample = make_sample(2, stuff=THINGS)
-    found = segments_of(make_head(stuff=2), sample)
+    found = make_head(stuff=2)._segments(sample)
     assert found.labels.tolist() == [0, 1, THINGS]
     assert found.masks[2].sum() == SIZE[0] * SIZE[1] // 2
     upper = torch.ones(SIZE, dtype=torch.bool)
@@ -314,7 +314,73 @@ def test_stuff_becomes_segments():
 
 def test_stuff_needs_a_label_map():
     with pytest.raises(ValueError, match=r'num_stuff_classes=2.*gt_sem_seg'):
-        segments_of(make_head(stuff=2), make_sample())
+        make_head(stuff=2)._segments(make_sample())
+
+
+def test_label_map_is_padded_like_the_masks():
+    """A preprocessor without pad_seg leaves it as it was."""
+    sample = make_sample(2, stuff=THINGS)
+    sample.set_metainfo(dict(batch_input_shape=(96, 128)))
+    masks = sample.gt_instances.masks
+    sample.gt_instances.masks = masks.pad((96, 128))
+    found = make_head(stuff=2)._segments(sample)
+    assert found.masks.shape == (3, 96, 128)
+    assert found.ignored[64:].all()
+    assert found.ignored[:, 96:].all()
+
+
+def test_objects_need_masks():
+    sample = make_sample()
+    del sample.gt_instances.masks
+    with pytest.raises(ValueError, match=r'with_mask=True'):
+        make_head()._segments(sample)
+
+
+def truth_as_output(head, sample):
+    """What a head would give that predicts the truth."""
+    found = head._segments(sample)
+    count, queries = len(found.labels), head.num_queries
+    scores = torch.full((1, queries, head.num_classes + 1), -20.0)
+    scores[0, range(count), found.labels] = 20.0
+    scores[0, count:, -1] = 20.0
+    masks = torch.full((1, queries, *found.masks.shape[1:]), -20.0)
+    masks[0, :count][found.masks] = 20.0
+    return DecoderOutput([scores], as_predictions([masks]))
+
+
+@pytest.mark.parametrize(
+    ('task', 'metric', 'expected'),
+    [
+        ('instance', 'coco/segm_mAP', 1.0),
+        ('panoptic', 'coco_panoptic/PQ', 100),
+    ],
+)
+def test_truth_through_head_fusion_and_metric_is_perfect(
+    tmp_path, root, task, metric, expected
+):
+    """Data set, segments, fusion and evaluation speak of the same classes."""
+    list(write_shapes_coco(tmp_path, 'val', 4, (128, 128)))
+    (path,) = (root / 'configs/faseg_coco').glob(f'faseg_*_shapes-{task}-*')
+    cfg = Config.fromfile(path)
+    init_default_scope('mmdet')
+    text = json.dumps(
+        dict(data=cfg.val_dataloader.dataset, metric=cfg.val_evaluator)
+    )
+    cfg = json.loads(text.replace('data/shapes_coco/', f'{tmp_path}/'))
+    dataset = DATASETS.build(cfg['data'])
+    model = MODELS.build(Config.fromfile(path).model).eval()
+    evaluator = Evaluator([cfg['metric']])
+    evaluator.dataset_meta = dataset.metainfo
+    head = model.panoptic_head
+    for index in range(len(dataset)):
+        batch = pseudo_collate([dataset[index]])
+        sample = batch['data_samples'][0].clone()
+        sample.set_metainfo(dict(batch_input_shape=(128, 128)))
+        output = truth_as_output(head, sample)
+        head.decode = lambda feats, trace=False, output=output: output
+        evaluator.process(model.test_step(batch), batch)
+    results = evaluator.evaluate(len(dataset))
+    assert results[metric] == pytest.approx(expected)
 
 
 def test_a_panoptic_detector_trains_and_predicts(make_detector):

@@ -16,7 +16,13 @@ from mmengine.structures import PixelData
 from mmfaseg.datasets.shapes_canvas import CLASSES
 from mmfaseg.datasets.shapes_coco import CATEGORIES, write_shapes_coco
 from mmfaseg.datasets.shapes_generator import generate_shapes_with_areas
-from mmfaseg.utils.panopticapi import PQStat, id2rgb, rgb2id
+from mmfaseg.utils.panopticapi import (
+    PanopticApiFinder,
+    PQStat,
+    id2rgb,
+    offer_panopticapi,
+    rgb2id,
+)
 
 pytestmark = pytest.mark.smoke
 SIZE, LENGTH = (64, 96), 4
@@ -73,6 +79,28 @@ def test_an_installed_one_is_found_before(tmp_path, monkeypatch):
     importlib.invalidate_caches()
     assert importlib.import_module('panopticapi').IS_THE_INSTALLED_ONE
     monkeypatch.delitem(sys.modules, 'panopticapi')
+
+
+def test_parts_of_mmdet_that_are_loaded_already_get_it(monkeypatch):
+    """What they do where it is missing when they are imported."""
+    modules = {
+        'mmdet.evaluation.functional.panoptic_utils': ('PQStat', 'rgb2id'),
+        'mmdet.evaluation.metrics.coco_panoptic_metric': (
+            *('PQStat', 'VOID', 'rgb2id', 'id2rgb'),
+            'panopticapi',
+        ),
+    }
+    for module, names in modules.items():
+        for name in names:
+            monkeypatch.setattr(f'{module}.{name}', None)
+    others = [x for x in sys.meta_path if not isinstance(x, PanopticApiFinder)]
+    monkeypatch.setattr(sys, 'meta_path', others)
+    offer_panopticapi()
+    for module, names in modules.items():
+        for name in names:
+            assert getattr(sys.modules[module], name) is not None
+    assert sys.modules[module].rgb2id is rgb2id
+    CocoPanopticMetric()
 
 
 @pytest.fixture(scope='module')

@@ -7,7 +7,8 @@ from mmfaseg.visualization import (
     draw_objects,
     save_figure,
 )
-from mmfaseg.visualization.instances import MAX_NAMES, match_objects
+from mmfaseg.visualization.instances import MAX_NAMES
+from mmfaseg.visualization.objects import match_objects
 
 H, W = 40, 60
 CLASSES = ('disc', 'cross')

@@ -3,13 +3,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import PixelData
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import InstanceData, PixelData
 from mmseg.models import SegDataPreProcessor
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from mmfaseg.visualization import network_picture, write_report
-from mmfaseg.visualization.report import spread_indices
+from mmfaseg.visualization import (
+    ObjectPicture,
+    draw_objects,
+    network_picture,
+    write_report,
+)
+from mmfaseg.visualization.report import (
+    _palette,
+    _panoptic_objects,
+    spread_indices,
+)
 
 pytestmark = pytest.mark.smoke
 
@@ -104,5 +115,56 @@ def test_network_input_becomes_an_rgb_picture():
     assert (picture == (200, 0, 0)).all()
     with pytest.raises(ValueError, match='unbatched'):
         network_picture(inputs[None])
-    with pytest.raises(TypeError, match='float32'):
-        network_picture(inputs.float())
+    assert (network_picture(inputs.float() + 0.2, (96, 128)) == picture).all()
+    with pytest.raises(TypeError, match='values from -1 to 199, not 0 to 255'):
+        network_picture(inputs.float() - 1)
+    with pytest.raises(TypeError, match='float64'):
+        network_picture(inputs.double())
+
+
+def panoptic_sample(size=(8, 12)):
+    """One thing of class 1 on the left, stuff of class 2 on the right."""
+    things = np.zeros((1, 4, 6), np.uint8)
+    things[:, :, :3] = 1
+    label_map = torch.full((1, 4, 6), 2)
+    label_map[..., :3] = 1
+    label_map[..., 5] = 255
+    panoptic = torch.full((1, *size), 3)  # nothing
+    panoptic[:, :, :6] = 1 + 5 * 1000
+    panoptic[:, :, 6:9] = 2
+    return DetDataSample(
+        metainfo=dict(ori_shape=size),
+        gt_instances=InstanceData(
+            labels=torch.tensor([1]), masks=BitmapMasks(things, 4, 6)
+        ),
+        gt_sem_seg=PixelData(sem_seg=label_map),
+        pred_panoptic_seg=PixelData(sem_seg=panoptic),
+    )
+
+
+def test_segments_of_a_panoptic_map_become_objects():
+    data = SimpleNamespace(
+        metainfo=dict(classes=('a', 'b', 'c'), thing_classes=('a', 'b'))
+    )
+    truth, found = _panoptic_objects(panoptic_sample(), data)
+    assert truth.labels.tolist() == [1, 2]
+    assert truth.masks.shape == (2, 8, 12)
+    assert truth.masks[0].sum() == 8 * 6
+    assert truth.masks[1].sum() == 8 * 4
+    assert sorted(found.labels.tolist()) == [1, 2]
+    assert found.scores is None
+    assert sorted(found.masks.sum((1, 2)).tolist()) == [8 * 3, 8 * 6]
+    figure = draw_objects(
+        [ObjectPicture(np.zeros((8, 12, 3), np.uint8), truth, found)],
+        data.metainfo['classes'],
+    )
+    assert any('2 of 2 found' in x.get_text() for x in figure.texts)
+
+
+def test_a_palette_of_another_number_is_not_used():
+    """mmdet keeps that of COCO where metainfo names classes alone."""
+    meta = dict(classes=('a', 'b'), palette=[(1, 2, 3)] * 80)
+    palette = _palette(SimpleNamespace(metainfo=meta))
+    assert len({tuple(x) for x in palette}) == 2
+    meta['palette'] = [(1, 2, 3), (4, 5, 6)]
+    assert _palette(SimpleNamespace(metainfo=meta)) == meta['palette']

@@ -223,8 +223,8 @@ def draw_curves(cells: Sequence[Cell], path: Path) -> None:
     for cell in cells:
         for line in cell.scalars():
             name = main_metric(line)
-            if name is not None:
-                shown = MAIN_METRICS[name]
+            shown = shown or name  # one axis, one metric
+            if name is not None and name == shown:
                 by_step = rows.setdefault(cell.row, {})
                 by_seed = by_step.setdefault(line['step'], {})
                 by_seed[cell.seed] = in_percent({name: line[name]})[name]
@@ -242,7 +242,8 @@ def draw_curves(cells: Sequence[Cell], path: Path) -> None:
             linewidth=0,
         )
     axes.set_xlabel('iterations')
-    axes.set_ylabel(f'{shown} of the validation set, %')
+    if shown is not None:
+        axes.set_ylabel(f'{MAIN_METRICS[shown]} of the validation set, %')
     axes.spines[['top', 'right']].set_visible(False)
     if rows:
         axes.legend(frameon=False, fontsize=8)

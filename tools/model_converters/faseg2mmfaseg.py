@@ -80,6 +80,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'their checkpoints; for --reverse (default: that of the config)',
     )
     parser.add_argument(
+        '--keep-classes',
+        action='store_true',
+        help='one of ours starts another with the same classes in the same '
+        'order: take the classifier, too',
+    )
+    parser.add_argument(
         '--keys', action='store_true', help='a row for every entry'
     )
     parser.add_argument('--dry-run', action='store_true', help='write nothing')
@@ -126,19 +132,20 @@ def classes_of(cfg: Config) -> dict[str, list]:
         meta = registry.get(dataset.type).METAINFO | dataset.get(
             'metainfo', {}
         )
+    # a palette of another number is that of the parent's classes
     return {
         key: [x if isinstance(x, str) else list(x) for x in meta[key]]
         for key in ('classes', 'palette')
-        if key in meta
+        if len(meta.get(key, ())) == len(meta.get('classes', ()))
     }
 
 
 def convert(
     state: dict[str, Tensor],
-    source: str,
     cfg: Config,
     reverse: bool = False,
     no_object: float | None = None,
+    keep_classes: bool = False,
 ) -> Conversion:
     """Return the checkpoint under its new names.
 
@@ -146,23 +153,26 @@ def convert(
         ConversionError: if an entry is unknown, missing or misshapen.
     """
     entries = entries_of(cfg)
-    shapes = as_segmentor(entries)
+    to_detector = is_detector(entries)
+    same_task = to_detector == is_detector(state)
+    state, shapes = as_segmentor(state), as_segmentor(entries)
+    source = detect_format(state)
+    if to_detector and (reverse or source == 'faseg'):
+        raise ConversionError(
+            'the authors have no detector: convert their weights to a '
+            'semantic model, and start the detector from that'
+        )
     if reverse:
-        if is_detector(entries):
-            raise ConversionError(
-                'the authors have no detector; --reverse is for semantic '
-                'models'
-            )
         if no_object is None:
             no_object = cfg.model.decode_head.loss.no_object_weight
         return to_faseg(state, shapes, no_object)
+    if source == 'faseg':
+        return from_faseg(state, shapes)
     if source == 'mmfaseg':
-        conversion = from_mmfaseg(state, shapes)
-    elif source == 'faseg':
-        conversion = from_faseg(state, shapes)
+        conversion = from_mmfaseg(state, shapes, keep_classes and same_task)
     else:
-        conversion = from_mask2former(state, shapes, source)
-    if is_detector(entries):
+        conversion = from_mask2former(state, shapes, source, same_task)
+    if to_detector:
         put_into_detector(conversion)
     return conversion
 
@@ -211,8 +221,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """
     if args.target is not None:
         check_target(Path(args.target), Path(args.source))
-    state = as_segmentor(read_state(args.source))
-    source = detect_format(state)
+    state = read_state(args.source)
+    source = detect_format(as_segmentor(state))
     if args.reverse and source != 'mmfaseg':
         raise ConversionError(
             f'{args.source} is a checkpoint of {source}: convert it without '
@@ -223,10 +233,12 @@ def run(args: argparse.Namespace, console: Console) -> None:
             f'{args.source} is a checkpoint of mmfaseg: convert it with '
             '--reverse, or name the --config of the model that it is to start'
         )
-    config = args.config or find_config(*describe_network(state, source))
+    config = args.config or find_config(
+        *describe_network(as_segmentor(state), source)
+    )
     cfg = Config.fromfile(config)
     conversion = convert(
-        state, source, cfg, args.reverse, args.no_object_weight
+        state, cfg, args.reverse, args.no_object_weight, args.keep_classes
     )
     console.print(make_table(conversion, args.keys))
     where = os.path.relpath(config)

@@ -8,32 +8,29 @@ Shapes:
 
 from collections.abc import Sequence
 
-import torch
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
-from ..decoders import build_decoders
-from ..layers import DecoderOutput
 from ..layers.mask_merge import merge_rows, merge_scores
+from ..mask_classification_head import MaskClassificationHead
 from ..task_modules import segments_from_label_map
 from .label_maps import label_map_of_picture
 
 
 @MODELS.register_module()
-class FASegHead(BaseModule):
+class FASegHead(MaskClassificationHead):
     """Pixel decoder, transformer decoder, losses and prediction.
 
     Args:
-        in_channels (Sequence[int]): channels of the backbone stages with
-            stride 4, 8, 16, 32.
+        in_channels (Sequence[int]): see the parent, as for all that is not
+            told here.
         num_classes (int): K.
-        feat_channels (int): width of both decoders.
+        feat_channels (int): see the parent.
         num_queries (int): Q.
-        pixel_decoder (dict): see :func:`build_decoders`.
-        transformer_decoder (dict): see :func:`build_decoders`.
-        loss (dict): config of the loss; gets ``num_classes`` from here.
+        pixel_decoder (dict): see the parent.
+        transformer_decoder (dict): see the parent.
+        loss (dict): see the parent.
         ignore_index (int): label of pixels that belong to no class.
         align_corners (bool): how mmseg resizes the result to the size of the
             original picture.
@@ -60,55 +57,31 @@ class FASegHead(BaseModule):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         if num_classes < 2:
             raise ValueError(
                 f'num_classes={num_classes}: mmseg needs at least two; a '
                 'single class needs a second one for everything else'
             )
-        self.in_channels = tuple(in_channels)
-        self.num_classes = self.out_channels = num_classes
-        self.ignore_index = ignore_index
-        self.align_corners = align_corners
-        self.threshold = None  # mmseg: used with one output channel only
-        self.pixel_decoder, self.transformer_decoder = build_decoders(
+        super().__init__(
+            in_channels,
+            num_classes,
+            feat_channels,
+            num_queries,
             pixel_decoder,
             transformer_decoder,
-            self.in_channels,
-            feat_channels,
-            num_classes,
-            num_queries,
+            loss,
+            ignore_index,
+            init_cfg,
         )
-        self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
-
-    def _decode(
-        self, feats: Sequence[Tensor], trace: bool = False
-    ) -> DecoderOutput:
-        memories, positions, mask_features = self.pixel_decoder(feats)
-        return self.transformer_decoder(
-            memories, positions, mask_features, trace
-        )
+        self.out_channels = num_classes
+        self.align_corners = align_corners
+        self.threshold = None  # mmseg: used with one output channel only
 
     def forward(
         self, feats: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class logits (B, Q, K + 1) and mask logits (B, Q, H, W).
-
-        Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
-
-        Returns:
-            tuple[list[Tensor], list[Tensor]]: all predictions in training
-            mode, the last one in evaluation mode.
-        """
-        output = self._decode(feats)
-        return output.cls_scores, list(output.mask_preds.stack().unbind(0))
-
-    @torch.no_grad()
-    def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns all predictions and where every block looked."""
-        return self._decode(feats, trace=True)
+        """Returns :meth:`predictions`."""
+        return self.predictions(feats)
 
     def loss(
         self,
@@ -132,7 +105,7 @@ class FASegHead(BaseModule):
             )
             for sample in batch_data_samples
         ]
-        output = self._decode(feats)
+        output = self.decode(feats)
         return self.loss_module(output.cls_scores, output.mask_preds, segments)
 
     def predict(
@@ -191,7 +164,7 @@ class FASegHead(BaseModule):
         self, feats: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Returns class probabilities (B, Q, K), mask logits (B, h, w, Q)."""
-        output = self._decode(feats)
+        output = self.decode(feats)
         masks = output.mask_preds.pixels(-1)
         return output.cls_scores[-1].softmax(-1)[..., :-1], masks
 

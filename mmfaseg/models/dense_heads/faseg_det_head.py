@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
-from ..decoders import build_decoders
-from ..layers import DecoderOutput
+from ..mask_classification_head import MaskClassificationHead
 from ..task_modules import Segments, segments_from_objects
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @MODELS.register_module()
-class FASegDetHead(BaseModule):
+class FASegDetHead(MaskClassificationHead):
     """The decoders and the loss of :class:`FASegHead` for objects.
 
     It is the ``panoptic_head`` of mmdet's ``Mask2Former`` and ``MaskFormer``
@@ -41,16 +39,16 @@ class FASegDetHead(BaseModule):
     those count that the queries meet at the least cost.
 
     Args:
-        in_channels (Sequence[int]): channels of the backbone stages with
-            stride 4, 8, 16, 32.
+        in_channels (Sequence[int]): see the parent, as for all that is not
+            told here.
         num_things_classes (int): classes of things, which come first.
         num_stuff_classes (int): classes of stuff; 0 for instances alone.
-        feat_channels (int): width of both decoders.
+        feat_channels (int): see the parent.
         num_queries (int): Q.
-        pixel_decoder (dict): see :func:`build_decoders`.
-        transformer_decoder (dict): see :func:`build_decoders`;
-            ``box_aware=True`` tells it the boxes of its masks.
-        loss (dict): config of the loss; gets ``num_classes`` from here.
+        pixel_decoder (dict): see the parent.
+        transformer_decoder (dict): see the parent; ``box_aware=True`` tells
+            it the boxes of its masks.
+        loss (dict): see the parent.
         ignore_index (int): label of pixels that belong to no class.
         train_cfg (dict, optional): not used; mmdet passes it.
         test_cfg (dict, optional): of the fusion head; only checked here.
@@ -76,59 +74,40 @@ class FASegDetHead(BaseModule):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
         if num_things_classes < 1 or num_stuff_classes < 0:
             raise ValueError(
                 f'num_things_classes={num_things_classes} must be at least 1 '
                 f'and num_stuff_classes={num_stuff_classes} not negative; '
                 'mmfaseg.FASegHead is for stuff alone'
             )
-        self.in_channels = tuple(in_channels)
-        self.num_things_classes = num_things_classes
-        self.num_stuff_classes = num_stuff_classes
-        self.num_classes = num_things_classes + num_stuff_classes
-        self.num_queries = num_queries
-        self.ignore_index = ignore_index
-        _check_test_cfg(test_cfg or {}, num_queries * self.num_classes)
-        self.pixel_decoder, self.transformer_decoder = build_decoders(
+        num_classes = num_things_classes + num_stuff_classes
+        _check_test_cfg(test_cfg or {}, num_queries * num_classes)
+        super().__init__(
+            in_channels,
+            num_classes,
+            feat_channels,
+            num_queries,
             pixel_decoder,
             transformer_decoder,
-            self.in_channels,
-            feat_channels,
-            self.num_classes,
-            num_queries,
+            loss,
+            ignore_index,
+            init_cfg,
         )
-        self.loss_module = MODELS.build(
-            dict(**loss, num_classes=self.num_classes)
-        )
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
         self._has_warned = False
-
-    def _decode(
-        self, x: Sequence[Tensor], trace: bool = False
-    ) -> DecoderOutput:
-        return self.transformer_decoder(*self.pixel_decoder(x), trace)
 
     def forward(
         self, x: Sequence[Tensor], batch_data_samples: Sequence | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
+        """Returns :meth:`predictions`.
 
         Args:
-            x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
+            x (Sequence[Tensor]): backbone stages.
             batch_data_samples (Sequence, optional): not used; mmdet passes
                 them.
-
-        Returns:
-            tuple[list[Tensor], list[Tensor]]: all predictions in training
-            mode, the last one in evaluation mode; masks have stride 4.
         """
-        output = self._decode(x)
-        return output.cls_scores, list(output.mask_preds.stack().unbind(0))
-
-    @torch.no_grad()
-    def trace(self, x: Sequence[Tensor]) -> DecoderOutput:
-        """Returns all predictions and where every block looked."""
-        return self._decode(x, trace=True)
+        return self.predictions(x)
 
     def loss(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
@@ -146,7 +125,7 @@ class FASegDetHead(BaseModule):
         """
         segments = [self._segments(sample) for sample in batch_data_samples]
         self._warn_of_too_many(max(len(x.labels) for x in segments))
-        output = self._decode(x)
+        output = self.decode(x)
         return self.loss_module(output.cls_scores, output.mask_preds, segments)
 
     def predict(
@@ -163,7 +142,7 @@ class FASegDetHead(BaseModule):
             tuple[Tensor, Tensor]: class logits, (B, Q, K + 1); mask logits,
             (B, Q, H, W).
         """
-        output = self._decode(x)
+        output = self.decode(x)
         masks = F.interpolate(
             output.mask_preds[-1],
             batch_data_samples[0].metainfo['batch_input_shape'],
@@ -175,30 +154,41 @@ class FASegDetHead(BaseModule):
     def _segments(self, sample: 'DetDataSample') -> Segments:
         """Returns the truth of one picture."""
         objects = sample.gt_instances
+        if 'masks' not in objects:
+            raise ValueError(
+                'a picture comes without masks of its objects: load them with '
+                'LoadAnnotations(with_mask=True)'
+            )
         size = tuple(sample.metainfo['batch_input_shape'])
         device = objects.labels.device
-        label_map = None
-        if self.num_stuff_classes:
-            if 'gt_sem_seg' not in sample:
-                raise ValueError(
-                    f'num_stuff_classes={self.num_stuff_classes}, but a '
-                    'picture comes without gt_sem_seg: load it with '
-                    'LoadPanopticAnnotations(with_seg=True), or set '
-                    'num_stuff_classes=0'
-                )
-            label_map = sample.gt_sem_seg.sem_seg.squeeze(0)
         crowds = None
         if 'ignored_instances' in sample:
             crowds = sample.ignored_instances.get('masks')
         return segments_from_objects(
             objects.labels,
-            _as_tensor(objects.masks, size, device),
-            _as_tensor(crowds, size, device),
-            label_map,
+            _pad(_as_tensor(objects.masks, size, device), size, False),
+            _pad(_as_tensor(crowds, size, device), size, False),
+            self._label_map(sample, size),
             self.num_things_classes,
             self.num_classes,
             self.ignore_index,
         )
+
+    def _label_map(
+        self, sample: 'DetDataSample', size: tuple[int, int]
+    ) -> Tensor | None:
+        """Returns where stuff is, (H, W), None if there is no class of it."""
+        if not self.num_stuff_classes:
+            return None
+        if 'gt_sem_seg' not in sample:
+            raise ValueError(
+                f'num_stuff_classes={self.num_stuff_classes}, but a picture '
+                'comes without gt_sem_seg: load it with '
+                'LoadPanopticAnnotations(with_seg=True), or set '
+                'num_stuff_classes=0'
+            )
+        label_map = sample.gt_sem_seg.sem_seg.squeeze(0)
+        return _pad(label_map, size, self.ignore_index)
 
     def _warn_of_too_many(self, count: int) -> None:
         """Says once that there are more segments than queries."""
@@ -217,15 +207,19 @@ def _as_tensor(
     size: tuple[int, int],
     device: torch.device,
 ) -> Tensor:
-    """Returns mmdet's masks, padded to the input; bool, shape (n, H, W).
-
-    mmdet pads those of objects, but not those of crowds.
-    """
+    """Returns mmdet's masks, bool, shape (n, any height, any width)."""
     if masks is None or not len(masks):
         return torch.zeros(0, *size, dtype=torch.bool, device=device)
-    maps = masks.to_tensor(torch.bool, device)
-    below, beside = size[0] - maps.size(1), size[1] - maps.size(2)
-    return F.pad(maps, (0, beside, 0, below))
+    return masks.to_tensor(torch.bool, device)
+
+
+def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
+    """Returns maps (..., any height, any width) of the padded input.
+
+    mmdet pads objects, label maps only if told to, and crowds never.
+    """
+    below, beside = size[0] - maps.size(-2), size[1] - maps.size(-1)
+    return F.pad(maps, (0, beside, 0, below), value=value)
 
 
 def _check_test_cfg(test_cfg: dict, most: int) -> None:

@@ -73,7 +73,8 @@ class FASegDecoder(nn.Module):
             ``'anchor'``, ``'none'``; see :mod:`.rival_queries`.
         initial_pool (str): see :class:`DynamicFocusAwareQuery`.
         box_aware (bool): positional queries also see the box around their
-            mask; see :class:`BoxAwareFocusQuery`.
+            mask, but for those of stride-4 cross-attention, which are the
+            learned part alone; see :class:`BoxAwareFocusQuery`.
         with_cp (bool): in training, keep only what goes into a block and run
             it again in the backward pass: less memory, more time.
 
@@ -280,6 +281,7 @@ class FASegDecoder(nn.Module):
         """Returns masks of one level, cut off the graph; (B, Q, H_l, W_l)."""
         return multiply_masks(embed, features).sigmoid_()
 
+    @torch.no_grad()
     def _masks_of(self, query: Tensor, features: Tensor) -> Tensor:
         return self._mask_probability(self.predictor.embed(query), features)
 

@@ -69,9 +69,9 @@ def segments_from_objects(
 ) -> Segments:
     """Returns one segment for every object and every class of stuff.
 
-    Objects of which nothing is left in the picture are dropped. Nothing is
-    said about a pixel in a crowd, unless an object lies there, and about one
-    whose label is a thing's although no object lies there.
+    Objects of which nothing is left in the picture are dropped. Where no
+    object lies, nothing is said about crowds, about pixels without a label
+    and about those whose label is a thing's.
 
     Args:
         labels (Tensor): int64, classes of the objects, shape (m,), in
@@ -99,13 +99,17 @@ def segments_from_objects(
     seen = masks.flatten(1).any(1)
     labels, masks = labels[seen], masks[seen]
     covered = masks.any(0)
-    ignored = crowds.any(0) & ~covered
+    unknown = crowds.any(0)
     if label_map is not None:
-        stuff = segments_from_label_map(label_map, num_classes, ignore_index)
-        ignored |= (label_map < num_things) & ~covered
+        is_thing = (label_map >= 0) & (label_map < num_things)
+        stuff = segments_from_label_map(
+            label_map.masked_fill(is_thing, ignore_index),
+            num_classes,
+            ignore_index,
+        )
+        labels = torch.cat([labels, stuff.labels])
+        masks = torch.cat([masks, stuff.masks])
         if stuff.ignored is not None:
-            ignored |= stuff.ignored
-        is_stuff = stuff.labels >= num_things
-        labels = torch.cat([labels, stuff.labels[is_stuff]])
-        masks = torch.cat([masks, stuff.masks[is_stuff]])
+            unknown = unknown | stuff.ignored
+    ignored = unknown & ~covered
     return Segments(labels, masks, ignored if bool(ignored.any()) else None)

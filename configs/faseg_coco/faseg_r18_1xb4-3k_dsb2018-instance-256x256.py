@@ -22,7 +22,8 @@ model = dict(
         num_things_classes=num_things_classes,
         num_queries=100,
         transformer_decoder=dict(num_blocks=5),  # every level, one more
-        loss=dict(num_points=1024),
+        # nuclei are so small that few random points would meet one
+        loss=dict(num_points=3136, oversample_ratio=1.5),
     ),
     panoptic_fusion_head=dict(num_things_classes=num_things_classes),
     test_cfg=dict(max_per_image=100),

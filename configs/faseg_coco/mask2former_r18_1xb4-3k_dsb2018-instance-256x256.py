@@ -25,6 +25,6 @@ model = dict(
         loss_cls=dict(class_weight=[1.0] * num_things_classes + [0.1]),
     ),
     panoptic_fusion_head=dict(num_things_classes=num_things_classes),
-    train_cfg=dict(num_points=1024),
+    train_cfg=dict(num_points=3136, oversample_ratio=1.5),
     test_cfg=dict(max_per_image=100),
 )

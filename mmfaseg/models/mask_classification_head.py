@@ -1,0 +1,110 @@
+"""What the heads of all tasks have in common: two decoders and a loss.
+
+Shapes:
+    B: batch size.
+    Q: number of queries.
+    K: number of classes.
+    h, w: the map of the masks, stride 4.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmfaseg.registry import MODELS
+
+from .layers import DecoderOutput
+
+
+class MaskClassificationHead(BaseModule):
+    """Pixel decoder, transformer decoder and loss.
+
+    Args:
+        in_channels (Sequence[int]): channels of the backbone stages with
+            stride 4, 8, 16, 32.
+        num_classes (int): K, without "no object".
+        feat_channels (int): width of both decoders.
+        num_queries (int): Q.
+        pixel_decoder (dict): config of the pixel decoder; gets
+            ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
+            where the transformer decoder's ``high_resolution`` is ``'off'``.
+        transformer_decoder (dict): config of the transformer decoder; gets
+            ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
+        loss (dict): config of the loss; gets ``num_classes`` from here.
+        ignore_index (int): label of pixels that belong to no class.
+        init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        feat_channels: int,
+        num_queries: int,
+        pixel_decoder: dict,
+        transformer_decoder: dict,
+        loss: dict,
+        ignore_index: int = 255,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.in_channels = tuple(in_channels)
+        self.num_classes = num_classes
+        self.num_queries = num_queries
+        self.ignore_index = ignore_index
+        reads_stride_4 = transformer_decoder.get('high_resolution') != 'off'
+        self.pixel_decoder = MODELS.build(
+            dict(
+                **pixel_decoder,
+                in_channels=self.in_channels,
+                embed_dims=feat_channels,
+                num_levels=4 if reads_stride_4 else 3,
+            )
+        )
+        self.transformer_decoder = MODELS.build(
+            dict(
+                **transformer_decoder,
+                embed_dims=feat_channels,
+                num_classes=num_classes,
+                num_queries=num_queries,
+            )
+        )
+        self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
+
+    def decode(
+        self, feats: Sequence[Tensor], trace: bool = False
+    ) -> DecoderOutput:
+        """Returns the predictions, masks not yet formed.
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
+            trace (bool): also record where every block looked.
+        """
+        memories, positions, mask_features = self.pixel_decoder(feats)
+        return self.transformer_decoder(
+            memories, positions, mask_features, trace
+        )
+
+    def predictions(
+        self, feats: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
+
+        Returns:
+            tuple[list[Tensor], list[Tensor]]: all predictions in training
+            mode, the last one in evaluation mode.
+        """
+        output = self.decode(feats)
+        return output.cls_scores, list(output.mask_preds.stack().unbind(0))
+
+    @torch.no_grad()
+    def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:
+        """Returns all predictions and where every block looked."""
+        return self.decode(feats, trace=True)
