@@ -169,7 +169,9 @@ def _panoptic_objects(
     masks = things.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
     labels = things.labels.cpu().numpy()
     stuff = sample.gt_sem_seg.sem_seg[0].cpu().numpy().astype(np.uint8)
-    stuff = mmcv.imresize(stuff, sample.ori_shape[::-1], 'nearest')
+    stuff = mmcv.imresize(
+        stuff, sample.ori_shape[::-1], interpolation='nearest'
+    )
     count = len(dataset.metainfo['classes'])
     first = len(dataset.metainfo['thing_classes'])
     names = [x for x in np.unique(stuff) if first <= x < count]
