@@ -1,0 +1,14 @@
+"""Trained networks in a few lines."""
+
+from .inferencer import FASegInferencer, Prediction
+from .model import find_model, load_model
+from .sources import Frame, read_frames
+
+__all__ = [
+    'FASegInferencer',
+    'Frame',
+    'Prediction',
+    'find_model',
+    'load_model',
+    'read_frames',
+]

@@ -1,0 +1,79 @@
+"""Files of what was found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from .sources import Frame
+
+if TYPE_CHECKING:
+    from .inferencer import Prediction
+
+
+class Writer:
+    """Writes predictions below a folder.
+
+    Args:
+        out_dir (str | Path): the folder.
+        palette (list): a colour, RGB, per class.
+    """
+
+    def __init__(self, out_dir: str | Path, palette: list) -> None:
+        self.out_dir = Path(out_dir)
+        self.palette = np.asarray(palette, np.uint8)
+        self._videos: dict[str, cv2.VideoWriter] = {}
+
+    def write(self, frame: Frame, found: 'Prediction') -> None:
+        """Writes everything that the prediction holds."""
+        from ..visualization import save_figure
+
+        self._write_labels(found)
+        if found.overlay is not None:
+            if frame.video is not None:
+                self._write_frame(frame, found.overlay)
+            else:
+                path = self._path('overlay', found.name, '.png')
+                Image.fromarray(found.overlay).save(path)
+        if found.probabilities is not None:
+            np.savez_compressed(
+                self._path('probabilities', found.name, '.npz'),
+                probabilities=found.probabilities.astype(np.float16),
+            )
+        if found.focus is not None:
+            save_figure(found.focus, self._path('focus', found.name, '.png'))
+
+    def close(self) -> None:
+        """Completes the videos."""
+        for video in self._videos.values():
+            video.release()
+        self._videos.clear()
+
+    def _path(self, folder: str, name: str, suffix: str) -> Path:
+        path = self.out_dir / folder / f'{name}{suffix}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _write_labels(self, found: 'Prediction') -> None:
+        """Numbers of classes; a palette shows them as colours."""
+        labels = found.labels
+        wide = len(self.palette) > 256
+        image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
+        if not wide:
+            image.putpalette(self.palette.ravel().tolist())
+        image.save(self._path('labels', found.name, '.png'))
+
+    def _write_frame(self, frame: Frame, overlay: np.ndarray) -> None:
+        assert frame.video is not None
+        if frame.video not in self._videos:
+            path = self._path('overlay', frame.video, '.mp4')
+            height, width = overlay.shape[:2]
+            self._videos[frame.video] = cv2.VideoWriter(
+                str(path),
+                cv2.VideoWriter.fourcc(*'mp4v'),
+                frame.rate,
+                (width, height),
+            )
+        self._videos[frame.video].write(overlay[..., ::-1].copy())

@@ -1,0 +1,85 @@
+"""Labels pictures: ``python -m mmfaseg.infer WORK_DIR pictures/``."""
+
+import argparse
+import itertools
+import sys
+
+from mmengine.config import DictAction
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(
+        prog='python -m mmfaseg.infer',
+        description='Labels pictures with a trained network.',
+    )
+    parser.add_argument(
+        'model', help='work dir, config file, or name of a config'
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        help='pictures, videos, folders, patterns, or webcam',
+    )
+    parser.add_argument('--weights', help='checkpoint; a work dir has its own')
+    parser.add_argument(
+        '--out', default='inferred', metavar='DIR', help='where files go'
+    )
+    parser.add_argument('--device', help='such as cpu or cuda:1')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument(
+        '--no-overlay', action='store_true', help='write labels alone'
+    )
+    parser.add_argument(
+        '--probabilities',
+        action='store_true',
+        help='also write those of all classes, as npz',
+    )
+    parser.add_argument(
+        '--focus', action='store_true', help='also draw where queries look'
+    )
+    parser.add_argument(
+        '--max-frames',
+        type=int,
+        help='stop after so many pictures, for cameras',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Label, or say in one sentence why not."""
+    from mmfaseg.apis import FASegInferencer
+
+    args = parse_args(argv)
+    count = 0
+    try:
+        inferencer = FASegInferencer(
+            args.model, args.weights, args.device, args.cfg_options
+        )
+        found = inferencer.iterate(
+            args.inputs,
+            args.batch_size,
+            args.out,
+            overlay=not args.no_overlay,
+            probabilities=args.probabilities,
+            focus=args.focus,
+            progress=True,
+        )
+        for _ in itertools.islice(found, args.max_frames):
+            count += 1
+        found.close()  # type: ignore[attr-defined]
+    except (OSError, ValueError, TypeError) as error:
+        sys.exit(f'error: {error}')
+    sys.stdout.write(f'{count} pictures labelled: {args.out}\n')
+
+
+if __name__ == '__main__':
+    main()
