@@ -79,7 +79,7 @@ def count_frames(sources: Sources) -> int | None:
             total += 1
         elif _is_camera(source):
             return None
-        else:
+        elif isinstance(source, (str, Path)):
             for path in _list_files(source):
                 if path.suffix.lower() not in VIDEOS:
                     total += 1
