@@ -6,6 +6,7 @@ Masks hold the number of the class of each pixel, 255 where nothing is known;
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -15,104 +16,7 @@ import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / 'configs'
-MODELS = {
-    'small': 'faseg_r18_study',
-    **{
-        name: f'faseg_{name}'
-        for name in ('r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
-    },
-}
-TEMPLATE = '''\
-"""{title}: written by tools/new_dataset.py, to be changed at will."""
-
-_base_ = [
-    '{base}/models/{model}.py',
-    '{base}/schedules/schedule_160k.py',
-    '{base}/default_runtime.py',
-]
-
-crop_size = {crop}
-metainfo = dict(
-    classes={classes},
-    palette={palette},
-)
-max_iters = {iterations}
-
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(
-        type='RandomResize',
-        scale={scale},
-        ratio_range=(0.5, 2.0),
-        keep_ratio=True,
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-data = dict(
-    type='BaseSegDataset',
-    data_root={root!r},
-    data_prefix=dict(
-        img_path={images!r},
-        seg_map_path={masks!r},
-    ),
-    img_suffix={img_suffix!r},
-    seg_map_suffix={seg_map_suffix!r},
-    metainfo=metainfo,
-)
-train_dataloader = dict(
-    batch_size={batch},
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        data, ann_file='splits/train.txt', pipeline=train_pipeline
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        data,
-        ann_file='splits/val.txt',
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator
-
-data_preprocessor = dict(size=crop_size)
-model = dict(
-    data_preprocessor=data_preprocessor,
-    decode_head=dict(num_classes={count}),{extra}
-)
-{schedule}
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
-    dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
-]
-train_cfg = dict(max_iters=max_iters, val_interval={interval})
-default_hooks = dict(checkpoint=dict(interval={interval}))
-auto_scale_lr = dict(base_batch_size={batch})
-'''
-# a backbone from random weights learns like the rest
-SMALL_SCHEDULE = """
-optim_wrapper = dict(
-    optimizer=dict(lr=3e-3),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))),
-)"""
+MODELS = ('small', 'r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -161,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--model',
-        choices=list(MODELS),
+        choices=MODELS,
         default='r50',
         help='small: without pretrained weights, for a CPU (default: '
         '%(default)s)',
@@ -232,7 +136,10 @@ def prepare_data(args: argparse.Namespace):
             f'{len(args.classes)} --classes: name all of them, or --remap '
             'some'
         )
-    if labels and labels[-1] == IGNORED and labels[:-1] in ([0], []):
+    only_ignored = (
+        labels and labels[-1] == IGNORED and labels[:-1] in ([0], [])
+    )
+    if only_ignored and colours is None:
         raise ValueError(
             f'the masks hold the labels {labels} only, and 255 is ignored: '
             'is it a class? then --remap 255=1'
@@ -251,39 +158,22 @@ def prepare_data(args: argparse.Namespace):
     return pairing
 
 
-def write_config(args: argparse.Namespace, pairing) -> None:
-    """Write the config."""
-    from mmfaseg.datasets.new_dataset import usual_size
-    from mmfaseg.visualization import make_palette
+def check_names(args: argparse.Namespace) -> None:
+    """Refuse what would be overwritten or could not be read.
 
-    height, width = usual_size(pairing)
-    side = max(64, min(512, round(min(height, width) / 32) * 32))
-    count = len(args.classes)
-    small = args.model == 'small'
-    text = TEMPLATE.format(
-        title=args.config.stem,
-        base=os.path.relpath(CONFIGS / '_base_', args.config.parent),
-        model=MODELS[args.model],
-        crop=(side, side),
-        classes=tuple(args.classes),
-        palette=make_palette(count),
-        iterations=args.iterations,
-        scale=(width, height),
-        root=str(args.out),
-        images=os.path.abspath(pairing.images),
-        masks=os.path.abspath(pairing.masks),
-        img_suffix=pairing.img_suffix,
-        seg_map_suffix=pairing.seg_map_suffix,
-        batch=args.batch,
-        count=count,
-        extra=f'\n    auxiliary_head=dict(num_classes={count}),'
-        if small
-        else '',
-        schedule=SMALL_SCHEDULE if small else '',
-        interval=max(args.iterations // 20, 1),
-    )
-    args.config.parent.mkdir(parents=True, exist_ok=True)
-    args.config.write_text(text)
+    Raises:
+        ValueError: if a name is taken or of no config, or there is one class.
+    """
+    if args.config.suffix != '.py':
+        raise ValueError(f'{args.config} must end in .py, as configs do')
+    for path in (args.config, args.out / 'splits'):
+        if path.exists():
+            raise ValueError(
+                f'{path} is there already: delete it, or choose another name '
+                '(--out, for what is not the config)'
+            )
+    if len(args.classes) < 2:
+        raise ValueError('two classes at least: name the background as well')
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -291,22 +181,26 @@ def main(argv: list[str] | None = None) -> None:
     from mmengine.config import Config
 
     from mmfaseg.datasets.doctor import check_dataset
+    from mmfaseg.datasets.new_config import config_text
 
     args = parse_args(argv)
     if args.out is None:
         args.out = Path('data') / args.config.stem
     try:
-        if args.config.exists():
-            raise ValueError(
-                f'{args.config} is there already: delete it, or '
-                'choose another name'
-            )
-        if len(args.classes) < 2:
-            raise ValueError(
-                'two classes at least: name the background as well'
-            )
+        check_names(args)
         pairing = prepare_data(args)
-        write_config(args, pairing)
+        text = config_text(
+            args.config,
+            pairing,
+            args.classes,
+            args.out,
+            CONFIGS / '_base_',
+            args.model,
+            args.iterations,
+            args.batch,
+        )
+        args.config.parent.mkdir(parents=True, exist_ok=True)
+        args.config.write_text(text)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     for split, names in pairing.names.items():
@@ -315,10 +209,15 @@ def main(argv: list[str] | None = None) -> None:
     for finding in examination.findings:
         print(finding)
     python, tools = map(os.path.relpath, (sys.executable, TOOLS))
+    config = str(args.config)
     check = f'{tools}/analysis_tools/check_dataset.py'
-    print(f"""wrote {args.config}; next:
-  {python} {check} {args.config} --out classes.png
-  {python} {tools}/train.py {args.config}""")
+    commands = (
+        [python, check, config, '--out', 'classes.png'],
+        [python, f'{tools}/train.py', config],
+    )
+    print(f'wrote {config}; next:')
+    for command in commands:
+        print(f'  {shlex.join(command)}')
     sys.exit(1 if examination.errors else 0)
 
 

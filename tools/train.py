@@ -145,7 +145,9 @@ def check_data(cfg: Config) -> None:
     """
     from mmfaseg.datasets.doctor import QUICK, check_dataset
 
-    if 'decode_head' not in cfg.model or int(os.environ.get('RANK', 0)):
+    names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    rank = next((os.environ[x] for x in names if x in os.environ), '0')
+    if 'decode_head' not in cfg.model or rank != '0':
         return
     try:
         examination = check_dataset(cfg, ('train', 'val'), QUICK)

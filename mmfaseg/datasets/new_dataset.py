@@ -62,30 +62,54 @@ def pair_files(
             or if one has no mask or several.
     """
     pictures, labels = _list(images), _list(masks)
+    tops = {x.relative_to(images).parts[0] for x in pictures}
+    if set(SPLITS) <= tops:  # others, such as test, may be without masks
+        pictures = [
+            x for x in pictures if x.relative_to(images).parts[0] in SPLITS
+        ]
     img_suffix = _common_suffix(images, [x.suffix for x in pictures])
     stems = [_stem(x, images, img_suffix) for x in pictures]
-    ends: dict[str, str] = {}
-    by_folder: dict[str, list[str]] = {}
-    for path in labels:
-        relative = path.relative_to(masks)
-        by_folder.setdefault(str(relative.parent), []).append(relative.name)
-    for stem in stems:
-        folder, name = str(Path(stem).parent), Path(stem).name
-        found = _ends(name, by_folder.get(folder, []))
-        if len(found) != 1:
-            raise ValueError(
-                f'{images / (stem + img_suffix)} has {len(found)} masks in '
-                f'{masks / folder}: one has to be called {name}*, such as '
-                f'{name}.png'
-            )
-        ends[stem] = found[0]
-    seg_map_suffix = _common_suffix(masks, list(ends.values()))
+    seg_map_suffix = _mask_suffix(images, masks, img_suffix, stems, labels)
     return Pairing(
         images,
         masks,
         img_suffix,
         seg_map_suffix,
         _split(stems, share, seed),
+    )
+
+
+def _mask_suffix(
+    images: Path,
+    masks: Path,
+    img_suffix: str,
+    stems: Sequence[str],
+    labels: Sequence[Path],
+) -> str:
+    """Returns the end that makes a mask's name of every picture's."""
+    known = {x.relative_to(masks).as_posix() for x in labels}
+    first = stems[0]
+    ends = [x[len(first) :] for x in sorted(known) if x.startswith(first)]
+    ends = [x for x in ends if '/' not in x and not x[:1].isalnum()]
+    # the end of all other pictures, too: a_1_mask.png is none of a
+    good = [x for x in ends if all(stem + x in known for stem in stems)]
+    if len(good) == 1:
+        return good[0]
+    if len(good) > 1:
+        raise ValueError(
+            f'{images / (first + img_suffix)} has {len(good)} masks in '
+            f'{masks}, which end in {good}: give a folder with one kind'
+        )
+    for end in ends or ['.png']:
+        lost = [stem for stem in stems if stem + end not in known]
+        if len(lost) < len(stems) or not ends:
+            raise ValueError(
+                f'{images / (lost[0] + img_suffix)} has no mask: it should '
+                f'be {masks / (lost[0] + end)}'
+            )
+    raise ValueError(
+        f'{images / (first + img_suffix)} has no mask in {masks}: it has to '
+        f'be called {Path(first).name}*, such as {Path(first).name}.png'
     )
 
 
@@ -102,13 +126,6 @@ def _list(folder: Path) -> list[Path]:
 
 def _stem(path: Path, folder: Path, suffix: str) -> str:
     return path.relative_to(folder).as_posix().removesuffix(suffix)
-
-
-def _ends(name: str, candidates: Sequence[str]) -> list[str]:
-    """Returns what follows the name in each file that may be its mask."""
-    ends = [x[len(name) :] for x in candidates if x.startswith(name)]
-    exact = [x for x in ends if x.startswith('.')]
-    return exact or [x for x in ends if not x[:1].isalnum()]
 
 
 def _common_suffix(folder: Path, suffixes: Sequence[str]) -> str:

@@ -1,15 +1,18 @@
 """The dataset doctor: every trap, seeded into a copy of a good data set."""
 
+import inspect
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from mmfaseg.datasets.doctor import check_dataset, draw_histogram
 
+TURNED = 'a picture is turned when it is read, and its mask is not'
 ROOT = Path(__file__).parents[2]
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
@@ -154,12 +157,14 @@ def test_broken_file(root, kind):
     finding = only(check_dataset(make_config(root)))
     assert 'cannot be read' in finding.problem
     assert finding.where == 'train'
+    assert str(root / kind) in finding.examples[0]
 
 
 def test_picture_and_mask_of_different_size(root):
     mask_of(root, lambda mask: mask[:-1])
     finding = only(check_dataset(make_config(root)))
-    assert 'differ in size, for example 36x24 and 36x23' in finding.problem
+    assert finding.problem == 'picture and mask differ in size'
+    assert finding.examples[0].endswith('0.png: 36x24 and 36x23')
 
 
 def test_turned_picture(root):
@@ -173,7 +178,8 @@ def test_turned_picture(root):
     cfg = make_config(root)
     cfg.train_dataloader.dataset.img_suffix = '.jpg'
     finding = only(check_dataset(cfg))
-    assert finding.problem == 'the picture is turned, and its mask is not'
+    assert finding.problem == TURNED
+    assert finding.count == 3
     assert "color_type='color_ignore_orientation'" in finding.remedy
     cfg.train_dataloader.dataset.pipeline[0]['color_type'] = (
         'color_ignore_orientation'
@@ -189,6 +195,24 @@ def test_same_picture_in_two_splits(root):
         'a picture is in train, too',
     )
     assert list(check_dataset(make_config(root), limit=8).findings) == []
+    cfg = make_config(root)
+    cfg.val_dataloader = cfg.train_dataloader.copy()
+    cfg.val_dataloader.dataset = dict(cfg.val_dataloader.dataset, indices=2)
+    cfg.test_dataloader = None
+    finding = only(check_dataset(cfg, limit=8), is_error=False)
+    assert (finding.problem, finding.count) == (
+        'a picture is in train, too',
+        2,
+    )
+
+
+def test_a_picture_turned_within_its_size(root):
+    picture = Image.open(root / 'img/train/0.png')
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture.save(root / 'img/train/0.png', exif=exif)
+    finding = only(check_dataset(make_config(root)), is_error=False)
+    assert finding.problem == TURNED
 
 
 # labels
@@ -197,7 +221,12 @@ def test_same_picture_in_two_splits(root):
 def test_label_beyond_the_classes(root):
     mask_of(root, lambda mask: np.where(mask == 2, 7, mask).astype(np.uint8))
     finding = only(check_dataset(make_config(root)))
-    assert 'labels [7] are of no class: there are 3' in finding.problem
+    assert finding.problem == 'labels are of no class: there are 3'
+    assert finding.examples[0].endswith('0.png: [7]')
+    assert '--remap 7=255' in finding.remedy
+    mask_of(root, lambda mask: np.where(mask == 1, 8, mask).astype(np.uint8))
+    finding = only(check_dataset(make_config(root)))
+    assert finding.examples[0].endswith('0.png: [7, 8]')
     assert 'num_classes' in finding.remedy
 
 
@@ -205,10 +234,9 @@ def test_void_label_that_is_not_ignored(root):
     all_masks(root, lambda mask: np.where(mask == 255, 3, mask))
     found = check_dataset(make_config(root)).findings
     assert len(found) == 2
-    assert 'is 3 the label of pixels that belong to nothing' in (
-        found[0].remedy
-    )
+    assert 'Does 3 mean nothing? then write 255' in found[0].remedy
     assert '--remap 3=255' in found[0].remedy
+    assert 'reduce_zero_label=True' in found[0].remedy  # or 0 means nothing
 
 
 def test_labels_that_count_from_one(root):
@@ -257,7 +285,7 @@ def test_binary_masks_of_0_and_255(root):
     )
     cfg.model.decode_head.num_classes = 2
     found = check_dataset(cfg).findings
-    assert [x.is_error for x in found] == [True, True]
+    assert [x.is_error for x in found] == [True, False, False]
     assert "'cell' never occurs" in found[0].problem
     assert '--remap 255=1' in found[0].remedy
 
@@ -265,7 +293,49 @@ def test_binary_masks_of_0_and_255(root):
 def test_masks_of_colours(root):
     mask_of(root, lambda mask: np.stack([mask] * 3, -1))
     finding = only(check_dataset(make_config(root)))
-    assert 'a mask holds colours, 3 numbers per pixel' in finding.problem
+    assert 'a mask holds colours' in finding.problem
+
+
+def test_numbers_of_a_palette_are_read_by_pillow_alone(root):
+    for path in (root / 'ann/train').iterdir():
+        mask = Image.open(path)
+        mask.putpalette(list(range(256)) * 3)
+        mask.save(path)
+    assert list(check_dataset(make_config(root)).findings) == []
+    pipeline = [PIPELINE[0], dict(PIPELINE[1], imdecode_backend='cv2')]
+    cfg = make_config(root, pipeline=pipeline)
+    finding = only(check_dataset(cfg, ['train']))
+    assert finding.problem == 'cv2 reads the colours of a mask of mode P'
+
+
+def test_positives_may_miss_in_one_split(root):
+    """Two classes and void, val without the second class."""
+    cfg = make_config(
+        root, metainfo=dict(classes=('back', 'cell'), palette=PALETTE[:2])
+    )
+    cfg.model.decode_head.num_classes = 2
+    all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
+    for number in range(2):
+        mask_of(root, lambda mask: np.where(mask == 1, 0, mask), 'val', number)
+    finding = only(check_dataset(cfg), is_error=False)
+    assert finding.problem == 'in 2 pictures never occur: cell'
+
+
+def test_void_label_beside_a_reduced_zero_label(root):
+    """The remedy names the label as it is in the file."""
+    all_masks(root, lambda mask: np.where(mask == 255, 4, mask + 1))
+    cfg = make_config(root, reduce_zero_label=True)
+    found = check_dataset(cfg).errors
+    assert '--remap 4=255' in found[0].remedy
+
+
+def test_ignored_label_that_is_a_class(root):
+    cfg = make_config(root, ignore_index=1)
+    cfg.model.decode_head.ignore_index = 1
+    all_masks(root, lambda mask: np.where(mask == 255, 0, mask))
+    census = check_dataset(cfg).censuses['train']
+    assert census.ignored == 753  # a third of what has a label
+    assert census.pixels[1] == 0
 
 
 def test_masks_of_16_bits(root):
@@ -274,7 +344,8 @@ def test_masks_of_16_bits(root):
 
     mask_of(root, lambda mask: widen(mask).astype(np.uint16))
     finding = only(check_dataset(make_config(root)))
-    assert 'a mask holds 300, and mmseg reads 8 bits' in finding.problem
+    assert 'a mask holds more than 255' in finding.problem
+    assert finding.examples[0].endswith('0.png: 300')
 
 
 def test_class_that_never_occurs(root):
@@ -301,10 +372,10 @@ def test_wrong_num_classes(root):
     cfg = make_config(root)
     cfg.model.decode_head.num_classes = 2
     cfg.model.auxiliary_head = [dict(num_classes=3), dict(num_classes=4)]
-    found = check_dataset(cfg).errors
-    assert [x.where for x in found] == [
-        'model.decode_head',
-        'model.auxiliary_head',
+    found = check_dataset(cfg).findings
+    assert [(x.where, x.is_error) for x in found] == [
+        ('model.decode_head', True),
+        ('model.auxiliary_head.1', False),
     ]
     assert found[0].remedy == 'set model.decode_head.num_classes=3'
 
@@ -381,6 +452,111 @@ def test_joined_and_repeated_data_sets(root):
     assert finding.where == 'train 2'
     key = 'train_dataloader.dataset.datasets.1.img_suffix'
     assert key in finding.remedy
+
+
+def test_parts_of_one_split_may_share_pictures(root):
+    cfg = make_config(root)
+    part = cfg.train_dataloader.dataset.to_dict()
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[part, part]
+    )
+    assert list(check_dataset(cfg).findings) == []
+
+
+def test_pictures_resized_before_their_masks_are_read(root):
+    """As in mmseg's test pipelines."""
+    resize = dict(type='Resize', scale=(72, 48), keep_ratio=True)
+    pipeline = [PIPELINE[0], resize, PIPELINE[1]]
+    assert (
+        list(check_dataset(make_config(root, pipeline=pipeline)).findings)
+        == []
+    )
+
+
+def test_other_loaders_may_read_what_they_like(root):
+    """Masks of colours, by a loader that knows them."""
+
+    class LoadColours:
+        def __call__(self, results):
+            mask = np.asarray(Image.open(results['seg_map_path']))
+            return dict(results, gt_seg_map=mask[..., 0])
+
+    all_masks(root, lambda mask: np.stack([mask] * 3, -1))
+    cfg = make_config(root)
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.pipeline = [PIPELINE[0], dict(type=LoadColours)]
+    assert list(check_dataset(cfg).findings) == []
+
+
+def test_a_test_split_may_be_without_labels(root):
+    cfg = make_config(root)
+    cfg.test_dataloader.dataset = dict(
+        cfg.test_dataloader.dataset,
+        data_prefix=dict(img_path='img/val'),
+        pipeline=PIPELINE[:1],
+    )
+    found = check_dataset(cfg).findings
+    assert {x.problem for x in found} == {'a picture is in val, too'}
+    cfg.val_dataloader.dataset.data_prefix = dict(img_path='img/val')
+    problems = {x.problem: x.remedy for x in check_dataset(cfg).findings}
+    assert problems['there is no folder of masks'] == (
+        'set val_dataloader.dataset.data_prefix.seg_map_path'
+    )
+
+
+def data_sets():
+    """One experiment for each data set, but those without files."""
+    found = {}
+    for path in sorted((ROOT / 'configs/faseg').glob('*.py')):
+        if 'shapes' not in path.stem and 'convnext' not in path.stem:
+            kind = Config.fromfile(path).train_dataloader.dataset.type
+            found.setdefault(kind, path)
+    return found
+
+
+@pytest.mark.parametrize('kind', data_sets())
+def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
+    """Small pictures in their folders, with labels as they have them."""
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(data_sets()[kind])
+    init_default_scope('mmseg')
+    data_set = DATASETS.get(f'mmseg.{kind}' if '.' not in kind else kind)
+    count = cfg.model.decode_head.num_classes
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val'):
+        settings = cfg[f'{split}_dataloader'].dataset
+        defaults = {
+            name: x.default
+            for name, x in inspect.signature(data_set).parameters.items()
+        }
+        at = {**defaults, **settings}
+        reduced = at.get('reduce_zero_label') is True
+        folders = [
+            Path(at['data_root'], at['data_prefix'][x])
+            for x in ('img_path', 'seg_map_path')
+        ]
+        ends = at.get('img_suffix', '.jpg'), at.get('seg_map_suffix', '.png')
+        names = [f'{split}_{n}' for n in range(2)]
+        void = count if 'CamVid' in kind else 0 if reduced else 255
+        mask = rng.integers(0, count, (60, 90)) + reduced
+        mask[:3] = void
+        for name in names:
+            picture = rng.integers(0, 256, (60, 90, 3), np.uint8)
+            for folder, end, content in zip(
+                folders, ends, (picture, mask.astype(np.uint8)), strict=True
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content).save(folder / f'{name}{end}')
+        if at.get('ann_file'):
+            path = Path(at['data_root'], at['ann_file'])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('\n'.join(names))
+    examination = check_dataset(cfg, ('train', 'val'), limit=8)
+    assert [str(x) for x in examination.findings] == []
+    for census in examination.censuses.values():
+        assert census.read == 2
+        assert census.ignored == 2 * 3 * 90
 
 
 def test_generated_pictures_have_no_files(root):

@@ -1,5 +1,7 @@
 """tools/new_dataset.py: from folders to a config that trains."""
 
+import re
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -76,15 +78,30 @@ def test_a_longer_name_is_no_mask(folders):
 def test_a_picture_without_a_mask_is_named(folders):
     images, masks = folders()
     (masks / 'c.png').unlink()
-    with pytest.raises(ValueError, match=r'c\.jpg has 0 masks in .*ann'):
+    with pytest.raises(ValueError, match=r'c\.jpg has no mask: .*c\.png'):
         pair_files(images, masks)
 
 
 def test_a_picture_with_two_masks_is_named(folders):
     images, masks = folders(end='_1.png')
     write(masks, ['c_2.png'], MASK)
-    with pytest.raises(ValueError, match=r'c\.jpg has 2 masks'):
+    assert pair_files(images, masks).seg_map_suffix == '_1.png'
+    write(masks, [f'{x}_2.png' for x in 'abde'], MASK)
+    with pytest.raises(ValueError, match=r"a\.jpg has 2 masks .*'_2\.png'"):
         pair_files(images, masks)
+
+
+def test_names_that_begin_alike(folders):
+    images, masks = folders(letters=['f_1', 'f_1_2', 'f_3'], end='_mask.png')
+    assert pair_files(images, masks, 0.4).seg_map_suffix == '_mask.png'
+
+
+def test_a_folder_test_may_be_without_masks(tmp_path):
+    names = ['train/a', 'val/c', 'test/d']
+    write(tmp_path / 'img', [f'{x}.png' for x in names])
+    write(tmp_path / 'ann', [f'{x}.png' for x in names[:2]], MASK)
+    pairing = pair_files(tmp_path / 'img', tmp_path / 'ann')
+    assert pairing.names == {'train': ['train/a'], 'val': ['val/c']}
 
 
 def test_pictures_of_two_kinds_are_refused(folders):
@@ -153,6 +170,7 @@ def test_masks_of_0_and_255_are_written_anew(folders, call):
     assert 'then --remap 255=1' in done.stdout
     assert not path.exists()
     _, path = call(*where, '--remap', '255=1', classes='ab')
+    assert 'splits' in {x.name for x in (path.parent / 'data').iterdir()}
     census = check_dataset(Config.fromfile(path)).censuses['train']
     share = (MASK == 1).mean()
     assert census.pixels[1] / census.pixels.sum() == pytest.approx(share)
@@ -183,7 +201,33 @@ def test_masks_of_colours_are_written_anew(folders, call):
 def test_bad_options(folders, call, options, message):
     done, path = call(*folders(), *options, check=False)
     assert done.returncode == 1
-    assert f'error: {message}' in done.stdout or message in done.stdout
+    assert re.search(f'error: .*{re.escape(message)}', done.stdout)
+    assert not path.exists()
+
+
+def test_config_works_from_everywhere(
+    folders, root, run_python, tmp_path, monkeypatch
+):
+    """Names with blanks and quotes, a folder behind a link."""
+    images, masks = folders()
+    (tmp_path / "it's here" / 'deep').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / "it's here" / 'deep')
+    monkeypatch.chdir(tmp_path)
+    done = run_python(
+        root / 'tools/new_dataset.py',
+        *('img', 'ann', 'link/my config.py', '--out', "it's data"),
+        *('--classes', "it's", 'b', 'c'),
+    )
+    assert "'link/my config.py'" in done.stdout
+    monkeypatch.chdir(root)
+    cfg = Config.fromfile(tmp_path / 'link/my config.py')
+    assert list(check_dataset(cfg).findings) == []
+
+
+def test_lists_are_never_overwritten(folders, call, tmp_path):
+    (tmp_path / 'data/splits').mkdir(parents=True)
+    done, path = call(*folders(), check=False)
+    assert 'splits is there already' in done.stdout
     assert not path.exists()
 
 

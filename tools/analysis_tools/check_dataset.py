@@ -70,11 +70,13 @@ def print_census(examination, console: Console) -> None:
     shown = {x: c for x, c in examination.censuses.items() if c.read}
     if not shown:
         return
+    splits = examination.splits
+    classes = splits[next(iter(shown))].classes
+    shown = {x: c for x, c in shown.items() if splits[x].classes == classes}
     table = Table('class')
     for name, census in shown.items():
         table.add_column(f'{name}: % of pixels', justify='right')
         table.add_column(f'of {census.read} pictures', justify='right')
-    classes = examination.splits[next(iter(shown))].classes
     for number, name in enumerate(classes):
         cells = []
         for census in shown.values():

@@ -1,9 +1,9 @@
 """The dataset doctor: traps of custom data, and what mends them."""
 
+from .census import Census
 from .check import QUICK, SPLITS, Examination, check_dataset
 from .finding import Finding
 from .histogram import draw_histogram
-from .pictures import Census
 from .split import Split
 
 __all__ = [

@@ -7,9 +7,10 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from .census import Census, check_binary_masks, check_census
 from .duplicates import check_duplicates
 from .finding import Finding, Findings
-from .pictures import Census, check_census, check_pictures
+from .pictures import check_pictures
 from .settings import check_settings
 from .split import Split, read_splits
 
@@ -64,7 +65,7 @@ def check_dataset(
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     findings = Findings()
     found = read_splits(cfg, splits, findings)
-    check_settings(cfg, found, findings)
+    check_settings(cfg, found, findings, with_colours=limit is None)
     check_duplicates(found, findings, read=limit is None)
     censuses = {}
     for name, split in found.items():
@@ -76,6 +77,8 @@ def check_dataset(
         for done in check_pictures(split, indices, findings, census):
             if tell is not None:
                 tell(name, done, len(indices))
-        if limit is None:
-            check_census(split, census, findings)
+    check_binary_masks(found, censuses, findings)
+    if limit is None:
+        for name, split in found.items():
+            check_census(split, censuses[name], findings)
     return Examination(findings.list(), found, censuses)

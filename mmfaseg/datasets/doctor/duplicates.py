@@ -1,7 +1,7 @@
 """The same picture in two splits: results would be too good."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .finding import Findings
@@ -13,29 +13,46 @@ def check_duplicates(
 ) -> None:
     """Looks for pictures of one split in another.
 
+    Data sets that are joined to one split may share pictures.
+
     Args:
         splits (Mapping[str, Split]): by name.
         findings (Findings): gets what is wrong.
-        read (bool): compare what is in the files, else only their names.
+        read (bool): compare what is in the files, and take what is found for
+            an error; else only their names.
     """
+    if len({split.group for split in splits.values()}) < 2:
+        return
+    paths = [
+        (split, str(entry['img_path']))
+        for split in splits.values()
+        for entry in split.entries
+        if entry.get('img_path') is not None
+    ]
+    marks = _contents(paths) if read else {}
+    tell = findings.error if read else findings.warn
     first_seen: dict[str, tuple[str, str]] = {}
-    for split in splits.values():
-        for entry in split.entries:
-            path = str(entry.get('img_path'))
-            mark = _mark(path) if read else path
-            where, other = first_seen.setdefault(mark, (split.name, path))
-            if where == split.name:
-                continue
-            findings.error(
+    for split, path in paths:
+        mark = marks.get(path, path)
+        group, other = first_seen.setdefault(mark, (split.group, path))
+        if group != split.group:
+            tell(
                 split.name,
-                f'a picture is in {where}, too',
+                f'a picture is in {group}, too',
                 'take it out of one of the two',
                 example=path if path == other else f'{path} = {other}',
             )
 
 
-def _mark(path: str) -> str:
-    """Returns what tells the content of a file, its name if it has none."""
-    if '://' in path or not Path(path).is_file():
-        return path
-    return hashlib.sha1(Path(path).read_bytes()).hexdigest()
+def _contents(paths: Sequence[tuple[Split, str]]) -> dict[str, str]:
+    """Returns a mark of the content of files that share their size."""
+    by_size: dict[int, set[str]] = {}
+    for _, path in paths:
+        if '://' not in path and Path(path).is_file():
+            by_size.setdefault(Path(path).stat().st_size, set()).add(path)
+    return {
+        path: hashlib.sha1(Path(path).read_bytes()).hexdigest()
+        for same in by_size.values()
+        if len(same) > 1
+        for path in same
+    }

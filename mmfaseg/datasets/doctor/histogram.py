@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .pictures import Census
+from .census import Census
 from .split import Split
 
 ROW = 0.22  # inches per class and split
@@ -22,7 +22,8 @@ def draw_histogram(
     """Draws the share of pixels of each class, a bar per split.
 
     Args:
-        splits (Mapping[str, Split]): by name, with the same classes.
+        splits (Mapping[str, Split]): by name; those with other classes than
+            the first are left out.
         censuses (Mapping[str, Census]): of each, by the same names.
 
     Returns:
@@ -30,6 +31,7 @@ def draw_histogram(
     """
     shown = [x for x in censuses if censuses[x].read]
     classes = splits[shown[0]].classes if shown else ()
+    shown = [x for x in shown if splits[x].classes == classes]
     rows = max(len(classes), 1) * (len(shown) + 0.6)
     figure = Figure(figsize=(9, 1.2 + ROW * rows), layout='constrained')
     FigureCanvasAgg(figure)

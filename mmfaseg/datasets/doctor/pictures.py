@@ -12,36 +12,11 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from PIL import Image, UnidentifiedImageError
 
+from .census import Census
 from .finding import Findings
-from .split import Split, count_suffixes
+from .split import Split, count_suffixes, type_name
 
 ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
-
-
-class Census:
-    """Pixels and pictures of each class in one split.
-
-    Attributes:
-        pixels (np.ndarray): int64, shape (K,).
-        pictures (np.ndarray): that have a class, int64, shape (K,).
-        ignored (int): pixels.
-        read (int): pictures.
-    """
-
-    def __init__(self, num_classes: int) -> None:
-        self.pixels = np.zeros(num_classes, np.int64)
-        self.pictures = np.zeros(num_classes, np.int64)
-        self.ignored = 0
-        self.read = 0
-
-    def add(self, labels: np.ndarray, ignore_index: int) -> None:
-        """Counts one label map, integers in 0..K-1 or ignored, (H, W)."""
-        counts = np.bincount(labels.ravel(), minlength=ignore_index + 1)
-        known = counts[: len(self.pixels)]
-        self.pixels += known
-        self.pictures += known > 0
-        self.ignored += int(counts[ignore_index])
-        self.read += 1
 
 
 def check_pictures(
@@ -66,57 +41,21 @@ def check_pictures(
         yield done
 
 
-def check_census(split: Split, census: Census, findings: Findings) -> None:
-    """Tells of classes that never occur, and of what that may mean."""
-    if not census.read:
-        return
-    missing = [
-        name
-        for name, pixels in zip(split.classes, census.pixels, strict=True)
-        if not pixels
-    ]
-    total = int(census.pixels.sum()) + census.ignored
-    if len(split.classes) == 2 and len(missing) and census.ignored:
-        findings.error(
-            split.name,
-            f'{missing[0]!r} never occurs, and {census.ignored / total:.0%} '
-            'of the pixels are ignored',
-            'are these masks of 0 and 255? 255 is ignored: write 1 in its '
-            'place (tools/new_dataset.py --remap 255=1 does)',
-        )
-        return
-    if missing:
-        hint = (
-            'take them out of metainfo.classes if no split has them, or check '
-            'the labels'
-        )
-        if split.reduce_zero_label and split.classes[-1] in missing:
-            hint = (
-                'the last class is missing where reduce_zero_label=True: is '
-                'label 0 a class? then set it to False'
-            )
-        findings.warn(
-            split.name,
-            f'in {census.read} pictures never occur: {", ".join(missing)}',
-            hint,
-        )
-    if total and census.ignored > 0.5 * total:
-        findings.warn(
-            split.name,
-            f'{census.ignored / total:.0%} of the pixels are ignored',
-            'check ignore_index and reduce_zero_label',
-        )
-
-
-def _loading_steps(split: Split) -> list[Mapping]:
+def _loading_steps(split: Split) -> list:
     """Returns the steps that read picture and labels, and no other."""
-    steps = []
+    return [
+        step
+        for step in split.pipeline
+        if type_name(step).startswith(('Load', 'Generate'))
+    ]
+
+
+def _step(split: Split, kind: str) -> Mapping | None:
+    """Returns mmseg's own loading step, None without it."""
     for step in split.pipeline:
-        steps.append(step)
-        kind = str(step['type']).rsplit('.', 1)[-1]
-        if 'Annotations' in kind or kind.startswith('Generate'):
-            return steps
-    return steps[:1]
+        if isinstance(step, Mapping) and type_name(step) == kind:
+            return step
+    return None
 
 
 def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
@@ -150,9 +89,19 @@ def _check_picture(
     census: Census,
 ) -> None:
     path = str(entry.get('img_path'))
-    raw = _read_raw_mask(split, entry, findings)
-    if raw is None and 'seg_map_path' in entry:
+    usual = _step(split, 'LoadAnnotations')
+    if usual is not None and 'seg_map_path' not in entry:
+        findings.error(
+            split.name,
+            'there is no folder of masks',
+            f'set {split.key}.data_prefix.seg_map_path',
+        )
         return
+    raw = None
+    if usual is not None:  # another loader may read what it likes
+        raw = _read_raw_mask(split, entry, findings)
+        if raw is None:
+            return
     try:
         for step in steps:
             entry = step(entry)
@@ -160,55 +109,70 @@ def _check_picture(
         # whatever a loader of any kind may raise
         findings.error(
             split.name,
-            f'cannot be read: {type(error).__name__}: {error}',
+            'a picture or its mask cannot be read',
             'write the file anew, or take it out',
-            example=path,
+            example=f'{path}: {type(error).__name__}: {error}',
         )
         return
     labels = entry.get('gt_seg_map')
     if labels is None:
-        findings.error(
-            split.name,
-            'the pipeline loads no labels',
-            f'add dict(type="LoadAnnotations") to {split.key}.pipeline',
-        )
+        if split.group != 'test':  # which may be without labels
+            findings.error(
+                split.name,
+                'the pipeline loads no labels',
+                f"add dict(type='LoadAnnotations') to {split.key}.pipeline",
+            )
         return
-    if entry['img'].shape[:2] != labels.shape[:2]:
-        _tell_sizes(split, entry, labels, findings)
-        return
+    if _fits(split, entry, labels, findings):
+        _check_labels(split, path, raw, labels, findings, census)
+
+
+def _check_labels(
+    split: Split,
+    path: str,
+    raw: np.ndarray | None,
+    labels: np.ndarray,
+    findings: Findings,
+    census: Census,
+) -> None:
+    """Looks for labels that are no class, else counts."""
     labels = labels.astype(np.int64)
     known = (labels >= 0) & (labels < len(split.classes))
     strange = np.unique(labels[~known & (labels != split.ignore_index)])
-    if len(strange):
-        values = sorted(np.unique(raw if raw is not None else labels).tolist())
-        problem, remedy = _explain(split, strange.tolist(), values)
-        findings.error(split.name, problem, remedy, example=path)
+    if not len(strange):
+        census.add(labels, split.ignore_index)
         return
-    census.add(labels, split.ignore_index)
+    file = raw if raw is not None else labels
+    # the same pixels, as the file has them
+    told = np.unique(file[np.isin(labels, strange)]).tolist()
+    findings.error(
+        split.name,
+        f'labels are of no class: there are {len(split.classes)}',
+        explain_labels(split, told, int(file.min())),
+        example=f'{path}: {told}',
+    )
 
 
 def _read_raw_mask(
     split: Split, entry: Mapping, findings: Findings
 ) -> np.ndarray | None:
     """Returns the labels as they are in the file; None if they are none."""
-    path = entry.get('seg_map_path')
-    if path is None or '://' in path:
-        return None
+    path = str(entry['seg_map_path'])
     try:
         with Image.open(path) as image:
-            mask = np.asarray(image)
+            mask, mode = np.asarray(image), image.mode
     except (OSError, UnidentifiedImageError, ValueError) as error:
         findings.error(
             split.name,
-            f'a mask cannot be read: {error}',
+            'a mask cannot be read',
             'write the file anew, or take it out',
-            example=path,
+            example=f'{path}: {error}',
         )
         return None
     if mask.ndim != 2:
         findings.error(
             split.name,
-            f'a mask holds colours, {mask.shape[2]} numbers per pixel',
+            'a mask holds colours, several numbers per pixel',
             'write the number of the class into one channel: '
             'tools/new_dataset.py --colours does',
             example=path,
@@ -217,69 +181,106 @@ def _read_raw_mask(
     if mask.dtype != bool and mask.max(initial=0) > 255:
         findings.error(
             split.name,
-            f'a mask holds {mask.max()}, and mmseg reads 8 bits: 256 would '
+            'a mask holds more than 255, and mmseg reads 8 bits: 256 would '
             'be 0',
             'write masks of 8 bits',
+            example=f'{path}: {mask.max()}',
+        )
+        return None
+    backend = (_step(split, 'LoadAnnotations') or {}).get('imdecode_backend')
+    if mode in ('P', '1') and backend not in (None, 'pillow'):
+        findings.error(
+            split.name,
+            f'{backend} reads the colours of a mask of mode {mode}',
+            "take imdecode_backend out of LoadAnnotations: 'pillow' reads the "
+            'numbers',
             example=path,
         )
         return None
     return mask.astype(np.int64)
 
 
-def _tell_sizes(
+def _fits(
     split: Split, entry: Mapping, labels: np.ndarray, findings: Findings
-) -> None:
+) -> bool:
+    """Compares the sizes of picture and mask."""
     size, mask = entry['img'].shape[:2], labels.shape[:2]
-    remedy = 'write both with one size'
-    if size == mask[::-1] and _is_turned(entry['img_path']):
-        remedy = (
-            'the file says that the picture is to be turned (EXIF): read it '
-            "with dict(type='LoadImageFromFile', "
-            "color_type='color_ignore_orientation')"
+    path = str(entry.get('img_path'))
+    turned = _orientation(split, path)
+    remedy = (
+        'the file says that it is to be turned (EXIF): read it with '
+        "dict(type='LoadImageFromFile', "
+        "color_type='color_ignore_orientation')"
+    )
+    if size == mask:
+        if turned > 1:
+            findings.warn(
+                split.name,
+                'a picture is turned when it is read, and its mask is not',
+                f'if the mask is of the picture as it is stored, {remedy}',
+                example=path,
+            )
+        return True
+    if size == mask[::-1] and turned > 4:
+        findings.error(
+            split.name,
+            'a picture is turned when it is read, and its mask is not',
+            remedy,
+            example=path,
         )
+        return False
     findings.error(
         split.name,
-        'picture and mask differ in size, for example '
-        f'{size[1]}x{size[0]} and {mask[1]}x{mask[0]}'
-        if remedy.startswith('write')
-        else 'the picture is turned, and its mask is not',
-        remedy,
-        example=str(entry['img_path']),
+        'picture and mask differ in size',
+        'write both with one size',
+        example=f'{path}: {size[1]}x{size[0]} and {mask[1]}x{mask[0]}',
     )
+    return False
 
 
-def _is_turned(path: str) -> bool:
+def _orientation(split: Split, path: str) -> int:
+    """Returns how mmcv turns a picture, 1 for not at all."""
+    step = _step(split, 'LoadImageFromFile')
+    if step is None or 'ignore_orientation' in step.get('color_type', ''):
+        return 1
     try:
         with Image.open(path) as image:
-            return image.getexif().get(ORIENTATION, 1) > 4
+            return image.getexif().get(ORIENTATION, 1)
     except OSError:
-        return False
+        return 1
 
 
-def _explain(
-    split: Split, strange: list[int], values: list[int]
-) -> tuple[str, str]:
-    """Returns what strange labels are, and what mends them.
+def explain_labels(split: Split, strange: list[int], lowest: int) -> str:
+    """Returns what mends labels that are no class.
 
     Args:
         split (Split): of the picture.
-        strange (list[int]): labels, as training sees them, of no class.
-        values (list[int]): labels of the picture, as the file has them.
+        strange (list[int]): such labels, as the file has them.
+        lowest (int): the lowest label in the file.
     """
     count = len(split.classes)
-    problem = f'labels {strange} are of no class: there are {count}'
-    if not split.reduce_zero_label and strange == [count] and values[0] > 0:
-        return problem, (
-            f'labels count from 1: set {split.key}.reduce_zero_label=True, in '
-            'all splits'
+    key = f'{split.key}.reduce_zero_label=True, in all splits'
+    remap = (
+        f'write {split.ignore_index} in its place (tools/new_dataset.py '
+        f'--remap {strange[0]}={split.ignore_index})'
+    )
+    if strange == [255]:
+        return (
+            'set ignore_index=255 in data set and heads, which it usually is'
         )
-    if strange == [count] or (len(strange) == 1 and strange[0] > 200):
-        return problem, (
+    if strange == [count] and not split.reduce_zero_label:
+        if lowest > 0:
+            return f'labels count from 1: set {key}'
+        return (
+            f'does 0 mean nothing, and {count} the last class? then set '
+            f'{key}. Does {count} mean nothing? then {remap}'
+        )
+    if len(strange) == 1 and strange[0] >= count:
+        return (
             f'is {strange[0]} the label of pixels that belong to nothing? '
-            f'write {split.ignore_index} in its place (tools/new_dataset.py '
-            f'--remap {strange[0]}={split.ignore_index}), or add a class'
+            f'then {remap}, else add a class'
         )
-    return problem, (
+    return (
         'name every class in metainfo.classes, and set num_classes of the '
         'heads to their number'
     )

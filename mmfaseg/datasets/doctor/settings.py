@@ -6,11 +6,14 @@ from typing import Any
 from mmengine.config import Config
 
 from .finding import Findings
-from .split import Split
+from .split import Split, type_name
 
 
 def check_settings(
-    cfg: Config, splits: Mapping[str, Split], findings: Findings
+    cfg: Config,
+    splits: Mapping[str, Split],
+    findings: Findings,
+    with_colours: bool = True,
 ) -> None:
     """Compares model, data sets and preprocessor of a config.
 
@@ -18,9 +21,10 @@ def check_settings(
         cfg (Config): of a semantic segmentor.
         splits (Mapping[str, Split]): those that could be built, by name.
         findings (Findings): gets what is wrong.
+        with_colours (bool): tell of classes with one colour, too.
     """
     for split in splits.values():
-        _check_palette(split, findings)
+        _check_palette(split, findings, with_colours)
         _check_zero_label(split, findings)
     _check_splits_agree(splits, findings)
     if splits:
@@ -29,7 +33,9 @@ def check_settings(
         _check_preprocessor(cfg, first, findings)
 
 
-def _check_palette(split: Split, findings: Findings) -> None:
+def _check_palette(
+    split: Split, findings: Findings, with_colours: bool
+) -> None:
     where = f'{split.name} palette'
     remedy = 'give metainfo.palette one colour (R, G, B), 0 to 255, per class'
     if not split.palette:
@@ -44,6 +50,8 @@ def _check_palette(split: Split, findings: Findings) -> None:
     bad = [x for x in colours if len(x) != 3 or not _is_colour(x)]
     if bad:
         findings.error(where, f'{bad[0]} is no colour', remedy)
+    if not with_colours:
+        return
     names: dict[tuple, str] = {}
     for name, colour in zip(split.classes, colours, strict=False):
         if colour in names:
@@ -62,15 +70,16 @@ def _is_colour(colour: tuple) -> bool:
 def _check_zero_label(split: Split, findings: Findings) -> None:
     """Mmseg asserts this at the first picture, in a worker process."""
     for step in split.pipeline:
-        loads = isinstance(step, Mapping) and 'Annotations' in step['type']
-        told = step.get('reduce_zero_label') if loads else None
+        told = None
+        if isinstance(step, Mapping) and type_name(step) == 'LoadAnnotations':
+            told = step.get('reduce_zero_label')
         if told is not None and told != split.reduce_zero_label:
             findings.error(
                 split.name,
                 f'reduce_zero_label is {split.reduce_zero_label} in the data '
-                f'set and {told} in {step["type"]}',
+                f'set and {told} in LoadAnnotations',
                 f'set {split.key}.reduce_zero_label to what the labels need, '
-                f'and take it out of {step["type"]}',
+                'and take it out of LoadAnnotations',
             )
 
 
@@ -99,60 +108,75 @@ def _check_splits_agree(
 
 
 def _check_heads(model: Mapping, split: Split, findings: Findings) -> None:
-    heads = {'decode_head': model.get('decode_head')}
-    heads['auxiliary_head'] = model.get('auxiliary_head')
-    for name, value in heads.items():
-        several = value if isinstance(value, (list, tuple)) else [value]
-        for head in several:
-            if isinstance(head, Mapping):
-                _check_head(f'model.{name}', head, split, findings)
+    for name in ('decode_head', 'auxiliary_head'):
+        heads = model.get(name)
+        where = f'model.{name}'
+        if isinstance(heads, Mapping):
+            _check_head(where, heads, split, findings)
+        for number, head in enumerate(
+            heads if isinstance(heads, (list, tuple)) else []
+        ):
+            _check_head(f'{where}.{number}', head, split, findings)
 
 
 def _check_head(
     where: str, head: Mapping, split: Split, findings: Findings
 ) -> None:
     count = len(split.classes)
-    if head.get('num_classes') != count:
-        findings.error(
+    # an auxiliary head may look for something else, such as borders
+    tell = findings.warn if 'auxiliary' in where else findings.error
+    told = head.get('num_classes')
+    if told is not None and told != count:
+        tell(
             where,
-            f'num_classes={head.get("num_classes")}, and the data have '
-            f'{count} classes',
+            f'num_classes={told}, and the data have {count} classes',
             f'set {where}.num_classes={count}',
         )
     ignored = head.get('ignore_index', 255)
     if ignored != split.ignore_index:
-        findings.error(
+        tell(
             where,
             f'ignore_index={ignored}, and that of the data set is '
             f'{split.ignore_index}',
             f'set both to the label that says nothing: {where}.ignore_index '
             f'and {split.key}.ignore_index',
         )
-    # one more for "no object" in Mask2Former's loss_cls
-    for loss, extra in (('loss_decode', 0), ('loss_cls', 1)):
+    _check_weights(where, head, count, findings)
+
+
+def _check_weights(
+    where: str, head: Mapping, count: int, findings: Findings
+) -> None:
+    """One more weight is for "no object", which loss_cls always has."""
+    for loss, lengths in (
+        ('loss_decode', (count, count + 1)),
+        ('loss_cls', (count + 1,)),
+    ):
         several = head.get(loss)
         if isinstance(several, Mapping):
             several = [several]
         for each in several or []:
             weights: Any = each.get('class_weight')
             if isinstance(weights, (list, tuple)) and (
-                len(weights) != count + extra
+                len(weights) not in lengths
             ):
+                more = ', and one for "no object"'
                 findings.error(
                     f'{where}.{loss}',
                     f'class_weight has {len(weights)} entries',
-                    f'give it {count + extra}: one per class'
-                    + (', and one for "no object"' if extra else ''),
+                    f'give it {lengths[0]}: one per class'
+                    + (more if lengths[0] > count else ''),
                 )
 
 
 def _check_preprocessor(cfg: Config, split: Split, findings: Findings) -> None:
     preprocessor = cfg.model.get('data_preprocessor') or {}
     padding = preprocessor.get('seg_pad_val', 255)
-    if padding != split.ignore_index:
+    # only a class is harmed: other numbers are of none
+    if padding != split.ignore_index and padding < len(split.classes):
         findings.error(
             'model.data_preprocessor',
             f'seg_pad_val={padding}, and the ignored label is '
             f'{split.ignore_index}: padding would count as class {padding}',
-            f'set seg_pad_val={split.ignore_index}',
+            f'set model.data_preprocessor.seg_pad_val={split.ignore_index}',
         )

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
@@ -21,6 +23,7 @@ class Split:
     Attributes:
         name (str): ``'train'``, ``'val'`` or ``'test'``, with a number where
             several data sets are joined.
+        group (str): the same without the number.
         key (str): where its settings stand in the config.
         classes (tuple[str, ...]): names of the classes.
         palette (Sequence): their colours.
@@ -32,6 +35,7 @@ class Split:
     """
 
     name: str
+    group: str
     key: str
     classes: tuple[str, ...]
     palette: Sequence
@@ -61,15 +65,23 @@ def read_splits(
         parts = _unwrap(loader.dataset, f'{name}_dataloader.dataset')
         for number, (key, settings) in enumerate(parts):
             label = name if len(parts) == 1 else f'{name} {number + 1}'
-            split = _build(label, key, settings, findings)
+            split = _build(label, name, key, settings, findings)
             if split is not None:
                 splits[label] = split
     return splits
 
 
+def type_name(settings: Any) -> str:
+    """Returns the class that a part of a config names, without its scope."""
+    kind = settings.get('type') if isinstance(settings, Mapping) else settings
+    if isinstance(kind, str):
+        return kind.rsplit('.', 1)[-1]
+    return kind.__name__ if isinstance(kind, type) else type(kind).__name__
+
+
 def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
     """Returns the data sets in a wrapper, and where they stand."""
-    kind = str(settings.get('type', '')).rsplit('.', 1)[-1]
+    kind = type_name(settings)
     if kind in WRAPPERS:
         return _unwrap(settings['dataset'], f'{key}.dataset')
     if kind == 'ConcatDataset':
@@ -82,7 +94,7 @@ def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
 
 
 def _build(
-    name: str, key: str, settings: Mapping, findings: Findings
+    name: str, group: str, key: str, settings: Mapping, findings: Findings
 ) -> Split | None:
     try:
         dataset = DATASETS.build(
@@ -102,9 +114,12 @@ def _build(
         findings.error(name, 'no picture was found', _why_not(settings, key))
     return Split(
         name=name,
+        group=group,
         key=key,
         classes=tuple(dataset.metainfo.get('classes') or ()),
-        palette=list(dataset.metainfo.get('palette') or ()),
+        palette=[
+            np.asarray(x).tolist() for x in dataset.metainfo.get('palette', ())
+        ],
         ignore_index=getattr(dataset, 'ignore_index', 255),
         reduce_zero_label=getattr(dataset, 'reduce_zero_label', False),
         pipeline=settings.get('pipeline', ()),
@@ -118,6 +133,9 @@ def _why_not(settings: Mapping, key: str) -> str:
     if root and not Path(root).is_dir():
         return f'there is no folder {root!r}: set {key}.data_root'
     prefix = (settings.get('data_prefix') or {}).get('img_path') or ''
+    listed = settings.get('ann_file') or ''
+    if listed and not Path(root, listed).is_file():
+        return f'there is no file {Path(root, listed)}: set {key}.ann_file'
     folder = Path(root, prefix)
     if not folder.is_dir():
         return f'there is no folder {folder}: set {key}.data_prefix.img_path'
@@ -129,6 +147,7 @@ def _why_not(settings: Mapping, key: str) -> str:
     return f'{folder} holds {told}: set {key}.img_suffix={most!r}?'
 
 
+@lru_cache(maxsize=64)
 def count_suffixes(folder: Path) -> dict[str, int]:
     """Returns how many files of a folder have each suffix, most first."""
     counts: dict[str, int] = {}
