@@ -1,6 +1,6 @@
 _base_ = './schedule_det_study.py'
 
-max_iters = 3000
+max_iters = 2400
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
