@@ -74,8 +74,10 @@ def window_pixels(
     """
     height, width = shape
     inner = torch.arange(window_size, device=window_index.device)
-    rows = (window_index // grid[1] * window_size)[..., None] + inner
-    columns = (window_index % grid[1] * window_size)[..., None] + inner
+    row = window_index // grid[1]
+    column = window_index - row * grid[1]  # ONNX has no % by a free size
+    rows = (row * window_size)[..., None] + inner
+    columns = (column * window_size)[..., None] + inner
     rows, columns = rows[..., :, None], columns[..., None, :]  # (B, K, s, s)
     if shape == (grid[0] * window_size, grid[1] * window_size):
         return (rows * width + columns).flatten(1), None

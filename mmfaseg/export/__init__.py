@@ -1,0 +1,7 @@
+"""Trained networks for other programs: torch.export and ONNX."""
+
+from .network import ExportedNetwork
+from .onnx_file import check_onnx, write_onnx
+from .program import export_program
+
+__all__ = ['ExportedNetwork', 'check_onnx', 'export_program', 'write_onnx']

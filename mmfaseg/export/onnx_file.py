@@ -1,0 +1,105 @@
+"""A network as an ONNX file of standard operators."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from ..ops import use_backend
+from .network import ExportedNetwork
+
+INPUT, OUTPUTS = 'picture', ('scores', 'labels')
+# scores lie between 0 and the number of queries; a fused sum is another one
+TOLERANCE = 1e-3
+SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 192))
+
+
+def write_onnx(program: ExportedProgram, path: str | Path) -> None:
+    """Writes a file with a free batch and size.
+
+    Args:
+        program (ExportedProgram): see :func:`export_program`.
+        path (str | Path): its end is ``.onnx``.
+
+    Raises:
+        RuntimeError: if an operator is none of the standard.
+    """
+    exported = torch.onnx.export(
+        program,
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=list(OUTPUTS),
+        verbose=False,
+    )
+    assert exported is not None
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exported.save(str(path))
+    strange = sorted(
+        {
+            f'{node.domain}::{node.op_type}'
+            for node in exported.model.graph
+            if node.domain
+        }
+    )
+    if strange or len(exported.model.functions):
+        raise RuntimeError(
+            f'{path} holds operators that are not of ONNX: {strange}'
+        )
+
+
+def check_onnx(
+    network: ExportedNetwork,
+    path: str | Path,
+    sizes: Sequence[tuple[int, int, int]] = SIZES,
+) -> list[dict[str, Any]]:
+    """Compares a file in onnxruntime with the network in PyTorch.
+
+    Args:
+        network (ExportedNetwork): on the CPU.
+        path (str | Path): what :func:`write_onnx` wrote.
+        sizes (Sequence[tuple[int, int, int]]): batch, height and width.
+
+    Returns:
+        list[dict]: for each size ``size``, the largest ``difference`` of
+        scores, and the share of ``labels`` that are others.
+
+    Raises:
+        RuntimeError: if a difference is larger than 1e-3.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        str(path), providers=['CPUExecutionProvider']
+    )
+    rows = []
+    for batch, height, width in sizes:
+        generator = torch.Generator().manual_seed(height * width)
+        shape = (batch, 3, height // 8, width // 8)
+        # blocks of colours: noise alone looks like nothing
+        picture = torch.nn.functional.interpolate(
+            255 * torch.rand(shape, generator=generator),
+            (height, width),
+            mode='nearest',
+        )
+        with use_backend('reference'):
+            expected, labels = network(picture)
+        scores, found = session.run(None, {INPUT: picture.numpy()})
+        difference = float((torch.from_numpy(scores) - expected).abs().max())
+        others = float((torch.from_numpy(found) != labels).float().mean())
+        rows.append(
+            dict(
+                size=(batch, height, width),
+                difference=difference,
+                labels=others,
+            )
+        )
+        if not difference <= TOLERANCE:  # also where it is NaN
+            raise RuntimeError(
+                f'{path} differs from PyTorch by {difference:.2e} at '
+                f'{batch}x{height}x{width}: do not use it, and please report '
+                'the config'
+            )
+    return rows

@@ -1,0 +1,155 @@
+"""Exported networks compute what the network computes."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+
+from mmfaseg.export import ExportedNetwork, check_onnx, export_program
+from mmfaseg.ops import use_backend
+
+NAME = 'faseg_r18_1xb8-demo_shapes-128x128'
+
+
+@pytest.fixture(scope='module')
+def work_dir(root, tmp_path_factory):
+    """A config of all 13 blocks, and random weights."""
+    folder = tmp_path_factory.mktemp('work_dir')
+    cfg = Config.fromfile(root / f'configs/faseg/{NAME}.py')
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict(), meta={}), folder / 'x.pth')
+    (folder / 'x.pth').rename(folder / 'iter_1.pth')
+    cfg.dump(str(folder / f'{NAME}.py'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def model(work_dir):
+    from mmfaseg.apis import load_model
+
+    return load_model(work_dir)
+
+
+def test_network_is_the_segmentor(model):
+    """Its scores are those of the test, of a picture in RGB."""
+    picture = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+    sample = SegDataSample(
+        metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96))
+    )
+    sample.gt_sem_seg = PixelData(data=torch.zeros(1, 64, 96))
+    (expected,) = model.test_step(
+        dict(inputs=[picture.flip(0)], data_samples=[sample])
+    )
+    scores, labels = ExportedNetwork(model)(picture.float()[None])
+    torch.testing.assert_close(
+        scores[0], expected.seg_logits.data, rtol=1e-4, atol=1e-5
+    )
+    assert torch.equal(labels[0], scores[0].argmax(0))
+
+
+def test_other_heads_are_refused(model):
+    class Other:
+        decode_head = torch.nn.Identity()
+
+    with pytest.raises(TypeError, match='Identity cannot be exported'):
+        ExportedNetwork(Other())
+
+
+@pytest.mark.slow
+def test_graph_takes_other_batches_and_sizes(model):
+    network = ExportedNetwork(model)
+    graph = export_program(network).module(check_guards=False)
+    for shape in ((1, 3, 64, 96), (3, 3, 256, 128), (2, 3, 32, 32)):
+        picture = 255 * torch.rand(shape)
+        with use_backend('reference'):
+            expected, labels = network(picture)
+        scores, found = graph(picture)
+        torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+        assert (found != labels).float().mean() < 1e-3
+
+
+@pytest.mark.slow
+def test_tool_writes_onnx_that_runs_with_numpy_alone(
+    root, run_python, work_dir, tmp_path
+):
+    onnx = pytest.importorskip('onnx')
+    target = tmp_path / 'network.onnx'
+    done = run_python(
+        root / 'tools/deployment/export.py',
+        work_dir,
+        target,
+        *('--sizes', '1x64x96', '3x128x32', '1x256x160', '--time'),
+    )
+    assert done.stdout.count('largest difference') == 3
+    assert done.stdout.count('onnxruntime') == 3
+    assert f'wrote {target}' in done.stdout
+    assert [x.name for x in tmp_path.iterdir()] == ['network.onnx']
+    file = onnx.load(target)
+    assert {x.domain for x in file.graph.node} == {''}
+    assert len(file.functions) == 0
+    free = [
+        x.dim_param for x in file.graph.input[0].type.tensor_type.shape.dim
+    ]
+    assert all(free[n] for n in (0, 2, 3))
+
+    # a picture of any size
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    np.save(tmp_path / 'picture.npy', picture)
+    example = root / 'tools/deployment/run_onnx.py'
+    run_python(
+        example, target, tmp_path / 'picture.npy', tmp_path / 'labels.npy'
+    )
+    assert np.load(tmp_path / 'labels.npy').shape == (50, 70)
+    source = example.read_text()
+    assert 'torch' not in source.replace('PyTorch', '')
+    assert 'import mmfaseg' not in source
+
+    # a file of other weights does not pass
+    file.graph.initializer[0].raw_data = bytes(
+        len(file.graph.initializer[0].raw_data)
+    )
+    for tensor in file.graph.initializer:
+        if 'class_embed' in tensor.name:
+            values = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(
+                onnx.numpy_helper.from_array(values + 1, tensor.name)
+            )
+            break
+    onnx.save(file, target)
+    from mmfaseg.apis import load_model
+
+    with pytest.raises(RuntimeError, match='differs from PyTorch'):
+        check_onnx(ExportedNetwork(load_model(work_dir)), target)
+
+
+@pytest.mark.slow
+def test_tool_writes_a_graph(root, run_python, work_dir, tmp_path):
+    target = tmp_path / 'network.pt2'
+    done = run_python(
+        root / 'tools/deployment/export.py',
+        *(work_dir, target, '--sizes', '1x64x96'),
+    )
+    assert '1x64x96 difference' in done.stdout
+    graph = torch.export.load(target).module(check_guards=False)
+    assert graph(255 * torch.rand(2, 3, 32, 64))[1].shape == (2, 32, 64)
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'message'),
+    [('64x64', 'is no BxHxW'), ('1x64x70', 'multiples of 32')],
+)
+def test_bad_sizes(root, sizes, message):
+    path = root / 'tools/deployment/export.py'
+    spec = importlib.util.spec_from_file_location('export', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    with pytest.raises(ValueError, match=message):
+        tool.read_sizes([sizes])

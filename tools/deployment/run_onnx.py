@@ -1,0 +1,50 @@
+"""Labels a picture with an exported network: onnxruntime and NumPy alone.
+
+Copy what you need from here: nothing of mmfaseg or PyTorch is used. The
+picture is a .npy file, uint8, (height, width, 3), RGB; so are the labels.
+"""
+
+import argparse
+
+import numpy as np
+import onnxruntime
+
+STRIDE = 32
+
+
+def label_picture(
+    session: onnxruntime.InferenceSession, picture: np.ndarray
+) -> np.ndarray:
+    """Return the class of each pixel, int64, (height, width).
+
+    Args:
+        session: of the exported file.
+        picture: uint8, (height, width, 3), RGB, of any size.
+    """
+    height, width = picture.shape[:2]
+    below, beside = -height % STRIDE, -width % STRIDE
+    padded = np.pad(picture, ((0, below), (0, beside), (0, 0)), 'edge')
+    batch = padded.astype(np.float32).transpose(2, 0, 1)[None]
+    (labels,) = session.run(['labels'], {'picture': batch})
+    return labels[0, :height, :width]
+
+
+def main() -> None:
+    """Label the picture of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('onnx', help='exported file')
+    parser.add_argument('picture', help='.npy, uint8, (H, W, 3), RGB')
+    parser.add_argument('labels', help='.npy to write')
+    args = parser.parse_args()
+    session = onnxruntime.InferenceSession(
+        args.onnx, providers=['CPUExecutionProvider']
+    )
+    labels = label_picture(session, np.load(args.picture))
+    np.save(args.labels, labels)
+    names, counts = np.unique(labels, return_counts=True)
+    for name, count in zip(names, counts, strict=True):
+        print(f'class {name}: {count / labels.size:.1%} of the pixels')
+
+
+if __name__ == '__main__':
+    main()
