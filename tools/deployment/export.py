@@ -2,11 +2,13 @@
 
 The file takes any batch and any size in multiples of 32: pictures as float32
 from 0 to 255, RGB, (B, 3, H, W); it gives scores (B, K, H, W) and labels
-(B, H, W). A .pt2 file is for `torch.export.load(FILE).module(
-check_guards=False)`, without mmfaseg. tools/deployment/run_onnx.py shows how to use it with onnxruntime
-and NumPy alone. TensorRT, not tried by us: `trtexec --onnx=FILE --minShapes=
-picture:1x3x256x256 --optShapes=picture:1x3x512x512 --maxShapes=
-picture:1x3x1024x2048`.
+(B, H, W).
+
+An .onnx file holds standard operators; tools/deployment/run_onnx.py shows how
+to use it with onnxruntime and NumPy alone. A .pt2 file needs PyTorch alone:
+`torch.export.load(FILE).module(check_guards=False)`. TensorRT, not tried by
+us: `trtexec --onnx=FILE --minShapes=picture:1x3x256x256
+--optShapes=picture:1x3x512x512 --maxShapes=picture:1x3x1024x2048`.
 """
 
 import argparse
