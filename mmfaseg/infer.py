@@ -19,7 +19,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'inputs',
         nargs='+',
-        help='pictures, videos, folders, patterns, or webcam',
+        help='pictures, videos, folders, patterns, webcam, or the number of '
+        'a camera',
     )
     parser.add_argument('--weights', help='checkpoint; a work dir has its own')
     parser.add_argument(
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             args.model, args.weights, args.device, args.cfg_options
         )
         found = inferencer.iterate(
-            args.inputs,
+            [int(x) if x.isdigit() else x for x in args.inputs],
             args.batch_size,
             args.out,
             overlay=not args.no_overlay,
@@ -76,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
         for _ in itertools.islice(found, args.max_frames):
             count += 1
         found.close()  # type: ignore[attr-defined]
-    except (OSError, ValueError, TypeError) as error:
+    except KeyboardInterrupt:  # how a camera ends
+        pass
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')
     sys.stdout.write(f'{count} pictures labelled: {args.out}\n')
 

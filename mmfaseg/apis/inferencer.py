@@ -18,6 +18,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from rich.progress import Progress
 
+from ..datasets.doctor.split import type_name
 from .model import load_model
 from .outputs import Writer
 from .sources import Frame, Sources, count_frames, read_frames
@@ -34,9 +35,9 @@ class Prediction:
         labels (np.ndarray): best class of each pixel, int64, shape (H, W).
         overlay (np.ndarray | None): the picture with the colours of the
             classes, uint8, shape (H, W, 3), RGB; on request.
-        probabilities (np.ndarray | None): share of each class in the scores
-            of a pixel, float32, shape (K, H, W), sums to 1; on request. Not
-            calibrated: mask classification has scores only.
+        probabilities (np.ndarray | None): of each class, float32, shape
+            (K, H, W), sums to 1; on request. Of mask classification the share
+            in the scores of a pixel, which is not calibrated.
         focus (Figure | None): where the queries look; on request.
     """
 
@@ -88,7 +89,10 @@ class FASegInferencer:
         focus: bool = False,
         progress: bool = False,
     ) -> list[Prediction]:
-        """Returns what is found in all pictures; :meth:`iterate` in a list."""
+        """Returns what is found in all pictures; :meth:`iterate` in a list.
+
+        For long videos, and for cameras, take :meth:`iterate`.
+        """
         found = self.iterate(
             inputs,
             batch_size,
@@ -183,23 +187,26 @@ class FASegInferencer:
         probabilities: bool,
         focus: bool,
     ) -> Iterator[Prediction]:
-        # labels alone need no map of all classes
-        settings = self.model.test_cfg
-        before = settings.get('label_map_only', False)
+        head, settings = self.model.decode_head, self.model.test_cfg
+        before = dict(settings)
+        # labels alone need no map of all classes, where the head can do it
         settings['label_map_only'] = (
-            not probabilities and not self.model.align_corners
+            not probabilities
+            and hasattr(head, 'predict_labels')
+            and not self.model.align_corners
         )
         try:
             samples = self.model.test_step(pseudo_collate(list(items)))
         finally:
-            settings['label_map_only'] = before
+            settings.clear()
+            settings.update(before)
         for frame, item, sample in zip(frames, items, samples, strict=True):
-            labels = sample.pred_sem_seg.data[0].cpu().numpy()
+            labels = sample.pred_sem_seg.data[0].to(torch.int64).cpu().numpy()
             yield Prediction(
                 frame.name,
                 labels,
                 self._overlay(frame, labels) if overlay else None,
-                _probabilities(sample) if probabilities else None,
+                _probabilities(head, sample) if probabilities else None,
                 self._focus(item) if focus else None,
             )
 
@@ -222,23 +229,27 @@ class FASegInferencer:
         )
 
 
-def _steps(cfg: Any) -> list[dict]:
+def _steps(cfg: Any) -> list:
     """Returns the test pipeline for pictures that are in memory."""
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    if any(type_name(step) == 'TestTimeAug' for step in pipeline):
+        pipeline = cfg.test_pipeline  # before a test with augmentation
     steps = [
         step
-        for step in cfg.test_dataloader.dataset.pipeline
-        if not _loads(str(step['type']).rsplit('.', 1)[-1])
+        for step in pipeline
+        if not type_name(step).startswith(('Load', 'Generate'))
     ]
     return [dict(type='LoadImageFromNDArray'), *steps]
 
 
-def _loads(kind: str) -> bool:
-    return kind.startswith('Generate') or (
-        kind.startswith('Load') and kind.endswith(('FromFile', 'Annotations'))
-    )
+def _probabilities(head: Any, sample: Any) -> np.ndarray:
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-
-def _probabilities(sample: Any) -> np.ndarray:
     scores = sample.seg_logits.data.float()
-    total = scores.sum(0, keepdim=True).clamp(min=1e-12)
-    return (scores / total).cpu().numpy()
+    if len(scores) == 1:  # the second class; mmseg took the sigmoid already
+        shares = torch.cat([1 - scores, scores])
+    elif isinstance(head, BaseDecodeHead):
+        shares = scores.softmax(0)
+    else:  # sums over queries of probabilities
+        shares = scores / scores.sum(0, keepdim=True).clamp(min=1e-12)
+    return shares.cpu().numpy()

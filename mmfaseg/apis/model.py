@@ -5,7 +5,10 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
+from mmengine.runner import load_checkpoint
+
+from ..checkpoints.conversion import NOT_LEARNED
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of a checkout, and of an installed wheel
@@ -36,10 +39,11 @@ def find_model(
         config = _existing(path)
     else:
         found = [
-            x
+            group / f'{model}.py'
             for folder in CONFIGS
             if folder.is_dir()
-            for x in folder.glob(f'*/{path.name}.py')
+            for group in folder.iterdir()
+            if (group / f'{model}.py').is_file()
         ]
         if not found:
             raise FileNotFoundError(
@@ -82,16 +86,39 @@ def load_model(
     config, checkpoint = find_model(model, weights)
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
-    if 'decode_head' not in cfg.model:
+    if 'module' in cfg.get('model', {}):  # left by a test with augmentation
+        cfg.model = cfg.model.module
+    if 'decode_head' not in cfg.get('model', {}):
         raise ValueError(
-            f'{config.name} has no decode_head; for detectors take '
+            f'{config.name} has no model.decode_head; for detectors take '
             'mmdet.apis.DetInferencer'
         )
-    network = init_model(cfg, str(checkpoint), device)
-    network.dataset_meta = _classes_of(cfg, network)
+    network = init_model(cfg, None, device)
+    content = load_checkpoint(network, str(checkpoint), map_location='cpu')
+    _check_weights(network, content, checkpoint)
+    known = content.get('meta', {}).get('dataset_meta') or {}
+    network.dataset_meta = _classes_of(cfg, network, known)
     if device == 'cpu':
         network = revert_sync_batchnorm(network)
     return network.eval()
+
+
+def _check_weights(network: Any, content: dict, path: Path) -> None:
+    """Raises ValueError where a weight of the network is not in the file."""
+    state = content.get('state_dict', content)
+    names = {name.removeprefix('module.') for name in state}
+    missing = [
+        name
+        for name in network.state_dict()
+        if name not in names
+        and not name.startswith('auxiliary_head')
+        and not name.endswith(NOT_LEARNED)
+    ]
+    if missing:
+        raise ValueError(
+            f'{path} lacks {len(missing)} weights of the network, such as '
+            f'{missing[0]}: it is of another config'
+        )
 
 
 def _existing(path: str | Path) -> Path:
@@ -122,26 +149,32 @@ def _checkpoint_in(folder: Path) -> Path:
     )
 
 
-def _classes_of(cfg: Config, network: Any) -> dict[str, Any]:
+def _classes_of(cfg: Config, network: Any, known: dict) -> dict[str, Any]:
     """Returns names and colours of the classes.
 
-    Those of the checkpoint, if it has as many as the network; mmseg guesses
-    where it has none. Else those of the config.
+    Those of the checkpoint, if it names as many as the network has, else
+    those of the config, else numbers.
     """
     from ..visualization import make_palette
 
     count = network.decode_head.num_classes
-    known = dict(getattr(network, 'dataset_meta', None) or {})
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    settings = cfg.test_dataloader.dataset
-    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        default = getattr(registry.get(settings.type), 'METAINFO', {})
-    ours = {**default, **settings.get('metainfo', {})}
-    if len(ours.get('classes', ())) == count:
-        known = ours
-    if len(known.get('classes', ())) != count:
+    if len(known.get('classes') or ()) != count:
+        known = _classes_of_config(cfg)
+    if len(known.get('classes') or ()) != count:
         known = dict(classes=[f'class {n}' for n in range(count)])
-    palette = known.get('palette') or ()
-    if len(palette) != count:
+    palette = known.get('palette')
+    if palette is None or len(palette) != count:
         palette = make_palette(count)
-    return dict(classes=list(known['classes']), palette=list(palette))
+    return dict(
+        classes=list(known['classes']), palette=[list(x) for x in palette]
+    )
+
+
+def _classes_of_config(cfg: Config) -> dict[str, Any]:
+    settings = cfg.get('test_dataloader', {}).get('dataset', {})
+    if not isinstance(settings.get('type'), str):
+        return dict(settings.get('metainfo', {}))
+    scope = cfg.get('default_scope', 'mmseg')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        default = getattr(registry.get(settings.type), 'METAINFO', {})
+    return {**default, **settings.get('metainfo', {})}

@@ -70,10 +70,13 @@ class Writer:
         if frame.video not in self._videos:
             path = self._path('overlay', frame.video, '.mp4')
             height, width = overlay.shape[:2]
-            self._videos[frame.video] = cv2.VideoWriter(
+            video = cv2.VideoWriter(
                 str(path),
                 cv2.VideoWriter.fourcc(*'mp4v'),
                 frame.rate,
                 (width, height),
             )
+            if not video.isOpened():
+                raise ValueError(f'{path} cannot be written as a video')
+            self._videos[frame.video] = video
         self._videos[frame.video].write(overlay[..., ::-1].copy())

@@ -17,6 +17,7 @@ import numpy as np
 PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 WEBCAM = 'webcam'
+USUAL_RATE, MAX_RATE = 25.0, 240.0
 
 Source = str | Path | np.ndarray | int
 Sources = Source | Sequence[Source]
@@ -27,7 +28,8 @@ class Frame:
     """One picture.
 
     Attributes:
-        name (str): what results of it are called.
+        name (str): what results of it are called; of a picture in a folder,
+            its path there without the suffix.
         picture (np.ndarray): uint8, shape (H, W, 3), BGR.
         video (str | None): name of the video that it is of.
         rate (float): frames of that video per second.
@@ -56,19 +58,9 @@ def read_frames(sources: Sources) -> Iterator[Frame]:
         ValueError: if a file cannot be read, or an array is no picture.
         TypeError: if a source is none of the above.
     """
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     for number, source in enumerate(_as_list(sources)):
-        for frame in _read_source(source, number):
-            count = taken[frame.name] = taken.get(frame.name, 0) + 1
-            if count == 1:
-                yield frame
-            else:
-                yield Frame(
-                    f'{frame.name}_{count}',
-                    frame.picture,
-                    frame.video,
-                    frame.rate,
-                )
+        yield from _read_source(source, number, taken)
 
 
 def count_frames(sources: Sources) -> int | None:
@@ -84,7 +76,9 @@ def count_frames(sources: Sources) -> int | None:
                 if path.suffix.lower() not in VIDEOS:
                     total += 1
                     continue
-                frames = _open_video(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)
+                video = _open_video(str(path))
+                frames = video.get(cv2.CAP_PROP_FRAME_COUNT)
+                video.release()
                 if frames <= 0:
                     return None
                 total += int(frames)
@@ -97,23 +91,41 @@ def _as_list(sources: Sources) -> list[Source]:
     return [cast(Source, sources)]
 
 
-def _read_source(source: Source, number: int) -> Iterator[Frame]:
+def _read_source(
+    source: Source, number: int, taken: set[str]
+) -> Iterator[Frame]:
     if isinstance(source, np.ndarray):
-        yield Frame(f'array_{number:06d}', _check_array(source))
+        name = _free(f'array_{number:06d}', taken)
+        yield Frame(name, _check_array(source))
     elif _is_camera(source):
         device = 0 if source == WEBCAM else int(source)  # type: ignore
-        yield from _read_video(device, WEBCAM)
+        name = _free(f'{WEBCAM}_{device}', taken)
+        yield from _read_video(device, name)
     elif isinstance(source, (str, Path)):
+        folder = Path(source) if Path(source).is_dir() else None
         for path in _list_files(source):
+            # pictures of a folder keep their place in it
+            place = path.relative_to(folder) if folder else Path(path.name)
+            name = _free(place.with_suffix('').as_posix(), taken)
             if path.suffix.lower() in VIDEOS:
-                yield from _read_video(str(path), path.stem)
+                yield from _read_video(str(path), name)
             else:
-                yield Frame(path.stem, _read_picture(path))
+                yield Frame(name, _read_picture(path))
     else:
         raise TypeError(
             f'{type(source).__name__} is no source: give a path, a pattern, '
             'an array, the number of a camera, or a list of these'
         )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Returns the name, with a number where it is taken, and takes it."""
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f'{name}_{count}'
+    taken.add(free)
+    return free
 
 
 def _is_camera(source: Source) -> bool:
@@ -142,25 +154,34 @@ def _list_files(source: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [x for x in path.rglob('*') if x.suffix.lower() in PICTURES]
+        found = list(path.rglob('*'))
     elif glob.has_magic(str(source)):
-        found = [
-            Path(x)
-            for x in glob.glob(str(source), recursive=True)
-            if Path(x).suffix.lower() in PICTURES + VIDEOS
-        ]
+        found = [Path(x) for x in glob.glob(str(source), recursive=True)]
     else:
         raise FileNotFoundError(f'there is no file or folder {source}')
+    kinds = PICTURES + VIDEOS
+    found = [
+        x
+        for x in found
+        if x.suffix.lower() in kinds
+        and not x.name.startswith('.')
+        and x.is_file()
+    ]
     if not found:
         raise FileNotFoundError(
-            f'{source} has no picture: they end in {", ".join(PICTURES)}'
+            f'{source} has no picture or video: they end in {", ".join(kinds)}'
         )
     return sorted(found)
 
 
 def _read_picture(path: Path) -> np.ndarray:
     """Reads any kind of picture as colours of 8 bits, turned as it says."""
-    picture = mmcv.imfrombytes(path.read_bytes(), flag='color')
+    try:
+        picture = mmcv.imfrombytes(path.read_bytes(), flag='color')
+    except cv2.error as error:  # nothing in it, or too many pixels
+        raise ValueError(
+            f'{path} cannot be read as a picture: {error}'
+        ) from error
     if picture is None:
         raise ValueError(
             f'{path} cannot be read as a picture: it is damaged, or of an '
@@ -178,7 +199,9 @@ def _open_video(source: str | int) -> cv2.VideoCapture:
 
 def _read_video(source: str | int, name: str) -> Iterator[Frame]:
     video = _open_video(source)
-    rate = video.get(cv2.CAP_PROP_FPS) or 25.0
+    rate = video.get(cv2.CAP_PROP_FPS)
+    if not 0 < rate <= MAX_RATE:  # what a file may claim
+        rate = USUAL_RATE
     try:
         number = 0
         while True:

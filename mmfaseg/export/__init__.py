@@ -1,7 +1,13 @@
 """Trained networks for other programs: torch.export and ONNX."""
 
 from .network import ExportedNetwork
-from .onnx_file import check_onnx, write_onnx
+from .onnx_file import SIZES, check_onnx, write_onnx
 from .program import export_program
 
-__all__ = ['ExportedNetwork', 'check_onnx', 'export_program', 'write_onnx']
+__all__ = [
+    'SIZES',
+    'ExportedNetwork',
+    'check_onnx',
+    'export_program',
+    'write_onnx',
+]

@@ -23,7 +23,7 @@ class ExportedNetwork(nn.Module):
             and head are taken over, not copied.
 
     Raises:
-        TypeError: if the head is another one.
+        TypeError: if the head is another one, or there is a neck.
     """
 
     def __init__(self, model: Any) -> None:
@@ -34,6 +34,8 @@ class ExportedNetwork(nn.Module):
                 f'{type(head).__name__} cannot be exported: only the head of '
                 'mmfaseg can'
             )
+        if getattr(model, 'with_neck', False):
+            raise TypeError('a model with a neck cannot be exported')
         self.backbone = model.backbone
         self.head = head
         preprocessor = model.data_preprocessor

@@ -30,6 +30,14 @@ def work_dir(root, tmp_path_factory):
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
+    # queries that differ in class and mask, as after training
+    decoder = model.decode_head.transformer_decoder
+    torch.nn.init.normal_(decoder.predictor.class_embed.weight)
+    for name, x in decoder.named_parameters():
+        if name.endswith(('out_proj.weight', 'ffn.2.weight')):
+            x.data *= 0.05
+        if 'mask_embed' in name and x.dim() > 1:
+            torch.nn.init.normal_(x, std=x[0].numel() ** -0.5)
     meta = dict(dataset_meta=dict(classes=CLASSES, palette=[[9, 9, 9]] * 7))
     state = dict(state_dict=model.state_dict(), meta=meta)
     torch.save(state, folder / 'iter_20.pth')
@@ -76,6 +84,7 @@ def test_labels_are_those_of_the_test_loop(inferencer, work_dir):
     dataset = DATASETS.build(settings)
     images = [generate_shapes(n, 'test', (64, 96))[0] for n in range(2)]
     found = inferencer(images, batch_size=2)
+    assert all(len(np.unique(x.labels)) > 1 for x in found)
     for item, each in zip(dataset, found, strict=False):
         (sample,) = inferencer.model.test_step(pseudo_collate([item]))
         assert np.array_equal(each.labels, sample.pred_sem_seg.data[0])
@@ -146,8 +155,7 @@ def test_a_video_becomes_a_video(inferencer, video, tmp_path):
 def test_the_settings_of_the_model_stay(inferencer, pictures):
     before = dict(inferencer.model.test_cfg)
     inferencer(pictures / '0.png')
-    after = dict(inferencer.model.test_cfg, label_map_only=False)
-    assert after == dict(before, label_map_only=False)
+    assert dict(inferencer.model.test_cfg) == before
 
 
 def test_bad_wishes(inferencer, pictures):
@@ -192,7 +200,7 @@ def test_pictures_of_all_modes(tmp_path, mode):
     ('source', 'error', 'message'),
     [
         ('nowhere.png', FileNotFoundError, 'no file or folder nowhere.png'),
-        ('*.nothing', FileNotFoundError, 'has no picture'),
+        ('*.nothing', FileNotFoundError, 'has no picture or video'),
         (1.5, TypeError, 'float is no source'),
         (np.zeros((4, 4)), ValueError, 'float64 is no picture'),
         (np.zeros((4, 4, 4), np.uint8), ValueError, r'\(4, 4, 4\)'),
@@ -203,9 +211,10 @@ def test_no_pictures(source, error, message):
         list(read_frames(source))
 
 
+@pytest.mark.parametrize('content', [b'broken', b''])
 @pytest.mark.parametrize('name', ['x.png', 'x.mp4'])
-def test_broken_files_are_named(tmp_path, name):
-    (tmp_path / name).write_bytes(b'broken')
+def test_broken_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f'{name} cannot be'):
         list(read_frames(tmp_path / name))
 
@@ -258,8 +267,74 @@ def test_classes_are_those_of_the_config(work_dir, tmp_path):
     assert meta['palette'] == ShapesDataset.METAINFO['palette']
 
 
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / 'other.pth'
+    torch.save(dict(state_dict=dict(a=torch.zeros(1))), path)
+    with pytest.raises(ValueError, match=r'other\.pth lacks \d+ weights'):
+        load_model(NAME, path)
+
+
+def test_a_config_left_by_a_test_with_augmentation(
+    root, work_dir, pictures, inferencer, tmp_path
+):
+    """tools/test.py --tta writes such a one into the same folder."""
+    cfg = Config.fromfile(work_dir / f'{NAME}.py')
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.dump(str(tmp_path / f'{NAME}.py'))
+    weights = (work_dir / 'iter_20.pth').read_bytes()
+    (tmp_path / 'iter_20.pth').write_bytes(weights)
+    (found,) = FASegInferencer(tmp_path, device='cpu')(pictures / '0.png')
+    (expected,) = inferencer(pictures / '0.png')
+    assert np.array_equal(found.labels, expected.labels)
+
+
+@pytest.mark.parametrize('channels', [7, 1])
+def test_other_heads_have_probabilities_too(
+    root, tmp_path, pictures, channels
+):
+    """Logits of mmseg's heads; one channel for two classes."""
+    cfg = Config.fromfile(root / 'tests/configs/fcn_shapes.py')
+    init_default_scope('mmseg')
+    head = cfg.model.decode_head
+    if channels == 1:
+        head.update(num_classes=2, out_channels=1, threshold=0.4)
+        head.loss_decode = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    cfg.model.type = 'mmfaseg.MaskEncoderDecoder'
+    model = MODELS.build(cfg.model)
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'iter_1.pth')
+    cfg.dump(str(tmp_path / 'fcn.py'))
+    (found,) = FASegInferencer(tmp_path, device='cpu')(
+        pictures / '0.png', probabilities=True, overlay=True
+    )
+    assert found.probabilities.shape == (max(channels, 2), 64, 96)
+    assert np.allclose(found.probabilities.sum(0), 1, atol=1e-5)
+    assert found.probabilities.min() >= 0
+    assert found.labels.dtype == np.int64
+    if channels > 1:
+        assert np.array_equal(found.probabilities.argmax(0), found.labels)
+    else:
+        assert np.array_equal(found.probabilities[1] > 0.4, found.labels)
+
+
+def test_names_never_collide(tmp_path):
+    for name in ('1.jpg', '1.png', '1_2.png', 'sub/1.png'):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new('RGB', (8, 8)).save(path)
+    names = [x.name for x in read_frames(tmp_path)]
+    assert len(set(names)) == 4
+    assert 'sub/1' in names
+
+
+def test_videos_of_one_name_stay_apart(video, tmp_path):
+    names = [x.video for x in read_frames([video, str(video)])]
+    assert names == ['clip'] * 3 + ['clip_2'] * 3
+
+
 def test_mmseg_has_the_same_labels(inferencer, work_dir, pictures):
-    """Its own functions work with our configs."""
+    """Where the test pipeline begins with a file."""
     from mmseg.apis import MMSegInferencer
 
     config = Config.fromfile(work_dir / f'{NAME}.py')

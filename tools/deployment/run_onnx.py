@@ -1,7 +1,8 @@
 """Labels a picture with an exported network: onnxruntime and NumPy alone.
 
 Copy what you need from here: nothing of mmfaseg or PyTorch is used. The
-picture is a .npy file, uint8, (height, width, 3), RGB; so are the labels.
+picture is a .npy file, uint8, (height, width, 3), RGB, of the size that the
+network was tested at; labels are a .npy file, int64, (height, width).
 """
 
 import argparse
@@ -10,6 +11,8 @@ import numpy as np
 import onnxruntime
 
 STRIDE = 32
+# what a network of mmfaseg sees beside a picture: the mean of all colours
+MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 
 
 def label_picture(
@@ -23,8 +26,10 @@ def label_picture(
     """
     height, width = picture.shape[:2]
     below, beside = -height % STRIDE, -width % STRIDE
-    padded = np.pad(picture, ((0, below), (0, beside), (0, 0)), 'edge')
-    batch = padded.astype(np.float32).transpose(2, 0, 1)[None]
+    padded = np.empty((height + below, width + beside, 3), np.float32)
+    padded[:] = MEAN
+    padded[:height, :width] = picture
+    batch = padded.transpose(2, 0, 1)[None]
     (labels,) = session.run(['labels'], {'picture': batch})
     return labels[0, :height, :width]
 
