@@ -235,8 +235,8 @@ FLIPS = [
     (
         'a window is the place of its stride-32 pixel',
         GATHER,
-        'window_index // grid[1] * window_size',
-        'window_index // grid[1] * (window_size - 1)',
+        'rows = (row * window_size)',
+        'rows = (row * (window_size - 1))',
     ),
     (
         'HRCA: the level embedding is in keys and values',

@@ -13,10 +13,16 @@ from mmengine.registry import DATASETS, PARAM_SCHEDULERS
 from torch import nn
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'
-DATASET_FILES = sorted((BASE / 'datasets').glob('*.py'))
+# those of detectors are tested in test_detector_configs.py
+DATASET_FILES = sorted(
+    path
+    for path in (BASE / 'datasets').glob('*.py')
+    if '-instance-' not in path.stem and '-panoptic-' not in path.stem
+)
 SCHEDULE_FILES = sorted((BASE / 'schedules').glob('*.py'))
+OF_DETECTORS = ('schedule_det_study', 'schedule_dsb2018', 'schedule_coco_50e')
 # the backbone learns as fast as the rest
-FROM_SCRATCH = ('schedule_shapes', 'schedule_study')
+FROM_SCRATCH = ('schedule_shapes', 'schedule_study', *OF_DETECTORS[:2])
 
 
 class _TinyModel(nn.Module):
@@ -32,7 +38,12 @@ class _TinyModel(nn.Module):
 
 @pytest.mark.parametrize(
     ('dataset', 'schedule'),
-    list(product(DATASET_FILES, SCHEDULE_FILES)),
+    list(
+        product(
+            DATASET_FILES,
+            [x for x in SCHEDULE_FILES if x.stem not in OF_DETECTORS],
+        )
+    ),
     ids=lambda path: path.stem,
 )
 def test_parts_fit_together(tmp_path, dataset, schedule):
@@ -78,7 +89,8 @@ def test_schedule_ends_at_zero_and_spares_norms_and_embeddings(file):
         schedule.step()
     assert rates[0] == rate
     assert rates == sorted(rates, reverse=True)
-    assert schedule.get_last_value()[-1] < 1e-9
+    if file.stem != 'schedule_coco_50e':  # mmdet's falls twice, to a tenth
+        assert schedule.get_last_value()[-1] < 1e-9
 
 
 @pytest.mark.parametrize('size', [128, 256])
