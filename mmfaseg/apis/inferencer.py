@@ -18,7 +18,8 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from rich.progress import Progress
 
-from ..datasets.doctor.split import type_name
+from ..utils.type_name import type_name
+from ..visualization import draw_item_focus
 from .model import load_model
 from .outputs import Writer
 from .sources import Frame, Sources, count_frames, read_frames
@@ -207,7 +208,9 @@ class FASegInferencer:
                 labels,
                 self._overlay(frame, labels) if overlay else None,
                 _probabilities(head, sample) if probabilities else None,
-                self._focus(item) if focus else None,
+                draw_item_focus(self.model, item, self.classes, self.palette)
+                if focus
+                else None,
             )
 
     def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
@@ -215,18 +218,6 @@ class FASegInferencer:
         picture = frame.picture[..., ::-1]
         mixed = (1 - OPACITY) * picture + OPACITY * colours
         return mixed.round().astype(np.uint8)
-
-    def _focus(self, item: dict) -> Any:
-        from ..visualization import draw_focus, network_picture
-
-        batch = self.model.data_preprocessor(pseudo_collate([item]), False)
-        feats = self.model.extract_feat(batch['inputs'])
-        return draw_focus(
-            self.model.decode_head.trace(feats),
-            network_picture(item['inputs']),
-            self.classes,
-            self.palette,
-        )
 
 
 def _steps(cfg: Any) -> list:

@@ -6,7 +6,7 @@ from .instances import draw_objects
 from .objects import ObjectPicture, Objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions, picture_scores
-from .report import write_report
+from .report import draw_item_focus, spread_indices, write_report
 from .sheet import make_palette, save_figure
 
 __all__ = [
@@ -15,11 +15,13 @@ __all__ = [
     'Objects',
     'choose_queries',
     'draw_focus',
+    'draw_item_focus',
     'draw_objects',
     'draw_predictions',
     'make_palette',
     'network_picture',
     'picture_scores',
     'save_figure',
+    'spread_indices',
     'write_report',
 ]

@@ -94,18 +94,41 @@ def write_report(
         )
         return written
 
-    item = items[int(np.argmax(variety))]
-    batch = model.data_preprocessor(pseudo_collate([item]), False)
-    output = head.trace(model.extract_feat(batch['inputs']))
-    figure = draw_focus(
-        output,
-        network_picture(item['inputs']),
+    figure = draw_item_focus(
+        model,
+        items[int(np.argmax(variety))],
         dataset.metainfo['classes'],
         _palette(dataset),
-        min_score=0.5 if is_detector else 0.0,
     )
     written.append(save_figure(figure, Path(out_dir) / 'focus.png'))
     return written
+
+
+@torch.no_grad()
+def draw_item_focus(
+    model: BaseModel,
+    item: dict,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> Figure:
+    """Draws where a network looks in one item of a test pipeline.
+
+    Args:
+        model (BaseModel): see :func:`write_report`; its head has ``trace``.
+        item (dict): what the pipeline gives for one picture.
+        classes (Sequence[str]): names of the classes.
+        palette (Sequence[Sequence[int]]): their colours, RGB in 0..255.
+    """
+    batch = model.data_preprocessor(pseudo_collate([item]), False)
+    is_detector = hasattr(model, 'panoptic_head')
+    head = model.panoptic_head if is_detector else model.decode_head
+    return draw_focus(
+        head.trace(model.extract_feat(batch['inputs'])),
+        network_picture(item['inputs']),
+        classes,
+        palette,
+        min_score=0.5 if is_detector else 0.0,
+    )
 
 
 def _draw_labels(

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ...visualization import spread_indices
 from .census import Census, check_binary_masks, check_census
 from .duplicates import check_duplicates
 from .finding import Finding, Findings
@@ -72,8 +72,7 @@ def check_dataset(
         census = censuses[name] = Census(len(split.classes))
         indices = list(range(len(split.entries)))
         if limit is not None and len(indices) > limit:
-            spread = np.linspace(0, len(indices) - 1, limit)
-            indices = sorted(set(spread.round().astype(int).tolist()))
+            indices = spread_indices(len(indices), limit)
         for done in check_pictures(split, indices, findings, census):
             if tell is not None:
                 tell(name, done, len(indices))

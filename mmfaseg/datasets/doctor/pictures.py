@@ -12,9 +12,10 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from PIL import Image, UnidentifiedImageError
 
+from ...utils.type_name import type_name
 from .census import Census
 from .finding import Findings
-from .split import Split, count_suffixes, type_name
+from .split import Split, count_suffixes
 
 ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ...utils.type_name import type_name
 from .finding import Findings
-from .split import Split, type_name
+from .split import Split
 
 
 def check_settings(

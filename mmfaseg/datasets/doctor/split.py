@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ...utils.type_name import type_name
 from .finding import Findings
 
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
@@ -69,14 +70,6 @@ def read_splits(
             if split is not None:
                 splits[label] = split
     return splits
-
-
-def type_name(settings: Any) -> str:
-    """Returns the class that a part of a config names, without its scope."""
-    kind = settings.get('type') if isinstance(settings, Mapping) else settings
-    if isinstance(kind, str):
-        return kind.rsplit('.', 1)[-1]
-    return kind.__name__ if isinstance(kind, type) else type(kind).__name__
 
 
 def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:

@@ -1,0 +1,12 @@
+"""Which class a part of a config names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def type_name(settings: Any) -> str:
+    """Returns the class that a part of a config names, without its scope."""
+    kind = settings.get('type') if isinstance(settings, Mapping) else settings
+    if isinstance(kind, str):
+        return kind.rsplit('.', 1)[-1]
+    return kind.__name__ if isinstance(kind, type) else type(kind).__name__
