@@ -180,14 +180,13 @@ def last_attention(traces: list[BlockTrace], level: int) -> BlockTrace:
     Raises:
         ValueError: If there is none, or if its attention has a wrong shape.
     """
-    found = [t for t in traces if t.level == level and t.attention is not None]
+    found = [trace for trace in traces if trace.level == level]
     if not found:
         raise ValueError(
             f'no traced block shows attention at stride {STRIDES[level]}; '
             'take the output of FASegHead.trace'
         )
     trace = max(found, key=lambda t: t.block)
-    assert trace.attention is not None
     if trace.attention.shape[-1] != trace.shape[0] * trace.shape[1]:
         raise ValueError(
             f'block {trace.block}: attention over {trace.attention.shape[-1]} '
@@ -202,14 +201,13 @@ def attention_maps(
     """Returns one heat map per query.
 
     Args:
-        trace (BlockTrace): Of a block with attention.
+        trace (BlockTrace): Of a block.
         size (tuple[int, int]): H and W.
         sample (int): Which picture of the batch.
 
     Returns:
         np.ndarray: float32, shape (Q, H, W), each scaled to a maximum of 1.
     """
-    assert trace.attention is not None
     maps = trace.attention[sample].reshape(-1, *trace.shape)
     maps = upsample(maps, STRIDES[trace.level], size)
     return (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()

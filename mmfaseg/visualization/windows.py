@@ -82,16 +82,13 @@ def window_importance(
     before = [
         trace
         for trace in traces
-        if trace.level == level
-        and trace.block < block
-        and trace.attention is not None
+        if trace.level == level and trace.block < block
     ]
     if not before:
         raise ValueError(
             f'no stride-{32 >> level} attention before block {block}'
         )
     source = max(before, key=lambda trace: trace.block)
-    assert source.attention is not None
     # as the decoder does; imported late, as only traced networks come here
     from mmfaseg.models.layers.hrca import window_importance as sum_windows
 

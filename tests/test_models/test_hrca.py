@@ -20,7 +20,7 @@ def _dense(module, query, memory):
     """Attention over the whole stride-4 map."""
     value = memory.feature.flatten(2).transpose(1, 2) + memory.level_embed
     key = value + memory.position.flatten(2).transpose(1, 2)
-    return module.attn(query, key, value)[0]
+    return module.attn(query, key, value, need_attention=True)
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,15 @@ def test_all_windows_equal_dense_attention(shape):
     module = HighResolutionCrossAttention(C, 2, omega=1).double()
     memory = _memory(*shape)
     query = torch.randn(2, Q, C, dtype=torch.float64)
-    output, windows = module(
-        query, memory, torch.rand(2, -(-shape[0] // 8), -(-shape[1] // 8))
-    )
-    assert windows.shape == (2, 12)
-    assert_close(output, _dense(module, query, memory))
+    importance = torch.rand(2, -(-shape[0] // 8), -(-shape[1] // 8))
+    output, focus = module(query, memory, importance)
+    assert focus.index.shape == (2, 12)
+    expected, attention = _dense(module, query, memory)
+    assert_close(output, expected)
+    assert_close(focus.attention, attention)
+    unasked, nothing = module(query, memory, importance, need_focus=False)
+    assert nothing is None
+    assert_close(unasked, expected)
 
 
 def test_only_the_most_important_windows_are_read():
@@ -45,11 +49,14 @@ def test_only_the_most_important_windows_are_read():
     importance = torch.zeros(2, 3, 4)
     importance[0, 1, 2], importance[0, 0, 0] = 2, 1
     importance[1, 2, 3], importance[1, 2, 0] = 2, 1
-    output, windows = module(query, memory, importance)
-    assert windows.tolist() == [[6, 0], [11, 8]]
+    output, focus = module(query, memory, importance)
+    assert focus.index.tolist() == [[6, 0], [11, 8]]
     rest = torch.ones(2, 24, 32, dtype=torch.bool)
     rest[0, 8:16, 16:24] = rest[0, 0:8, 0:8] = False
     rest[1, 16:24, 24:32] = rest[1, 16:24, 0:8] = False
+    seen = focus.attention > 0
+    assert torch.equal(seen, ~rest.flatten(1)[:, None].expand_as(seen))
+    assert_close(focus.attention.sum(-1), torch.ones(2, Q).double())
     for x in (memory.feature, memory.position):
         x.masked_fill_(rest[:, None], float('nan'))
     assert_close(module(query, memory, importance)[0], output)
@@ -61,11 +68,12 @@ def test_order_of_windows_does_not_matter():
     query = torch.randn(2, Q, C, dtype=torch.float64)
     importance = torch.zeros(2, 3, 4)
     importance[:, 0, 1], importance[:, 2, 2], importance[:, 1, 0] = 1, 2, 3
-    output, windows = module(query, memory, importance)
+    output, focus = module(query, memory, importance)
     importance[:, 0, 1], importance[:, 1, 0] = 3, 1
     swapped, other = module(query, memory, importance)
-    assert windows.tolist() != other.tolist()
+    assert focus.index.tolist() != other.index.tolist()
     assert_close(output, swapped)
+    assert_close(focus.attention, other.attention)
 
 
 def test_positions_go_into_keys_only():

@@ -106,11 +106,12 @@ def test_a_query_sees_nothing_but_its_windows(make_decoder, decoder_inputs):
     levels = make_decoder(**make)._add_level_embeddings(memories, positions)
     query = torch.randn(1, 5, 16, dtype=torch.float64)
     importance = _masks(1, 5, 4, 3)
-    output, index = layer(query, levels[3], importance)
+    output, focus = layer(query, levels[3], importance)
     for q in range(5):
         alone, chosen = plain(query[:, q : q + 1], levels[3], importance[:, q])
         assert_close(output[:, q : q + 1], alone)
-        assert torch.equal(index[:, q], chosen)
+        assert torch.equal(focus.index[:, q], chosen.index)
+        assert_close(focus.attention[:, q : q + 1], chosen.attention)
 
 
 @pytest.mark.parametrize(('stride', 'level'), [(32, 0), (16, 1), (8, 2)])

@@ -37,23 +37,27 @@ def make_output(size=(96, 128), grid=None):
     for block, level in enumerate((0, 1, 2, 3, 0)):
         shape = rows * 2**level, columns * 2**level
         query_pos = torch.zeros(1, 4, 8)
+        position = torch.zeros(1, 8, *shape)
+        attention = torch.zeros(1, 4, *shape)
         if level == 3:
+            attention[..., 8, 20] = 1
             index = torch.tensor([[3, columns + 2]])
             trace = BlockTrace(
                 block,
                 level,
                 shape,
                 query_pos,
+                position,
+                attention.flatten(2),
                 window_index=index,
                 window_grid=(rows, columns),
                 window_size=8,
             )
         else:
-            attention = torch.zeros(1, 4, *shape)
             attention[..., 1, 2] = 0.75
             attention[..., 0, 3] = 0.25
             trace = BlockTrace(
-                block, level, shape, query_pos, attention.flatten(2)
+                block, level, shape, query_pos, position, attention.flatten(2)
             )
         traces.append(trace)
     return DecoderOutput([scores * 0, scores], [masks * 0, masks], traces)

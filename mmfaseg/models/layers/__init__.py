@@ -17,6 +17,7 @@ from .hrca import (
     DenseCrossAttention,
     HighResolutionCrossAttention,
     PerQueryWindowAttention,
+    WindowFocus,
     WindowMemory,
 )
 from .mask_predictor import MaskPredictions, MaskPredictor
@@ -50,5 +51,6 @@ __all__ = [
     'PerQueryWindowAttention',
     'SinePositionalEncoding',
     'TokenMemory',
+    'WindowFocus',
     'WindowMemory',
 ]

@@ -25,8 +25,9 @@ class BlockTrace:
         shape (tuple[int, int]): (H_l, W_l).
         query_pos (Tensor): positional query of its cross-attention, shape
             (B, Q, C).
-        attention (Tensor | None): head-averaged cross-attention, shape
-            (B, Q, H_l * W_l); None in a block that reads windows.
+        position (Tensor): K_p of its level, shape (B, C, H_l, W_l).
+        attention (Tensor): head-averaged cross-attention, shape
+            (B, Q, H_l * W_l); zero outside of the windows that were read.
         window_index (Tensor | None): chosen windows, most important first,
             int64, shape (B, number of windows), row-major in
             ``window_grid``; only in a block that reads windows. With a
@@ -40,7 +41,8 @@ class BlockTrace:
     level: int
     shape: tuple[int, int]
     query_pos: Tensor
-    attention: Tensor | None = None
+    position: Tensor
+    attention: Tensor
     window_index: Tensor | None = None
     window_grid: tuple[int, int] | None = None
     window_size: int | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .attention import MultiheadAttention
 from .ffn import make_ffn
-from .hrca import HighResolutionCrossAttention, WindowMemory
+from .hrca import HighResolutionCrossAttention, WindowFocus, WindowMemory
 
 
 @dataclass
@@ -98,7 +98,7 @@ class DFPQDecoderLayer(nn.Module):
         memory: TokenMemory | WindowMemory,
         guide: Tensor,
         need_focus: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | WindowFocus | None]:
         """Returns the updated queries and where the block looked.
 
         Args:
@@ -113,8 +113,8 @@ class DFPQDecoderLayer(nn.Module):
             need_focus (bool): also return where the block looked.
 
         Returns:
-            tuple[Tensor, Tensor | None]: queries, shape (B, Q, C), and the
-            attention (B, Q, L), or the window indices, (B, K) or (B, Q, K).
+            tuple[Tensor, Tensor | WindowFocus | None]: queries, shape
+            (B, Q, C), and the attention (B, Q, L), or windows and attention.
         """
         attended, focus = self.cross_attn(
             query + cross_pos, memory, guide, need_focus
@@ -142,6 +142,13 @@ class SameLayer(nn.Module):
         super().__init__()
         object.__setattr__(self, 'layer', layer)  # not as a submodule
 
-    def forward(self, *inputs: Any) -> tuple[Tensor, Tensor | None]:
+    @property
+    def cross_attn(self) -> Any:
+        """The cross-attention of the layer."""
+        return self.layer.cross_attn
+
+    def forward(
+        self, *inputs: Any
+    ) -> tuple[Tensor, Tensor | WindowFocus | None]:
         """Returns what the layer returns."""
         return self.layer(*inputs)

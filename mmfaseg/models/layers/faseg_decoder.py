@@ -27,6 +27,7 @@ from .dfpq_decoder_layer import (
 )
 from .hrca import (
     HIGH_RESOLUTION_ATTENTIONS,
+    WindowFocus,
     WindowMemory,
     window_importance,
 )
@@ -225,9 +226,8 @@ class FASegDecoder(nn.Module):
             queries.append(query)
             embeds.append(embed)
             if trace:
-                traces.append(
-                    self._trace(block, level, shapes, cross_pos, focus)
-                )
+                read = cross_pos, positions[level], focus
+                traces.append(self._trace(block, level, shapes, *read))
             if level == self.importance_level and block < last:
                 importance = window_importance(
                     focus, shapes[level], shapes[0], 2**level, self.per_query
@@ -309,14 +309,16 @@ class FASegDecoder(nn.Module):
         level: int,
         shapes: list[tuple[int, int]],
         query_pos: Tensor,
-        focus: Tensor,
+        position: Tensor,
+        focus: Tensor | WindowFocus,
     ) -> BlockTrace:
-        about = (block, level, shapes[level], query_pos)
-        if level < HIGH_RESOLUTION or self.importance_level is None:
-            return BlockTrace(*about, attention=focus)
+        about = (block, level, shapes[level], query_pos, position)
+        if isinstance(focus, Tensor):
+            return BlockTrace(*about, focus)
         return BlockTrace(
             *about,
-            window_index=focus,
+            focus.attention,
+            window_index=focus.index,
             window_grid=shapes[0],
             window_size=self.window_size,
             importance_level=self.importance_level,

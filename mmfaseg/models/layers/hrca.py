@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfaseg.ops import hrca_gather, windows_tile_map
+from mmfaseg.ops.reference import window_pixels
 
 from .attention import MultiheadAttention
 
@@ -37,6 +38,21 @@ class WindowMemory:
         """Returns keys and values of all pixels, each (B, H_3 * W_3, C)."""
         value = self.feature.flatten(2).transpose(1, 2) + self.level_embed
         return value + self.position.flatten(2).transpose(1, 2), value
+
+
+@dataclass
+class WindowFocus:
+    """Where a block that reads windows looked.
+
+    Attributes:
+        index (Tensor): chosen windows, most important first, int64, shape
+            (B, K); with a choice per query (B, Q, K).
+        attention (Tensor): averaged over heads, shape (B, Q, H_3 * W_3), zero
+            outside of the windows.
+    """
+
+    index: Tensor
+    attention: Tensor
 
 
 class HighResolutionCrossAttention(nn.Module):
@@ -108,8 +124,8 @@ class HighResolutionCrossAttention(nn.Module):
         memory: WindowMemory,
         importance: Tensor,
         need_focus: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Returns the attended values and the windows that were read.
+    ) -> tuple[Tensor, WindowFocus | Tensor | None]:
+        """Returns the attended values and where each query looked.
 
         Args:
             query (Tensor): static positions already added, shape (B, Q, C).
@@ -117,11 +133,12 @@ class HighResolutionCrossAttention(nn.Module):
             importance (Tensor): of each window, shape (B, H_0, W_0):
                 attention of the latest stride-32 block, summed over queries,
                 or of a finer one, see :func:`window_importance`.
-            need_focus (bool): also return the chosen windows.
+            need_focus (bool): also return the chosen windows and the
+                attention in them.
 
         Returns:
-            tuple[Tensor, Tensor | None]: output, shape (B, Q, C), and the
-            window indices, int64, shape (B, K).
+            tuple[Tensor, WindowFocus | None]: output, shape (B, Q, C), and
+            the focus.
         """
         self.check_windows(importance, memory)
         window_index = self.select_windows(importance)
@@ -134,8 +151,20 @@ class HighResolutionCrossAttention(nn.Module):
             memory.level_embed,
         )
         blocked = None if outside is None else outside.unsqueeze(1)
-        output, _ = self.attn(query, key, value, blocked)
-        return output, window_index if need_focus else None
+        output, attention = self.attn(query, key, value, blocked, need_focus)
+        if attention is None:
+            return output, None
+        shape = memory.feature.size(2), memory.feature.size(3)
+        pixels, _ = window_pixels(
+            window_index,
+            self.window_size,
+            (importance.size(1), importance.size(2)),
+            shape,
+        )
+        spread = attention.new_zeros(*query.shape[:2], shape[0] * shape[1])
+        # a pixel outside of the map stands at its border, with no attention
+        spread.scatter_add_(2, pixels[:, None].expand_as(attention), attention)
+        return output, WindowFocus(window_index, spread)
 
 
 class DenseCrossAttention(HighResolutionCrossAttention):
@@ -150,11 +179,11 @@ class DenseCrossAttention(HighResolutionCrossAttention):
         memory: WindowMemory,
         importance: Tensor,
         need_focus: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, WindowFocus | Tensor | None]:
         """Returns the attended values and where each query looked.
 
         Arguments are those of the parent; ``importance`` is not read, and
-        the attention, (B, Q, H_3 * W_3), takes the place of window indices.
+        the focus is the attention alone, (B, Q, H_3 * W_3).
         """
         return self.attn(query, *memory.tokens(), None, need_focus)
 
@@ -173,8 +202,8 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
         memory: WindowMemory,
         importance: Tensor,
         need_focus: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Returns the attended values and the windows that were read.
+    ) -> tuple[Tensor, WindowFocus | Tensor | None]:
+        """Returns the attended values and where each query looked.
 
         Arguments are those of the parent, but ``importance`` has the shape
         (B, Q, H_0, W_0), and the window indices have (B, Q, K).
@@ -190,8 +219,12 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
             blocked = blocked.repeat_interleave(self.window_size, axis)
         height, width = memory.feature.shape[2:]
         blocked = blocked[..., :height, :width].flatten(2)
-        output, _ = self.attn(query, *memory.tokens(), blocked)
-        return output, window_index if need_focus else None
+        output, attention = self.attn(
+            query, *memory.tokens(), blocked, need_focus
+        )
+        if attention is None:
+            return output, None
+        return output, WindowFocus(window_index, attention)
 
 
 HIGH_RESOLUTION_ATTENTIONS = {
