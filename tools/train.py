@@ -16,6 +16,8 @@ import mmfaseg
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 
+LOGS = {'tensorboard': 'TensorboardVisBackend', 'wandb': 'WandbVisBackend'}
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
@@ -43,6 +45,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'without a value, or bfloat16, which needs none',
     )
     parser.add_argument('--seed', type=int, help='seed of all randomness')
+    parser.add_argument(
+        '--log',
+        nargs='+',
+        choices=list(LOGS),
+        default=[],
+        help='log there, too, beside the files of the work dir; needs '
+        'pip install tensorboard, or wandb',
+    )
     parser.add_argument(
         '--no-check',
         action='store_true',
@@ -86,7 +96,18 @@ def load_config(args: argparse.Namespace) -> Config:
         use_mixed_precision(cfg, args.amp)
     if args.resume is not None:
         resume_from(cfg, args.resume)
+    for name in args.log:
+        log_to(cfg, name)
     return cfg
+
+
+def log_to(cfg: Config, name: str) -> None:
+    """Let the visualizer of the config write to one place more."""
+    visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+    backends = visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
+    if all(backend['type'] != LOGS[name] for backend in backends):
+        backends = [*backends, dict(type=LOGS[name])]
+    visualizer['vis_backends'] = backends
 
 
 def use_mixed_precision(cfg: Config, precision: str) -> None:

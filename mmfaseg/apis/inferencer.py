@@ -20,6 +20,8 @@ from rich.progress import Progress
 
 from ..utils.type_name import type_name
 from ..visualization import draw_item_focus
+from ..visualization.explorer import Exploration, explore
+from ..visualization.explorer.exploration import MAX_QUERIES
 from .model import load_model
 from .outputs import Writer
 from .sources import Frame, Sources, count_frames, read_frames
@@ -159,6 +161,26 @@ class FASegInferencer:
             finally:
                 if writer is not None:
                     writer.close()
+
+    def explore(
+        self, source: str | Path | np.ndarray, max_queries: int = MAX_QUERIES
+    ) -> Exploration:
+        """Returns how the queries of one picture came to their answers.
+
+        Args:
+            source (str | Path | np.ndarray): a file, or an array (H, W, 3) in
+                BGR.
+            max_queries (int): those that answer for most pixels.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no picture, or the head has no trace.
+        """
+        frame = next(read_frames(source))
+        item = self._prepare(dict(img=frame.picture, img_path=frame.name))
+        return explore(
+            self.model, item, self.classes, self.palette, max_queries
+        )
 
     def _batches(
         self, inputs: Sources, size: int

@@ -110,7 +110,7 @@ def _read_source(
             if path.suffix.lower() in VIDEOS:
                 yield from _read_video(str(path), name)
             else:
-                yield Frame(name, _read_picture(path))
+                yield Frame(name, decode_picture(path.read_bytes(), str(path)))
     else:
         raise TypeError(
             f'{type(source).__name__} is no source: give a path, a pattern, '
@@ -174,17 +174,46 @@ def _list_files(source: str | Path) -> list[Path]:
     return sorted(found)
 
 
-def _read_picture(path: Path) -> np.ndarray:
-    """Reads any kind of picture as colours of 8 bits, turned as it says."""
+def list_pictures(source: str | Path) -> list[Path]:
+    """Returns the files of pictures, not of videos, that a source names.
+
+    Args:
+        source (str | Path): a file, folder or pattern.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    found = [x for x in _list_files(source) if x.suffix.lower() in PICTURES]
+    if not found:
+        raise FileNotFoundError(
+            f'{source} is no picture and has none: they end in '
+            f'{", ".join(PICTURES)}'
+        )
+    return found
+
+
+def decode_picture(content: bytes, name: str) -> np.ndarray:
+    """Reads any kind of picture as colours of 8 bits, turned as it says.
+
+    Args:
+        content (bytes): of a file.
+        name (str): what to call it in errors.
+
+    Returns:
+        np.ndarray: uint8, shape (H, W, 3), BGR.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     try:
-        picture = mmcv.imfrombytes(path.read_bytes(), flag='color')
+        picture = mmcv.imfrombytes(content, flag='color')
     except cv2.error as error:  # nothing in it, or too many pixels
         raise ValueError(
-            f'{path} cannot be read as a picture: {error}'
+            f'{name} cannot be read as a picture: {error}'
         ) from error
     if picture is None:
         raise ValueError(
-            f'{path} cannot be read as a picture: it is damaged, or of an '
+            f'{name} cannot be read as a picture: it is damaged, or of an '
             'unknown kind'
         )
     return picture

@@ -1,10 +1,17 @@
 """What runs beside the network: hooks and the optimizer's groups."""
 
 from .decay_free_norm_constructor import DecayFreeNormConstructor
-from .hooks import DrawSegmentationHook, ProgressBarHook
+from .hooks import (
+    DrawSegmentationHook,
+    FocusHook,
+    ProgressBarHook,
+    ValidationLossHook,
+)
 
 __all__ = [
     'DecayFreeNormConstructor',
     'DrawSegmentationHook',
+    'FocusHook',
     'ProgressBarHook',
+    'ValidationLossHook',
 ]

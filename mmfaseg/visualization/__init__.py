@@ -7,7 +7,7 @@ from .objects import ObjectPicture, Objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions, picture_scores
 from .report import draw_item_focus, spread_indices, write_report
-from .sheet import make_palette, save_figure
+from .sheet import figure_pixels, make_palette, save_figure
 
 __all__ = [
     'LabelledPicture',
@@ -18,6 +18,7 @@ __all__ = [
     'draw_item_focus',
     'draw_objects',
     'draw_predictions',
+    'figure_pixels',
     'make_palette',
     'network_picture',
     'picture_scores',

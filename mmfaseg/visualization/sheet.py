@@ -169,6 +169,13 @@ def make_palette(count: int) -> list[list[int]]:
     return [[round(255 * x) for x in colour] for colour in colours]
 
 
+def figure_pixels(figure: Figure) -> np.ndarray:
+    """Returns a figure as a picture, uint8, shape (H, W, 3), RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Writes a figure as PNG, creating the folder when it is missing.
 

@@ -1,0 +1,102 @@
+"""A web page that explores pictures with one or two networks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from ..visualization.explorer import describe, make_page
+from .inferencer import FASegInferencer
+from .sources import decode_picture
+
+TITLE = 'Where a query looks'
+MAX_BYTES = 32 * 1024**2
+MAX_PIXELS = 4096**2
+
+
+def make_app(
+    networks: Mapping[str, FASegInferencer],
+    examples: Sequence[Path] = (),
+    hosts: Sequence[str] = ('localhost', '127.0.0.1'),
+) -> Starlette:
+    """Returns the application, for uvicorn or another server of ASGI.
+
+    ``GET /`` is the page. ``POST /explore`` takes the bytes of a picture, and
+    ``POST /explore/N`` none: the N-th example. Both answer with what
+    :func:`mmfaseg.visualization.explorer.describe` gives, or with an
+    ``error`` in a sentence. Pictures are kept nowhere.
+
+    Args:
+        networks (Mapping[str, FASegInferencer]): by name, side by side.
+        examples (Sequence[Path]): files of pictures to choose from.
+        hosts (Sequence[str]): names that browsers may call the server by;
+            ``['*']`` for any.
+    """
+    page = make_page(TITLE, None, [path.name for path in examples])
+    one_at_a_time = Lock()
+
+    def look(content: bytes, name: str) -> dict[str, Any]:
+        picture = decode_picture(content, name)
+        if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
+            raise ValueError(
+                f'{name} has {picture.shape[1]}x{picture.shape[0]} pixels; '
+                f'this page takes {MAX_PIXELS} at most: make it smaller'
+            )
+        with one_at_a_time:
+            return describe(
+                {key: x.explore(picture) for key, x in networks.items()}
+            )
+
+    async def show(request: Request) -> Response:
+        return HTMLResponse(page)
+
+    async def explore_upload(request: Request) -> Response:
+        content = bytearray()
+        async for part in request.stream():
+            content += part
+            if len(content) > MAX_BYTES:
+                return _error(f'more than {MAX_BYTES >> 20} MiB', 413)
+        return await _answer(look, bytes(content), 'your file')
+
+    async def explore_example(request: Request) -> Response:
+        number = request.path_params['number']
+        if number >= len(examples):
+            return _error(f'there is no example {number}', 404)
+        path = examples[number]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            return _error(f'{path.name} cannot be read: {error}', 404)
+        return await _answer(look, content, path.name)
+
+    return Starlette(
+        routes=[
+            Route('/', show),
+            Route('/explore', explore_upload, methods=['POST']),
+            Route('/explore/{number:int}', explore_example, methods=['POST']),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+        ],
+    )
+
+
+async def _answer(
+    look: Callable[[bytes, str], dict[str, Any]], content: bytes, name: str
+) -> Response:
+    try:
+        return JSONResponse(await run_in_threadpool(look, content, name))
+    except ValueError as error:
+        return _error(str(error), 400)
+
+
+def _error(text: str, status: int) -> Response:
+    return JSONResponse({'error': text}, status)

@@ -1,0 +1,125 @@
+"""The loss on the validation pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmfaseg.registry import HOOKS
+
+SEED = 0  # of the points that losses are sampled at, alike at each validation
+
+
+@HOOKS.register_module()
+class ValidationLossHook(Hook):
+    """Adds the losses of the validation pictures to the metrics.
+
+    They are logged as ``val_loss`` and ``val_decode.loss_NAME``, to files as to
+    TensorBoard, and can choose the best checkpoint (``save_best='val_loss',
+    rule='less'``). The network is in evaluation mode: it predicts once, from
+    its last block, and so are the losses; those of training that begin with
+    ``d0.`` and so on have no counterpart. Labels are resized to what the test
+    pipeline made of the picture (nearest) and padded with void. Random
+    numbers of training are left as they were. For segmentors of mmseg.
+
+    Args:
+        max_batches (int, optional): only the first ones of each process;
+            losses cost a second pass through the network.
+
+    Raises:
+        ValueError: if ``max_batches`` is not positive.
+    """
+
+    priority = 'HIGHEST'  # before the hook that gives metrics to the log
+
+    def __init__(self, max_batches: int | None = None) -> None:
+        if max_batches is not None and max_batches < 1:
+            raise ValueError(
+                f'max_batches must be at least 1, got {max_batches}'
+            )
+        self.max_batches = max_batches
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuses networks that are no segmentors of mmseg."""
+        if not hasattr(_unwrap(runner.model), 'decode_head'):
+            raise ValueError(
+                f'ValidationLossHook: {type(runner.model).__name__} is no '
+                'segmentor of mmseg; take the hook out of custom_hooks'
+            )
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Starts at nothing."""
+        self._sums, self._count = {}, 0
+
+    @torch.no_grad()
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Adds the losses of one batch."""
+        if self.max_batches is not None and batch_idx >= self.max_batches:
+            return
+        assert data_batch is not None
+        model = _unwrap(runner.model)
+        batch = model.data_preprocessor(data_batch, False)
+        sizes = [x.shape[-2:] for x in data_batch['inputs']]
+        samples = [
+            _fit_labels(sample, size, batch['inputs'], model)
+            for sample, size in zip(batch['data_samples'], sizes, strict=True)
+        ]
+        devices = [batch['inputs'].device] if batch['inputs'].is_cuda else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(SEED + batch_idx)
+            losses = model.loss(batch['inputs'], samples)
+        total, parts = model.parse_losses(losses)
+        parts['loss'] = total
+        for name, value in parts.items():
+            if 'loss' in name:
+                before = self._sums.get(name, 0.0)
+                self._sums[name] = before + float(value) * len(samples)
+        self._count += len(samples)
+
+    def after_val_epoch(
+        self, runner: Runner, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Adds the means over all pictures, of all processes, to metrics."""
+        if metrics is None:
+            return
+        numbers: list[Any] = dist.all_gather_object((self._sums, self._count))
+        count = sum(n for _, n in numbers)
+        names = [name for sums, _ in numbers for name in sums]
+        for name in dict.fromkeys(names):
+            metrics[f'val_{name}'] = sum(x.get(name, 0.0) for x, _ in numbers) / count
+
+
+def _unwrap(model: Any) -> Any:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _fit_labels(
+    sample: Any, size: Sequence[int], inputs: Tensor, model: Any
+) -> Any:
+    """Returns the sample with labels of the size of the padded input."""
+    sample = sample.clone()
+    labels = sample.gt_sem_seg.data
+    if tuple(labels.shape[-2:]) != tuple(size):
+        # float32 holds every label exactly
+        resized = F.interpolate(
+            labels[None].float(), tuple(size), mode='nearest-exact'
+        )
+        labels = resized[0].to(labels.dtype)
+    margins = [0, inputs.size(-1) - size[1], 0, inputs.size(-2) - size[0]]
+    void = model.data_preprocessor.seg_pad_val
+    sample.gt_sem_seg.data = F.pad(labels, margins, value=void)
+    return sample

@@ -1,0 +1,57 @@
+"""Shows how the queries of a picture came to their answers.
+
+``python -m mmfaseg.explore WORK_DIR PICTURE --out focus.html`` writes one
+file that opens in a browser, without a network.
+"""
+
+import argparse
+import sys
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    from mmfaseg.apis.networks import add_networks
+
+    parser = argparse.ArgumentParser(
+        prog='python -m mmfaseg.explore',
+        description='Writes a page about where the queries look in a picture.',
+    )
+    add_networks(parser)
+    parser.add_argument('picture', help='file of the picture')
+    parser.add_argument(
+        '--out', default='focus.html', metavar='FILE', help='the page'
+    )
+    parser.add_argument(
+        '--max-queries',
+        type=int,
+        default=24,
+        help='that answer for most pixels',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the page, or say in one sentence why not."""
+    from mmfaseg.apis.networks import load_networks
+    from mmfaseg.visualization.explorer import write_page
+
+    args = parse_args(argv)
+    try:
+        explorations = {
+            name: network.explore(args.picture, args.max_queries)
+            for name, network in load_networks(args).items()
+        }
+        title = f'Where a query looks: {args.picture}'
+        path = write_page(args.out, title, explorations)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        sys.exit(f'error: {error}')
+    for name, found in explorations.items():
+        sys.stdout.write(
+            f'{name}: {len(found.queries)} queries, '
+            f'{len(found.blocks)} blocks\n'
+        )
+    sys.stdout.write(f'open {path} in a browser\n')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,340 @@
+'use strict';
+const DATA = JSON.parse(document.getElementById('data').textContent);
+const MEASURES = ['entropy', 'overlap', 'drift', 'turn', 'change'];
+const NONE = 255;
+const DISPLAY = 384; // small pictures are enlarged to about this many pixels
+const byId = (id) => document.getElementById(id);
+
+// what is shown: the block, and for each model the query and the marked pixel
+const state = { models: [], block: 0, smooth: true, classes: false, timer: null, request: 0 };
+
+function make(tag, properties = {}, children = []) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+function makeSvg(tag, attributes) {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+const images = new Map();
+function loadImage(uri) {
+  if (!images.has(uri)) {
+    images.set(uri, new Promise((resolve, reject) => {
+      const image = new Image();
+      image.onload = () => resolve(image);
+      image.onerror = () => reject(new Error('a picture inside the page is damaged'));
+      image.src = uri;
+    }));
+  }
+  return images.get(uri);
+}
+
+// The values 0..255 of a grey picture at the size of a canvas. A map of stride
+// s covers s pixels per cell, and may reach beyond the picture.
+async function readMap(map, stride, model) {
+  const image = await loadImage(map.png);
+  const canvas = new OffscreenCanvas(model.width, model.height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.imageSmoothingEnabled = state.smooth;
+  const scale = stride * model.scale;
+  context.drawImage(image, 0, 0, map.shape[1] * scale, map.shape[0] * scale);
+  return context.getImageData(0, 0, model.width, model.height).data;
+}
+
+async function readOwners(model) {
+  const image = await loadImage(model.data.owners);
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height).data;
+}
+
+function drawPicture(context, model, dark) {
+  context.imageSmoothingEnabled = false;
+  context.filter = dark ? 'grayscale(1) brightness(0.6)' : 'none';
+  context.drawImage(model.image, 0, 0, model.width, model.height);
+  context.filter = 'none';
+  if (dark || !state.classes) return;
+  context.globalAlpha = 0.6;
+  context.drawImage(model.labels, 0, 0, model.width, model.height);
+  context.globalAlpha = 1;
+}
+
+function drawOutline(context, model, mask) {
+  const { width, height } = model;
+  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[4 * (y * width + x)] > 127;
+  const pen = Math.max(1, Math.round(width / 260));
+  for (const [colour, margin] of [['#000', pen], ['#fff', 0]]) {
+    context.fillStyle = colour;
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        if (!inside(x, y)) continue;
+        if (inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1)) continue;
+        context.fillRect(x - margin, y - margin, pen + 2 * margin, pen + 2 * margin);
+      }
+    }
+  }
+}
+
+function drawWindows(context, model, windows) {
+  context.lineWidth = Math.max(2, model.width / 250);
+  context.strokeStyle = '#4ea1ff';
+  for (const [left, top, right, bottom] of windows) {
+    context.strokeRect(left * model.scale, top * model.scale, (right - left) * model.scale, (bottom - top) * model.scale);
+  }
+}
+
+function drawTrack(context, model, blocks) {
+  const points = blocks.map((block) => block.centre.map((x) => x * model.scale));
+  const radius = Math.max(2.5, model.width / 110);
+  for (const [colour, extra] of [['#000', 2], ['#ffd33d', 0]]) {
+    context.strokeStyle = context.fillStyle = colour;
+    context.lineWidth = radius / 1.6 + extra;
+    context.beginPath();
+    points.forEach(([x, y], n) => (n ? context.lineTo(x, y) : context.moveTo(x, y)));
+    context.stroke();
+    context.beginPath();
+    context.arc(...points[points.length - 1], radius + extra, 0, 7);
+    context.fill();
+  }
+}
+
+function drawCross(context, model) {
+  if (!model.marked) return;
+  const [x, y] = model.marked.map((v) => (v + 0.5) * model.scale);
+  const arm = Math.max(5, model.width / 50);
+  for (const [colour, line] of [['#000', 4], ['#fff', 2]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = line;
+    context.beginPath();
+    context.moveTo(x - arm, y);
+    context.lineTo(x + arm, y);
+    context.moveTo(x, y - arm);
+    context.lineTo(x, y + arm);
+    context.stroke();
+  }
+}
+
+function drawHeat(context, model, values) {
+  drawPicture(context, model, true);
+  const pixels = context.getImageData(0, 0, model.width, model.height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    const share = Math.sqrt(values[i] / 255) * 0.9;
+    const colour = DATA.heat[values[i]];
+    for (let c = 0; c < 3; c++) pixels.data[i + c] += share * (colour[c] - pixels.data[i + c]);
+  }
+  context.putImageData(pixels, 0, 0);
+}
+
+// one model
+
+function addModel(data) {
+  const [rows, columns] = data.size;
+  const scale = Math.max(1, Math.round(DISPLAY / Math.max(rows, columns)));
+  const model = { data, scale, width: columns * scale, height: rows * scale, query: 0, marked: null, panels: {}, lines: {} };
+  model.answer = make('p', { className: 'answer' });
+  model.chips = data.queries.map((query, n) => {
+    const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} answers for ${(100 * query.share).toFixed(1)} % of the picture` });
+    chip.style.borderLeftColor = query.colour;
+    chip.addEventListener('click', () => { model.marked = null; choose(model, n); });
+    return chip;
+  });
+  const figures = ['picture', 'focus', 'preference'].map((name) => {
+    const canvas = make('canvas', { width: model.width, height: model.height, className: name });
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', `${name}, ${data.name}`);
+    canvas.addEventListener('click', (event) => {
+      const box = canvas.getBoundingClientRect();
+      mark((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    });
+    const caption = make('figcaption');
+    model.panels[name] = { canvas, caption, context: canvas.getContext('2d', { willReadFrequently: true }) };
+    return make('figure', {}, [canvas, caption]);
+  });
+  const rowsOfTable = MEASURES.map((name) => {
+    const now = make('td', { className: 'now' });
+    const line = makeSvg('svg', { class: 'line', viewBox: '0 0 260 26' });
+    model.lines[name] = { now, line };
+    return make('tr', {}, [make('th', { textContent: name, scope: 'row' }), now, make('td', {}, [line])]);
+  });
+  const element = make('article', { className: 'model' }, [
+    make('h2', { textContent: data.name }),
+    make('div', { className: 'queries' }, model.chips),
+    make('div', { className: 'panels' }, figures),
+    model.answer,
+    make('table', {}, rowsOfTable),
+  ]);
+  byId('models').append(element);
+  return model;
+}
+
+function drawLine(model, name, query, now) {
+  const { now: cell, line } = model.lines[name];
+  const values = query.blocks.map((block) => block[name]);
+  cell.textContent = values[now] === null ? '–' : values[now].toFixed(3);
+  const top = Math.max(name === 'entropy' || name === 'overlap' || name === 'change' ? 1 : 0.1, ...values.map((v) => v ?? 0));
+  const x = (n) => 6 + (n * 248) / Math.max(1, values.length - 1);
+  const y = (v) => 23 - (20 * v) / top;
+  line.replaceChildren(makeSvg('rect', { x: 6, y: 25, width: 248, height: 1 }));
+  const points = values.flatMap((v, n) => (v === null ? [] : [`${x(n)},${y(v).toFixed(1)}`]));
+  line.append(makeSvg('polyline', { points: points.join(' ') }));
+  if (values[now] !== null) line.append(makeSvg('circle', { cx: x(now), cy: y(values[now]), r: 3.2 }));
+}
+
+async function drawModel(model) {
+  const { data, panels } = model;
+  [model.image, model.labels] = await Promise.all([loadImage(data.picture), loadImage(data.labels)]);
+  const query = data.queries[model.query];
+  model.chips.forEach((chip, n) => chip.setAttribute('aria-pressed', String(n === model.query)));
+  if (!query) {
+    drawPicture(panels.picture.context, model, false);
+    model.answer.textContent = 'No query answers for anything in this picture.';
+    return;
+  }
+  const now = Math.min(state.block, data.blocks.length - 1);
+  const block = data.blocks[now];
+  const done = query.blocks[now];
+  const [mask, focus, preference] = await Promise.all([
+    readMap(done.mask, 4, model),
+    readMap(done.focus, block.stride, model),
+    readMap(done.preference, block.stride, model),
+  ]);
+  drawPicture(panels.picture.context, model, false);
+  drawHeat(panels.focus.context, model, focus);
+  drawHeat(panels.preference.context, model, preference);
+  drawWindows(panels.picture.context, model, block.windows);
+  for (const panel of Object.values(panels)) drawOutline(panel.context, model, mask);
+  drawTrack(panels.picture.context, model, query.blocks.slice(0, now + 1));
+  drawCross(panels.picture.context, model);
+  const place = `block ${block.number} · stride ${block.stride}`;
+  panels.picture.caption.textContent = block.windows.length ? `mask after ${place} · ${block.windows.length} windows` : `mask after ${place}`;
+  panels.focus.caption.textContent = `focus · ${done.focus.span.join(' to ')}`;
+  panels.preference.caption.textContent = `preference · ${done.preference.span.join(' to ')}`;
+  const [name, score] = done.best;
+  model.answer.textContent = `After ${place}, query ${query.number} says ${name} (${score.toFixed(2)}); before the first block it said ${query.best[0]} (${query.best[1].toFixed(2)}).`;
+  for (const measure of MEASURES) drawLine(model, measure, query, now);
+}
+
+// all models
+
+let drawing = Promise.resolve();
+let wanted = 0;
+function draw() {
+  const number = ++wanted;
+  drawing = drawing.then(async () => {
+    if (number !== wanted) return; // a later state is wanted already
+    const first = state.models[0];
+    const longest = state.models.reduce((a, b) => (b.data.blocks.length > a.data.blocks.length ? b : a), first);
+    const block = longest.data.blocks[state.block];
+    byId('block-name').textContent = `${block.number} of 0–${longest.data.blocks.length - 1} · stride ${block.stride}`;
+    for (const model of state.models) await drawModel(model);
+    document.body.dataset.drawn = String(number);
+  }).catch((error) => say(error.message, 'error'));
+  return drawing;
+}
+
+function choose(model, n) {
+  model.query = n;
+  draw();
+}
+
+// x and y are shares of the picture: networks may see it at different sizes
+async function mark(x, y) {
+  for (const model of state.models) {
+    const [rows, columns] = model.data.size;
+    const column = Math.min(columns - 1, Math.floor(x * columns));
+    const row = Math.min(rows - 1, Math.floor(y * rows));
+    model.marked = [column, row];
+    const owners = await readOwners(model);
+    const owner = owners[4 * (row * columns + column)];
+    if (owner !== NONE) model.query = owner;
+  }
+  draw();
+}
+
+function show(content) {
+  stop();
+  images.clear();
+  byId('models').replaceChildren();
+  state.models = content.models.map(addModel);
+  const last = Math.max(...content.models.map((model) => model.blocks.length)) - 1;
+  byId('block').max = last;
+  state.block = Math.min(state.block, last);
+  byId('block').value = state.block;
+  byId('main').hidden = false;
+  return draw();
+}
+
+function stop() {
+  clearInterval(state.timer);
+  state.timer = null;
+  byId('play').textContent = '▶';
+}
+
+function play() {
+  if (state.timer) return stop();
+  byId('play').textContent = '❚❚';
+  state.timer = setInterval(() => setBlock((state.block + 1) % (Number(byId('block').max) + 1)), 900);
+}
+
+function setBlock(block) {
+  state.block = block;
+  byId('block').value = block;
+  draw();
+}
+
+// the server, where there is one
+
+function say(text, kind = '') {
+  byId('message').textContent = text;
+  byId('message').className = kind;
+}
+
+async function ask(url, options) {
+  const number = ++state.request;
+  say('The networks are looking at the picture …', 'busy');
+  try {
+    const answer = await fetch(url, options);
+    const content = await answer.json();
+    if (number !== state.request) return; // another picture was asked for
+    if (!answer.ok) return say(content.error, 'error');
+    say('');
+    await show(content);
+  } catch (error) {
+    if (number === state.request) say(`The server does not answer (${error.message}); is it still running?`, 'error');
+  }
+}
+
+function offer(examples) {
+  byId('source').hidden = false;
+  byId('file').addEventListener('change', (event) => {
+    const [file] = event.target.files;
+    if (file) ask('explore', { method: 'POST', body: file });
+    event.target.value = '';
+  });
+  examples.forEach((name, n) => {
+    const button = make('button', { type: 'button', textContent: name });
+    button.addEventListener('click', () => ask(`explore/${n}`, { method: 'POST' }));
+    byId('examples').append(button, ' ');
+  });
+  document.addEventListener('dragover', (event) => event.preventDefault());
+  document.addEventListener('drop', (event) => {
+    event.preventDefault();
+    const [file] = event.dataTransfer.files;
+    if (file) ask('explore', { method: 'POST', body: file });
+  });
+}
+
+byId('title').textContent = document.title = DATA.title;
+byId('block').addEventListener('input', (event) => { stop(); setBlock(Number(event.target.value)); });
+byId('smooth').addEventListener('change', (event) => { state.smooth = event.target.checked; draw(); });
+byId('classes').addEventListener('change', (event) => { state.classes = event.target.checked; draw(); });
+byId('play').addEventListener('click', play);
+if (DATA.examples) offer(DATA.examples);
+if (DATA.content) show(DATA.content);
+else if (DATA.examples && DATA.examples.length) ask('explore/0', { method: 'POST' });
+else say('Choose a picture, or drop one here.');
