@@ -67,7 +67,11 @@ def test_wheel_holds_every_module(wheel: Path, root: Path) -> None:
         for path in (root / 'mmfaseg').rglob('*.py')
         if '.mim' not in path.parts
     }
-    assert modules | {'mmfaseg/py.typed'} <= names_in(wheel)
+    assets = {
+        f'mmfaseg/visualization/explorer/assets/page.{kind}'
+        for kind in ('html', 'css', 'js')
+    }
+    assert modules | assets | {'mmfaseg/py.typed'} <= names_in(wheel)
 
 
 def test_wheel_holds_what_mim_looks_for(wheel: Path, root: Path) -> None:
@@ -195,15 +199,17 @@ def test_constraints_agree_with_requirements(root: Path) -> None:
         entries = [Requirement(x) for x in lines if x and x[0] != '#']
         return [r for r in entries if r.marker is None or r.marker.evaluate()]
 
-    for constraints, family in (
-        ('constraints.txt', 'requirements/mm.txt'),
-        ('constraints-onedl.txt', 'requirements/onedl.txt'),
+    pages = [*read('requirements/docs.txt'), *read('requirements/demo.txt')]
+    for constraints, family, others in (
+        ('constraints.txt', 'requirements/mm.txt', pages),
+        ('constraints-onedl.txt', 'requirements/onedl.txt', []),
     ):
         pinned = {canonicalize_name(r.name): r for r in read(constraints)}
         for wanted in (
             *read('requirements.txt'),
             *read(family),
             *read('requirements/tests.txt'),
+            *others,
         ):
             (pin,) = pinned[canonicalize_name(wanted.name)].specifier
             assert pin.operator == '=='

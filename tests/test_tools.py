@@ -295,6 +295,19 @@ def test_resume_prefers_the_run_to_pretrained_weights(tmp_path) -> None:
     assert (cfg.resume, cfg.load_from) == (True, 'iter_5.pth')
 
 
+def test_log_adds_places_and_keeps_the_files() -> None:
+    cfg = config_of('train', '--log', 'tensorboard', 'wandb')
+    kinds = [x['type'] for x in cfg.visualizer.vis_backends]
+    assert kinds == [
+        'LocalVisBackend',
+        'TensorboardVisBackend',
+        'WandbVisBackend',
+    ]
+    module = load_tool('train')
+    module.log_to(cfg, 'wandb')  # once is enough
+    assert [x['type'] for x in cfg.visualizer.vis_backends] == kinds
+
+
 def test_show_dir_draws_every_picture() -> None:
     cfg = config_of('test', 'a.pth', '--show-dir', 'drawn')
     hook = cfg.default_hooks.visualization

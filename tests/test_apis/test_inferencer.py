@@ -22,30 +22,6 @@ CLASSES = list(ShapesDataset.METAINFO['classes'])
 
 
 @pytest.fixture(scope='module')
-def work_dir(root, tmp_path_factory):
-    """A config and checkpoints of random weights, as training leaves them."""
-    folder = tmp_path_factory.mktemp('work_dir')
-    cfg = Config.fromfile(root / f'configs/faseg/{NAME}.py')
-    init_default_scope(cfg.default_scope)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    # queries that differ in class and mask, as after training
-    decoder = model.decode_head.transformer_decoder
-    torch.nn.init.normal_(decoder.predictor.class_embed.weight)
-    for name, x in decoder.named_parameters():
-        if name.endswith(('out_proj.weight', 'ffn.2.weight')):
-            x.data *= 0.05
-        if 'mask_embed' in name and x.dim() > 1:
-            torch.nn.init.normal_(x, std=x[0].numel() ** -0.5)
-    meta = dict(dataset_meta=dict(classes=CLASSES, palette=[[9, 9, 9]] * 7))
-    state = dict(state_dict=model.state_dict(), meta=meta)
-    torch.save(state, folder / 'iter_20.pth')
-    cfg.dump(str(folder / f'{NAME}.py'))
-    return folder
-
-
-@pytest.fixture(scope='module')
 def inferencer(work_dir):
     return FASegInferencer(work_dir, device='cpu')
 

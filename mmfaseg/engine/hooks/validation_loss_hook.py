@@ -9,6 +9,7 @@ from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmfaseg.registry import HOOKS
@@ -20,13 +21,14 @@ SEED = 0  # of the points that losses are sampled at, alike at each validation
 class ValidationLossHook(Hook):
     """Adds the losses of the validation pictures to the metrics.
 
-    They are logged as ``val_loss`` and ``val_decode.loss_NAME``, to files as to
-    TensorBoard, and can choose the best checkpoint (``save_best='val_loss',
-    rule='less'``). The network is in evaluation mode: it predicts once, from
-    its last block, and so are the losses; those of training that begin with
-    ``d0.`` and so on have no counterpart. Labels are resized to what the test
-    pipeline made of the picture (nearest) and padded with void. Random
-    numbers of training are left as they were. For segmentors of mmseg.
+    They are logged as ``val_loss`` and ``val_decode.loss_NAME``, to files and
+    TensorBoard alike, and can choose the best checkpoint
+    (``save_best='val_loss', rule='less'``). The network is in evaluation
+    mode, where it predicts once, from its last block: the losses of training
+    that begin with ``d0.`` and so on have no counterpart. Labels are resized
+    to what the test pipeline made of the picture (nearest) and padded with
+    void. Random numbers of training are left as they were. For segmentors of
+    mmseg.
 
     Args:
         max_batches (int, optional): only the first ones of each process;
@@ -100,7 +102,9 @@ class ValidationLossHook(Hook):
         count = sum(n for _, n in numbers)
         names = [name for sums, _ in numbers for name in sums]
         for name in dict.fromkeys(names):
-            metrics[f'val_{name}'] = sum(x.get(name, 0.0) for x, _ in numbers) / count
+            metrics[f'val_{name}'] = (
+                sum(x.get(name, 0.0) for x, _ in numbers) / count
+            )
 
 
 def _unwrap(model: Any) -> Any:
@@ -121,5 +125,6 @@ def _fit_labels(
         labels = resized[0].to(labels.dtype)
     margins = [0, inputs.size(-1) - size[1], 0, inputs.size(-2) - size[0]]
     void = model.data_preprocessor.seg_pad_val
-    sample.gt_sem_seg.data = F.pad(labels, margins, value=void)
+    padded = F.pad(labels, margins, value=void)
+    sample.gt_sem_seg = PixelData(data=padded)  # one of another size
     return sample

@@ -62,9 +62,9 @@ def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: shape (N,); 0 for a vector of zeros.
     """
-    products = (vectors * before).sum(1, dtype=np.float64)
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    norms = norms * np.linalg.norm(before.astype(np.float64), axis=1)
+    now, then = vectors.astype(np.float64), before.astype(np.float64)
+    products = (now * then).sum(1)
+    norms = np.linalg.norm(now, axis=1) * np.linalg.norm(then, axis=1)
     cosine = np.divide(
         products, norms, out=np.ones_like(products), where=norms > 0
     )

@@ -45,8 +45,8 @@ async function readMap(map, stride, model) {
   return context.getImageData(0, 0, model.width, model.height).data;
 }
 
-async function readOwners(model) {
-  const image = await loadImage(model.data.owners);
+async function readOwners(data) {
+  const image = await loadImage(data.owners);
   const canvas = new OffscreenCanvas(image.width, image.height);
   const context = canvas.getContext('2d', { willReadFrequently: true });
   context.drawImage(image, 0, 0);
@@ -132,10 +132,10 @@ function drawHeat(context, model, values) {
 
 // one model
 
-function addModel(data) {
+function addModel(data, owners) {
   const [rows, columns] = data.size;
   const scale = Math.max(1, Math.round(DISPLAY / Math.max(rows, columns)));
-  const model = { data, scale, width: columns * scale, height: rows * scale, query: 0, marked: null, panels: {}, lines: {} };
+  const model = { data, owners, scale, width: columns * scale, height: rows * scale, query: 0, marked: null, panels: {}, lines: {} };
   model.answer = make('p', { className: 'answer' });
   model.chips = data.queries.map((query, n) => {
     const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} answers for ${(100 * query.share).toFixed(1)} % of the picture` });
@@ -243,24 +243,24 @@ function choose(model, n) {
 }
 
 // x and y are shares of the picture: networks may see it at different sizes
-async function mark(x, y) {
+function mark(x, y) {
   for (const model of state.models) {
     const [rows, columns] = model.data.size;
     const column = Math.min(columns - 1, Math.floor(x * columns));
     const row = Math.min(rows - 1, Math.floor(y * rows));
     model.marked = [column, row];
-    const owners = await readOwners(model);
-    const owner = owners[4 * (row * columns + column)];
+    const owner = model.owners[4 * (row * columns + column)];
     if (owner !== NONE) model.query = owner;
   }
   draw();
 }
 
-function show(content) {
+async function show(content) {
   stop();
   images.clear();
+  const owners = await Promise.all(content.models.map((model) => readOwners(model)));
   byId('models').replaceChildren();
-  state.models = content.models.map(addModel);
+  state.models = content.models.map((model, n) => addModel(model, owners[n]));
   const last = Math.max(...content.models.map((model) => model.blocks.length)) - 1;
   byId('block').max = last;
   state.block = Math.min(state.block, last);
@@ -335,6 +335,6 @@ byId('smooth').addEventListener('change', (event) => { state.smooth = event.targ
 byId('classes').addEventListener('change', (event) => { state.classes = event.target.checked; draw(); });
 byId('play').addEventListener('click', play);
 if (DATA.examples) offer(DATA.examples);
-if (DATA.content) show(DATA.content);
+if (DATA.content) show(DATA.content).catch((error) => say(error.message, 'error'));
 else if (DATA.examples && DATA.examples.length) ask('explore/0', { method: 'POST' });
 else say('Choose a picture, or drop one here.');

@@ -1,0 +1,282 @@
+"""The page in a real browser: Debian's chromium, or what CHROMIUM names.
+
+.ci/run installs it; elsewhere these tests are skipped without one.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from mmfaseg.datasets.shapes_generator import generate_shapes
+
+pytestmark = pytest.mark.slow
+sync_api = pytest.importorskip('playwright.sync_api')
+CHROMIUM = os.environ.get('CHROMIUM') or shutil.which('chromium')
+IN_CI = bool(os.environ.get('MMFASEG_NEEDS_CHROMIUM'))
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if CHROMIUM is None:
+        assert not IN_CI, 'chromium is not there, and has to be'
+        pytest.skip('no chromium: apt-get install chromium')
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=['--no-sandbox']
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page; any complaint of the browser fails the test."""
+    complaints = []
+    page = browser.new_page(viewport=dict(width=1440, height=1000))
+    page.on('pageerror', lambda error: complaints.append(str(error)))
+    page.on(
+        'console',
+        lambda message: (
+            complaints.append(message.text)
+            if message.type in ('error', 'warning')
+            else None
+        ),
+    )
+    page.on('requestfailed', lambda x: complaints.append(x.url))
+    yield page
+    page.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('pictures')
+    for n in range(2):
+        image = generate_shapes(n, 'test', SIZE)[0]
+        cv2.imwrite(str(folder / f'shapes_{n}.png'), image)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def address(work_dir, rival_dir, pictures):
+    """``python -m mmfaseg.demo`` with two networks and two pictures."""
+    port = 8123 + os.getpid() % 1000
+    process = subprocess.Popen(
+        [
+            *(sys.executable, '-m', 'mmfaseg.demo', str(work_dir)),
+            *('--rival', str(rival_dir), '--pictures', str(pictures)),
+            *('--port', str(port), '--device', 'cpu'),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if 'Uvicorn running' in line:
+            break
+    else:
+        pytest.fail(''.join(lines))
+    yield f'http://127.0.0.1:{port}/'
+    process.terminate()
+    process.wait(20)
+
+
+def wait_until_drawn(page):
+    """Until the latest wish is on the screen."""
+    page.wait_for_function(
+        'wanted > 0 && document.body.dataset.drawn === String(wanted)'
+    )
+
+
+def pixels(page, kind, model=0):
+    """What a canvas shows."""
+    values = page.evaluate(
+        """([kind, model]) => {
+          const canvas = document.querySelectorAll('canvas.' + kind)[model];
+          const { width, height } = canvas;
+          const context = canvas.getContext('2d');
+          const { data } = context.getImageData(0, 0, width, height);
+          return [height, width, Array.from(data)];
+        }""",
+        [kind, model],
+    )
+    height, width, data = values
+    return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def pressed(page, model=0):
+    chips = page.locator('.model').nth(model).locator('.queries button')
+    states = chips.evaluate_all('x => x.map((y) => y.ariaPressed)')
+    return states.index('true')
+
+
+def test_report_opens_from_a_file(work_dir, pictures, tmp_path, page):
+    out = tmp_path / 'focus.html'
+    subprocess.run(
+        [
+            *(sys.executable, '-m', 'mmfaseg.explore', str(work_dir)),
+            *(str(pictures / 'shapes_0.png'), '--out', str(out)),
+            *('--device', 'cpu'),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    page.context.set_offline(True)
+    page.goto(out.as_uri())
+    wait_until_drawn(page)
+    assert page.locator('canvas').count() == 3
+    assert not page.locator('#source').is_visible()
+    assert page.locator('#block').get_attribute('max') == '4'
+    assert 'block 0' in page.locator('figcaption').first.inner_text()
+
+
+def test_page_shows_the_first_picture_with_both_networks(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    assert page.locator('.model h2').all_inner_texts() == [
+        'faseg_r18_1xb8-demo_shapes-128x128',
+        'mask2former_r18_1xb8-1k_shapes-128x128',
+    ]
+    # three times as large, with an outline, a track and windows drawn on it
+    shown = pixels(page, 'picture')[1::3, 1::3].astype(int)
+    picture = generate_shapes(0, 'test', SIZE)[0][..., ::-1]
+    same = (np.abs(shown - picture).max(-1) <= 2).mean()
+    assert shown.shape == picture.shape and 0.5 < same < 1
+    for kind in ('focus', 'preference'):
+        assert pixels(page, kind).std() > 1
+
+
+def test_sliding_through_the_blocks(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    slider = page.locator('#block')
+    assert slider.get_attribute('max') == '8'  # the rival has nine blocks
+    seen = []
+    for block in range(5):
+        slider.fill(str(block))
+        wait_until_drawn(page)
+        stride = (32, 16, 8, 4, 32)[block]
+        caption = page.locator('figcaption').first.inner_text()
+        assert f'block {block} · stride {stride}' in caption
+        assert ('windows' in caption) == (stride == 4)
+        seen.append(pixels(page, 'focus').tobytes())
+    assert len(set(seen)) == 5
+    slider.press('ArrowRight')
+    wait_until_drawn(page)
+    # FASeg has five: its last one stays, while the rival goes on
+    assert pixels(page, 'focus').tobytes() == seen[-1]
+    captions = page.locator('figcaption').all_inner_texts()
+    assert 'block 4' in captions[0] and 'block 5' in captions[3]
+
+
+def test_a_click_follows_the_query_of_the_pixel(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    canvas = page.locator('canvas.picture').first
+    box = canvas.bounding_box()
+    found = set()
+    for share in (0.05, 0.3, 0.5, 0.7, 0.95):
+        place = dict(x=share * box['width'], y=share * box['height'])
+        canvas.click(position=place)
+        wait_until_drawn(page)
+        for model in range(2):
+            (column, row), owner = page.evaluate(
+                """(n) => {
+                  const { marked, owners } = state.models[n];
+                  return [marked, owners[4 * (marked[1] * 128 + marked[0])]];
+                }""",
+                model,
+            )
+            assert abs(row + 0.5 - share * SIZE[0]) <= 1.5
+            assert abs(column + 0.5 - share * SIZE[1]) <= 1.5
+            assert pressed(page, model) == owner
+            found.add((model, owner))
+    assert len(found) > 2
+
+
+def test_choosing_a_query_by_name(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    before = pixels(page, 'focus').tobytes()
+    chips = page.locator('.model').first.locator('.queries button')
+    chips.nth(1).click()
+    wait_until_drawn(page)
+    assert pressed(page) == 1 and pressed(page, 1) == 0
+    assert pixels(page, 'focus').tobytes() != before
+    number = chips.nth(1).inner_text().split(' ')[0]
+    assert f'query {number} says' in page.locator('.answer').first.inner_text()
+
+
+def test_upload_example_and_what_is_no_picture(
+    address, page, pictures, tmp_path
+):
+    page.goto(address)
+    wait_until_drawn(page)
+    first = pixels(page, 'picture').tobytes()
+    page.get_by_role('button', name='shapes_1.png').click()
+    page.wait_for_function(
+        'document.getElementById("message").textContent === ""'
+    )
+    wait_until_drawn(page)
+    second = pixels(page, 'picture').tobytes()
+    assert second != first
+    page.locator('#file').set_input_files(pictures / 'shapes_0.png')
+    page.wait_for_function(
+        'document.getElementById("message").textContent === ""'
+    )
+    wait_until_drawn(page)
+    assert pixels(page, 'picture').tobytes() == first
+    upright = tmp_path / 'upright.jpg'
+    cv2.imwrite(str(upright), generate_shapes(3, 'test', (160, 70))[0])
+    page.locator('#file').set_input_files(upright)
+    page.wait_for_function('state.models[0].data.size[0] === 160')
+    wait_until_drawn(page)
+    assert pixels(page, 'picture').shape == (320, 140, 3)
+
+
+def test_errors_of_the_server_are_shown(address, browser, tmp_path):
+    """The browser itself logs an answer of 400: that is no complaint."""
+    page = browser.new_page()
+    page.goto(address)
+    wait_until_drawn(page)
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no picture')
+    page.locator('#file').set_input_files(broken)
+    page.wait_for_selector('#message.error')
+    assert 'cannot be read' in page.locator('#message').inner_text()
+    assert page.locator('canvas').count() == 6  # the one before stays
+    page.close()
+
+
+def test_switches_and_player(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    smooth = pixels(page, 'focus').tobytes()
+    page.locator('#smooth').uncheck()
+    wait_until_drawn(page)
+    assert pixels(page, 'focus').tobytes() != smooth
+    plain = pixels(page, 'picture').astype(int)
+    page.locator('#classes').check()
+    wait_until_drawn(page)
+    assert np.abs(pixels(page, 'picture') - plain).mean() > 5
+    page.locator('#play').click()
+    page.wait_for_function('state.block >= 2', timeout=10_000)
+    page.locator('#play').click()
+    wait_until_drawn(page)
+    block = page.evaluate('state.block')
+    page.wait_for_timeout(1200)
+    assert page.evaluate('state.block') == block
+
+
+def test_the_server_lets_itself_be_asked_directly(address):
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        assert answer.status == 200

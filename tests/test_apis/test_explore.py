@@ -1,0 +1,166 @@
+"""Pages about where queries look: from the command line and a server."""
+
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from mmfaseg import demo
+from mmfaseg.apis import FASegInferencer
+from mmfaseg.apis.networks import load_networks
+from mmfaseg.datasets.shapes_generator import generate_shapes
+from mmfaseg.explore import main, parse_args
+from mmfaseg.visualization.explorer import describe
+
+uvicorn = pytest.importorskip('uvicorn')
+FASEG = 'faseg_r18_1xb8-demo_shapes-128x128'
+RIVAL = 'mask2former_r18_1xb8-1k_shapes-128x128'
+
+
+@pytest.fixture(scope='module')
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp('picture') / 'shapes.png'
+    cv2.imwrite(str(path), generate_shapes(1, 'test', (64, 96))[0])
+    return path
+
+
+def content_of(path):
+    page = path.read_text(encoding='utf-8')
+    found = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])['content']
+
+
+# one page
+
+
+def test_command_line_writes_a_page(work_dir, rival_dir, picture, tmp_path):
+    out = tmp_path / 'focus.html'
+    command = [work_dir, picture, '--rival', rival_dir, '--out', out]
+    main([*map(str, command), '--device', 'cpu', '--max-queries', '3'])
+    models = content_of(out)['models']
+    assert [x['name'] for x in models] == [FASEG, RIVAL]
+    assert [len(x['blocks']) for x in models] == [5, 9]
+    assert all(1 <= len(x['queries']) <= 3 for x in models)
+
+
+def test_page_is_that_of_the_library(work_dir, picture, tmp_path):
+    out = tmp_path / 'focus.html'
+    main([str(work_dir), str(picture), '--out', str(out), '--device', 'cpu'])
+    view = FASegInferencer(work_dir, device='cpu').explore(picture)
+    assert content_of(out) == describe({FASEG: view})
+    assert view.picture.shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['{work_dir}', 'no.png'], r'there is no file or folder no\.png'),
+        (['{work_dir}', '{picture}', '--out', 'x.png'], r'end in \.html'),
+        (['nowhere', '{picture}'], 'nowhere is no config file'),
+        (['{work_dir}', '{picture}', '--max-queries', '0'], 'got 0'),
+    ],
+)
+def test_errors_are_one_sentence(work_dir, picture, arguments, message):
+    filled = [x.format(work_dir=work_dir, picture=picture) for x in arguments]
+    with pytest.raises(SystemExit, match=rf'^error: .*{message}'):
+        main([*filled, '--device', 'cpu'])
+
+
+def test_one_network_twice_has_two_names(work_dir, picture):
+    args = [str(work_dir), str(picture), '--rival', str(work_dir)]
+    found = load_networks(parse_args([*args, '--device', 'cpu']))
+    assert list(found) == [FASEG, f'{FASEG} (rival)']
+
+
+# the server
+
+
+@pytest.fixture(scope='module')
+def server(work_dir, picture):
+    """The address of the page, served from another thread."""
+    from mmfaseg.apis.explorer_server import make_app
+
+    networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
+    app = make_app(networks, [picture, picture.parent / 'gone.png'])
+    config = uvicorn.Config(app, port=0, log_level='warning')
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f'http://127.0.0.1:{port}'
+    server.should_exit = True
+    thread.join(10)
+
+
+def post(url, content=b'', **headers):
+    request = urllib.request.Request(
+        url, content, headers=headers, method='POST'
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+        is_json = error.headers['content-type'] == 'application/json'
+        return error.code, json.loads(text) if is_json else text
+
+
+def test_page_offers_the_examples(server):
+    with urllib.request.urlopen(server, timeout=60) as answer:
+        page = answer.read().decode()
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1]
+    assert json.loads(data)['examples'] == ['shapes.png', 'gone.png']
+
+
+def test_upload_and_example_are_explored(server, work_dir, picture):
+    view = FASegInferencer(work_dir, device='cpu').explore(picture)
+    expected = 200, describe({'FASeg': view})
+    assert post(f'{server}/explore/0') == expected
+    assert post(f'{server}/explore', picture.read_bytes()) == expected
+
+
+def test_what_is_no_picture_is_named(server):
+    status, answer = post(f'{server}/explore', b'GIF89a but not really')
+    assert status == 400
+    assert 'your file cannot be read as a picture' in answer['error']
+    assert post(f'{server}/explore', b'')[0] == 400
+
+
+def test_missing_examples_are_named(server):
+    status, answer = post(f'{server}/explore/1')
+    assert status == 404 and 'gone.png cannot be read' in answer['error']
+    status, answer = post(f'{server}/explore/2')
+    assert status == 404 and 'no example 2' in answer['error']
+
+
+def test_too_much_is_refused(server, monkeypatch):
+    name = 'mmfaseg.apis.explorer_server'
+    monkeypatch.setattr(f'{name}.MAX_PIXELS', 100)
+    large = cv2.imencode('.png', np.zeros((11, 10, 3), np.uint8))[1].tobytes()
+    status, answer = post(f'{server}/explore', large)
+    assert status == 400
+    assert 'has 10x11 pixels; this page takes 100 at most' in answer['error']
+    monkeypatch.setattr(f'{name}.MAX_BYTES', 2**20)
+    status, answer = post(f'{server}/explore', bytes(2**20 + 1))
+    assert status == 413 and answer['error'] == 'more than 1 MiB'
+
+
+def test_other_hosts_are_refused(server):
+    """A page of another site whose name was bent to this address."""
+    status, answer = post(f'{server}/explore/0', Host='evil.example')
+    assert status == 400 and 'Invalid host' in answer
+
+
+def test_demo_says_what_it_cannot_do(tmp_path):
+    with pytest.raises(SystemExit, match='error: nowhere is no config file'):
+        demo.main(['nowhere'])
+    (tmp_path / 'clip.mp4').touch()
+    with pytest.raises(SystemExit, match='is no picture and has none'):
+        demo.main(['nowhere', '--pictures', str(tmp_path)])

@@ -1,0 +1,253 @@
+"""What validation logs beside the scores: pictures of focus, and losses."""
+
+import copy
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from mmfaseg.engine import FocusHook, ValidationLossHook
+from mmfaseg.testing import assert_close
+
+CONFIG = 'faseg/faseg_r18_1xb8-demo_shapes-128x128'
+QUICK = dict(num_workers=0, persistent_workers=False)
+
+
+@pytest.fixture
+def make_config(root, tmp_path):
+    """A run of two iterations that validates after each, on three pictures."""
+
+    def make(*hooks, name=CONFIG):
+        cfg = Config.fromfile(root / f'configs/{name}.py')
+        cfg.work_dir = str(tmp_path)
+        cfg.train_cfg.update(max_iters=2, val_interval=1)
+        cfg.train_dataloader.update(batch_size=2, **QUICK)
+        cfg.val_dataloader.update(QUICK)
+        cfg.val_dataloader.dataset.update(length=3)
+        cfg.custom_hooks = list(hooks)
+        cfg.default_hooks.checkpoint.update(save_best=None, interval=100)
+        cfg.experiment_name = tmp_path.name
+        cfg.visualizer.name = tmp_path.name
+        cfg.log_level = 'ERROR'
+        cfg.randomness = dict(seed=3)
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """Returns the lines that hold a name."""
+
+    def read(name):
+        (path,) = tmp_path.glob('*/vis_data/scalars.json')
+        lines = [json.loads(x) for x in path.read_text().splitlines()]
+        return [line for line in lines if name in line]
+
+    return read
+
+
+def train(cfg):
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def test_pictures_and_numbers_are_logged(make_config, logged, tmp_path):
+    hook = dict(type='mmfaseg.FocusHook', indices=[0, 2])
+    cfg = make_config(hook)
+    backends = [dict(type='LocalVisBackend')]
+    cfg.visualizer.vis_backends = [
+        *backends,
+        dict(type='TensorboardVisBackend'),
+    ]
+    runner = train(cfg)
+    runner.visualizer.close()
+    names = sorted(x.name for x in tmp_path.glob('*/vis_data/vis_image/*'))
+    assert names == [f'focus_{i}_{n}.png' for i in (0, 2) for n in (1, 2)]
+    lines = logged('focus/entropy')
+    assert [line['step'] for line in lines] == [1, 2]
+    for line in lines:
+        assert 0 < line['focus/entropy'] < 1
+        assert 0 < line['focus/overlap'] < 1
+        assert line['focus/drift'] > 0 and line['focus/turn'] > 0
+
+    accumulator = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator'
+    )
+    (events,) = tmp_path.glob('*/vis_data/events.*')
+    found = accumulator.EventAccumulator(str(events))
+    found.Reload()
+    assert {'focus_0', 'focus_2'} <= set(found.Tags()['images'])
+    assert {'focus/entropy', 'mIoU'} <= set(found.Tags()['scalars'])
+    assert [x.step for x in found.Images('focus_0')] == [1, 2]
+
+
+def test_focus_of_parameterized_queries_does_not_turn(make_config, logged):
+    cfg = make_config(dict(type='mmfaseg.FocusHook', indices=[1]))
+    decoder = cfg.model.decode_head.transformer_decoder
+    decoder.positional_query = 'parameterized'
+    train(cfg)
+    assert [x['focus/turn'] < 1e-9 for x in logged('focus/turn')] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ('hook', 'change', 'message'),
+    [
+        (dict(indices=[0, 3]), {}, r'indices=\[0, 3\], but there are 3'),
+        ({}, {'val': None}, 'give val_dataloader'),
+        (
+            {},
+            {'name': 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'},
+            'Mask2FormerHead cannot tell its focus',
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_stops_before_training(
+    make_config, hook, change, message
+):
+    hook = dict(type='mmfaseg.FocusHook', **hook)
+    cfg = make_config(hook, name=change.get('name', CONFIG))
+    if 'val' in change:
+        cfg.update(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    with pytest.raises(ValueError, match=message):
+        train(cfg)
+
+
+@pytest.mark.parametrize('indices', [[], [-1]])
+def test_indices_are_numbers_of_pictures(indices):
+    with pytest.raises(ValueError, match='indices must be numbers'):
+        FocusHook(indices)
+
+
+# losses
+
+
+@pytest.fixture(scope='module')
+def parts(root):
+    """A network and its validation data set."""
+    cfg = Config.fromfile(root / f'configs/{CONFIG}.py')
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval()
+    cfg.val_dataloader.dataset.update(length=3, image_size=(96, 128))
+    return model, DATASETS.build(cfg.val_dataloader.dataset)
+
+
+def validate(hook, model, batches, start=0):
+    """What a validation loop makes of these batches, numbered from start."""
+    runner = SimpleNamespace(model=model)
+    hook.before_val_epoch(runner)
+    for n, items in enumerate(batches, start):
+        batch = dict(
+            inputs=[x['inputs'] for x in items],
+            data_samples=[x['data_samples'] for x in items],
+        )
+        hook.after_val_iter(runner, n, batch)
+    metrics = {}
+    hook.after_val_epoch(runner, metrics)
+    return metrics
+
+
+def test_losses_are_those_of_the_network(parts):
+    model, dataset = parts
+    item = dataset[0]
+    found = validate(ValidationLossHook(), model, [[item]])
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    batch = model.data_preprocessor(data, False)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        losses = model.loss(batch['inputs'], batch['data_samples'])
+    for name, value in losses.items():
+        if 'loss' in name:
+            assert found[f'val_{name}'] == pytest.approx(value.item())
+    terms = [x for name, x in found.items() if name != 'val_loss']
+    assert found['val_loss'] == pytest.approx(sum(terms), rel=1e-5)
+    assert not [name for name in found if '.d0.' in name]
+
+
+def test_mean_counts_pictures_not_batches(parts):
+    model, dataset = parts
+    items = [dataset[n] for n in range(3)]
+    batches = [items[:2], items[2:]]
+    hook = ValidationLossHook()
+    whole = validate(hook, model, batches)
+    first = validate(hook, model, batches[:1])
+    last = validate(hook, model, batches[1:], start=1)
+    for name, value in whole.items():
+        mean = (2 * first[name] + last[name]) / 3
+        assert value == pytest.approx(mean), name
+    assert validate(hook, model, batches) == whole  # the same points again
+    few = ValidationLossHook(max_batches=1)
+    assert validate(few, model, batches) == first
+
+
+def test_labels_follow_the_input(parts):
+    """Of twice the size, and where the input is padded."""
+    model, dataset = parts
+    item = copy.deepcopy(dataset[0])
+    expected = validate(ValidationLossHook(), model, [[item]])
+    labels = item['data_samples'].gt_sem_seg
+    large = labels.data.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    del labels.data
+    item['data_samples'].gt_sem_seg.data = large
+    found = validate(ValidationLossHook(), model, [[item]])
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value), name
+
+    cut = copy.deepcopy(dataset[0])
+    cut['inputs'] = cut['inputs'][:, :90, :100]
+    labels = cut['data_samples'].gt_sem_seg
+    part = labels.data[:, :90, :100]
+    del labels.data
+    labels.data = part
+    cut['data_samples'].set_metainfo(dict(img_shape=(90, 100)))
+    assert np.isfinite(
+        validate(ValidationLossHook(), model, [[cut]])['val_loss']
+    )
+    assert tuple(labels.data.shape) == (1, 90, 100)  # the caller's stay
+
+
+def test_random_numbers_of_training_stay(parts):
+    model, dataset = parts
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    validate(ValidationLossHook(), model, [[dataset[0]]])
+    assert_close(torch.rand(3), expected)
+
+
+def test_losses_are_logged_and_choose_the_best(make_config, logged, tmp_path):
+    cfg = make_config(dict(type='mmfaseg.ValidationLossHook'))
+    cfg.default_hooks.checkpoint.update(save_best='val_loss', rule='less')
+    train(cfg)
+    lines = logged('val_loss')
+    assert [line['step'] for line in lines] == [1, 2]
+    assert all('mIoU' in line for line in lines)
+    best = min(lines, key=lambda x: x['val_loss'])['step']
+    (kept,) = tmp_path.glob('best_*.pth')
+    assert kept.name == f'best_val_loss_iter_{best}.pth'
+
+
+def test_losses_of_mmsegs_own_networks(make_config, logged):
+    name = 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'
+    train(make_config(dict(type='mmfaseg.ValidationLossHook'), name=name))
+    assert len(logged('val_loss')) == 2
+
+
+def test_detectors_and_empty_wishes_are_refused(make_config):
+    with pytest.raises(ValueError, match='at least 1, got 0'):
+        ValidationLossHook(0)
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match='Linear is no segmentor'):
+        ValidationLossHook().before_train(runner)
+
+
+def teardown_module():
+    Visualizer._instance_dict.clear()

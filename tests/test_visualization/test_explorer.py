@@ -1,0 +1,232 @@
+"""Explorations of random networks, against the trace they come from."""
+
+import base64
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from mmfaseg.testing import assert_close
+from mmfaseg.visualization.explorer import (
+    describe,
+    explore,
+    make_page,
+    write_page,
+)
+from mmfaseg.visualization.explorer.exploration import find_owners
+
+FASEG = 'faseg/faseg_r18_1xb8-3k_shapes-128x128'
+SIZE = (96, 140)  # the network pads it to 96 x 160
+
+
+@pytest.fixture(scope='module')
+def make(root):
+    """A random network, one picture of 96 x 140, classes and palette."""
+
+    def make(config, **decoder):
+        cfg = Config.fromfile(root / f'configs/{config}.py')
+        init_default_scope(cfg.default_scope)
+        head = cfg.model.decode_head
+        head.transformer_decoder.update(decoder)
+        torch.manual_seed(1)
+        model = MODELS.build(cfg.model).eval()
+        if hasattr(model.decode_head, 'trace'):
+            predictor = model.decode_head.transformer_decoder.predictor
+            torch.nn.init.normal_(predictor.class_embed.weight)
+        cfg.val_dataloader.dataset.update(length=1, image_size=SIZE)
+        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+        meta = dataset.metainfo
+        return model, dataset[0], meta['classes'], meta['palette']
+
+    return make
+
+
+@pytest.fixture(scope='module')
+def network(make):
+    return make(FASEG)
+
+
+@pytest.fixture(scope='module')
+def view(network):
+    return explore(*network)
+
+
+@pytest.fixture(scope='module')
+def output(network):
+    model, item, *_ = network
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    batch = model.data_preprocessor(data, False)
+    return model.decode_head.trace(model.extract_feat(batch['inputs']))
+
+
+def test_blocks_are_those_of_the_trace(view, output):
+    assert [x.stride for x in view.blocks] == [32, 16, 8, 4] * 3 + [32]
+    for block, trace in zip(view.blocks, output.traces, strict=True):
+        wanted = trace.attention[0, view.queries].reshape(
+            block.attention.shape
+        )
+        assert_close(torch.from_numpy(block.attention), wanted)
+        masks = output.mask_preds[block.block + 1][0, view.queries].sigmoid()
+        assert_close(torch.from_numpy(block.masks), masks)
+        for maps in (block.attention, block.preference):
+            assert maps.shape == (len(view.queries), *trace.shape)
+            np.testing.assert_allclose(maps.sum((1, 2)), 1, rtol=1e-4)
+
+
+def test_owners_have_the_largest_share_of_their_class(view, output, network):
+    """Pixel by pixel, from the scores."""
+    assert view.picture.shape == (*SIZE, 3)
+    scores = output.cls_scores[-1][0].softmax(-1)
+    masks = torch.nn.functional.interpolate(
+        output.mask_preds[-1], scale_factor=4, mode='bilinear'
+    )[0].sigmoid()
+    for row, column in ((0, 0), (50, 70), (95, 139), (10, 130)):
+        label = view.labels[row, column]
+        parts = scores[:, label] * masks[:, row, column]
+        assert view.queries[view.owners[row, column]] == parts.argmax()
+    area = np.bincount(view.owners[view.owners >= 0])
+    assert (np.diff(area) <= 0).all()  # most pixels first
+
+
+def test_owners_by_hand():
+    scores = torch.tensor([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0]])
+    masks = torch.tensor([[[0.9, 0.1]], [[0.1, 0.1]], [[0.1, 0.9]]])
+    labels = np.array([[0, 1]])
+    assert find_owners(scores, masks, labels).tolist() == [[0, 2]]
+    assert find_owners(scores, masks, labels - 1).tolist() == [[-1, 2]]
+
+
+def test_only_so_many_queries(network, view):
+    few = explore(*network, max_queries=1)
+    assert few.queries.tolist() == view.queries[:1].tolist()
+    assert set(np.unique(few.owners)) <= {-1, 0}
+    for number in (0, 255):
+        with pytest.raises(ValueError, match=f'got {number}'):
+            explore(*network, max_queries=number)
+
+
+def test_dynamic_queries_turn_and_parameterized_ones_do_not(view, make):
+    still = explore(*make(FASEG, positional_query='parameterized'))
+    for block, other in zip(view.blocks, still.blocks, strict=True):
+        if block.block == 0 or block.stride == 4:
+            assert np.isnan(block.turn).all() and np.isnan(other.turn).all()
+        else:
+            assert (block.turn > 1e-7).all()
+            assert (other.turn < 1e-12).all()
+
+
+def test_drift_is_measured_in_diagonals(view):
+    first, second = view.blocks[:2]
+    assert np.isnan(first.drift).all()
+    shift = np.linalg.norm(second.centres - first.centres, axis=1)
+    np.testing.assert_allclose(second.drift, shift / np.hypot(*SIZE))
+
+
+def test_windows_hold_all_attention(view):
+    """Those in the padding, from column 35 on, are not drawn."""
+    for block in view.blocks:
+        assert bool(block.windows) == (block.stride == 4)
+        if block.windows:
+            outside = np.ones(block.attention.shape[1:], bool)
+            for box in block.windows:
+                assert box.right <= SIZE[1] and box.bottom <= SIZE[0]
+                rows = slice(box.top // 4, -(-box.bottom // 4))
+                columns = slice(box.left // 4, -(-box.right // 4))
+                outside[rows, columns] = False
+            outside[:, SIZE[1] // 4 :] = False
+            assert outside.any()
+            assert block.attention[:, outside].max() == 0
+
+
+@pytest.mark.parametrize(
+    'decoder',
+    [
+        dict(high_resolution='hrca_per_query'),
+        dict(high_resolution='dense'),
+        dict(high_resolution='off', num_blocks=9),
+        dict(share_hrca_params=True),
+        dict(positional_query='none'),
+        dict(positional_query='anchor'),
+    ],
+    ids=str,
+)
+def test_rivals_are_explored_too(make, decoder):
+    view = explore(*make(FASEG, **decoder))
+    assert len(view.blocks) == decoder.get('num_blocks', 13)
+    shared = decoder.get('high_resolution', 'hrca') == 'hrca'
+    assert any(block.windows for block in view.blocks) == shared
+    json.dumps(describe({'one': view}), allow_nan=False)
+
+
+def test_mmsegs_head_is_refused_with_the_remedy(make):
+    network = make('mask2former/mask2former_r18_1xb8-3k_shapes-128x128')
+    with pytest.raises(ValueError, match=r'faseg2mmfaseg\.py brings'):
+        explore(*network)
+
+
+def test_classes_have_to_fit(network):
+    model, item, *_ = network
+    with pytest.raises(ValueError, match='scores 7 classes, but 2 names'):
+        explore(model, item, ['a', 'b'], [[0, 0, 0]] * 2)
+
+
+# the page
+
+
+def read(uri):
+    kind, content = uri.split(',')
+    assert kind == 'data:image/png;base64'
+    flag = cv2.IMREAD_UNCHANGED
+    return cv2.imdecode(
+        np.frombuffer(base64.b64decode(content), np.uint8), flag
+    )
+
+
+def test_maps_of_the_page_are_those_of_the_blocks(view):
+    (model,) = describe({'FASeg': view})['models']
+    assert model['name'] == 'FASeg' and model['size'] == list(SIZE)
+    assert np.array_equal(read(model['picture'])[..., ::-1], view.picture)
+    colours = view.palette[view.labels]
+    assert np.array_equal(read(model['labels'])[..., ::-1], colours)
+    owners = read(model['owners']).astype(int)
+    assert np.array_equal(np.where(owners == 255, -1, owners), view.owners)
+    for n, query in enumerate(model['queries']):
+        assert query['number'] == view.queries[n]
+        assert len(query['blocks']) == 13
+        for shown, block in zip(query['blocks'], view.blocks, strict=True):
+            for name in ('focus', 'preference'):
+                values = dict(
+                    focus=block.attention, preference=block.preference
+                )[name][n]
+                low, top = shown[name]['span']
+                grey = read(shown[name]['png']) / 255
+                assert shown[name]['shape'] == list(values.shape)
+                wanted = (values - values.min()) / np.ptp(values)
+                np.testing.assert_allclose(grey, wanted, atol=0.5 / 255 + 1e-6)
+                assert low == pytest.approx(values.min(), rel=0.06)
+                assert top == pytest.approx(values.max(), rel=0.06)
+            best = block.scores[n].argmax()
+            names = [*view.classes, 'no object']
+            assert shown['best'][0] == names[best]
+
+
+def test_page_is_complete_and_holds_the_data(view, tmp_path):
+    path = write_page(tmp_path / 'new' / 'focus.html', 'A', {'x': view})
+    page = path.read_text(encoding='utf-8')
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert 'http' not in page.replace('http://www.w3.org/2000/svg', '')
+    found = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
+    assert json.loads(found[1])['content'] == describe({'x': view})
+    with pytest.raises(ValueError, match=r'focus\.png has to end in \.html'):
+        write_page(tmp_path / 'focus.png', 'A', {'x': view})
+
+
+def test_names_cannot_end_the_script():
+    page = make_page('</script><b>', dict(models=[]))
+    data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1]
+    assert json.loads(data)['title'] == '</script><b>'

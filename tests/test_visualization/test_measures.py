@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from mmfaseg.models.layers import MultiheadAttention
+from mmfaseg.testing import assert_close
+from mmfaseg.visualization.explorer.measures import (
+    centres,
+    changes,
+    entropy,
+    overlap,
+    turns,
+)
+from mmfaseg.visualization.explorer.preference import positional_preference
+
+pytestmark = pytest.mark.smoke
+
+
+def spikes(*cells, shape=(3, 4)):
+    """One map per cell, which has everything."""
+    maps = np.zeros((len(cells), *shape), np.float32)
+    for each, cell in zip(maps, cells, strict=True):
+        each[cell] = 1
+    return maps
+
+
+def test_entropy_goes_from_one_pixel_to_all():
+    even = np.full((1, 3, 4), 1 / 12, np.float32)
+    half = even * 2
+    half[0, :, 2:] = 0
+    maps = np.concatenate([spikes((1, 2)), even, half])
+    expected = [0, 1, np.log(6) / np.log(12)]
+    np.testing.assert_allclose(entropy(maps), expected, atol=1e-6)
+
+
+def test_overlap_is_what_both_have():
+    first = np.array([[[0.5, 0.5, 0.0]]])
+    second = np.array([[[0.2, 0.2, 0.6]]])
+    assert overlap(first, second) == pytest.approx(0.4)
+    assert overlap(first, first) == pytest.approx(1)
+
+
+def test_centres_are_pixels_of_the_picture():
+    found = centres(spikes((0, 0), (2, 1)), 8)
+    assert found.tolist() == [[4, 4], [12, 20]]
+    between = spikes((0, 0), (0, 0))[:1] / 2 + spikes((2, 2)) / 2
+    assert centres(between, 32).tolist() == [[48, 48]]
+
+
+def test_turns_are_angles():
+    first = np.array([[1.0, 0], [1, 0], [1, 0], [0, 0]])
+    second = np.array([[3.0, 0], [0, 2], [-1, 0], [5, 5]])
+    assert turns(second, first).tolist() == [0, 1, 2, 0]
+
+
+def test_changes_of_masks():
+    first = np.zeros((3, 1, 4))
+    second = np.zeros((3, 1, 4))
+    first[0, 0, :2] = second[0, 0, 1:3] = 0.9  # one of three in common
+    second[1] = 0.7  # from nothing to everything
+    assert changes(second, first).tolist() == pytest.approx([2 / 3, 1, 0])
+
+
+def test_preference_is_attention_without_content():
+    """Of a block whose contents and biases are zero."""
+    torch.manual_seed(0)
+    attn = MultiheadAttention(16, 4)
+    query_pos, position = torch.randn(3, 16), torch.randn(16, 20)
+    _, attention = attn(
+        query_pos[None],
+        position.T[None],
+        torch.randn(1, 20, 16),
+        need_attention=True,
+    )
+    found = positional_preference(attn, query_pos, position)
+    assert_close(found, attention[0].detach())
+
+
+def test_biases_and_contents_do_not_change_a_preference():
+    torch.manual_seed(0)
+    attn = MultiheadAttention(16, 4)
+    query_pos, position = torch.randn(3, 16), torch.randn(16, 20)
+    before = positional_preference(attn, query_pos, position)
+    torch.nn.init.normal_(attn.in_proj_bias)
+    assert_close(positional_preference(attn, query_pos, position), before)
+    none = positional_preference(attn, torch.zeros(3, 16), position)
+    assert_close(none, torch.full((3, 20), 1 / 20))
