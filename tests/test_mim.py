@@ -144,6 +144,42 @@ def test_mim_trains_and_tests_from_the_wheel(environment, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_mim_starts_two_processes(environment, tmp_path) -> None:
+    """Without a GPU; ``--gpus`` counts processes."""
+    checkpoint = tmp_path / 'run' / 'iter_2.pth'
+    both = ['--launcher', 'pytorch', '--gpus', 2]
+    options = ['--cfg-options', *QUICK]
+    train = [environment / 'mim', 'train', 'mmfaseg', CONFIG, *both]
+    printed = run(*train, '--work-dir', 'run', *options, cwd=tmp_path)
+    assert 'Distributed training: True' in printed
+    assert 'GPU number: 2' in printed
+    # each validates one of the two pictures, and one of them tells
+    assert printed.count('Iter(val) [1/1]') == 1
+    assert checkpoint.is_file()
+
+    test = [environment / 'mim', 'test', 'mmfaseg', CONFIG, *both]
+    where = ['--checkpoint', checkpoint, '--work-dir', 'test']
+    printed = run(*test, *where, *options, cwd=tmp_path)
+    assert printed.count('Iter(test) [1/1]') == 1
+
+
+@pytest.mark.slow
+def test_mim_runs_other_tools(environment, tmp_path) -> None:
+    command = [environment / 'mim', 'run', 'mmfaseg']
+    done = run(*command, 'get_flops', CONFIG, cwd=tmp_path, check=False)
+    assert CONFIG in done  # a tool takes paths, and says so
+    name = Path(CONFIG).stem
+    down = [environment / 'mim', 'download', 'mmfaseg', '--config', name]
+    run(*down, '--dest', '.', cwd=tmp_path)
+    printed = run(*command, 'get_flops', CONFIG, cwd=tmp_path)
+    assert 'parameters' in printed.lower()
+    quick = 'train_dataloader.dataset.length=4'
+    options = ['--cfg-options', quick]
+    printed = run(*command, 'check_dataset', CONFIG, *options, cwd=tmp_path)
+    assert '0 errors' in printed
+
+
+@pytest.mark.slow
 def test_mim_passes_on_what_it_does_not_know(environment, tmp_path) -> None:
     command = [environment / 'mim', 'train', 'mmfaseg', CONFIG, '--gpus', 0]
     printed = run(*command, '--amp', 'bf16', cwd=tmp_path, check=False)

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmfaseg
+from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 
@@ -163,6 +164,7 @@ def main() -> None:
     """Test as the command line says."""
     args = parse_args()
     cfg = load_config(args)
+    prepare_cpu_processes(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     if args.amp is not None:

@@ -13,6 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmfaseg
+from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 
@@ -201,6 +202,7 @@ def main() -> None:
     cfg = load_config(args)
     if not args.no_check:
         check_data(cfg)
+    prepare_cpu_processes(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     mmfaseg.log_stack_info()

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmfaseg.utils import cpu_processes
+from mmfaseg.utils.cpu_processes import prepare_cpu_processes
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Collects the backends that were asked for; there is no GPU."""
+    backends = []
+    monkeypatch.setattr(cpu_processes, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(
+        torch.distributed, 'init_process_group', backends.append
+    )
+    return backends
+
+
+def test_processes_meet_and_know_of_no_gpu(started):
+    cfg = Config(dict(launcher='pytorch', find_unused_parameters=True))
+    prepare_cpu_processes(cfg)
+    assert started == ['gloo']
+    assert cfg.model_wrapper_cfg == dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+        device_ids=None,
+    )
+
+
+def test_a_wrapper_of_the_config_stays(started):
+    wrapper = dict(type='MMSeparateDistributedDataParallel')
+    cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=wrapper))
+    prepare_cpu_processes(cfg)
+    assert cfg.model_wrapper_cfg == dict(wrapper, device_ids=None)
+
+
+@pytest.mark.parametrize('launcher', ['none', 'slurm', 'mpi'])
+def test_other_launchers_are_left_alone(started, launcher):
+    cfg = Config(dict(launcher=launcher))
+    prepare_cpu_processes(cfg)
+    assert started == [] and 'model_wrapper_cfg' not in cfg
+
+
+def test_gpus_are_left_to_mmengine(started, monkeypatch):
+    monkeypatch.setattr(cpu_processes, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(launcher='pytorch'))
+    prepare_cpu_processes(cfg)
+    assert started == [] and 'model_wrapper_cfg' not in cfg
