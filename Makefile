@@ -6,17 +6,19 @@ PYTEST_ARGS ?=
 
 VENV := .venv
 ONEDL_VENV := .venv-onedl
+DOCS_VENV := .venv-docs
 PY := $(VENV)/bin/python
 ONEDL_PY := $(ONEDL_VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 ONEDL_INSTALLED := $(ONEDL_VENV)/.installed
+DOCS_INSTALLED := $(DOCS_VENV)/.installed
 BUILT := $(VENV)/.built
 OPERATORS := $(wildcard mmfaseg/ops/csrc/*.* mmfaseg/ops/csrc/*/*.*)
 PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests.txt
 PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo demo-instance test test-slow test-reference test-onedl lint clean
+.PHONY: help venv build demo demo-instance test test-slow test-reference test-onedl lint docs clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,8 +51,11 @@ lint: $(INSTALLED) ## check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(DOCS_INSTALLED) ## build the site in build/site; a warning is an error
+	$(DOCS_VENV)/bin/mkdocs build --strict
+
 clean: ## remove the environments and everything that was built
-	rm -rf $(VENV) $(ONEDL_VENV) build dist *.egg-info mmfaseg/.mim mmfaseg/*.so
+	rm -rf $(VENV) $(ONEDL_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/.mim mmfaseg/*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
 # $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) fills an environment.
@@ -82,3 +87,8 @@ $(BUILT): $(INSTALLED) $(OPERATORS)
 
 $(ONEDL_INSTALLED): constraints-onedl.txt requirements/onedl.txt $(PACKAGE)
 	$(call install,$(ONEDL_PY),constraints-onedl.txt,requirements/onedl.txt)
+
+$(DOCS_INSTALLED): constraints.txt requirements/docs.txt
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python $(PIP) install -q -c constraints.txt -r requirements/docs.txt
+	@touch $@

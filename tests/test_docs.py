@@ -1,11 +1,18 @@
 """What the pages link to is there, and nothing in them is left open."""
 
+import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from mmengine.config import Config
+from mmengine.registry import Registry
+
+import mmfaseg.registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -140,3 +147,100 @@ def test_costs_in_the_results_are_those_of_the_metafile():
             f'| {metadata["FLOPs"] / 1e9:.2f} |'
         )
         assert row in text
+
+
+# the site
+
+
+def _referred():
+    """What the reference makes pages from, by full name."""
+    names = []
+    for page in sorted((ROOT / 'docs/reference').glob('*.md')):
+        names += re.findall(r'^::: (\S+)$', page.read_text(), re.MULTILINE)
+    return names
+
+
+def _find(name):
+    """The object of a full name."""
+    parts = name.split('.')
+    for n in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module('.'.join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:]:
+            found = getattr(found, part)
+        return found
+    raise AssertionError(name)
+
+
+def test_reference_has_all_that_configs_can_name():
+    for room in ('models', 'datasets', 'engine', 'evaluation'):
+        importlib.import_module(f'mmfaseg.{room}')
+    referred = {_find(name) for name in _referred()}
+    registered = {
+        kind
+        for registry in vars(mmfaseg.registry).values()
+        if isinstance(registry, Registry) and registry.scope == 'mmfaseg'
+        for kind in registry.module_dict.values()
+    }
+    assert len(registered) > 15
+    assert registered - referred == set()
+
+
+def test_every_page_of_the_site_is_in_its_menu():
+    text = (ROOT / 'mkdocs.yml').read_text()
+    menu = re.findall(r'^ +- (\S+\.md)$', text, re.MULTILINE)
+    pages = {
+        str(path.relative_to(ROOT / 'docs'))
+        for path in (ROOT / 'docs').rglob('*.md')
+    }
+    assert pages <= set(menu)
+
+
+TUTORIAL = ROOT / 'docs/tutorial.md'
+SHORTER = {'range(200)': 'range(24)', '--iterations 500': '--iterations 4'}
+
+
+@pytest.mark.slow
+def test_every_block_of_the_tutorial_runs(tmp_path):
+    """In one folder, in order; with fewer pictures and iterations."""
+    text = TUTORIAL.read_text()
+    for long, short in SHORTER.items():
+        assert text.count(long) == 1
+        text = text.replace(long, short)
+    blocks = re.findall(
+        r'^```(\w+)\n(.*?)^```', text, re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) >= 8
+    (tmp_path / 'tools').symlink_to(ROOT / 'tools')
+    programs = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
+        'PYTHONPATH': str(ROOT),
+    }
+    for kind, block in blocks:
+        if block.startswith('custom_hooks'):
+            with (tmp_path / 'mine.py').open('a') as file:
+                file.write(block)
+            continue
+        program = dict(bash=['bash', '-euc'], python=['python', '-c'])[kind]
+        done = subprocess.run(
+            [*program, block],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f'{block}\n{done.stdout}'
+    assert len(list((tmp_path / 'found/labels').glob('*.png'))) == 24
+    for name in ('classes.png', 'mine.onnx', 'focus.html'):
+        assert (tmp_path / name).stat().st_size > 10_000
+    runs = tmp_path / 'work_dirs/mine'
+    assert list(runs.glob('*/vis_data/events.*'))
+    assert list(runs.glob('*/vis_data/vis_image/focus_0_*.png'))
+    (scalars,) = runs.glob('*/vis_data/scalars.json')
+    assert 'val_loss' in scalars.read_text()

@@ -42,14 +42,15 @@ def hrca_gather(
         level_embed (Tensor, optional): added to every token, shape (C,).
 
     Returns:
-        tuple[Tensor, Tensor, Tensor | None]:
-        - value: shape (B, K * s², C), feature + level_embed, in the type that
-          feature and position promote to.
-        - key: same shape and type, feature + level_embed + position. Both
-          are summed in float32, or float64, and rounded once.
-        - outside: bool, shape (B, K * s²), true for tokens beyond the border
-          of the map, where the maps count as zero; None if the windows tile
-          the map.
+        tuple[Tensor, Tensor, Tensor | None]: value, key and outside.
+
+            - value: shape (B, K * s², C), feature + level_embed, in the type
+              that feature and position promote to.
+            - key: same shape and type, feature + level_embed + position. Both
+              are summed in float32, or float64, and rounded once.
+            - outside: bool, shape (B, K * s²), true for tokens beyond the
+              border of the map, where the maps count as zero; None if the
+              windows tile the map.
 
     Raises:
         ValueError: if the shapes do not belong together, if a whole row or

@@ -27,9 +27,8 @@ class MaskClassificationTTA(BaseTTAModel):
     The segmentor has brought every version back to the original picture: it
     cuts the padding off, then undoes the flip, then resizes.
 
-    Args:
-        module (dict | nn.Module): the segmentor, or its config.
-        data_preprocessor (dict, optional): replaces that of the config.
+    Its arguments are mmengine's: ``module``, the segmentor or its config, and
+    ``data_preprocessor``, which replaces that of the config.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
