@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> None:
 
         from mmfaseg.apis.explorer_server import make_app
     except ModuleNotFoundError as error:
+        if error.name not in ('uvicorn', 'starlette'):
+            raise
         sys.exit(
             f'error: {error}; the page needs a web server: '
             'pip install starlette uvicorn'

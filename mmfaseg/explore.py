@@ -6,25 +6,31 @@ file that opens in a browser, without a network.
 
 import argparse
 import sys
+from pathlib import Path
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     from mmfaseg.apis.networks import add_networks
+    from mmfaseg.visualization.explorer import MAX_QUERIES
 
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.explore',
         description='Writes a page about where the queries look in a picture.',
     )
     add_networks(parser)
-    parser.add_argument('picture', help='file of the picture')
+    parser.add_argument('picture', type=Path, help='file of the picture')
     parser.add_argument(
-        '--out', default='focus.html', metavar='FILE', help='the page'
+        '--out',
+        type=Path,
+        default='focus.html',
+        metavar='FILE',
+        help='the page, .html',
     )
     parser.add_argument(
         '--max-queries',
         type=int,
-        default=24,
+        default=MAX_QUERIES,
         help='that answer for most pixels',
     )
     return parser.parse_args(argv)
@@ -33,15 +39,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the page, or say in one sentence why not."""
     from mmfaseg.apis.networks import load_networks
-    from mmfaseg.visualization.explorer import write_page
+    from mmfaseg.visualization.explorer import check_page_name, write_page
 
     args = parse_args(argv)
     try:
+        if not args.picture.is_file():
+            raise FileNotFoundError(f'there is no file {args.picture}')
+        check_page_name(args.out)
         explorations = {
             name: network.explore(args.picture, args.max_queries)
             for name, network in load_networks(args).items()
         }
-        title = f'Where a query looks: {args.picture}'
+        title = f'Where a query looks: {args.picture.name}'
         path = write_page(args.out, title, explorations)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')

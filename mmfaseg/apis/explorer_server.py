@@ -1,10 +1,14 @@
 """A web page that explores pictures with one or two networks."""
 
+import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from mmengine.logging import print_log
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -19,7 +23,7 @@ from .sources import decode_picture
 
 TITLE = 'Where a query looks'
 MAX_BYTES = 32 * 1024**2
-MAX_PIXELS = 4096**2
+MAX_PIXELS = 2048**2
 
 
 def make_app(
@@ -32,7 +36,8 @@ def make_app(
     ``GET /`` is the page. ``POST /explore`` takes the bytes of a picture, and
     ``POST /explore/N`` none: the N-th example. Both answer with what
     :func:`mmfaseg.visualization.explorer.describe` gives, or with an
-    ``error`` in a sentence. Pictures are kept nowhere.
+    ``error`` in a sentence. Pictures are kept nowhere, one is looked at after
+    the other, and pages of other sites are refused.
 
     Args:
         networks (Mapping[str, FASegInferencer]): by name, side by side.
@@ -44,13 +49,9 @@ def make_app(
     one_at_a_time = Lock()
 
     def look(content: bytes, name: str) -> dict[str, Any]:
-        picture = decode_picture(content, name)
-        if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
-            raise ValueError(
-                f'{name} has {picture.shape[1]}x{picture.shape[0]} pixels; '
-                f'this page takes {MAX_PIXELS} at most: make it smaller'
-            )
+        _check_size(content, name)
         with one_at_a_time:
+            picture = decode_picture(content, name)
             return describe(
                 {key: x.explore(picture) for key, x in networks.items()}
             )
@@ -59,6 +60,8 @@ def make_app(
         return HTMLResponse(page)
 
     async def explore_upload(request: Request) -> Response:
+        if _is_of_another_site(request):
+            return _error('another site may not use this page', 403)
         content = bytearray()
         async for part in request.stream():
             content += part
@@ -67,6 +70,8 @@ def make_app(
         return await _answer(look, bytes(content), 'your file')
 
     async def explore_example(request: Request) -> Response:
+        if _is_of_another_site(request):
+            return _error('another site may not use this page', 403)
         number = request.path_params['number']
         if number >= len(examples):
             return _error(f'there is no example {number}', 404)
@@ -83,9 +88,40 @@ def make_app(
             Route('/explore', explore_upload, methods=['POST']),
             Route('/explore/{number:int}', explore_example, methods=['POST']),
         ],
+        exception_handlers={Exception: _tell},
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
         ],
+    )
+
+
+def _check_size(content: bytes, name: str) -> None:
+    """Raises ValueError for too many pixels, before any is decoded."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'{name}: {error}') from error
+    except OSError as error:
+        raise ValueError(
+            f'{name} cannot be read as a picture: it is damaged, or of an '
+            'unknown kind'
+        ) from error
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f'{name} has {width}x{height} pixels; this page takes '
+            f'{MAX_PIXELS} at most: make it smaller'
+        )
+
+
+def _is_of_another_site(request: Request) -> bool:
+    """Whether a page of another site sent this, as browsers tell."""
+    headers = request.headers
+    if headers.get('sec-fetch-site', 'none') not in ('same-origin', 'none'):
+        return True
+    origin = headers.get('origin')
+    return origin is not None and (
+        origin.split('://')[-1] != headers.get('host')
     )
 
 
@@ -96,6 +132,19 @@ async def _answer(
         return JSONResponse(await run_in_threadpool(look, content, name))
     except ValueError as error:
         return _error(str(error), 400)
+    except (RuntimeError, MemoryError) as error:  # such as CUDA's
+        print_log(f'{name}: {error!r}', logger='current', level=logging.ERROR)
+        text = str(error).splitlines()[:1] or ['no reason given']
+        return _error(
+            f'{name} could not be looked at: {type(error).__name__}, '
+            f'{text[0]}',
+            500,
+        )
+
+
+async def _tell(request: Request, error: Exception) -> Response:
+    """What nobody foresaw; starlette logs where it came from."""
+    return _error(f'the server failed: {type(error).__name__}', 500)
 
 
 def _error(text: str, status: int) -> Response:

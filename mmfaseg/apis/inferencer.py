@@ -20,8 +20,7 @@ from rich.progress import Progress
 
 from ..utils.type_name import type_name
 from ..visualization import draw_item_focus
-from ..visualization.explorer import Exploration, explore
-from ..visualization.explorer.exploration import MAX_QUERIES
+from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .model import load_model
 from .outputs import Writer
 from .sources import Frame, Sources, count_frames, read_frames

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..visualization.tracing import head_of
 from .inferencer import FASegInferencer
 
 
@@ -27,19 +28,16 @@ def load_networks(args: argparse.Namespace) -> dict[str, FASegInferencer]:
 
     Raises:
         FileNotFoundError: if there is no such config or checkpoint.
-        ValueError: if a network cannot tell where its queries look.
+        ValueError: if a network cannot tell where its queries look, or there
+            are weights for none.
     """
+    if args.rival_weights is not None and args.rival is None:
+        raise ValueError('--rival-weights needs --rival')
     found: dict[str, FASegInferencer] = {}
     wanted = [(args.model, args.weights), (args.rival, args.rival_weights)]
     for model, weights in wanted[: 1 if args.rival is None else 2]:
         network = FASegInferencer(model, weights, args.device)
-        head = network.model.decode_head
-        if not hasattr(head, 'trace'):
-            raise ValueError(
-                f'{type(head).__name__} of {model} cannot tell where its '
-                'queries look: take a config of mmfaseg, such as the '
-                'Mask2Former of configs/ablations'
-            )
+        head_of(network.model)  # raises where it cannot tell
         name = Path(network.model.cfg.filename).stem
         found[f'{name} (rival)' if name in found else name] = network
     return found

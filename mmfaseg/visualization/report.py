@@ -18,6 +18,7 @@ from .objects import ObjectPicture, Objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions
 from .sheet import make_palette, save_figure
+from .tracing import trace_item
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,15 +120,13 @@ def draw_item_focus(
         classes (Sequence[str]): names of the classes.
         palette (Sequence[Sequence[int]]): their colours, RGB in 0..255.
     """
-    batch = model.data_preprocessor(pseudo_collate([item]), False)
-    is_detector = hasattr(model, 'panoptic_head')
-    head = model.panoptic_head if is_detector else model.decode_head
+    traced = trace_item(model, item)
     return draw_focus(
-        head.trace(model.extract_feat(batch['inputs'])),
-        network_picture(item['inputs']),
+        traced.output,
+        traced.picture,
         classes,
         palette,
-        min_score=0.5 if is_detector else 0.0,
+        min_score=traced.min_score,
     )
 
 

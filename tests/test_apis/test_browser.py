@@ -4,10 +4,11 @@
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-import urllib.request
+import time
 
 import cv2
 import numpy as np
@@ -65,27 +66,26 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def address(work_dir, rival_dir, pictures):
+def address(work_dir, rival_dir, pictures, tmp_path_factory):
     """``python -m mmfaseg.demo`` with two networks and two pictures."""
-    port = 8123 + os.getpid() % 1000
-    process = subprocess.Popen(
-        [
-            *(sys.executable, '-m', 'mmfaseg.demo', str(work_dir)),
-            *('--rival', str(rival_dir), '--pictures', str(pictures)),
-            *('--port', str(port), '--device', 'cpu'),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if 'Uvicorn running' in line:
-            break
-    else:
-        pytest.fail(''.join(lines))
-    yield f'http://127.0.0.1:{port}/'
+    log = tmp_path_factory.mktemp('demo') / 'log.txt'
+    with log.open('w') as file:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, '-m', 'mmfaseg.demo', str(work_dir)),
+                *('--rival', str(rival_dir), '--pictures', str(pictures)),
+                *('--port', '0', '--device', 'cpu'),
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    line = None
+    while line is None:
+        time.sleep(0.2)
+        line = re.search(r'running on (http://\S+)', log.read_text())
+        if process.poll() is not None:
+            pytest.fail(log.read_text())
+    yield f'{line[1]}/'
     process.terminate()
     process.wait(20)
 
@@ -277,6 +277,50 @@ def test_switches_and_player(address, page):
     assert page.evaluate('state.block') == block
 
 
-def test_the_server_lets_itself_be_asked_directly(address):
-    with urllib.request.urlopen(address, timeout=30) as answer:
-        assert answer.status == 200
+def test_clicks_on_the_border_find_a_query(address, page):
+    """Canvases begin between two pixels of the screen."""
+    page.goto(address)
+    wait_until_drawn(page)
+    canvas = page.locator('canvas.picture').first
+    box = canvas.bounding_box()
+    right, bottom = box['x'] + box['width'], box['y'] + box['height']
+    for x, y in (
+        (int(box['x']), int(box['y'])),
+        (int(box['x']) + 9, int(box['y'])),
+        (int(box['x']), int(box['y']) + 9),
+        (int(right), int(bottom)),
+    ):
+        page.mouse.click(x, y)
+        wait_until_drawn(page)
+        assert pressed(page) >= 0
+        assert 'says' in page.locator('.answer').first.inner_text()
+
+
+def test_arrow_keys_move_the_blocks_from_anywhere(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    page.locator('.queries button').nth(1).click()
+    for key, block in (('ArrowRight', 1), ('ArrowRight', 2), ('ArrowLeft', 1)):
+        page.keyboard.press(key)
+        wait_until_drawn(page)
+        caption = page.locator('figcaption').first.inner_text()
+        assert f'block {block} ' in caption
+    page.keyboard.press('ArrowLeft')
+    page.keyboard.press('ArrowLeft')
+    wait_until_drawn(page)
+    assert page.evaluate('state.block') == 0
+
+
+def test_a_large_picture_is_shown_smaller(address, page, tmp_path):
+    page.goto(address)
+    wait_until_drawn(page)
+    large = tmp_path / 'large.png'
+    cv2.imwrite(str(large), generate_shapes(3, 'test', (96, 1312))[0])
+    page.locator('#file').set_input_files(large)
+    page.wait_for_function('state.models[0].data.size[1] === 1312')
+    wait_until_drawn(page)
+    assert pixels(page, 'picture').shape == (75, 1024, 3)
+    page.locator('canvas.picture').first.click()
+    wait_until_drawn(page)
+    (column, row) = page.evaluate('state.models[0].marked')
+    assert abs(column - 656) < 30 and abs(row - 48) < 10

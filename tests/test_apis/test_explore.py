@@ -9,6 +9,7 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from mmfaseg import demo
 from mmfaseg.apis import FASegInferencer
@@ -59,10 +60,12 @@ def test_page_is_that_of_the_library(work_dir, picture, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['{work_dir}', 'no.png'], r'there is no file or folder no\.png'),
+        (['{work_dir}', 'no.png'], r'there is no file no\.png'),
         (['{work_dir}', '{picture}', '--out', 'x.png'], r'end in \.html'),
         (['nowhere', '{picture}'], 'nowhere is no config file'),
         (['{work_dir}', '{picture}', '--max-queries', '0'], 'got 0'),
+        (['{work_dir}', '{work_dir}'], 'there is no file'),
+        (['{work_dir}', '{picture}', '--rival-weights', 'x'], 'needs --rival'),
     ],
 )
 def test_errors_are_one_sentence(work_dir, picture, arguments, message):
@@ -141,15 +144,53 @@ def test_missing_examples_are_named(server):
 
 
 def test_too_much_is_refused(server, monkeypatch):
+    """Before a pixel is decoded: a small file may hold many of them."""
     name = 'mmfaseg.apis.explorer_server'
-    monkeypatch.setattr(f'{name}.MAX_PIXELS', 100)
-    large = cv2.imencode('.png', np.zeros((11, 10, 3), np.uint8))[1].tobytes()
-    status, answer = post(f'{server}/explore', large)
+    monkeypatch.setattr(f'{name}.decode_picture', lambda *_: pytest.fail())
+    large = cv2.imencode('.png', np.zeros((2049, 2048), np.uint8))[1]
+    status, answer = post(f'{server}/explore', large.tobytes())
     assert status == 400
-    assert 'has 10x11 pixels; this page takes 100 at most' in answer['error']
+    assert 'has 2048x2049 pixels; this page takes' in answer['error']
+    monkeypatch.setattr('PIL.Image.MAX_IMAGE_PIXELS', 100)
+    status, answer = post(f'{server}/explore', large.tobytes())
+    assert status == 400 and 'decompression bomb' in answer['error']
     monkeypatch.setattr(f'{name}.MAX_BYTES', 2**20)
     status, answer = post(f'{server}/explore', bytes(2**20 + 1))
     assert status == 413 and answer['error'] == 'more than 1 MiB'
+
+
+def test_networks_that_fail_are_told(server, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError('CUDA out of memory.\nA long story')
+
+    monkeypatch.setattr(FASegInferencer, 'explore', fail)
+    status, answer = post(f'{server}/explore/0')
+    assert status == 500
+    assert answer['error'] == (
+        'shapes.png could not be looked at: OutOfMemoryError, '
+        'CUDA out of memory.'
+    )
+    monkeypatch.setattr(FASegInferencer, 'explore', lambda *_: {}['x'])
+    status, answer = post(f'{server}/explore/0')
+    assert status == 500 and answer['error'] == 'the server failed: KeyError'
+
+
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'Sec-Fetch-Site': 'cross-site'},
+        {'Sec-Fetch-Site': 'same-site'},
+        {'Origin': 'https://evil.example'},
+        {'Origin': 'null'},
+    ],
+    ids=str,
+)
+def test_pages_of_other_sites_are_refused(server, picture, headers):
+    for url in (f'{server}/explore', f'{server}/explore/0'):
+        status, answer = post(url, picture.read_bytes(), **headers)
+        assert status == 403 and 'another site' in answer['error']
+    own = {'Sec-Fetch-Site': 'same-origin', 'Origin': server}
+    assert post(f'{server}/explore/0', **own)[0] == 200
 
 
 def test_other_hosts_are_refused(server):

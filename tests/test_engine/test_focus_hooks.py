@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,7 +106,7 @@ def test_focus_of_parameterized_queries_does_not_turn(make_config, logged):
         (
             {},
             {'name': 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'},
-            'Mask2FormerHead cannot tell its focus',
+            'Mask2FormerHead cannot tell where its queries look',
         ),
     ],
 )
@@ -142,7 +143,8 @@ def parts(root):
 
 def validate(hook, model, batches, start=0):
     """What a validation loop makes of these batches, numbered from start."""
-    runner = SimpleNamespace(model=model)
+    loop = SimpleNamespace(dataloader=[None] * (start + len(batches)))
+    runner = SimpleNamespace(model=model, val_loop=loop)
     hook.before_val_epoch(runner)
     for n, items in enumerate(batches, start):
         batch = dict(
@@ -167,9 +169,10 @@ def test_losses_are_those_of_the_network(parts):
     for name, value in losses.items():
         if 'loss' in name:
             assert found[f'val_{name}'] == pytest.approx(value.item())
-    terms = [x for name, x in found.items() if name != 'val_loss']
+    terms = [x for name, x in found.items() if name.startswith('val_decode')]
+    assert len(terms) == 3
     assert found['val_loss'] == pytest.approx(sum(terms), rel=1e-5)
-    assert not [name for name in found if '.d0.' in name]
+    assert found['val_aux.loss_ce'] > 0
 
 
 def test_mean_counts_pictures_not_batches(parts):
@@ -238,15 +241,61 @@ def test_losses_are_logged_and_choose_the_best(make_config, logged, tmp_path):
 def test_losses_of_mmsegs_own_networks(make_config, logged):
     name = 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'
     train(make_config(dict(type='mmfaseg.ValidationLossHook'), name=name))
-    assert len(logged('val_loss')) == 2
+    lines = logged('val_loss')
+    assert len(lines) == 2
+    for line in lines:
+        terms = [x for x in line if x.startswith('val_decode')]
+        # of the last prediction alone, as for heads of ours
+        assert sorted(terms) == [
+            f'val_decode.loss_{x}' for x in ('cls', 'dice', 'mask')
+        ]
+        total = sum(line[x] for x in terms)
+        assert line['val_loss'] == pytest.approx(total, rel=1e-5)
 
 
 def test_detectors_and_empty_wishes_are_refused(make_config):
     with pytest.raises(ValueError, match='at least 1, got 0'):
         ValidationLossHook(0)
-    runner = SimpleNamespace(model=torch.nn.Linear(1, 1))
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), val_loop=None)
+    with pytest.raises(ValueError, match='there is no validation'):
+        ValidationLossHook().before_train(runner)
+    runner.val_loop = SimpleNamespace()
     with pytest.raises(ValueError, match='Linear is no segmentor'):
         ValidationLossHook().before_train(runner)
+
+
+def test_pictures_without_labels_are_named(parts):
+    model, dataset = parts
+    item = copy.deepcopy(dataset[0])
+    del item['data_samples'].gt_sem_seg
+    with pytest.raises(ValueError, match='put LoadAnnotations into'):
+        validate(ValidationLossHook(), model, [[item]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('length', [3, 1])
+def test_processes_with_uneven_shares(
+    make_config, run_python, tmp_path, root, length
+):
+    """Two batches and one, or one and none."""
+    cfg = make_config(
+        dict(type='mmfaseg.ValidationLossHook'),
+        dict(type='mmfaseg.FocusHook', indices=[0]),
+    )
+    cfg.val_dataloader.dataset.update(length=length)
+    cfg.val_dataloader.sampler.update(round_up=False)
+    cfg.default_hooks.checkpoint.update(save_best='mIoU')
+    cfg.log_level = 'INFO'
+    cfg.dump(str(tmp_path / 'uneven.py'))
+    done = run_python(
+        *('-m', 'torch.distributed.run', '--standalone'),
+        *('--nproc_per_node=2', root / 'tools/train.py'),
+        tmp_path / 'uneven.py',
+        *('--launcher', 'pytorch', '--no-check', '--work-dir', tmp_path),
+    )
+    losses = re.findall(r'val_loss: ([\d.]+)', done.stdout)
+    assert len(losses) == (2 if length == 3 else 0)
+    assert len(re.findall(r'Iter\(val\).*mIoU: ', done.stdout)) == 2
 
 
 def teardown_module():

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
@@ -18,7 +19,8 @@ from mmfaseg.visualization.explorer import (
     make_page,
     write_page,
 )
-from mmfaseg.visualization.explorer.exploration import find_owners
+from mmfaseg.visualization.explorer.owners import find_owners
+from mmfaseg.visualization.focus_maps import label_pixels, upsample
 
 FASEG = 'faseg/faseg_r18_1xb8-3k_shapes-128x128'
 SIZE = (96, 140)  # the network pads it to 96 x 160
@@ -93,12 +95,24 @@ def test_owners_have_the_largest_share_of_their_class(view, output, network):
     assert (np.diff(area) <= 0).all()  # most pixels first
 
 
-def test_owners_by_hand():
-    scores = torch.tensor([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0]])
-    masks = torch.tensor([[[0.9, 0.1]], [[0.1, 0.1]], [[0.1, 0.9]]])
-    labels = np.array([[0, 1]])
-    assert find_owners(scores, masks, labels).tolist() == [[0, 2]]
-    assert find_owners(scores, masks, labels - 1).tolist() == [[-1, 2]]
+@pytest.mark.parametrize('min_score', [0.0, 2.0])
+def test_owners_are_found_in_strips(monkeypatch, min_score):
+    """Against all queries at all pixels at once."""
+    torch.manual_seed(0)
+    classes = torch.randn(9, 5).softmax(-1)
+    logits = 4 * torch.randn(9, 7, 11)
+    masks = upsample(logits, 4, (25, 41)).sigmoid()
+    wanted = label_pixels(classes, masks, min_score)
+    parts = masks * classes[:, :-1].T[wanted].permute(2, 0, 1)
+    owners = np.where(wanted < 0, -1, parts.argmax(0).numpy())
+    for numbers in (1, 1 << 11, 1 << 19):
+        monkeypatch.setattr(
+            'mmfaseg.models.layers.chunks.CPU_NUMBERS', numbers
+        )
+        found = find_owners(classes[:, :-1], logits, (25, 41), min_score)
+        assert np.array_equal(found[0], wanted)
+        assert np.array_equal(found[1], owners)
+    assert (wanted < 0).any() == (min_score > 0) and (wanted >= 0).any()
 
 
 def test_only_so_many_queries(network, view):
@@ -169,6 +183,51 @@ def test_mmsegs_head_is_refused_with_the_remedy(make):
         explore(*network)
 
 
+@pytest.fixture(scope='module')
+def detector(root):
+    """A random detector that finds nothing in its picture."""
+    name = 'faseg_r18_1xb8-demo_shapes-instance-128x128'
+    cfg = Config.fromfile(root / f'configs/faseg_coco/{name}.py')
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model).eval()
+    predictor = model.panoptic_head.transformer_decoder.predictor
+    torch.nn.init.constant_(predictor.class_embed.bias[-1:], 50.0)
+    item = dict(
+        inputs=torch.zeros(3, 64, 64, dtype=torch.uint8),
+        data_samples=DetDataSample(metainfo=dict(img_shape=(64, 64))),
+    )
+    count = model.panoptic_head.num_classes
+    return model, item, ['x'] * count, [[9, 9, 9]] * count
+
+
+def test_nothing_is_found_and_shown(detector):
+    view = explore(*detector)
+    assert len(view.queries) == 0 and len(view.blocks) == 5
+    assert (view.labels == -1).all() and (view.owners == -1).all()
+    (model,) = describe({'x': view})['models']
+    assert model['queries'] == [] and len(model['blocks']) == 5
+    init_default_scope('mmseg')
+
+
+def test_entropy_of_windows_can_reach_one(view):
+    """It is over the cells that were read."""
+    for block in view.blocks:
+        if block.stride == 4:
+            read = (block.attention > 0).sum((1, 2))
+            p = block.attention.astype(float)
+            logs = np.log(p, out=np.zeros_like(p), where=p > 0)
+            wanted = -(p * logs).sum((1, 2)) / np.log(read)
+            np.testing.assert_allclose(block.entropy, wanted, rtol=1e-6)
+
+
+def test_a_network_that_diverged_is_named(make):
+    model, *rest = make(FASEG)
+    decoder = model.decode_head.transformer_decoder
+    decoder.query_feat.weight.data[3] = float('nan')
+    with pytest.raises(ValueError, match='the network has diverged'):
+        explore(model, *rest)
+
+
 def test_classes_have_to_fit(network):
     model, item, *_ = network
     with pytest.raises(ValueError, match='scores 7 classes, but 2 names'):
@@ -219,7 +278,8 @@ def test_page_is_complete_and_holds_the_data(view, tmp_path):
     path = write_page(tmp_path / 'new' / 'focus.html', 'A', {'x': view})
     page = path.read_text(encoding='utf-8')
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert 'http' not in page.replace('http://www.w3.org/2000/svg', '')
+    text = re.sub(r'base64,[^"]*', '', page)
+    assert 'http' not in text.replace('http://www.w3.org/2000/svg', '')
     found = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
     assert json.loads(found[1])['content'] == describe({'x': view})
     with pytest.raises(ValueError, match=r'focus\.png has to end in \.html'):

@@ -40,11 +40,37 @@ def test_overlap_is_what_both_have():
     assert overlap(first, first) == pytest.approx(1)
 
 
+def test_entropy_counts_what_can_be_read():
+    even = np.full((2, 1, 4), 1 / 4)
+    assert entropy(even, 4).tolist() == pytest.approx([1, 1])
+    found = entropy(even, np.array([4, 16]))
+    assert found.tolist() == pytest.approx([1, 0.5])
+    assert entropy(spikes((0, 0)), 1).tolist() == [0]
+
+
+def test_measures_of_no_query():
+    none = np.zeros((0, 3, 4), np.float32)
+    assert entropy(none).shape == overlap(none, none).shape == (0,)
+    assert changes(none, none).shape == (0,)
+    assert centres(none, 8, (24, 32)).shape == (0, 2)
+    assert turns(none[..., 0], none[..., 0]).shape == (0,)
+
+
 def test_centres_are_pixels_of_the_picture():
-    found = centres(spikes((0, 0), (2, 1)), 8)
+    found = centres(spikes((0, 0), (2, 1)), 8, (24, 32))
     assert found.tolist() == [[4, 4], [12, 20]]
-    between = spikes((0, 0), (0, 0))[:1] / 2 + spikes((2, 2)) / 2
-    assert centres(between, 32).tolist() == [[48, 48]]
+    between = spikes((0, 0)) / 2 + spikes((2, 2)) / 2
+    assert centres(between, 32, (96, 128)).tolist() == [[48, 48]]
+
+
+def test_centres_leave_the_padding_out():
+    """A picture of 12 x 17 on a map of 24 x 32, stride 8."""
+    maps = spikes((1, 2), (2, 3), (0, 0))
+    maps[2, 2, 3] = 1
+    maps[2] /= 2
+    found = centres(maps, 8, (12, 17))
+    # half a cell, and an eighth of one, are in the picture
+    assert found.tolist() == [[16.5, 10], [8.5, 6], [4, 4]]
 
 
 def test_turns_are_angles():

@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
-from mmfaseg.visualization import (
-    draw_item_focus,
-    figure_pixels,
-    make_palette,
-)
-from mmfaseg.visualization.explorer import Exploration, explore
+from mmfaseg.visualization import draw_focus, figure_pixels, make_palette
+from mmfaseg.visualization.explorer import Exploration, view_trace
+from mmfaseg.visualization.tracing import head_of, trace_item
 
 
 @HOOKS.register_module()
@@ -26,8 +22,8 @@ class FocusHook(Hook):
     ``focus_I`` go to local files, TensorBoard or W&B, and so do the numbers
     ``focus/entropy``, ``focus/overlap``, ``focus/drift`` and ``focus/turn``,
     means over blocks and over the queries that answer for pixels; see
-    :class:`mmfaseg.visualization.explorer.BlockView`. A network whose head is
-    not one of mmfaseg is refused before training.
+    :class:`mmfaseg.visualization.explorer.BlockView`. Of several processes
+    the first one draws.
 
     Args:
         indices (Sequence[int]): which pictures of the validation data.
@@ -59,12 +55,7 @@ class FocusHook(Hook):
                 f'FocusHook: indices={self.indices}, but there are {length} '
                 'pictures to validate with'
             )
-        head = _head(runner)
-        if not hasattr(head, 'trace'):
-            raise ValueError(
-                f'{type(head).__name__} cannot tell its focus: take FocusHook '
-                'out of custom_hooks'
-            )
+        head_of(_unwrap(runner))  # raises if it has no trace
 
     @master_only
     def after_val_epoch(
@@ -72,20 +63,25 @@ class FocusHook(Hook):
     ) -> None:
         """Draws, and logs the means."""
         dataset = runner.val_loop.dataloader.dataset
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = _unwrap(runner)
         classes = dataset.metainfo['classes']
         palette = list(dataset.metainfo.get('palette') or ())
         if len(palette) != len(classes):
             palette = make_palette(len(classes))
         views = []
         for index in self.indices:
-            item = dataset[index]
-            figure = draw_item_focus(model, item, classes, palette)
+            traced = trace_item(model, dataset[index])
+            figure = draw_focus(
+                traced.output,
+                traced.picture,
+                classes,
+                palette,
+                min_score=traced.min_score,
+            )
             runner.visualizer.add_image(
                 f'focus_{index}', figure_pixels(figure), step=runner.iter
             )
-            views.append(explore(model, item, classes, palette))
+            views.append(view_trace(traced, classes, palette))
         numbers = {
             f'focus/{name}': _mean(views, name)
             for name in ('entropy', 'overlap', 'drift', 'turn')
@@ -96,11 +92,9 @@ class FocusHook(Hook):
         )
 
 
-def _head(runner: Runner) -> torch.nn.Module:
+def _unwrap(runner: Runner) -> BaseModel:
     model = runner.model
-    model = model.module if is_model_wrapper(model) else model
-    detects = hasattr(model, 'panoptic_head')
-    return model.panoptic_head if detects else model.decode_head
+    return model.module if is_model_wrapper(model) else model
 
 
 def _mean(views: Sequence[Exploration], name: str) -> float:

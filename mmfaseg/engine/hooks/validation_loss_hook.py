@@ -1,5 +1,6 @@
 """The loss on the validation pictures."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from mmfaseg.registry import HOOKS
 
+EARLIER = re.compile(r'(^|\.)d\d+\.')  # predictions before the last one
 SEED = 0  # of the points that losses are sampled at, alike at each validation
 
 
@@ -21,21 +23,26 @@ SEED = 0  # of the points that losses are sampled at, alike at each validation
 class ValidationLossHook(Hook):
     """Adds the losses of the validation pictures to the metrics.
 
-    They are logged as ``val_loss`` and ``val_decode.loss_NAME``, to files and
-    TensorBoard alike, and can choose the best checkpoint
-    (``save_best='val_loss', rule='less'``). The network is in evaluation
-    mode, where it predicts once, from its last block: the losses of training
-    that begin with ``d0.`` and so on have no counterpart. Labels are resized
-    to what the test pipeline made of the picture (nearest) and padded with
-    void. Random numbers of training are left as they were. For segmentors of
-    mmseg.
+    ``val_loss`` is the sum of the losses of the decode head for its last
+    prediction; every term is logged by its name, such as
+    ``val_decode.loss_mask``, and so are those of auxiliary heads, which are
+    not in the sum. Earlier predictions of a head (``d0.`` and so on) are left
+    out. All of it goes where the scores go, and can choose the best
+    checkpoint: ``save_best='val_loss', rule='less'``.
+
+    The network is in evaluation mode. Labels are resized to what the test
+    pipeline made of the picture (nearest) and padded with void. Random
+    numbers of CPU and CUDA are left as they were. Of several processes each
+    takes as many batches as the one with fewest has; a picture that the
+    sampler repeats counts twice. For segmentors of mmseg.
 
     Args:
         max_batches (int, optional): only the first ones of each process;
             losses cost a second pass through the network.
 
     Raises:
-        ValueError: if ``max_batches`` is not positive.
+        ValueError: if ``max_batches`` is not positive, there is no
+            validation, or the network is of another kind.
     """
 
     priority = 'HIGHEST'  # before the hook that gives metrics to the log
@@ -46,11 +53,18 @@ class ValidationLossHook(Hook):
                 f'max_batches must be at least 1, got {max_batches}'
             )
         self.max_batches = max_batches
+        self._limit = 0  # batches of this validation
         self._sums: dict[str, float] = {}
         self._count = 0
 
     def before_train(self, runner: Runner) -> None:
         """Refuses networks that are no segmentors of mmseg."""
+        if runner.val_loop is None:
+            raise ValueError(
+                'ValidationLossHook: there is no validation; give '
+                'val_dataloader, val_cfg and val_evaluator, or take the hook '
+                'out of custom_hooks'
+            )
         if not hasattr(_unwrap(runner.model), 'decode_head'):
             raise ValueError(
                 f'ValidationLossHook: {type(runner.model).__name__} is no '
@@ -58,7 +72,12 @@ class ValidationLossHook(Hook):
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Starts at nothing."""
+        """Agrees on how many batches every process has.
+
+        Losses count masks over all processes, and would wait for them.
+        """
+        counts = dist.all_gather_object(len(runner.val_loop.dataloader))
+        self._limit = min([*counts, self.max_batches or counts[0]])
         self._sums, self._count = {}, 0
 
     @torch.no_grad()
@@ -70,7 +89,7 @@ class ValidationLossHook(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         """Adds the losses of one batch."""
-        if self.max_batches is not None and batch_idx >= self.max_batches:
+        if batch_idx >= self._limit:
             return
         assert data_batch is not None
         model = _unwrap(runner.model)
@@ -84,19 +103,25 @@ class ValidationLossHook(Hook):
         with torch.random.fork_rng(devices):
             torch.manual_seed(SEED + batch_idx)
             losses = model.loss(batch['inputs'], samples)
-        total, parts = model.parse_losses(losses)
-        parts['loss'] = total
+        _, parts = model.parse_losses(losses)
+        parts = {
+            name: float(value)
+            for name, value in parts.items()
+            if 'loss' in name and not EARLIER.search(name)
+        }
+        parts['loss'] = sum(
+            value for name, value in parts.items() if name.startswith('decode')
+        )
         for name, value in parts.items():
-            if 'loss' in name:
-                before = self._sums.get(name, 0.0)
-                self._sums[name] = before + float(value) * len(samples)
+            before = self._sums.get(name, 0.0)
+            self._sums[name] = before + value * len(samples)
         self._count += len(samples)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Adds the means over all pictures, of all processes, to metrics."""
-        if metrics is None:
+        if metrics is None or not self._limit:
             return
         numbers: list[Any] = dist.all_gather_object((self._sums, self._count))
         count = sum(n for _, n in numbers)
@@ -115,6 +140,11 @@ def _fit_labels(
     sample: Any, size: Sequence[int], inputs: Tensor, model: Any
 ) -> Any:
     """Returns the sample with labels of the size of the padded input."""
+    if 'gt_sem_seg' not in sample:
+        raise ValueError(
+            'ValidationLossHook: the pictures of val_dataloader have no '
+            'labels; put LoadAnnotations into its pipeline'
+        )
     sample = sample.clone()
     labels = sample.gt_sem_seg.data
     if tuple(labels.shape[-2:]) != tuple(size):

@@ -76,7 +76,7 @@ def merge_rows(
     Returns:
         Tensor: shape (r, W, K).
     """
-    resized = _resize_rows(masks, masks.size(0), 0, size, rows)
+    resized = resize_rows(masks, masks.size(0), 0, size, rows)
     pixels = resized.sigmoid_().flatten(0, 1)
     flat = None if out is None else out.view(-1, classes.size(1))
     scores = torch.mm(pixels, classes.to(masks.dtype), out=flat)
@@ -116,7 +116,7 @@ def label_map(
             first, last, _ = _source_rows(shape[0], size[0], rows)
             start, stop = int(first[0]), int(last[-1]) + 1
             scores = read_rows(start, stop)
-            scores = _resize_rows(scores, shape[0], start, size, rows)
+            scores = resize_rows(scores, shape[0], start, size, rows)
         labels[rows] = scores.argmax(-1)
     return labels
 
@@ -133,7 +133,7 @@ def _source_rows(
     return first, last, place - first
 
 
-def _resize_rows(
+def resize_rows(
     maps: Tensor,
     height: int,
     start: int,

@@ -1,13 +1,17 @@
 """How a query comes to its answer, block by block: numbers and a page."""
 
-from .exploration import BlockView, Exploration, explore
-from .page import describe, make_page, write_page
+from .exploration import MAX_QUERIES, explore, view_trace
+from .page import check_page_name, describe, make_page, write_page
+from .views import BlockView, Exploration
 
 __all__ = [
+    'MAX_QUERIES',
     'BlockView',
     'Exploration',
+    'check_page_name',
     'describe',
     'explore',
     'make_page',
+    'view_trace',
     'write_page',
 ]

@@ -8,19 +8,25 @@ Shapes:
 import numpy as np
 
 
-def entropy(attention: np.ndarray) -> np.ndarray:
+def entropy(
+    attention: np.ndarray, readable: int | np.ndarray | None = None
+) -> np.ndarray:
     """Returns how widely each query looks.
 
     Args:
         attention (np.ndarray): shape (N, H_l, W_l), each sums to 1.
+        readable (int | np.ndarray, optional): cells that could be looked at,
+            of all queries or of each; all of them by default.
 
     Returns:
         np.ndarray: shape (N,), entropy over its largest possible value: 0
-        where one pixel has it all, 1 where all have the same.
+        where one cell has it all, 1 where all readable ones have the same.
     """
-    p = attention.reshape(len(attention), -1).astype(np.float64)
+    p = attention.astype(np.float64)
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-    return -(p * logs).sum(1) / max(np.log(p.shape[1]), 1e-12)
+    cells = p.shape[1] * p.shape[2] if readable is None else readable
+    most = np.log(np.maximum(cells, 2))
+    return -(p * logs).sum((1, 2)) / most
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -36,20 +42,32 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.minimum(first, second).sum((1, 2), dtype=np.float64)
 
 
-def centres(attention: np.ndarray, stride: int) -> np.ndarray:
-    """Returns the mean place that each query looks at.
+def centres(
+    attention: np.ndarray, stride: int, size: tuple[int, int]
+) -> np.ndarray:
+    """Returns the mean place in the picture that each query looks at.
+
+    What lies in the padding does not count.
 
     Args:
         attention (np.ndarray): shape (N, H_l, W_l), each sums to 1.
         stride (int): pixels of the picture per cell, along each side.
+        size (tuple[int, int]): height and width of the picture.
 
     Returns:
-        np.ndarray: x and y in pixels of the picture, shape (N, 2).
+        np.ndarray: x and y in pixels of the picture, shape (N, 2); its middle
+        for a query that looks into the padding alone.
     """
-    rows = (np.arange(attention.shape[1]) + 0.5) * stride
-    columns = (np.arange(attention.shape[2]) + 0.5) * stride
-    p = attention.astype(np.float64)
-    return np.stack([p.sum(1) @ columns, p.sum(2) @ rows], 1)
+    starts = [np.arange(0, length, stride) for length in size]
+    rows, columns = (
+        (start + np.minimum(start + stride, length)) / 2
+        for start, length in zip(starts, size, strict=True)
+    )
+    p = attention[:, : len(rows), : len(columns)].astype(np.float64)
+    total = p.sum((1, 2))[:, None]
+    sums = np.stack([p.sum(1) @ columns, p.sum(2) @ rows], 1)
+    middle = np.full(sums.shape, (size[1] / 2, size[0] / 2))
+    return np.divide(sums, total, out=middle, where=total > 0)
 
 
 def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:

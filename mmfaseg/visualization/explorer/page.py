@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from .exploration import BlockView, Exploration
+from .views import BlockView, Exploration
 
 NONE = 255  # in the picture of owners
 MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
@@ -56,6 +56,7 @@ def make_page(
     page = (assets / 'page.html').read_text(encoding='utf-8')
     for mark, text in (
         ('/* page.css */', (assets / 'page.css').read_text(encoding='utf-8')),
+        ('/* draw.js */', (assets / 'draw.js').read_text(encoding='utf-8')),
         ('/* page.js */', (assets / 'page.js').read_text(encoding='utf-8')),
         ('"DATA"', _as_script(data)),
     ):
@@ -76,18 +77,26 @@ def write_page(
     Raises:
         ValueError: if the file name does not end in ``.html``.
     """
-    path = Path(path)
-    if path.suffix.lower() != '.html':
-        raise ValueError(f'{path.name} has to end in .html')
+    path = check_page_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     page = make_page(title, describe(explorations))
     path.write_text(page, encoding='utf-8')
     return path
 
 
+def check_page_name(path: str | Path) -> Path:
+    """Returns the path of a page; raises ValueError unless it is one."""
+    path = Path(path)
+    if path.suffix.lower() != '.html':
+        raise ValueError(f'{path.name} has to end in .html')
+    return path
+
+
 def _as_script(data: dict[str, Any]) -> str:
     """JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, ensure_ascii=False, separators=(',', ':'))
+    text = json.dumps(
+        data, ensure_ascii=False, allow_nan=False, separators=(',', ':')
+    )
     return text.replace('<', '\\u003c')
 
 

@@ -3,6 +3,7 @@ const DATA = JSON.parse(document.getElementById('data').textContent);
 const MEASURES = ['entropy', 'overlap', 'drift', 'turn', 'change'];
 const NONE = 255;
 const DISPLAY = 384; // small pictures are enlarged to about this many pixels
+const LARGEST = 1024; // and large ones reduced to this many
 const byId = (id) => document.getElementById(id);
 
 // what is shown: the block, and for each model the query and the marked pixel
@@ -20,122 +21,15 @@ function makeSvg(tag, attributes) {
   return element;
 }
 
-const images = new Map();
-function loadImage(uri) {
-  if (!images.has(uri)) {
-    images.set(uri, new Promise((resolve, reject) => {
-      const image = new Image();
-      image.onload = () => resolve(image);
-      image.onerror = () => reject(new Error('a picture inside the page is damaged'));
-      image.src = uri;
-    }));
-  }
-  return images.get(uri);
-}
-
-// The values 0..255 of a grey picture at the size of a canvas. A map of stride
-// s covers s pixels per cell, and may reach beyond the picture.
-async function readMap(map, stride, model) {
-  const image = await loadImage(map.png);
-  const canvas = new OffscreenCanvas(model.width, model.height);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.imageSmoothingEnabled = state.smooth;
-  const scale = stride * model.scale;
-  context.drawImage(image, 0, 0, map.shape[1] * scale, map.shape[0] * scale);
-  return context.getImageData(0, 0, model.width, model.height).data;
-}
-
-async function readOwners(data) {
-  const image = await loadImage(data.owners);
-  const canvas = new OffscreenCanvas(image.width, image.height);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, image.width, image.height).data;
-}
-
-function drawPicture(context, model, dark) {
-  context.imageSmoothingEnabled = false;
-  context.filter = dark ? 'grayscale(1) brightness(0.6)' : 'none';
-  context.drawImage(model.image, 0, 0, model.width, model.height);
-  context.filter = 'none';
-  if (dark || !state.classes) return;
-  context.globalAlpha = 0.6;
-  context.drawImage(model.labels, 0, 0, model.width, model.height);
-  context.globalAlpha = 1;
-}
-
-function drawOutline(context, model, mask) {
-  const { width, height } = model;
-  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[4 * (y * width + x)] > 127;
-  const pen = Math.max(1, Math.round(width / 260));
-  for (const [colour, margin] of [['#000', pen], ['#fff', 0]]) {
-    context.fillStyle = colour;
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        if (!inside(x, y)) continue;
-        if (inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1)) continue;
-        context.fillRect(x - margin, y - margin, pen + 2 * margin, pen + 2 * margin);
-      }
-    }
-  }
-}
-
-function drawWindows(context, model, windows) {
-  context.lineWidth = Math.max(2, model.width / 250);
-  context.strokeStyle = '#4ea1ff';
-  for (const [left, top, right, bottom] of windows) {
-    context.strokeRect(left * model.scale, top * model.scale, (right - left) * model.scale, (bottom - top) * model.scale);
-  }
-}
-
-function drawTrack(context, model, blocks) {
-  const points = blocks.map((block) => block.centre.map((x) => x * model.scale));
-  const radius = Math.max(2.5, model.width / 110);
-  for (const [colour, extra] of [['#000', 2], ['#ffd33d', 0]]) {
-    context.strokeStyle = context.fillStyle = colour;
-    context.lineWidth = radius / 1.6 + extra;
-    context.beginPath();
-    points.forEach(([x, y], n) => (n ? context.lineTo(x, y) : context.moveTo(x, y)));
-    context.stroke();
-    context.beginPath();
-    context.arc(...points[points.length - 1], radius + extra, 0, 7);
-    context.fill();
-  }
-}
-
-function drawCross(context, model) {
-  if (!model.marked) return;
-  const [x, y] = model.marked.map((v) => (v + 0.5) * model.scale);
-  const arm = Math.max(5, model.width / 50);
-  for (const [colour, line] of [['#000', 4], ['#fff', 2]]) {
-    context.strokeStyle = colour;
-    context.lineWidth = line;
-    context.beginPath();
-    context.moveTo(x - arm, y);
-    context.lineTo(x + arm, y);
-    context.moveTo(x, y - arm);
-    context.lineTo(x, y + arm);
-    context.stroke();
-  }
-}
-
-function drawHeat(context, model, values) {
-  drawPicture(context, model, true);
-  const pixels = context.getImageData(0, 0, model.width, model.height);
-  for (let i = 0; i < pixels.data.length; i += 4) {
-    const share = Math.sqrt(values[i] / 255) * 0.9;
-    const colour = DATA.heat[values[i]];
-    for (let c = 0; c < 3; c++) pixels.data[i + c] += share * (colour[c] - pixels.data[i + c]);
-  }
-  context.putImageData(pixels, 0, 0);
-}
-
 // one model
 
 function addModel(data, owners) {
   const [rows, columns] = data.size;
-  const scale = Math.max(1, Math.round(DISPLAY / Math.max(rows, columns)));
-  const model = { data, owners, scale, width: columns * scale, height: rows * scale, query: 0, marked: null, panels: {}, lines: {} };
+  const longer = Math.max(rows, columns);
+  const scale = longer > LARGEST ? LARGEST / longer : Math.max(1, Math.round(DISPLAY / longer));
+  const width = Math.max(1, Math.round(columns * scale));
+  const height = Math.max(1, Math.round(rows * scale));
+  const model = { data, owners, scale, width, height, query: 0, marked: null, panels: {}, lines: {} };
   model.answer = make('p', { className: 'answer' });
   model.chips = data.queries.map((query, n) => {
     const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} answers for ${(100 * query.share).toFixed(1)} % of the picture` });
@@ -146,7 +40,7 @@ function addModel(data, owners) {
   const figures = ['picture', 'focus', 'preference'].map((name) => {
     const canvas = make('canvas', { width: model.width, height: model.height, className: name });
     canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', `${name}, ${data.name}`);
+    canvas.style.maxWidth = `${(70 * width) / height}vh`; // upright pictures fit the window
     canvas.addEventListener('click', (event) => {
       const box = canvas.getBoundingClientRect();
       mark((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -191,7 +85,7 @@ async function drawModel(model) {
   const query = data.queries[model.query];
   model.chips.forEach((chip, n) => chip.setAttribute('aria-pressed', String(n === model.query)));
   if (!query) {
-    drawPicture(panels.picture.context, model, false);
+    for (const panel of Object.values(panels)) drawPicture(panel.context, model, panel !== panels.picture);
     model.answer.textContent = 'No query answers for anything in this picture.';
     return;
   }
@@ -216,6 +110,7 @@ async function drawModel(model) {
   panels.preference.caption.textContent = `preference · ${done.preference.span.join(' to ')}`;
   const [name, score] = done.best;
   model.answer.textContent = `After ${place}, query ${query.number} says ${name} (${score.toFixed(2)}); before the first block it said ${query.best[0]} (${query.best[1].toFixed(2)}).`;
+  for (const [kind, panel] of Object.entries(panels)) panel.canvas.setAttribute('aria-label', `${kind} of query ${query.number}, ${name}, ${place}, ${data.name}`);
   for (const measure of MEASURES) drawLine(model, measure, query, now);
 }
 
@@ -246,8 +141,8 @@ function choose(model, n) {
 function mark(x, y) {
   for (const model of state.models) {
     const [rows, columns] = model.data.size;
-    const column = Math.min(columns - 1, Math.floor(x * columns));
-    const row = Math.min(rows - 1, Math.floor(y * rows));
+    const column = Math.max(0, Math.min(columns - 1, Math.floor(x * columns)));
+    const row = Math.max(0, Math.min(rows - 1, Math.floor(y * rows)));
     model.marked = [column, row];
     const owner = model.owners[4 * (row * columns + column)];
     if (owner !== NONE) model.query = owner;
@@ -255,10 +150,12 @@ function mark(x, y) {
   draw();
 }
 
-async function show(content) {
-  stop();
+// Returns whether it was still wanted when all of it was read.
+async function show(content, isLatest = () => true) {
   images.clear();
   const owners = await Promise.all(content.models.map((model) => readOwners(model)));
+  if (!isLatest()) return false;
+  stop();
   byId('models').replaceChildren();
   state.models = content.models.map((model, n) => addModel(model, owners[n]));
   const last = Math.max(...content.models.map((model) => model.blocks.length)) - 1;
@@ -266,18 +163,21 @@ async function show(content) {
   state.block = Math.min(state.block, last);
   byId('block').value = state.block;
   byId('main').hidden = false;
-  return draw();
+  await draw();
+  return isLatest();
 }
 
 function stop() {
   clearInterval(state.timer);
   state.timer = null;
   byId('play').textContent = '▶';
+  byId('play').setAttribute('aria-label', 'Play the blocks');
 }
 
 function play() {
   if (state.timer) return stop();
   byId('play').textContent = '❚❚';
+  byId('play').setAttribute('aria-label', 'Stop');
   state.timer = setInterval(() => setBlock((state.block + 1) % (Number(byId('block').max) + 1)), 900);
 }
 
@@ -296,16 +196,25 @@ function say(text, kind = '') {
 
 async function ask(url, options) {
   const number = ++state.request;
+  const isLatest = () => number === state.request; // no other picture was asked for
   say('The networks are looking at the picture …', 'busy');
+  let answer, content;
   try {
-    const answer = await fetch(url, options);
-    const content = await answer.json();
-    if (number !== state.request) return; // another picture was asked for
-    if (!answer.ok) return say(content.error, 'error');
-    say('');
-    await show(content);
+    answer = await fetch(url, options);
+    content = await answer.json();
   } catch (error) {
-    if (number === state.request) say(`The server does not answer (${error.message}); is it still running?`, 'error');
+    if (isLatest()) say(`The server does not answer (${error.message}); is it still running?`, 'error');
+    return;
+  }
+  if (!isLatest()) return;
+  if (!answer.ok) {
+    say(content.error, 'error');
+    return;
+  }
+  try {
+    if (await show(content, isLatest)) say('');
+  } catch (error) {
+    if (isLatest()) say(error.message, 'error');
   }
 }
 
@@ -329,6 +238,12 @@ function offer(examples) {
   });
 }
 
+document.addEventListener('keydown', (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!step || event.target.tagName === 'INPUT' || !state.models.length) return;
+  stop();
+  setBlock(Math.max(0, Math.min(Number(byId('block').max), state.block + step)));
+});
 byId('title').textContent = document.title = DATA.title;
 byId('block').addEventListener('input', (event) => { stop(); setBlock(Number(event.target.value)); });
 byId('smooth').addEventListener('change', (event) => { state.smooth = event.target.checked; draw(); });

@@ -1,0 +1,118 @@
+// Pictures, maps and marks on a canvas. A model has the data of one network,
+// the size of its canvases in pixels, and their scale to the picture.
+
+const images = new Map();
+function loadImage(uri) {
+  if (!images.has(uri)) {
+    images.set(uri, new Promise((resolve, reject) => {
+      const image = new Image();
+      image.onload = () => resolve(image);
+      image.onerror = () => reject(new Error('a picture inside the page is damaged'));
+      image.src = uri;
+    }));
+  }
+  return images.get(uri);
+}
+
+// The values 0..255 of a grey picture at the size of a canvas. A map of stride
+// s covers s pixels per cell, and may reach beyond the picture.
+async function readMap(map, stride, model) {
+  const image = await loadImage(map.png);
+  const canvas = new OffscreenCanvas(model.width, model.height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.imageSmoothingEnabled = state.smooth;
+  const scale = stride * model.scale;
+  context.drawImage(image, 0, 0, map.shape[1] * scale, map.shape[0] * scale);
+  return context.getImageData(0, 0, model.width, model.height).data;
+}
+
+async function readOwners(data) {
+  const image = await loadImage(data.owners);
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  const context = canvas.getContext('2d', { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, image.width, image.height).data;
+}
+
+function drawPicture(context, model, dark) {
+  context.imageSmoothingEnabled = false;
+  context.filter = dark ? 'grayscale(1) brightness(0.6)' : 'none';
+  context.drawImage(model.image, 0, 0, model.width, model.height);
+  context.filter = 'none';
+  if (dark || !state.classes) return;
+  context.globalAlpha = 0.6;
+  context.drawImage(model.labels, 0, 0, model.width, model.height);
+  context.globalAlpha = 1;
+}
+
+// Borders of the mask, black under white.
+function drawOutline(context, model, mask) {
+  const { width, height } = model;
+  const inside = new Uint8Array(width * height);
+  for (let i = 0; i < inside.length; i++) inside[i] = mask[4 * i] > 127;
+  const border = [];
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      if (!inside[i]) continue;
+      const within = x > 0 && x < width - 1 && y > 0 && y < height - 1;
+      if (within && inside[i - 1] && inside[i + 1] && inside[i - width] && inside[i + width]) continue;
+      border.push(x, y);
+    }
+  }
+  const pen = Math.max(1, Math.round(width / 260));
+  for (const [colour, margin] of [['#000', pen], ['#fff', 0]]) {
+    context.fillStyle = colour;
+    const side = pen + 2 * margin;
+    for (let n = 0; n < border.length; n += 2) context.fillRect(border[n] - margin, border[n + 1] - margin, side, side);
+  }
+}
+
+function drawWindows(context, model, windows) {
+  context.lineWidth = Math.max(2, model.width / 250);
+  context.strokeStyle = '#4ea1ff';
+  for (const [left, top, right, bottom] of windows) {
+    context.strokeRect(left * model.scale, top * model.scale, (right - left) * model.scale, (bottom - top) * model.scale);
+  }
+}
+
+function drawTrack(context, model, blocks) {
+  const points = blocks.map((block) => block.centre.map((x) => x * model.scale));
+  const radius = Math.max(2.5, model.width / 110);
+  for (const [colour, extra] of [['#000', 2], ['#ffd33d', 0]]) {
+    context.strokeStyle = context.fillStyle = colour;
+    context.lineWidth = radius / 1.6 + extra;
+    context.beginPath();
+    points.forEach(([x, y], n) => (n ? context.lineTo(x, y) : context.moveTo(x, y)));
+    context.stroke();
+    context.beginPath();
+    context.arc(...points[points.length - 1], radius + extra, 0, 7);
+    context.fill();
+  }
+}
+
+function drawCross(context, model) {
+  if (!model.marked) return;
+  const [x, y] = model.marked.map((v) => (v + 0.5) * model.scale);
+  const arm = Math.max(5, model.width / 50);
+  for (const [colour, line] of [['#000', 4], ['#fff', 2]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = line;
+    context.beginPath();
+    context.moveTo(x - arm, y);
+    context.lineTo(x + arm, y);
+    context.moveTo(x, y - arm);
+    context.lineTo(x, y + arm);
+    context.stroke();
+  }
+}
+
+function drawHeat(context, model, values) {
+  drawPicture(context, model, true);
+  const pixels = context.getImageData(0, 0, model.width, model.height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    const share = Math.sqrt(values[i] / 255) * 0.9;
+    const colour = DATA.heat[values[i]];
+    for (let c = 0; c < 3; c++) pixels.data[i + c] += share * (colour[c] - pixels.data[i + c]);
+  }
+  context.putImageData(pixels, 0, 0);
+}
