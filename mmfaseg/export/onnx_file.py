@@ -1,6 +1,8 @@
 """A network as an ONNX file of standard operators."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,23 @@ from .network import ExportedNetwork
 INPUT, OUTPUTS = 'picture', ('scores', 'labels')
 # scores lie between 0 and the number of queries; a fused sum is another one
 TOLERANCE = 1e-3
+# of each node that is not folded, and of packages that are not needed
+CHATTY = ('onnxscript', 'torch.onnx')
 SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 512))  # 1, 1 and 4 windows
+
+
+@contextmanager
+def _only_errors(*names: str) -> Iterator[None]:
+    """Lets these loggers tell errors alone."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def write_onnx(program: ExportedProgram, path: str | Path) -> None:
@@ -26,13 +44,14 @@ def write_onnx(program: ExportedProgram, path: str | Path) -> None:
     Raises:
         RuntimeError: if an operator is none of the standard.
     """
-    exported = torch.onnx.export(
-        program,
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=list(OUTPUTS),
-        verbose=False,
-    )
+    with _only_errors(*CHATTY):
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            verbose=False,
+        )
     assert exported is not None
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from matplotlib import colormaps
 from .views import BlockView, Exploration
 
 NONE = 255  # in the picture of owners
+PERCENTILE = 0.99
 MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
 
 
@@ -165,14 +166,30 @@ def _number(value: float) -> float | None:
 def _map(
     values: np.ndarray, span: tuple[float, float] | None = None
 ) -> dict[str, Any]:
-    """A map in grey and what black and white stand for."""
-    low, top = span or (float(values.min()), float(values.max()))
-    grey = (values - low) / max(top - low, 1e-12) * 255
+    """A map in grey, what black and white stand for, and its largest value.
+
+    Most of an attention lies far below its peak. Where no span is given, all
+    from the 99th percentile of what is not zero on is white, and grey the
+    square root of the share.
+    """
+    low, top = span or _span(values)
+    grey = ((values - low) / max(top - low, 1e-12)).clip(0, 1)
+    grey = 255 * (grey if span else np.sqrt(grey))
     return {
         'png': _png(grey.round()),
         'shape': list(values.shape),
-        'span': [float(f'{x:.2g}') for x in (low, top)],
+        'span': [_round(low), _round(top)],
+        'top': _round(values.max()),
     }
+
+
+def _span(values: np.ndarray) -> tuple[float, float]:
+    top = np.quantile(values[values > 0], PERCENTILE)
+    return float(values.min()), float(top)
+
+
+def _round(value: float) -> float:
+    return float(f'{value:.2g}')
 
 
 def _png(image: np.ndarray) -> str:

@@ -110,7 +110,7 @@ function drawHeat(context, model, values) {
   drawPicture(context, model, true);
   const pixels = context.getImageData(0, 0, model.width, model.height);
   for (let i = 0; i < pixels.data.length; i += 4) {
-    const share = Math.sqrt(values[i] / 255) * 0.9;
+    const share = Math.sqrt(values[i] / 255) * 0.95;
     const colour = DATA.heat[values[i]];
     for (let c = 0; c < 3; c++) pixels.data[i + c] += share * (colour[c] - pixels.data[i + c]);
   }

@@ -79,6 +79,11 @@ function drawLine(model, name, query, now) {
   if (values[now] !== null) line.append(makeSvg('circle', { cx: x(now), cy: y(values[now]), r: 3.2 }));
 }
 
+// such as 0 to 0.003, at most 0.05
+function range(map) {
+  return `${map.span[0]} to ${map.span[1]}, at most ${map.top}`;
+}
+
 async function drawModel(model) {
   const { data, panels } = model;
   [model.image, model.labels] = await Promise.all([loadImage(data.picture), loadImage(data.labels)]);
@@ -106,8 +111,8 @@ async function drawModel(model) {
   drawCross(panels.picture.context, model);
   const place = `block ${block.number} · stride ${block.stride}`;
   panels.picture.caption.textContent = block.windows.length ? `mask after ${place} · ${block.windows.length} windows` : `mask after ${place}`;
-  panels.focus.caption.textContent = `focus · ${done.focus.span.join(' to ')}`;
-  panels.preference.caption.textContent = `preference · ${done.preference.span.join(' to ')}`;
+  panels.focus.caption.textContent = `focus · ${range(done.focus)}`;
+  panels.preference.caption.textContent = `preference · ${range(done.preference)}`;
   const [name, score] = done.best;
   model.answer.textContent = `After ${place}, query ${query.number} says ${name} (${score.toFixed(2)}); before the first block it said ${query.best[0]} (${query.best[1].toFixed(2)}).`;
   for (const [kind, panel] of Object.entries(panels)) panel.canvas.setAttribute('aria-label', `${kind} of query ${query.number}, ${name}, ${place}, ${data.name}`);
