@@ -222,7 +222,7 @@ def test_upload_example_and_what_is_no_picture(
     page.goto(address)
     wait_until_drawn(page)
     first = pixels(page, 'picture').tobytes()
-    page.get_by_role('button', name='shapes_1.png').click()
+    page.locator('#examples').select_option('shapes_1.png')
     page.wait_for_function(
         'document.getElementById("message").textContent === ""'
     )
@@ -235,6 +235,12 @@ def test_upload_example_and_what_is_no_picture(
     )
     wait_until_drawn(page)
     assert pixels(page, 'picture').tobytes() == first
+    page.locator('#examples').select_option('shapes_1.png')  # once more
+    page.wait_for_function(
+        'document.getElementById("message").textContent === ""'
+    )
+    wait_until_drawn(page)
+    assert pixels(page, 'picture').tobytes() == second
     upright = tmp_path / 'upright.jpg'
     cv2.imwrite(str(upright), generate_shapes(3, 'test', (160, 70))[0])
     page.locator('#file').set_input_files(upright)

@@ -223,23 +223,25 @@ async function ask(url, options) {
   }
 }
 
+function upload(file) {
+  if (!file) return;
+  byId('examples').selectedIndex = -1; // so that each can be chosen again
+  ask('explore', { method: 'POST', body: file });
+}
+
 function offer(examples) {
   byId('source').hidden = false;
   byId('file').addEventListener('change', (event) => {
-    const [file] = event.target.files;
-    if (file) ask('explore', { method: 'POST', body: file });
+    upload(event.target.files[0]);
     event.target.value = '';
   });
-  examples.forEach((name, n) => {
-    const button = make('button', { type: 'button', textContent: name });
-    button.addEventListener('click', () => ask(`explore/${n}`, { method: 'POST' }));
-    byId('examples').append(button, ' ');
-  });
+  byId('offer').hidden = !examples.length;
+  byId('examples').append(...examples.map((name, n) => make('option', { value: n, textContent: name })));
+  byId('examples').addEventListener('change', (event) => ask(`explore/${event.target.value}`, { method: 'POST' }));
   document.addEventListener('dragover', (event) => event.preventDefault());
   document.addEventListener('drop', (event) => {
     event.preventDefault();
-    const [file] = event.dataTransfer.files;
-    if (file) ask('explore', { method: 'POST', body: file });
+    upload(event.dataTransfer.files[0]);
   });
 }
 
