@@ -247,7 +247,7 @@ function offer(examples) {
 
 document.addEventListener('keydown', (event) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!step || event.target.tagName === 'INPUT' || !state.models.length) return;
+  if (!step || ['INPUT', 'SELECT'].includes(event.target.tagName) || !state.models.length) return;
   stop();
   setBlock(Math.max(0, Math.min(Number(byId('block').max), state.block + step)));
 });
