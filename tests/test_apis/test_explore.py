@@ -1,5 +1,6 @@
 """Pages about where queries look: from the command line and a server."""
 
+import importlib.util
 import json
 import re
 import threading
@@ -78,6 +79,32 @@ def test_one_network_twice_has_two_names(work_dir, picture):
     args = [str(work_dir), str(picture), '--rival', str(work_dir)]
     found = load_networks(parse_args([*args, '--device', 'cpu']))
     assert list(found) == [FASEG, f'{FASEG} (rival)']
+
+
+def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
+    path = root / 'tools/analysis_tools/focus_statistics.py'
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    found = tool.main([str(work_dir), '--pictures', '2'])[str(work_dir)]
+    assert list(found) == [32, 16, 8, 4]
+    network = FASegInferencer(work_dir, device='cpu')
+    views = [
+        network.explore(generate_shapes(n, 'test', (128, 128))[0])
+        for n in range(2)
+    ]
+    blocks = [block for view in views for block in view.blocks]
+    for stride, numbers in found.items():
+        for name, value in numbers.items():
+            parts = [getattr(x, name) for x in blocks if x.stride == stride]
+            known = np.concatenate(parts)
+            known = known[~np.isnan(known)]
+            if len(known):
+                assert value == pytest.approx(known.mean(), abs=1e-4)
+            else:
+                assert value is None and (stride, name) == (4, 'turn')
+    with pytest.raises(ValueError, match='must be positive, got 0'):
+        tool.main([str(work_dir), '--pictures', '0'])
 
 
 # the server
