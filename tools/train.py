@@ -6,13 +6,15 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 import mmfaseg
+from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
@@ -158,6 +160,14 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     # one it resumes from there, be it the pretrained weights of the config.
     cfg.load_from = checkpoint
     cfg.resume = True
+    seed = cfg.get('randomness', {}).get('seed')
+    if seed is None and Path(checkpoint).is_file():
+        # mmengine takes it from there too late, when data are loaded already
+        content = torch.load(
+            checkpoint, map_location='cpu', mmap=True, weights_only=True
+        )
+        seed = content.get('meta', {}).get('seed')
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
 
 def check_data(cfg: Config) -> None:

@@ -3,15 +3,19 @@
 from .decay_free_norm_constructor import DecayFreeNormConstructor
 from .hooks import (
     DrawSegmentationHook,
+    ExactResumeHook,
     FocusHook,
     ProgressBarHook,
+    SafeCheckpointHook,
     ValidationLossHook,
 )
 
 __all__ = [
     'DecayFreeNormConstructor',
     'DrawSegmentationHook',
+    'ExactResumeHook',
     'FocusHook',
     'ProgressBarHook',
+    'SafeCheckpointHook',
     'ValidationLossHook',
 ]

@@ -34,8 +34,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    seeds=dict(type='mmfaseg.ExactResumeHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='mmfaseg.SafeCheckpointHook',
         by_epoch=False,
         interval=5000,
         max_keep_ckpts=2,

@@ -1,13 +1,17 @@
 """Hooks that configs name as ``mmfaseg.X``."""
 
 from .draw_segmentation_hook import DrawSegmentationHook
+from .exact_resume_hook import ExactResumeHook
 from .focus_hook import FocusHook
 from .progress_bar_hook import ProgressBarHook
+from .safe_checkpoint_hook import SafeCheckpointHook
 from .validation_loss_hook import ValidationLossHook
 
 __all__ = [
     'DrawSegmentationHook',
+    'ExactResumeHook',
     'FocusHook',
     'ProgressBarHook',
+    'SafeCheckpointHook',
     'ValidationLossHook',
 ]

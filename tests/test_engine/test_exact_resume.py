@@ -1,0 +1,358 @@
+"""Interrupted training: what is kept, and what comes out."""
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.fileio import get_file_backend
+from mmengine.hooks import EMAHook
+from mmengine.runner.checkpoint import save_checkpoint
+
+from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.engine import ExactResumeHook, SafeCheckpointHook
+from mmfaseg.engine.atomic_backend import ATOMIC
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+
+
+def draws():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+# random numbers
+
+
+def runner_at(number, seed=3):
+    loop = SimpleNamespace(dataloader_iterator=iter(range(100)))
+    return SimpleNamespace(iter=number, seed=seed, train_loop=loop)
+
+
+def test_random_numbers_depend_on_seed_and_iteration_alone():
+    hook = ExactResumeHook()
+
+    def at(number, seed=3):
+        draws()  # what happened before does not count
+        hook.before_train_iter(runner_at(number, seed), 0)
+        return draws()
+
+    assert at(7) == at(7)
+    assert len({at(7), at(8), at(7, seed=4), at(0)}) == 4
+
+
+def test_every_batch_is_loaded_from_a_seed_of_its_own():
+    hook, runner = ExactResumeHook(), runner_at(0)
+    hook.before_train(runner)
+    hook.before_train(runner)  # once is enough
+    straight = [(next(runner.train_loop.dataloader_iterator), draws())]
+    for _ in range(3):
+        draws()
+        batch = next(runner.train_loop.dataloader_iterator)
+        straight.append((batch, draws()))
+    assert [batch for batch, _ in straight] == [0, 1, 2, 3]
+
+    resumed = runner_at(2)
+    hook.before_train(resumed)
+    batches = resumed.train_loop.dataloader_iterator
+    next(batches), next(batches)  # mmengine skips what was trained on
+    assert [(next(batches), draws()) for _ in range(2)] == straight[2:]
+
+
+def test_processes_draw_different_numbers(monkeypatch):
+    hook = ExactResumeHook()
+    found = set()
+    for rank in range(3):
+        name = 'mmfaseg.engine.hooks.exact_resume_hook.get_rank'
+        monkeypatch.setattr(name, lambda rank=rank: rank)
+        hook.before_train_iter(runner_at(1), 0)
+        found.add(draws())
+    assert len(found) == 3
+
+
+# files
+
+
+def test_atomic_files_are_whole_and_readable_by_others(tmp_path):
+    backend = get_file_backend(backend_args=dict(backend=ATOMIC))
+    path = tmp_path / 'new' / 'a.pth'
+    backend.put(b'one', path)
+    backend.put(b'two', path)
+    backend.put_text('äöü', path.with_suffix('.txt'))
+    assert path.read_bytes() == b'two'
+    assert path.with_suffix('.txt').read_text('utf-8') == 'äöü'
+    ordinary = tmp_path / 'ordinary'
+    ordinary.touch()
+    assert path.stat().st_mode == ordinary.stat().st_mode
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    """In a process that may write no large files."""
+    backend = get_file_backend(backend_args=dict(backend=ATOMIC))
+    path = tmp_path / 'iter_4.pth'
+    backend.put(b'good', path)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+        try:
+            backend.put(bytes(1 << 20), path)
+        except OSError as error:
+            told = 'no room for 1 MiB' in str(error)
+            told &= 'go on with --resume' in str(error)
+            os._exit(0 if told and error.errno == errno.EFBIG else 2)
+        os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert path.read_bytes() == b'good'
+    assert [x.name for x in tmp_path.iterdir()] == ['iter_4.pth']
+
+
+def test_other_errors_of_writing_are_passed_on(tmp_path):
+    backend = get_file_backend(backend_args=dict(backend=ATOMIC))
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(IsADirectoryError):
+        backend.put(b'x', tmp_path / 'folder')
+    assert [x.name for x in tmp_path.iterdir()] == ['folder']
+
+
+# which checkpoint to go on from
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    for n in (2, 4, 10):
+        torch.save({'iter': n}, tmp_path / f'iter_{n}.pth')
+    torch.save({}, tmp_path / 'best_mIoU_iter_12.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
+    return tmp_path
+
+
+def test_the_named_checkpoint_is_the_latest(work_dir):
+    assert find_latest_checkpoint(work_dir) == str(work_dir / 'iter_4.pth')
+
+
+def test_an_empty_or_wrong_name_is_no_loss(work_dir):
+    pointer = work_dir / 'last_checkpoint'
+    for text in ('', '/nowhere/iter_99.pth', str(work_dir)):
+        pointer.write_text(text)
+        found = find_latest_checkpoint(work_dir)
+        assert found == str(work_dir / 'iter_10.pth')
+    pointer.unlink()
+    found = find_latest_checkpoint(work_dir)
+    assert found == str(work_dir / 'iter_10.pth')
+
+
+def test_a_moved_work_dir_is_found_in_its_new_place(work_dir):
+    pointer = work_dir / 'last_checkpoint'
+    pointer.write_text('/elsewhere/iter_2.pth')
+    assert find_latest_checkpoint(work_dir) == str(work_dir / 'iter_2.pth')
+
+
+def test_files_that_were_cut_off_are_passed_over(work_dir):
+    for n in (4, 10):
+        path = work_dir / f'iter_{n}.pth'
+        path.write_bytes(path.read_bytes()[:-40])
+    assert find_latest_checkpoint(work_dir) == str(work_dir / 'iter_2.pth')
+    (work_dir / 'iter_2.pth').write_bytes(b'')
+    assert find_latest_checkpoint(work_dir) is None
+
+
+# checkpoints of a run that is killed
+
+
+def make_runner(folder, number):
+    """What the hook asks of a runner, with a network of 4 MB."""
+    model = torch.nn.Linear(1000, 1000)
+    torch.nn.init.constant_(model.weight, number)
+    info = {}
+    hub = SimpleNamespace(
+        runtime_info=info,
+        update_info=info.__setitem__,
+        get_info=info.__getitem__,
+    )
+
+    def save(out_dir, filename, *_, meta=None, backend_args=None, **__):
+        content = dict(state_dict=model.state_dict(), meta=meta)
+        path = os.path.join(out_dir, filename)
+        save_checkpoint(content, path, backend_args=backend_args)
+
+    return SimpleNamespace(
+        **dict(work_dir=str(folder), iter=number - 1, epoch=0),
+        **dict(max_iters=10**9, message_hub=hub, save_checkpoint=save),
+        logger=SimpleNamespace(info=str, warning=str),
+    )
+
+
+def make_hook(runner, keep):
+    hook = SafeCheckpointHook(
+        interval=1,
+        by_epoch=False,
+        max_keep_ckpts=keep,
+        save_best='mIoU',
+        rule='greater',
+    )
+    hook.before_train(runner)
+    hook.keep_ckpt_ids.extend(
+        sorted(
+            int(x.stem.split('_')[1])
+            for x in (runner.work_dir_path).glob('iter_*.pth')
+        )[-keep:]
+    )
+    return hook
+
+
+def train(folder, number, keep, steps):
+    """Saves checkpoint after checkpoint."""
+    runner = make_runner(folder, number)
+    runner.work_dir_path = folder
+    hook = make_hook(runner, keep)
+    for step in range(number, number + steps):
+        runner.iter = step - 1
+        hook.after_train_iter(runner, 0)
+        runner.iter = step
+        hook.after_val_epoch(runner, {'mIoU': float(step)})
+
+
+def test_outdated_checkpoints_are_removed_in_the_end(tmp_path):
+    train(tmp_path, 1, keep=1, steps=4)
+    names = {x.name for x in tmp_path.iterdir()}
+    assert names == {'iter_4.pth', 'best_mIoU_iter_4.pth', 'last_checkpoint'}
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_nothing_is_removed_before_the_next_one_is_there(
+    tmp_path, monkeypatch, keep
+):
+    """A disk that is full from the third checkpoint on."""
+    train(tmp_path, 1, keep, steps=2)
+    before = {x.name: x.read_bytes() for x in tmp_path.iterdir()}
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', fail)
+    with pytest.raises(OSError, match=r'no room for 4 MiB of .*iter_3\.pth'):
+        train(tmp_path, 3, keep, steps=1)
+    assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before
+
+
+def test_a_process_killed_at_any_time_leaves_a_good_checkpoint(tmp_path):
+    """A hundred times; each goes on where the one before was killed."""
+    torch.set_num_threads(1)
+    chance = random.Random(0)
+    reached, cut = 0, 0
+    for _ in range(100):
+        child = os.fork()
+        if child == 0:
+            train(tmp_path, reached + 1, keep=1, steps=10**6)
+            os._exit(1)
+        time.sleep(chance.uniform(0, 0.06))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        latest = find_latest_checkpoint(tmp_path)
+        if latest is None:
+            assert reached == 0
+            continue
+        content = torch.load(latest, weights_only=True)
+        number = content['meta']['iter']
+        assert number >= reached
+        reached = number
+        cut += bool(list(tmp_path.glob('.*.part')))
+        for path in tmp_path.glob('*.pth'):
+            torch.load(path, weights_only=True)
+    # it was worth trying: some were killed while they wrote
+    assert reached > 50 and cut > 10
+    train(tmp_path, reached + 1, keep=1, steps=1)
+    assert not list(tmp_path.glob('.*'))  # what they left is cleared away
+
+
+# the whole
+
+
+@pytest.fixture
+def run(root, tmp_path):
+    """Trains by the tool, in a process of its own."""
+    (tmp_path / 'kill_hook.py').write_text(KILL)
+    path = os.pathsep.join([str(root), str(tmp_path)])
+
+    def run(folder, iterations, workers, *arguments):
+        cfg = Config.fromfile(root / CONFIG)
+        cfg.train_cfg.update(max_iters=6, val_interval=2)
+        loading = dict(num_workers=workers, persistent_workers=workers > 0)
+        cfg.train_dataloader.update(batch_size=2, **loading)
+        cfg.val_dataloader.update(loading)
+        cfg.val_dataloader.dataset.length = 2
+        cfg.default_hooks.checkpoint.interval = 3
+        cfg.custom_hooks = [
+            dict(type='EMAHook'),
+            dict(type='mmfaseg.ValidationLossHook'),
+        ]
+        if iterations < 6:
+            cfg.custom_hooks.append(dict(type='KillHook', at=iterations))
+            cfg.custom_imports.imports.append('kill_hook')
+        cfg.dump(str(tmp_path / f'{folder}.py'))
+        done = subprocess.run(
+            [
+                *(sys.executable, root / 'tools/train.py', f'{folder}.py'),
+                *('--no-check', '--work-dir', folder, *arguments),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        wanted = 0 if iterations == 6 else -signal.SIGKILL
+        assert done.returncode == wanted, done.stdout
+
+    return run
+
+
+KILL = '''
+import os, signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class KillHook(Hook):
+    """As if the machine went down after some iterations."""
+    def __init__(self, at):
+        self.at = at
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        if runner.iter + 1 == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_resumed_run_is_the_same_bit_for_bit(run, tmp_path, workers):
+    """Killed after five of six iterations; the checkpoint is of three."""
+    run('straight', 6, workers, '--seed', '11')
+    run('killed', 5, workers, '--seed', '11')
+    assert not (tmp_path / 'killed/iter_6.pth').exists()
+    run('killed', 6, workers, '--resume')  # the seed is the checkpoint's
+    one, two = (
+        torch.load(tmp_path / name / 'iter_6.pth', weights_only=True)
+        for name in ('straight', 'killed')
+    )
+    for part in ('state_dict', 'ema_state_dict'):
+        assert one[part].keys() == two[part].keys()
+        for name, value in one[part].items():
+            assert torch.equal(value, two[part][name]), name
+    states = [x['optimizer']['state'] for x in (one, two)]
+    for number, state in states[0].items():
+        for name, value in state.items():
+            assert torch.equal(value, states[1][number][name])
+    assert one['param_schedulers'] == two['param_schedulers']
+    assert EMAHook.__name__ in one['meta']['cfg']
