@@ -247,15 +247,16 @@ FLIPS = [
     (
         'HRCA: K_p goes into keys only',
         HRCA,
-        'self.attn(query, key, value, blocked)',
-        'self.attn(query, key, key, blocked)',
+        'self.attn(query, key, value, blocked, need_focus)',
+        'self.attn(query, key, key, blocked, need_focus)',
     ),
     (
         'HRCA: no mask over the windows of a query',
         HRCA,
-        'self.attn(query, key, value, blocked)',
-        'self.attn(\n'
-        '            query, key[:, ::2], value[:, ::2], blocked\n'
+        '= self.attn(query, key, value, blocked, need_focus)',
+        '= (\n'
+        '            self.attn(query, key[:, 1:], value[:, 1:], blocked)[0],\n'
+        '            None,\n'
         '        )',
     ),
     (
@@ -293,10 +294,10 @@ FLIPS = [
     (
         'prediction: upsampled logits are squashed',
         MERGE,
-        'resized = _resize_rows(masks, masks.size(0), 0, size, rows)\n'
+        'resized = resize_rows(masks, masks.size(0), 0, size, rows)\n'
         '    pixels = resized.sigmoid_()',
         'masks = masks.sigmoid()\n'
-        '    resized = _resize_rows(masks, masks.size(0), 0, size, rows)\n'
+        '    resized = resize_rows(masks, masks.size(0), 0, size, rows)\n'
         '    pixels = resized',
     ),
     (
@@ -320,14 +321,15 @@ FLIPS = [
     (
         'loss: every prediction is matched anew',
         LOSS,
-        'chosen = [x[i] for x in pairs]',
-        'chosen = [x[-1] for x in pairs]',
+        'targets = self._targets(scores, pairs, segments)',
+        'pairs = [len(x) * [x[-1]] for x in pairs]\n'
+        '            targets = self._targets(scores, pairs, segments)',
     ),
     (
         'loss: divided by the number of masks',
         LOSS,
-        'num_masks = num_masks.clamp(min=1)',
-        'num_masks = num_masks.clamp(min=1) ** 0.5',
+        'numbers[0].clamp(min=1)',
+        'numbers[0].clamp(min=1) ** 0.5',
     ),
     (
         'matching: class weight 2',

@@ -342,9 +342,22 @@ def test_a_resumed_run_is_the_same_bit_for_bit(run, tmp_path, workers):
     run('killed', 5, workers, '--seed', '11')
     assert not (tmp_path / 'killed/iter_6.pth').exists()
     run('killed', 6, workers, '--resume')  # the seed is the checkpoint's
+    assert_same(tmp_path, 'straight', 'killed')
+
+
+@pytest.mark.slow
+def test_two_runs_with_one_seed_are_the_same_bit_for_bit(run, tmp_path):
+    options = ['--cfg-options', 'randomness.deterministic=True']
+    run('first', 6, 2, '--seed', '11', *options)
+    run('second', 6, 2, '--seed', '11', *options)
+    assert_same(tmp_path, 'first', 'second')
+
+
+def assert_same(folder, *names):
+    """Weights, averages, optimizer and schedules after six iterations."""
     one, two = (
-        torch.load(tmp_path / name / 'iter_6.pth', weights_only=True)
-        for name in ('straight', 'killed')
+        torch.load(folder / name / 'iter_6.pth', weights_only=True)
+        for name in names
     )
     for part in ('state_dict', 'ema_state_dict'):
         assert one[part].keys() == two[part].keys()

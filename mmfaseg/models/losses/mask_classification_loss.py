@@ -115,11 +115,6 @@ class MaskClassificationLoss(nn.Module):
         """
         if not self.exclude_ignored:
             segments = [Segments(x.labels, x.masks) for x in segments]
-        num_masks = cls_scores[0].new_tensor(
-            sum(len(x.labels) for x in segments), dtype=torch.float32
-        )
-        all_reduce(num_masks, 'mean')
-        num_masks = num_masks.clamp(min=1)
         losses: dict[str, Tensor] = {}
         with torch.autocast(cls_scores[0].device.type, enabled=False):
             scores = _at_least_float(torch.stack(list(cls_scores)))
@@ -128,16 +123,27 @@ class MaskClassificationLoss(nn.Module):
                 _paired_masks(mask_preds, i, x) for i, x in enumerate(pairs)
             ]
             truths = [_Truth(x, scores.dtype) for x in segments]
+            targets = self._targets(scores, pairs, segments)
+            weights = self.label_weights.to(scores)
+            num_masks, weight_sums = self._denominators(
+                segments, weights[targets]
+            )
             last = len(scores) - 1
             for i in range(len(scores)):
                 prefix = '' if i == last else f'd{i}.'
-                chosen = [x[i] for x in pairs]
-                loss_cls = self._class_loss(scores[i], chosen, segments)
+                loss_cls = F.cross_entropy(
+                    scores[i].transpose(1, 2),
+                    targets[i],
+                    weights,
+                    reduction='sum',
+                )
                 loss_mask, loss_dice = self._mask_losses(
-                    [x[i] for x in paired], truths, [x for _, x in chosen]
+                    [x[i] for x in paired], truths, [x[i][1] for x in pairs]
                 )
                 losses |= {
-                    f'{prefix}loss_cls': self.class_weight * loss_cls,
+                    f'{prefix}loss_cls': self.class_weight
+                    * loss_cls
+                    / weight_sums[i],
                     f'{prefix}loss_mask': self.mask_weight
                     * loss_mask.sum()
                     / num_masks,
@@ -147,23 +153,44 @@ class MaskClassificationLoss(nn.Module):
                 }
         return losses
 
-    def _class_loss(
-        self,
-        cls_score: Tensor,
-        pairs: Sequence[Pairs],
+    @staticmethod
+    def _targets(
+        scores: Tensor,
+        pairs: Sequence[Sequence[Pairs]],
         segments: Sequence[Segments],
     ) -> Tensor:
-        no_object = cls_score.size(-1) - 1
-        target = torch.full(
-            cls_score.shape[:2], no_object, device=cls_score.device
+        """Returns the class of each query, int64, shape (D, B, Q)."""
+        no_object = scores.size(-1) - 1
+        targets = torch.full(
+            scores.shape[:-1], no_object, device=scores.device
         )
-        for row, (queries, chosen), truth in zip(
-            target, pairs, segments, strict=True
+        for b, (of_picture, truth) in enumerate(
+            zip(pairs, segments, strict=True)
         ):
-            row[queries] = truth.labels[chosen]
-        return F.cross_entropy(
-            cls_score.transpose(1, 2), target, self.label_weights.to(cls_score)
-        )
+            for i, (queries, chosen) in enumerate(of_picture):
+                targets[i, b, queries] = truth.labels[chosen]
+        return targets
+
+    @staticmethod
+    def _denominators(
+        segments: Sequence[Segments], weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the number of masks, and the weights of each prediction.
+
+        Both are means over the processes, so that the mean of their gradients
+        is that of one process with all pictures.
+
+        Args:
+            segments (Sequence[Segments]): the truth of each picture.
+            weights (Tensor): of the class of each query, (D, B, Q).
+
+        Returns:
+            tuple[Tensor, Tensor]: a number, and shape (D,).
+        """
+        count = weights.new_tensor([sum(len(x.labels) for x in segments)])
+        numbers = torch.cat([count, weights.sum((1, 2))])
+        all_reduce(numbers, 'mean')
+        return numbers[0].clamp(min=1), numbers[1:]
 
     def _mask_losses(
         self,

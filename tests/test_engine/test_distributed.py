@@ -1,0 +1,146 @@
+"""One process, two and four: the same training.
+
+The worker is tests/distributed_worker.py, in float64, so that what differs is
+more than rounding.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from mmengine.config import Config
+
+pytestmark = pytest.mark.slow
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+
+
+@pytest.fixture(scope='module')
+def train(root, tmp_path_factory):
+    """Losses of 20 iterations and the weights after them, each run once."""
+    folder = tmp_path_factory.mktemp('distributed')
+    runs = {}
+
+    def train(scenario, processes):
+        key = scenario, processes
+        if key not in runs:
+            out = folder / f'{scenario}_{processes}'
+            done = launch(
+                root,
+                processes,
+                root / 'tests/distributed_worker.py',
+                *(root / CONFIG, out, scenario),
+            )
+            assert done.returncode == 0, done.stdout
+            runs[key] = (
+                json.loads(out.with_suffix('.json').read_text()),
+                torch.load(out.with_suffix('.pth'), weights_only=True),
+            )
+        return runs[key]
+
+    return train
+
+
+def launch(root, processes, script, *arguments, options=(), timeout=300):
+    """Runs a script in several processes, as torchrun does."""
+    return subprocess.run(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
+            *(f'--nproc_per_node={processes}', *options),
+            *map(str, [script, *arguments]),
+        ],
+        env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ('scenario', 'processes'),
+    [('labelled', 2), ('labelled', 4), ('unlabelled', 4)],
+)
+def test_processes_train_as_one_does(train, scenario, processes):
+    """'unlabelled': the pictures of the first of four have no labels."""
+    history, weights = train(scenario, 1)
+    shared, others = train(scenario, processes)
+    assert len(history) == len(shared) == 20
+    for one, other in zip(history, shared, strict=True):
+        assert one.keys() == other.keys() and len(one) > 10
+        for name, value in one.items():
+            if 'loss' in name:  # accuracies are in float32
+                assert other[name] == pytest.approx(value, rel=1e-9), name
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=0, atol=1e-9)
+
+
+def test_losses_fall(train):
+    history, _ = train('labelled', 1)
+    assert history[-1]['loss'] < 0.9 * history[0]['loss']
+
+
+def test_a_process_that_dies_ends_the_others(root, tmp_path):
+    """With an error, and soon: they would wait for it forever."""
+    start = time.monotonic()
+    done = launch(
+        root,
+        2,
+        root / 'tests/distributed_worker.py',
+        *(root / CONFIG, tmp_path / 'out', 'dead'),
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert time.monotonic() - start < 90
+    assert 'exitcode  : 7' in done.stdout
+    assert not (tmp_path / 'out.pth').exists()
+
+
+FAIL_ONCE = '''
+import os
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class FailOnceHook(Hook):
+    """One of the processes dies, and not again after a restart."""
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'
+        if first and runner.rank == 1 and runner.iter == 2:
+            os._exit(9)
+'''
+
+
+def test_torchrun_restarts_and_the_run_goes_on(root, tmp_path):
+    """From the checkpoint after two of four iterations."""
+    (tmp_path / 'fail_once.py').write_text(FAIL_ONCE)
+    cfg = Config.fromfile(root / CONFIG)
+    cfg.train_cfg.update(max_iters=4, val_interval=4)
+    quick = dict(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.update(batch_size=2, **quick)
+    cfg.val_dataloader.update(quick)
+    cfg.val_dataloader.dataset.length = 2
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.custom_imports.imports.append('fail_once')
+    weights = []
+    for name, restarts in (('failing', 1), ('straight', 0)):
+        cfg.custom_hooks = [dict(type='FailOnceHook')] * restarts
+        cfg.dump(str(tmp_path / f'{name}.py'))
+        done = launch(
+            f'{root}{os.pathsep}{tmp_path}',
+            2,
+            root / 'tools/train.py',
+            *(tmp_path / f'{name}.py', '--launcher', 'pytorch', '--no-check'),
+            *('--resume', '--seed', '5', '--work-dir', tmp_path / name),
+            options=['--max-restarts=1'],
+        )
+        assert done.returncode == 0, done.stdout
+        assert ('resumed epoch: 0, iter: 2' in done.stdout) == bool(restarts)
+        path = tmp_path / name / 'iter_4.pth'
+        weights.append(torch.load(path, weights_only=True)['state_dict'])
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
