@@ -1,0 +1,166 @@
+"""Memory over thousands of iterations, on pictures of changing sizes.
+
+    python benchmarks/bench_leaks.py --plot benchmarks/plots/leaks.png
+
+It trains, then infers, and reads the resident memory of the process as the
+system counts it. Growth is the mean of the last tenth of the readings over
+that of the tenth after the warm-up, the first fifth of the run. Sizes repeat
+in a random order, so that whatever is remembered by size is remembered in the
+warm-up.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from rich.progress import track
+
+import mmfaseg  # noqa: F401
+from mmfaseg.datasets.shapes_generator import generate_shapes
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+SIDES = range(64, 161, 8)  # 169 sizes of pictures
+EVERY = 10  # iterations between two readings
+MOST = 0.02
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--iterations', type=int, default=2000)
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--json', type=Path, help='file for the readings')
+    parser.add_argument('--plot', type=Path, help='file for a picture')
+    return parser.parse_args(argv)
+
+
+def resident() -> float:
+    """Return the memory that this process holds, in MiB."""
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def make_model() -> torch.nn.Module:
+    """Return the network of the demo, with random weights."""
+    cfg = Config.fromfile(CONFIG)
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model
+
+
+def make_batch(chance: random.Random) -> tuple[torch.Tensor, list]:
+    """Return two pictures of one size that is drawn."""
+    size = chance.choice(SIDES), chance.choice(SIDES)
+    inputs, samples = [], []
+    for _ in range(2):
+        image, labels = generate_shapes(chance.randrange(200), 'train', size)
+        inputs.append(torch.from_numpy(image).permute(2, 0, 1) / 128.0 - 1)
+        meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
+        sample = SegDataSample(metainfo=meta)
+        data = torch.from_numpy(labels)[None].long()
+        sample.gt_sem_seg = PixelData(data=data)
+        samples.append(sample)
+    return torch.stack(inputs), samples
+
+
+def train_step(model: torch.nn.Module) -> Callable[[tuple], None]:
+    """Return a function that trains on a batch."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step(batch: tuple) -> None:
+        losses, _ = model.parse_losses(model.loss(*batch))
+        optimizer.zero_grad()
+        losses.backward()
+        optimizer.step()
+
+    model.train()
+    return step
+
+
+def infer_step(model: torch.nn.Module) -> Callable[[tuple], None]:
+    """Return a function that labels a batch, with the focus now and then."""
+
+    @torch.no_grad()
+    def step(batch: tuple) -> None:
+        model.predict(*batch)
+        model.decode_head.trace(model.extract_feat(batch[0]))
+
+    model.eval()
+    return step
+
+
+def watch(
+    name: str, step: Callable[[tuple], None], iterations: int
+) -> list[float]:
+    """Return the readings while a step is done again and again."""
+    chance, readings = random.Random(0), []
+    for n in track(range(iterations), name):
+        step(make_batch(chance))
+        if n % EVERY == 0:
+            readings.append(resident())
+    return readings
+
+
+def growth(readings: list[float]) -> float:
+    """Return how much the memory grew after the warm-up, as a share."""
+    count = len(readings)
+    start = np.mean(readings[count // 5 : count // 5 + count // 10])
+    return float(np.mean(readings[-(count // 10) :]) / start - 1)
+
+
+def plot(found: dict[str, list[float]], path: Path) -> None:
+    """Draw the readings."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, readings in found.items():
+        axes.plot(np.arange(len(readings)) * EVERY, readings, label=name)
+    axes.set(xlabel='iterations', ylabel='resident memory, MiB', ylim=0)
+    axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, and fail if the memory grew."""
+    args = parse_args(argv)
+    if args.iterations < 20 * EVERY:
+        raise ValueError(f'--iterations must be at least {20 * EVERY}')
+    torch.set_num_threads(args.threads)
+    found = {}
+    for name, make in (('training', train_step), ('inference', infer_step)):
+        found[name] = watch(name, make(make_model()), args.iterations)
+    grown = {name: growth(readings) for name, readings in found.items()}
+    for name, share in grown.items():
+        sys.stdout.write(
+            f'{name}: {args.iterations} iterations, '
+            f'{found[name][-1]:.0f} MiB, {100 * share:+.2f} % after the '
+            'warm-up\n'
+        )
+    if args.json is not None:
+        args.json.write_text(json.dumps(found) + '\n')
+    if args.plot is not None:
+        plot(found, args.plot)
+    sys.exit(int(max(grown.values()) > MOST))
+
+
+if __name__ == '__main__':
+    main()
