@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from mmfaseg.utils.non_finite import NonFiniteError
+
 from ..layers.chunks import chunks
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
 from .points import draw_points, sample_points
@@ -72,7 +74,7 @@ class MaskMatcher(nn.Module):
             order, and the segment of each.
 
         Raises:
-            ValueError: if a cost is not finite.
+            NonFiniteError: if a cost is not finite.
         """
         costs = [
             self.cost(
@@ -86,7 +88,7 @@ class MaskMatcher(nn.Module):
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
             masks_finite = all(bool(x.isfinite().all()) for x in mask_preds)
-            raise ValueError(
+            raise NonFiniteError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
                 f'mask logits finite: {masks_finite}): '

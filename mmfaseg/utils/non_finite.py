@@ -1,0 +1,90 @@
+"""Where values that are not finite come from."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class NonFiniteError(ValueError):
+    """A value that has to be finite is not."""
+
+
+def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
+    """Returns the first name whose tensor is not finite, and how many are.
+
+    Args:
+        tensors (Iterable[tuple[str, Tensor | None]]): by name.
+
+    Returns:
+        str: such as ``'layers.3.bias (and 4 more)'``, empty if all are finite.
+    """
+    names = [
+        name
+        for name, tensor in tensors
+        if tensor is not None and not bool(tensor.isfinite().all())
+    ]
+    if not names:
+        return ''
+    more = f' (and {len(names) - 1} more)' if len(names) > 1 else ''
+    return f'{names[0]}{more}'
+
+
+@torch.no_grad()
+def find_non_finite(model: nn.Module, data: Any) -> str:
+    """Returns in words where a network first gives what is not finite.
+
+    It looks at the pictures, then at parameters and statistics, then lets the
+    network see the pictures once more, in evaluation mode; afterwards it is
+    as it was.
+
+    Args:
+        model (nn.Module): a model of mmengine, not wrapped.
+        data (Any): what its dataloader gives.
+    """
+    batch = model.data_preprocessor(data, False)  # type: ignore
+    if not _is_finite(batch['inputs']):
+        return 'the pictures of the batch are not finite'
+    state = [*model.named_parameters(), *model.named_buffers()]
+    if name := name_non_finite(state):
+        return f'{name} of the network is not finite'
+    first: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if not first and not _is_finite(output):
+            first.append(name)
+
+    hooks = [
+        module.register_forward_hook(
+            lambda _, __, output, name=name: look(name, output)
+        )
+        for name, module in model.named_modules()
+        if name
+    ]
+    training = model.training
+    devices = {x.device for _, x in state if x.is_cuda}
+    try:
+        with torch.random.fork_rng(sorted(devices, key=str)):
+            model.eval()
+            model(batch['inputs'], batch['data_samples'], mode='tensor')
+    except (RuntimeError, ValueError, TypeError) as error:
+        if not first:
+            return f'the network could not be looked at: {error}'
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    if first:
+        return f'{first[0]} is the first to give what is not finite'
+    return 'all that the network gives in evaluation mode is finite'
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    if isinstance(value, dict):
+        return all(_is_finite(x) for x in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_is_finite(x) for x in value)
+    return True

@@ -1,0 +1,156 @@
+"""Values that are not finite: named, and kept out of the weights."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from mmfaseg.engine import NonFiniteHook
+from mmfaseg.utils.non_finite import NonFiniteError
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+BLOCK = 'decode_head.transformer_decoder.layers.2'
+
+
+@HOOKS.register_module(force=True)
+class PlantHook(Hook):
+    """Plants a value at one iteration or several, and keeps the weights."""
+
+    def __init__(self, where, value, at):
+        self.where, self.value, self.at = where, float(value), at
+        self.weights, self.handles = [], []
+
+    def before_train(self, runner):
+        if self.where == 'gradient':
+            parameter = runner.model.get_parameter(f'{BLOCK}.ffn.2.bias')
+            parameter.register_hook(lambda x: self.spoil(runner, x))
+        if self.where == 'feature':
+            module = runner.model.get_submodule(f'{BLOCK}.ffn')
+            module.register_forward_hook(
+                lambda _, __, x: self.spoil(runner, x)
+            )
+
+    def spoil(self, runner, x):
+        if runner.iter in self.at:
+            x = x.clone()
+            x.view(-1)[3] = self.value
+        return x
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.where == 'weight' and runner.iter in self.at:
+            name = f'{BLOCK}.cross_attn.attn.in_proj_weight'
+            runner.model.get_parameter(name).data[0, 0] = self.value
+        if self.where == 'picture' and runner.iter in self.at:
+            data_batch['inputs'][0] = data_batch['inputs'][0].float()
+            data_batch['inputs'][0][0, 0, 0] = self.value
+
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        state = runner.model.state_dict()
+        self.weights.append({k: v.clone() for k, v in state.items()})
+
+
+@pytest.fixture
+def train(root, tmp_path):
+    """Runs four iterations; returns the weights after each, and the log."""
+
+    def train(where, value, at, **arguments):
+        cfg = Config.fromfile(root / CONFIG)
+        cfg.work_dir = str(tmp_path / f'{where}_{value}_{arguments}')
+        cfg.train_cfg.update(max_iters=4, val_interval=100)
+        cfg.train_dataloader.update(
+            batch_size=2, num_workers=0, persistent_workers=False
+        )
+        cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+        cfg.custom_hooks = [
+            dict(type='PlantHook', where=where, value=value, at=at),
+            dict(type='mmfaseg.NonFiniteHook', **arguments),
+        ]
+        cfg.default_hooks.checkpoint.save_best = None
+        cfg.experiment_name = cfg.visualizer.name = str(hash(cfg.work_dir))
+        cfg.randomness = dict(seed=0)
+        runner = Runner.from_cfg(cfg)
+        (plant,) = (x for x in runner.hooks if isinstance(x, PlantHook))
+        try:
+            runner.train()
+        finally:
+            train.weights = runner.model.state_dict()
+        return plant.weights
+
+    return train
+
+
+def assert_finite(state):
+    for name, value in state.items():
+        assert not value.is_floating_point() or value.isfinite().all(), name
+
+
+@pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
+def test_a_gradient_stops_with_its_name_and_spoils_nothing(train, value):
+    message = (
+        rf'iteration 3: the gradient of {BLOCK}\.ffn\.2\.bias is not '
+        'finite.* evaluation mode is finite'
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        train('gradient', value, at=[2])
+    assert_finite(train.weights)
+
+
+def test_steps_are_left_out_and_training_goes_on(train, capsys):
+    with_it = train('gradient', 'nan', at=[1], action='skip')
+    assert len(with_it) == 4
+    assert_finite(with_it[-1])
+    name = f'{BLOCK}.ffn.2.weight'
+    assert torch.equal(with_it[0][name], with_it[1][name])
+    assert not torch.equal(with_it[1][name], with_it[2][name])
+    assert '1 in a row of at most 10' in capsys.readouterr().out
+
+
+def test_too_many_in_a_row_stop(train):
+    with pytest.raises(NonFiniteError, match=r'^iteration 3: the gradient'):
+        train('gradient', 'nan', [0, 1, 2], action='skip', max_skipped=2)
+    # one that is good begins the count anew
+    train('gradient', 'nan', [0, 1, 3], action='skip', max_skipped=2)
+
+
+def test_a_weight_is_named(train):
+    message = (
+        rf'the matching cost is not finite.*{BLOCK}\.cross_attn\.attn\.'
+        r'in_proj_weight of the network is not finite'
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        train('weight', 'nan', at=[1], action='skip')
+
+
+def test_the_block_that_gave_it_first_is_named(train):
+    message = rf'iteration 2: the matching cost.*{BLOCK}\.ffn is the first'
+    with pytest.raises(NonFiniteError, match=message):
+        train('feature', 'inf', at=[1])
+    assert_finite(train.weights)
+
+
+def test_a_picture_is_named(train):
+    message = r'iteration 2: .* the pictures of the batch are not finite'
+    with pytest.raises(NonFiniteError, match=message):
+        train('picture', 'nan', at=[1])
+
+
+def test_it_changes_nothing_where_all_is_finite(train, root, tmp_path):
+    """Bit for bit, and what it stood between is as it was."""
+    checked = train('nowhere', '0', at=[])
+    cfg = Config.fromfile(root / CONFIG)
+    assert cfg.get('custom_hooks') is None
+    plain = train('nowhere', '1', at=[], action='skip')
+    for one, two in zip(checked, plain, strict=True):
+        for name, value in one.items():
+            assert torch.equal(value, two[name])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [(dict(action='hope'), "'hope'"), (dict(max_skipped=0), 'at least 1: 0')],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NonFiniteHook(**arguments)
