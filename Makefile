@@ -18,7 +18,7 @@ PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests
 PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo demo-instance test test-slow test-reference test-onedl lint docs clean
+.PHONY: help venv build demo demo-instance test coverage test-slow test-reference test-onedl lint docs clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ demo-instance: $(BUILT) ## train it on objects of generated pictures, and draw t
 
 test: $(BUILT) ## run the tests, without the slow ones
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+coverage: $(BUILT) ## run them and fail if they run less than 90% of mmfaseg/
+	$(PY) -m pytest --cov=mmfaseg --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 test-slow: $(BUILT) ## run the slow tests
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

@@ -24,7 +24,10 @@ PAGES = {  # of the repository, and their places in the site
     'configs/mask2former/README.md': 'configs/mask2former.md',
     'README.md': 'index.md',
 }
-PICTURES = {'benchmarks/plots/model_cost.png': 'images/model_cost.png'}
+PICTURES = {
+    f'benchmarks/plots/{name}.png': f'images/{name}.png'
+    for name in ('leaks', 'model_cost')
+}
 LINK = re.compile(
     r'(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]*)(#[^)\s]*)?\)'
 )

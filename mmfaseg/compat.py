@@ -2,9 +2,9 @@
 
 ``import mmfaseg`` runs :func:`prepare_stack`: it checks what is installed,
 makes ``mmcv.ops`` importable where mmcv comes without compiled operators, lets
-the checkpoints of mmengine pass the safe loader of PyTorch, teaches mmengine
-to read ``.safetensors`` files, and offers mmdet what it takes from
-``panopticapi``.
+the checkpoints of mmengine pass the safe loader of PyTorch, and no other, also
+those that it downloads, teaches mmengine to read ``.safetensors`` files, and
+offers mmdet what it takes from ``panopticapi``.
 
 Nothing of the stack is imported above the functions: what is missing or too
 old is to be named by the check, not by a failing import.
@@ -15,7 +15,7 @@ import json
 import pickle
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -37,6 +37,7 @@ def prepare_stack() -> None:
         _import_mmcv_ops_uncompiled(info)
     _allow_mmengine_checkpoints()
     _read_safetensors_in_mmengine()
+    _download_tensors_only()
     offer_panopticapi()
 
 
@@ -163,6 +164,18 @@ def _allow_mmengine_checkpoints() -> None:
     torch.serialization.add_safe_globals(
         [(function, name) for name, function in allowed.items()]
     )
+
+
+def _download_tensors_only() -> None:
+    """Let mmengine read what it downloads as it reads files.
+
+    It asks ``torch.hub``, which by itself still runs what a file asks for.
+    """
+    from mmengine.runner import checkpoint
+
+    load_url = checkpoint.load_url
+    if not isinstance(load_url, partial):
+        checkpoint.load_url = partial(load_url, weights_only=True)
 
 
 def _read_safetensors_in_mmengine() -> None:

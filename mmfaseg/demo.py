@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
         networks = load_networks(args)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')
-    hosts = (*LOCAL, args.host) if args.host in LOCAL else ('*',)
+    everywhere = args.host in ('0.0.0.0', '::', '')
+    hosts = ('*',) if everywhere else (*LOCAL, args.host)
     uvicorn.run(
         make_app(networks, examples, hosts),
         host=args.host,

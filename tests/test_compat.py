@@ -2,12 +2,14 @@ import importlib.util
 import pickle
 import sys
 import zipfile
+from functools import partial
+from threading import Thread
 
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel, revert_sync_batchnorm
-from mmengine.runner import Runner
+from mmengine.runner import Runner, load_checkpoint
 from mmengine.utils.dl_utils.misc import mmcv_full_available
 
 import mmfaseg
@@ -205,3 +207,48 @@ def test_crafted_checkpoint_reaches_no_attribute(gadget, tmp_path) -> None:
     torch.save(gadget, tmp_path / 'crafted.pth')
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'crafted.pth', weights_only=True)
+
+
+class _Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, 'w')
+
+
+@pytest.mark.skipif(
+    mmfaseg.stack_info().family == 'onedl',
+    reason='its mmengine falls back to unsafe loading',
+)
+@pytest.mark.parametrize('way', ['file', 'download', 'load_from'])
+def test_checkpoints_run_nothing(way, tmp_path, monkeypatch) -> None:
+    """Files, and what mmengine downloads, from a server of our own."""
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    from mmengine.runner.checkpoint import _load_checkpoint
+
+    exploded = tmp_path / 'exploded'
+    torch.save({'state_dict': _Bomb(exploded)}, tmp_path / 'evil.pth')
+    torch.save({'state_dict': {}}, tmp_path / 'good.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    server = ThreadingHTTPServer(
+        ('127.0.0.1', 0),
+        partial(SimpleHTTPRequestHandler, directory=str(tmp_path)),
+    )
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        place = f'http://127.0.0.1:{server.server_port}'
+        if way == 'file':
+            place = str(tmp_path)
+        assert _load_checkpoint(f'{place}/good.pth') == {'state_dict': {}}
+        with pytest.raises(pickle.UnpicklingError, match='Weights only'):
+            if way == 'load_from':
+                load_checkpoint(torch.nn.Linear(1, 1), f'{place}/evil.pth')
+            else:
+                _load_checkpoint(f'{place}/evil.pth')
+    finally:
+        server.shutdown()
+    assert not exploded.exists()

@@ -288,9 +288,14 @@ def test_resume_prefers_the_run_to_pretrained_weights(tmp_path) -> None:
     assert not cfg.get('resume', False)  # nothing to resume yet
     assert cfg.load_from == 'pretrained.pth'
 
+    latest = tmp_path / 'iter_7.pth'
+    torch.save(dict(meta=dict(seed=41)), latest)
     (tmp_path / 'last_checkpoint').write_text('iter_7.pth')
     cfg = config_of('train', *options, *pretrained)
-    assert (cfg.resume, cfg.load_from) == (True, 'iter_7.pth')
+    assert (cfg.resume, cfg.load_from) == (True, str(latest))
+    assert cfg.randomness.seed == 41  # data are loaded from it, too
+    cfg = config_of('train', *options, '--seed', '3', *pretrained)
+    assert cfg.randomness.seed == 3
     cfg = config_of('train', *options, 'iter_5.pth', *pretrained)
     assert (cfg.resume, cfg.load_from) == (True, 'iter_5.pth')
 

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from mmengine.config import Config, DictAction
@@ -164,7 +165,10 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     if seed is None and Path(checkpoint).is_file():
         # mmengine takes it from there too late, when data are loaded already
         content = torch.load(
-            checkpoint, map_location='cpu', mmap=True, weights_only=True
+            checkpoint,
+            map_location='cpu',
+            mmap=is_zipfile(checkpoint),  # not the format before PyTorch 1.6
+            weights_only=True,
         )
         seed = content.get('meta', {}).get('seed')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)

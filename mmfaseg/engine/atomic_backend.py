@@ -37,6 +37,7 @@ class AtomicLocalBackend(LocalBackend):
                 os.fsync(file.fileno())
             os.chmod(part, 0o666 & ~_umask())
             os.replace(part, path)
+            _sync_folder(path.parent)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
@@ -55,6 +56,16 @@ class AtomicLocalBackend(LocalBackend):
     ) -> None:
         """Writes a file of text; see :meth:`put`."""
         self.put(obj.encode(encoding), filepath)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Lets the new name survive a loss of power, where systems can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def remove_parts(folder: str | Path) -> None:

@@ -1,8 +1,12 @@
 """Several processes on a machine without GPUs."""
 
+import logging
+from typing import Any
+
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -10,8 +14,9 @@ def prepare_cpu_processes(cfg: Config) -> None:
 
     mmengine gives each process a GPU: it fails where there is none. Here the
     processes meet through gloo before mmengine would make them meet, and the
-    wrapper of the model is told of no GPU. Nothing is done where there is one,
-    or for another launcher.
+    wrapper of the model is told of no GPU. ``SyncBN``, which has no code for
+    CPUs, becomes ``BN``: each process has statistics of its own. Nothing is
+    done where there is a GPU, or for another launcher.
 
     Args:
         cfg (Config): of a runner; gets ``model_wrapper_cfg``.
@@ -27,3 +32,24 @@ def prepare_cpu_processes(cfg: Config) -> None:
     )
     wrapper.setdefault('device_ids', None)
     cfg.model_wrapper_cfg = wrapper
+    if _replace_sync_bn(cfg.get('model', {})):
+        print_log(
+            'SyncBN works on GPUs only: BN takes its place, and each process '
+            'has statistics of its own',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def _replace_sync_bn(config: Any) -> bool:
+    """Turns every SyncBN of a config into BN; returns whether there was."""
+    found = False
+    if isinstance(config, dict):
+        if config.get('type') == 'SyncBN':
+            config['type'], found = 'BN', True
+        for value in config.values():
+            found |= _replace_sync_bn(value)
+    elif isinstance(config, (list, tuple)):
+        for value in config:
+            found |= _replace_sync_bn(value)
+    return found

@@ -1,5 +1,6 @@
 """Where values that are not finite come from."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,13 +38,26 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
 
     It looks at the pictures, then at parameters and statistics, then lets the
     network see the pictures once more, in evaluation mode; afterwards it is
-    as it was.
+    as it was. It never raises: it is asked when something has failed.
 
     Args:
         model (nn.Module): a model of mmengine, not wrapped.
-        data (Any): what its dataloader gives.
+        data (Any): what its dataloader gives for training.
     """
-    batch = model.data_preprocessor(data, False)  # type: ignore
+    modes = [(module, module.training) for module in model.modules()]
+    devices = {x.device for x in model.parameters() if x.is_cuda}
+    try:
+        with torch.random.fork_rng(sorted(devices, key=str)):
+            return _look(model, copy.deepcopy(data))
+    except Exception as error:
+        return f'the network could not be looked at: {error!r}'
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _look(model: nn.Module, data: Any) -> str:
+    batch = model.data_preprocessor(data, True)  # type: ignore
     if not _is_finite(batch['inputs']):
         return 'the pictures of the batch are not finite'
     state = [*model.named_parameters(), *model.named_buffers()]
@@ -62,19 +76,15 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
         for name, module in model.named_modules()
         if name
     ]
-    training = model.training
-    devices = {x.device for _, x in state if x.is_cuda}
+    model.eval()
     try:
-        with torch.random.fork_rng(sorted(devices, key=str)):
-            model.eval()
-            model(batch['inputs'], batch['data_samples'], mode='tensor')
-    except (RuntimeError, ValueError, TypeError) as error:
+        model(batch['inputs'], batch['data_samples'], mode='tensor')
+    except Exception:
         if not first:
-            return f'the network could not be looked at: {error}'
+            raise
     finally:
         for hook in hooks:
             hook.remove()
-        model.train(training)
     if first:
         return f'{first[0]} is the first to give what is not finite'
     return 'all that the network gives in evaluation mode is finite'

@@ -1,14 +1,18 @@
 """Values that are not finite: named, and kept out of the weights."""
 
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from mmfaseg.engine import NonFiniteHook
-from mmfaseg.utils.non_finite import NonFiniteError
+from mmfaseg.utils.non_finite import NonFiniteError, find_non_finite
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 BLOCK = 'decode_head.transformer_decoder.layers.2'
@@ -55,7 +59,7 @@ class PlantHook(Hook):
 def train(root, tmp_path):
     """Runs four iterations; returns the weights after each, and the log."""
 
-    def train(where, value, at, **arguments):
+    def train(where, value, at, plain=False, **arguments):
         cfg = Config.fromfile(root / CONFIG)
         cfg.work_dir = str(tmp_path / f'{where}_{value}_{arguments}')
         cfg.train_cfg.update(max_iters=4, val_interval=100)
@@ -63,9 +67,11 @@ def train(root, tmp_path):
             batch_size=2, num_workers=0, persistent_workers=False
         )
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+        hook = dict(type='mmfaseg.NonFiniteHook', **arguments)
         cfg.custom_hooks = [
             dict(type='PlantHook', where=where, value=value, at=at),
-            dict(type='mmfaseg.NonFiniteHook', **arguments),
+            *([] if plain else [hook]),
+            dict(type='EMAHook'),  # copies the model
         ]
         cfg.default_hooks.checkpoint.save_best = None
         cfg.experiment_name = cfg.visualizer.name = str(hash(cfg.work_dir))
@@ -76,6 +82,10 @@ def train(root, tmp_path):
             runner.train()
         finally:
             train.weights = runner.model.state_dict()
+            # nothing is left behind, also where training raised
+            step = vars(runner.optim_wrapper).get('step')  # the schedulers'
+            assert type(step).__name__ == 'function'
+            assert 'train_step' not in vars(runner.model)
         return plant.weights
 
     return train
@@ -136,15 +146,94 @@ def test_a_picture_is_named(train):
         train('picture', 'nan', at=[1])
 
 
-def test_it_changes_nothing_where_all_is_finite(train, root, tmp_path):
-    """Bit for bit, and what it stood between is as it was."""
+def test_it_changes_nothing_where_all_is_finite(train):
+    """Bit for bit."""
     checked = train('nowhere', '0', at=[])
-    cfg = Config.fromfile(root / CONFIG)
-    assert cfg.get('custom_hooks') is None
-    plain = train('nowhere', '1', at=[], action='skip')
+    plain = train('nowhere', '1', at=[], plain=True)
+    assert len(checked) == len(plain) == 4
     for one, two in zip(checked, plain, strict=True):
         for name, value in one.items():
             assert torch.equal(value, two[name])
+
+
+def guarded(step=None):
+    """A hook that stands before an optimizer, and its runner."""
+    model = BaseModelOf(torch.nn.Linear(2, 2))
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.0))
+    if step is not None:
+        wrapper.step = step
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=4)
+    hook = NonFiniteHook()
+    hook.before_train(runner)
+    return hook, runner
+
+
+class BaseModelOf(torch.nn.Module):
+    """What the hook asks of a model of mmengine."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def train_step(self, data):
+        return data
+
+    def data_preprocessor(self, data, training):
+        raise AssertionError('pictures of two sizes')
+
+
+def test_what_cannot_be_looked_at_does_not_hide_the_reason():
+    hook, runner = guarded()
+    for parameter in runner.model.parameters():
+        parameter.grad = torch.full_like(parameter, float('inf'))
+    message = (
+        r'^iteration 5: the gradient of layer\.weight \(and 1 more\) is not '
+        r'finite\. the network could not be looked at: .*pictures of two'
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        runner.optim_wrapper.step()
+
+
+def test_a_step_without_gradients_is_taken():
+    _, runner = guarded()
+    runner.optim_wrapper.step()
+
+
+def test_who_stood_there_before_stands_there_again():
+    calls = []
+    hook, runner = guarded(step=lambda: calls.append(1))
+    hook.before_train(runner)  # trained twice
+    runner.optim_wrapper.step()
+    assert calls == [1]
+    copied = copy.deepcopy(runner.model)
+    assert copied.train_step.__self__ is copied
+    hook.after_train(runner)
+    assert runner.optim_wrapper.step() is None and calls == [1, 1]
+    assert 'train_step' not in vars(runner.model)
+
+
+def test_other_errors_pass_through():
+    hook, runner = guarded()
+    hook.after_train(runner)
+    runner.model.train_step = lambda data: {}[data]
+    hook.before_train(runner)
+    with pytest.raises(KeyError, match='x'):
+        runner.model.train_step('x')
+    assert vars(runner.model)['train_step'].__name__ == '<lambda>'
+
+
+def test_the_modes_of_modules_stay():
+    model = BaseModelOf(torch.nn.Sequential(torch.nn.Linear(1, 1)))
+    model.layer.eval()
+    find_non_finite(model, {})
+    assert [x.training for x in model.modules()] == [True, False, False]
+
+
+def test_several_optimizers_are_refused():
+    wrapper = OptimWrapper(torch.optim.SGD([torch.zeros(1)], 1.0))
+    runner = SimpleNamespace(optim_wrapper=OptimWrapperDict(a=wrapper))
+    with pytest.raises(ValueError, match='there are several optimizers'):
+        NonFiniteHook().before_train(runner)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def test_inference_has_no_graph_break(model):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'switches',
     [

@@ -219,6 +219,17 @@ def test_unmatched_queries_learn_no_object_at_a_tenth():
         assert_close(gradient[0, unmatched, K], expected)
 
 
+def test_no_object_may_weigh_nothing():
+    """Also where nothing else is there."""
+    cls_scores, mask_preds = _predictions(1)
+    empty = Segments(
+        torch.empty(0, dtype=torch.int64), torch.empty(0, 32, 48) > 0
+    )
+    loss = MaskClassificationLoss(K, num_points=32, no_object_weight=0.0)
+    losses = loss(cls_scores, as_predictions(mask_preds), [empty])
+    assert all(value == 0 for value in losses.values())
+
+
 def test_ignored_pixels_change_no_loss():
     """What is predicted inside an ignored area has no effect at all."""
     label_map = _label_map()

@@ -48,3 +48,12 @@ def test_gpus_are_left_to_mmengine(started, monkeypatch):
     cfg = Config(dict(launcher='pytorch'))
     prepare_cpu_processes(cfg)
     assert started == [] and 'model_wrapper_cfg' not in cfg
+
+
+def test_sync_bn_becomes_bn(started):
+    norm = dict(type='SyncBN', requires_grad=True)
+    model = dict(backbone=dict(norm_cfg=dict(norm)), heads=[dict(a=norm)])
+    cfg = Config(dict(launcher='pytorch', model=model))
+    prepare_cpu_processes(cfg)
+    assert cfg.model.backbone.norm_cfg == dict(norm, type='BN')
+    assert cfg.model.heads[0].a.type == 'BN'

@@ -29,9 +29,9 @@ class ExactResumeHook(Hook):
 
     Weights are the same bit for bit where the operators themselves are
     deterministic: on CPUs; on GPUs with ``randomness=dict(
-    deterministic=True)``. It works with loops over iterations. The seed has
-    to be the one of the interrupted run: ``tools/train.py --resume`` takes it
-    from the checkpoint.
+    deterministic=True)``. It works with loops over iterations. The numbers of
+    processes and of workers have to be those of the interrupted run, and so
+    has the seed: ``tools/train.py --resume`` takes it from the checkpoint.
     """
 
     priority = 'VERY_HIGH'

@@ -1,15 +1,15 @@
 """No step with values that are not finite."""
 
+import copy
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
@@ -36,6 +36,9 @@ class NonFiniteHook(Hook):
     the matching that are not finite always stop it, with the same names: no
     pairs are made of them.
 
+    Where gradients are accumulated, the iteration that is named is that of
+    the step, and only its batch is looked at again.
+
     In float16 the scaler of the loss looks itself, and leaves steps out; the
     hook keeps away. Gradients of several processes are means, so that all of
     them decide alike.
@@ -60,20 +63,23 @@ class NonFiniteHook(Hook):
         self.max_skipped = max_skipped
         self.skipped = 0
         self._batch: Any = None
+        self._guards: list[_Guard] = []
 
     def before_train(self, runner: Runner) -> None:
         """Stands between the network and the optimizer."""
         wrapper = runner.optim_wrapper
-        if not isinstance(wrapper, OptimWrapper):
+        if isinstance(wrapper, OptimWrapperDict):
             raise ValueError(
                 'NonFiniteHook: there are several optimizers; take the hook '
                 'out of custom_hooks'
             )
+        self._step_back()
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is None or not scaler.is_enabled():
-            wrapper.step = partial(self._step, wrapper.step, runner)
-        model = runner.model
-        model.train_step = partial(self._train_step, model.train_step, runner)
+            self._guards.append(_Guard(wrapper, 'step', self._step, runner))
+        self._guards.append(
+            _Guard(runner.model, 'train_step', self._train_step, runner)
+        )
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
@@ -83,9 +89,12 @@ class NonFiniteHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Steps back."""
+        self._step_back()
+
+    def _step_back(self) -> None:
+        while self._guards:
+            self._guards.pop().remove()
         self._batch = None
-        vars(runner.optim_wrapper).pop('step', None)
-        vars(runner.model).pop('train_step', None)
 
     def _train_step(
         self, train_step: Callable, runner: Runner, *args: Any, **kwargs: Any
@@ -93,9 +102,14 @@ class NonFiniteHook(Hook):
         try:
             return train_step(*args, **kwargs)
         except NonFiniteError as error:
-            if getattr(error, 'is_explained', False):
-                raise
-            raise self._explain(runner, str(error)) from error
+            text = str(error)
+            if not text.startswith('iteration'):
+                text = self._explain(runner, text)
+            self._step_back()
+            raise NonFiniteError(text) from error
+        except BaseException:
+            self._step_back()
+            raise
 
     def _step(self, step: Callable, runner: Runner, **kwargs: Any) -> None:
         optimizer = runner.optim_wrapper.optimizer
@@ -105,17 +119,17 @@ class NonFiniteHook(Hook):
             for parameter in group['params']
             if parameter.grad is not None
         ]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        if bool(norms.isfinite().all()):
+        norms = torch._foreach_norm(gradients) if gradients else []
+        if all_finite(norms):
             self.skipped = 0
             step(**kwargs)
             return
-        named = runner.model.named_parameters()
+        named = _unwrap(runner).named_parameters()
         name = name_non_finite((name, x.grad) for name, x in named)
         text = f'the gradient of {name or "the whole"} is not finite'
         self.skipped += 1
         if self.action == 'stop' or self.skipped > self.max_skipped:
-            raise self._explain(runner, text)
+            raise NonFiniteError(self._explain(runner, text))
         print_log(
             f'iteration {runner.iter + 1}: {text}; the step is left out, '
             f'{self.skipped} in a row of at most {self.max_skipped}',
@@ -123,12 +137,53 @@ class NonFiniteHook(Hook):
             level=logging.WARNING,
         )
 
-    def _explain(self, runner: Runner, text: str) -> NonFiniteError:
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        error = NonFiniteError(
-            f'iteration {runner.iter + 1}: {text}. '
-            f'{find_non_finite(model, self._batch)}'
+    def _explain(self, runner: Runner, text: str) -> str:
+        where = find_non_finite(_unwrap(runner), self._batch)
+        return f'iteration {runner.iter + 1}: {text}. {where}'
+
+
+class _Guard:
+    """Stands in the place of a method until it is removed.
+
+    A copy of what it stands in, as EMAHook makes one, has the method alone.
+    """
+
+    def __init__(
+        self, owner: Any, name: str, guard: Callable, runner: Runner
+    ) -> None:
+        self.owner, self.name = owner, name
+        self.earlier = vars(owner).get(name)  # where somebody stands already
+        self.method = getattr(owner, name)
+        self.guard, self.runner = guard, runner
+        setattr(owner, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.guard(self.method, self.runner, *args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return copy.deepcopy(self.method, memo)
+
+    def remove(self) -> None:
+        """Leaves the place as it was."""
+        if vars(self.owner).get(self.name) is self:
+            delattr(self.owner, self.name)
+            if self.earlier is not None:
+                setattr(self.owner, self.name, self.earlier)
+
+
+def all_finite(numbers: Sequence[torch.Tensor]) -> bool:
+    """Returns whether all are; those of a device are looked at together."""
+    devices = {x.device for x in numbers}
+    return all(
+        bool(
+            torch.stack([x for x in numbers if x.device == device])
+            .isfinite()
+            .all()
         )
-        error.is_explained = True  # type: ignore[attr-defined]
-        return error
+        for device in devices
+    )
+
+
+def _unwrap(runner: Runner) -> BaseModel:
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model

@@ -19,24 +19,27 @@ class SafeCheckpointHook(CheckpointHook):
     A checkpoint is written beside its place and then moved there, and older
     ones, also the best one so far, are removed after that, not before: a
     process that is killed, or a disk that is full, costs the newest
-    checkpoint at most. The arguments are those of mmengine's hook; with
-    ``backend_args`` for files elsewhere it is mmengine's hook.
+    checkpoint at most. One that is killed before it could remove what is
+    outdated leaves that for good. The arguments are those of mmengine's hook;
+    for files elsewhere (``out_dir='s3://...'`` or ``backend_args``) it is
+    mmengine's hook.
     """
 
     backend_args: dict | None
     file_backend: Any
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.backend_args is None and self.file_client_args is None:
-            self.backend_args = dict(backend=ATOMIC)
-
     def before_train(self, runner: Runner) -> None:
         """See mmengine."""
+        folder = str(self.out_dir or runner.work_dir)
+        chosen = self.backend_args or self.file_client_args
+        is_local = not chosen and '://' not in folder
+        if is_local:
+            self.backend_args = dict(backend=ATOMIC)
         super().before_train(runner)
-        self.file_backend = _LateRemoval(self.file_backend)
-        if is_main_process():
-            remove_parts(self.out_dir)
+        if is_local:
+            self.file_backend = _LateRemoval(self.file_backend)
+            if is_main_process():
+                remove_parts(self.out_dir)
 
     def after_train_iter(
         self,
@@ -47,17 +50,22 @@ class SafeCheckpointHook(CheckpointHook):
     ) -> None:
         """See mmengine."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        self.file_backend.remove_now()
+        self._remove_outdated()
 
     def after_train_epoch(self, runner: Runner) -> None:
         """See mmengine."""
         super().after_train_epoch(runner)
-        self.file_backend.remove_now()
+        self._remove_outdated()
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """See mmengine."""
         super().after_val_epoch(runner, metrics)
-        self.file_backend.remove_now()
+        self._remove_outdated()
+
+    def _remove_outdated(self) -> None:
+        backend = getattr(self, 'file_backend', None)
+        if isinstance(backend, _LateRemoval):  # not where nothing is trained
+            backend.remove_now()
 
 
 class _LateRemoval:

@@ -190,7 +190,8 @@ class MaskClassificationLoss(nn.Module):
         count = weights.new_tensor([sum(len(x.labels) for x in segments)])
         numbers = torch.cat([count, weights.sum((1, 2))])
         all_reduce(numbers, 'mean')
-        return numbers[0].clamp(min=1), numbers[1:]
+        least = torch.finfo(numbers.dtype).eps  # no_object_weight may be 0
+        return numbers[0].clamp(min=1), numbers[1:].clamp(min=least)
 
     def _mask_losses(
         self,
