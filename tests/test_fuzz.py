@@ -1,0 +1,244 @@
+"""Random arguments: the fast path equals the plain one, or an error says why.
+
+hypothesis draws the same examples in every run (``derandomize``), so that a
+failure here is one of the change under test. To search further:
+``HYPOTHESIS_EXAMPLES=2000 pytest tests/test_fuzz.py -p no:randomly``.
+"""
+
+import os
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.registry import MODELS
+
+import mmfaseg  # noqa: F401
+from mmfaseg.models.layers import FASegDecoder
+from mmfaseg.models.layers.mask_merge import (
+    merge_scores,
+    merge_scores_plain,
+)
+from mmfaseg.models.losses import MaskClassificationLoss
+from mmfaseg.models.task_modules import segments_from_label_map
+from mmfaseg.ops import hrca_gather, ms_deform_attn, reference
+from mmfaseg.testing import as_predictions, assert_close, make_pyramid
+from mmfaseg.visualization.explorer.owners import find_owners
+from mmfaseg.visualization.focus_maps import label_pixels, upsample
+
+EXAMPLES = os.environ.get('HYPOTHESIS_EXAMPLES')
+FUZZ = settings(
+    max_examples=int(EXAMPLES or 40),
+    derandomize=EXAMPLES is None,
+    deadline=None,
+    database=None,
+)
+DTYPES = st.sampled_from(
+    [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+)
+LAYOUTS = st.sampled_from(['contiguous', 'channels_last', 'transposed'])
+
+
+def laid_out(maps, layout):
+    """The same values in another order of memory."""
+    if layout == 'channels_last':
+        return maps.contiguous(memory_format=torch.channels_last)
+    if layout == 'transposed':
+        return maps.transpose(2, 3).contiguous().transpose(2, 3)
+    return maps
+
+
+@FUZZ
+@given(st.data())
+def test_gathered_windows_are_those_of_the_definition(data):
+    draw = data.draw
+    torch.manual_seed(draw(st.integers(0, 9)))
+    grid = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    side = draw(st.integers(1, 9))
+    height = draw(st.integers(1, grid[0] * side + 2))
+    width = draw(st.integers(1, grid[1] * side + 2))
+    batch, channels = draw(st.integers(1, 3)), draw(st.integers(1, 20))
+    shape = batch, channels, height, width
+    dtype = draw(DTYPES)
+    feature = laid_out(torch.randn(shape).to(dtype), draw(LAYOUTS))
+    position = laid_out(torch.randn(shape).to(dtype), draw(LAYOUTS))
+    count = draw(st.integers(1, grid[0] * grid[1]))
+    index = torch.rand(batch, grid[0] * grid[1]).topk(count).indices
+    embed = torch.randn(channels).to(dtype) if draw(st.booleans()) else None
+    arguments = feature, position, index, side, grid, embed
+    try:
+        value, key, outside = hrca_gather(*arguments)
+    except ValueError as error:
+        # a whole row or column of windows lies outside of the map
+        assert 'do not fit a map' in str(error)
+        assert (grid[0] - 1) * side >= height or (grid[1] - 1) * side >= width
+        return
+    expected = reference.hrca_gather(*arguments)
+    assert_close(value, expected[0])
+    assert_close(key, expected[1])
+    _, beyond = reference.window_pixels(index, side, grid, (height, width))
+    assert (outside is None) == (beyond is None)
+    assert outside is None or torch.equal(outside, beyond)
+
+
+@FUZZ
+@given(st.data())
+def test_deformable_attention_is_that_of_the_definition(data):
+    draw = data.draw
+    torch.manual_seed(draw(st.integers(0, 9)))
+    side = st.integers(1, 9)
+    shapes = [(draw(side), draw(side)) for _ in range(draw(st.integers(1, 4)))]
+    sizes = [height * width for height, width in shapes]
+    starts = [sum(sizes[:n]) for n in range(len(sizes))]
+    batch, heads = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    dims, queries = draw(st.integers(1, 17)), draw(st.integers(1, 9))
+    points = draw(st.integers(1, 5))
+    dtype = draw(st.sampled_from([torch.float64, torch.float32]))
+    value = torch.randn(batch, sum(sizes), heads, dims, dtype=dtype)
+    layout = (batch, queries, heads, len(shapes), points)
+    spread = draw(st.sampled_from([0.2, 1.0, 5.0]))  # far outside, too
+    places = 0.5 + spread * torch.randn(*layout, 2, dtype=dtype)
+    weights = torch.rand(layout, dtype=dtype)
+    expected = reference.ms_deform_attn(
+        value, shapes, starts, places, weights
+    )
+    found = ms_deform_attn(value, shapes, places, weights)
+    assert_close(found, expected)
+
+
+@FUZZ
+@given(st.data())
+def test_decoders_predict_the_same_in_training_and_evaluation(data):
+    """And in every layout, traced or not."""
+    draw = data.draw
+    torch.manual_seed(draw(st.integers(0, 9)))
+    query = draw(st.sampled_from(['dfpq', 'parameterized', 'anchor', 'none']))
+    reads = draw(st.sampled_from(['hrca', 'hrca_per_query', 'dense', 'off']))
+    arguments = dict(
+        num_queries=draw(st.integers(1, 9)),
+        num_blocks=draw(st.integers(4, 9)),
+        num_heads=draw(st.sampled_from([1, 2, 4])),
+        high_resolution=reads,
+        positional_query=query,
+        initial_pool=draw(
+            st.sampled_from(['background', 'foreground', 'learned'])
+        ),
+        omega=draw(st.integers(1, 40)),
+        importance_stride=draw(st.sampled_from([32, 16, 8])),
+        mask_threshold=draw(st.sampled_from([0.0, 0.15, 0.5])),
+        box_aware=query == 'dfpq' and draw(st.booleans()),
+    )
+    levels = 3 if reads == 'off' else 4
+    decoder = FASegDecoder(16, 3, feedforward_channels=8, **arguments)
+    decoder = decoder.double().eval()
+    batch = draw(st.integers(1, 2))
+    size = draw(st.integers(1, 150)), draw(st.integers(1, 150))
+    channels = (16,) * 4
+    memories = make_pyramid(batch, channels, *size, seed=1)[::-1][:levels]
+    positions = make_pyramid(batch, channels, *size, seed=2)[::-1][:levels]
+    features = make_pyramid(batch, channels, *size, seed=3)[0]
+    layout = draw(LAYOUTS)
+    moved = [[laid_out(x, layout) for x in y] for y in (memories, positions)]
+    with torch.no_grad():
+        try:
+            plain = decoder(memories, positions, features)
+        except ValueError as error:
+            # maps whose strides are no multiples of each other
+            assert 'cover' in str(error) or 'outside' in str(error)
+            return
+        others = [
+            decoder(*moved, laid_out(features, layout)),
+            decoder(memories, positions, features, trace=True),
+            decoder.train()(memories, positions, features),
+        ]
+    assert plain.cls_scores[-1].isfinite().all()
+    for other in others:
+        assert_close(other.cls_scores[-1], plain.cls_scores[-1])
+        assert_close(other.mask_preds[-1], plain.mask_preds[-1])
+    assert len(others[1].traces) == arguments['num_blocks']
+    for trace in others[1].traces:
+        assert_close(
+            trace.attention.sum(-1), torch.ones_like(trace.attention[..., 0])
+        )
+
+
+@FUZZ
+@given(st.data())
+def test_scores_and_owners_are_those_of_all_pixels_at_once(data):
+    draw = data.draw
+    torch.manual_seed(draw(st.integers(0, 9)))
+    queries, count = draw(st.integers(1, 9)), draw(st.integers(1, 6))
+    height, width = draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    classes = torch.randn(1, queries, count + 1).double().softmax(-1)
+    masks = 3 * torch.randn(1, queries, height, width).double()
+    size = draw(st.integers(1, 90)), draw(st.integers(1, 90))
+    pixels = masks.permute(0, 2, 3, 1).contiguous()
+    chances = classes[..., :-1]
+    assert_close(
+        merge_scores(chances, pixels, size),
+        merge_scores_plain(chances, pixels, size),
+    )
+    size = draw(st.integers(1, 4 * height)), draw(st.integers(1, 4 * width))
+    least = draw(st.sampled_from([0.0, 0.3, 9.0]))
+    labels, owners = find_owners(chances[0], masks[0], size, least)
+    full = upsample(masks[0], 4, size).sigmoid()
+    wanted = label_pixels(classes[0].float(), full, least)
+    assert (labels == wanted).mean() > 0.999  # ties of rounding
+    assert ((owners < 0) == (labels < 0)).all() and owners.max() < queries
+
+
+@FUZZ
+@given(st.data())
+def test_losses_and_gradients_are_finite_whatever_the_truth(data):
+    """More segments than queries, one pixel, no label at all, 1x1 pictures."""
+    draw = data.draw
+    torch.manual_seed(draw(st.integers(0, 9)))
+    queries, count = draw(st.integers(1, 9)), draw(st.integers(1, 12))
+    size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    share = draw(st.sampled_from([0.0, 0.5, 1.0]))
+    segments = []
+    for _ in range(2):
+        labels = torch.randint(0, count, size)
+        labels[torch.rand(size) < share] = 255
+        segments.append(segments_from_label_map(labels, count, 255))
+    loss = MODELS.build(
+        dict(
+            type='mmfaseg.MaskClassificationLoss',
+            num_classes=count,
+            num_points=draw(st.integers(1, 50)),
+            importance_sample_ratio=draw(st.sampled_from([0.0, 0.75, 1.0])),
+            no_object_weight=draw(st.sampled_from([0.0, 0.1])),
+            exclude_ignored=draw(st.booleans()),
+        )
+    )
+    assert isinstance(loss, MaskClassificationLoss)
+    reach = draw(st.sampled_from([0.1, 10.0, 1000.0]))
+    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    scores = reach * torch.randn(2, queries, count + 1)
+    masks = reach * torch.randn(2, queries, height, width)
+    inputs = scores.requires_grad_(), masks.requires_grad_()
+    losses = loss([inputs[0]], as_predictions([inputs[1]]), segments)
+    total = sum(losses.values())
+    assert total.isfinite() and total >= 0
+    gradients = torch.autograd.grad(total, inputs, allow_unused=True)
+    for gradient in gradients:
+        assert gradient is None or gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    'name', ['positional_query', 'high_resolution', 'initial_pool']
+)
+@FUZZ
+@given(word=st.text(max_size=12))
+def test_unknown_words_are_named_with_those_that_are_known(name, word):
+    known = dict(
+        positional_query=['dfpq', 'parameterized', 'anchor', 'none'],
+        high_resolution=['hrca', 'hrca_per_query', 'dense', 'off'],
+        initial_pool=['background', 'foreground', 'learned'],
+    )[name]
+    if word in known:
+        return
+    with pytest.raises(ValueError, match=name) as raised:
+        FASegDecoder(16, 3, **{name: word})
+    assert repr(word) in str(raised.value)
+    assert all(repr(choice) in str(raised.value) for choice in known)
