@@ -2,7 +2,7 @@
 
 hypothesis draws the same examples in every run (``derandomize``), so that a
 failure here is one of the change under test. To search further:
-``HYPOTHESIS_EXAMPLES=2000 pytest tests/test_fuzz.py -p no:randomly``.
+``HYPOTHESIS_EXAMPLES=2000 pytest tests/test_fuzz.py``.
 """
 
 import os
