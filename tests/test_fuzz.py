@@ -99,9 +99,7 @@ def test_deformable_attention_is_that_of_the_definition(data):
     spread = draw(st.sampled_from([0.2, 1.0, 5.0]))  # far outside, too
     places = 0.5 + spread * torch.randn(*layout, 2, dtype=dtype)
     weights = torch.rand(layout, dtype=dtype)
-    expected = reference.ms_deform_attn(
-        value, shapes, starts, places, weights
-    )
+    expected = reference.ms_deform_attn(value, shapes, starts, places, weights)
     found = ms_deform_attn(value, shapes, places, weights)
     assert_close(found, expected)
 

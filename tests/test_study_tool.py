@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +218,12 @@ def test_what_was_killed_goes_on(configs, tool, tmp_path, how):
     options = ('--seeds', 0, '--cfg-options', f'train_cfg.max_iters={MANY}')
     command = _command(configs[:1], tmp_path, *options)
     cell = study_cell.Cell(configs[0], 0, tmp_path, {})
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        # what started the tests may have had it ignored
+        preexec_fn=partial(signal.signal, how, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while cell.iteration() < 10 and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -171,7 +171,7 @@ def latest_checkpoint(work_dir: Path) -> Path | None:
     }
     for _, path in sorted(files.items(), reverse=True):
         try:
-            torch.load(path, map_location='cpu', weights_only=False)
+            torch.load(path, map_location='cpu', weights_only=True)
         except Exception as error:  # whatever a broken file makes
             warnings.warn(
                 f'{path} cannot be read ({error!r}): taking the one before',
