@@ -1,12 +1,15 @@
 """Several processes on a machine without GPUs."""
 
 import logging
+import os
 from typing import Any
 
-import torch.distributed
+import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -23,8 +26,8 @@ def prepare_cpu_processes(cfg: Config) -> None:
     """
     if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
         return
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+    if not dist.is_initialized():
+        _meet()
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -39,6 +42,21 @@ def prepare_cpu_processes(cfg: Config) -> None:
             logger='current',
             level=logging.WARNING,
         )
+
+
+def _meet() -> None:
+    """Lets the processes find each other, also after torchrun restarted them.
+
+    The places of those before a restart are still written in its store.
+    """
+    store, rank, world_size = next(iter(rendezvous('env://')))
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    dist.init_process_group(
+        'gloo',
+        store=PrefixStore(f'attempt_{attempt}', store),
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def _replace_sync_bn(config: Any) -> bool:
