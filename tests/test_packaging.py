@@ -154,6 +154,7 @@ def test_wheel_leaves_the_family_open(wheel: Path) -> None:
     assert any('onedl-mmcv' in each and '"onedl"' in each for each in wanted)
 
 
+@pytest.mark.slow
 def test_sdist_builds_the_same_wheel(build, source, wheel, tmp_path) -> None:
     sdist = build('sdist', source, tmp_path / 'sdist')
     with tarfile.open(sdist) as archive:

@@ -69,6 +69,7 @@ def test_rivals_have_no_graph_break(switches):
     assert run(picture.bfloat16()).isfinite().all()
 
 
+@pytest.mark.slow
 def test_training_forward_has_no_graph_break(model):
     torch._dynamo.reset()
     model.train()
