@@ -18,7 +18,7 @@ from .objects import ObjectPicture, Objects
 from .picture import network_picture
 from .predictions import LabelledPicture, draw_predictions
 from .sheet import make_palette, save_figure
-from .tracing import trace_item
+from .tracing import TracedPicture, trace_item
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,7 +99,7 @@ def write_report(
         model,
         items[int(np.argmax(variety))],
         dataset.metainfo['classes'],
-        _palette(dataset),
+        dataset_palette(dataset),
     )
     written.append(save_figure(figure, Path(out_dir) / 'focus.png'))
     return written
@@ -120,7 +120,15 @@ def draw_item_focus(
         classes (Sequence[str]): names of the classes.
         palette (Sequence[Sequence[int]]): their colours, RGB in 0..255.
     """
-    traced = trace_item(model, item)
+    return draw_traced_focus(trace_item(model, item), classes, palette)
+
+
+def draw_traced_focus(
+    traced: TracedPicture,
+    classes: Sequence[str],
+    palette: Sequence[Sequence[int]],
+) -> Figure:
+    """Draws the same of a picture that was looked at already."""
     return draw_focus(
         traced.output,
         traced.picture,
@@ -148,7 +156,7 @@ def _draw_labels(
     figure = draw_predictions(
         pictures,
         dataset.metainfo['classes'],
-        _palette(dataset),
+        dataset_palette(dataset),
         dataset.ignore_index,
     )
     return figure, [len(np.unique(each.truth)) for each in pictures]
@@ -209,7 +217,7 @@ def _panoptic_objects(
     return truth, Objects(np.array(ids, int) % INSTANCE_OFFSET, found)
 
 
-def _palette(dataset: BaseDataset) -> list:
+def dataset_palette(dataset: BaseDataset) -> list:
     """Returns a colour per class: the data set's, if it has so many."""
     count = len(dataset.metainfo['classes'])
     palette = list(dataset.metainfo.get('palette', ()))

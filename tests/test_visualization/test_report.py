@@ -17,8 +17,8 @@ from mmfaseg.visualization import (
     write_report,
 )
 from mmfaseg.visualization.report import (
-    _palette,
     _panoptic_objects,
+    dataset_palette,
     spread_indices,
 )
 
@@ -164,7 +164,7 @@ def test_segments_of_a_panoptic_map_become_objects():
 def test_a_palette_of_another_number_is_not_used():
     """mmdet keeps that of COCO where metainfo names classes alone."""
     meta = dict(classes=('a', 'b'), palette=[(1, 2, 3)] * 80)
-    palette = _palette(SimpleNamespace(metainfo=meta))
+    palette = dataset_palette(SimpleNamespace(metainfo=meta))
     assert len({tuple(x) for x in palette}) == 2
     meta['palette'] = [(1, 2, 3), (4, 5, 6)]
-    assert _palette(SimpleNamespace(metainfo=meta)) == meta['palette']
+    assert dataset_palette(SimpleNamespace(metainfo=meta)) == meta['palette']

@@ -78,9 +78,10 @@ def measure(args: argparse.Namespace, model: str) -> dict[int, dict]:
 
 def mean(parts: list[np.ndarray]) -> float | None:
     """Return the mean of what is known, or None."""
-    known = np.concatenate(parts)
-    known = known[~np.isnan(known)]
-    return round(float(known.mean()), 4) if len(known) else None
+    from mmfaseg.visualization.explorer import known_mean
+
+    value = known_mean(parts)
+    return None if np.isnan(value) else round(value, 4)
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:

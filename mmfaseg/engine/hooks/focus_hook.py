@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
-from mmfaseg.visualization import draw_focus, figure_pixels, make_palette
-from mmfaseg.visualization.explorer import Exploration, view_trace
+from mmfaseg.utils.unwrap_model import unwrap_model
+from mmfaseg.visualization import figure_pixels
+from mmfaseg.visualization.explorer import Exploration, known_mean, view_trace
+from mmfaseg.visualization.report import dataset_palette, draw_traced_focus
 from mmfaseg.visualization.tracing import head_of, trace_item
 
 
@@ -55,7 +56,7 @@ class FocusHook(Hook):
                 f'FocusHook: indices={self.indices}, but there are {length} '
                 'pictures to validate with'
             )
-        head_of(_unwrap(runner))  # raises if it has no trace
+        head_of(unwrap_model(runner.model))  # raises if it has no trace
 
     @master_only
     def after_val_epoch(
@@ -63,21 +64,13 @@ class FocusHook(Hook):
     ) -> None:
         """Draws, and logs the means."""
         dataset = runner.val_loop.dataloader.dataset
-        model = _unwrap(runner)
+        model = unwrap_model(runner.model)
         classes = dataset.metainfo['classes']
-        palette = list(dataset.metainfo.get('palette') or ())
-        if len(palette) != len(classes):
-            palette = make_palette(len(classes))
+        palette = dataset_palette(dataset)
         views = []
         for index in self.indices:
             traced = trace_item(model, dataset[index])
-            figure = draw_focus(
-                traced.output,
-                traced.picture,
-                classes,
-                palette,
-                min_score=traced.min_score,
-            )
+            figure = draw_traced_focus(traced, classes, palette)
             runner.visualizer.add_image(
                 f'focus_{index}', figure_pixels(figure), step=runner.iter
             )
@@ -92,14 +85,8 @@ class FocusHook(Hook):
         )
 
 
-def _unwrap(runner: Runner) -> BaseModel:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model
-
-
 def _mean(views: Sequence[Exploration], name: str) -> float:
     """Over blocks, queries and pictures, without what is unknown."""
-    values = [getattr(block, name) for x in views for block in x.blocks]
-    known = np.concatenate(values)
-    known = known[~np.isnan(known)]
-    return float(known.mean()) if len(known) else float('nan')
+    return known_mean(
+        [getattr(x, name) for view in views for x in view.blocks]
+    )

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
@@ -18,6 +17,7 @@ from mmfaseg.utils.non_finite import (
     find_non_finite,
     name_non_finite,
 )
+from mmfaseg.utils.unwrap_model import unwrap_model
 
 ACTIONS = ('stop', 'skip')
 
@@ -124,7 +124,7 @@ class NonFiniteHook(Hook):
             self.skipped = 0
             step(**kwargs)
             return
-        named = _unwrap(runner).named_parameters()
+        named = unwrap_model(runner.model).named_parameters()
         name = name_non_finite((name, x.grad) for name, x in named)
         text = f'the gradient of {name or "the whole"} is not finite'
         self.skipped += 1
@@ -138,7 +138,7 @@ class NonFiniteHook(Hook):
         )
 
     def _explain(self, runner: Runner, text: str) -> str:
-        where = find_non_finite(_unwrap(runner), self._batch)
+        where = find_non_finite(unwrap_model(runner.model), self._batch)
         return f'iteration {runner.iter + 1}: {text}. {where}'
 
 
@@ -182,8 +182,3 @@ def all_finite(numbers: Sequence[torch.Tensor]) -> bool:
         )
         for device in devices
     )
-
-
-def _unwrap(runner: Runner) -> BaseModel:
-    model = runner.model
-    return model.module if is_model_wrapper(model) else model

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from mmengine import dist
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from torch import Tensor
 
 from mmfaseg.registry import HOOKS
+from mmfaseg.utils.unwrap_model import unwrap_model
 
 EARLIER = re.compile(r'(^|\.)d\d+\.')  # predictions before the last one
 SEED = 0  # of the points that losses are sampled at, alike at each validation
@@ -65,7 +65,7 @@ class ValidationLossHook(Hook):
                 'val_dataloader, val_cfg and val_evaluator, or take the hook '
                 'out of custom_hooks'
             )
-        if not hasattr(_unwrap(runner.model), 'decode_head'):
+        if not hasattr(unwrap_model(runner.model), 'decode_head'):
             raise ValueError(
                 f'ValidationLossHook: {type(runner.model).__name__} is no '
                 'segmentor of mmseg; take the hook out of custom_hooks'
@@ -92,7 +92,7 @@ class ValidationLossHook(Hook):
         if batch_idx >= self._limit:
             return
         assert data_batch is not None
-        model = _unwrap(runner.model)
+        model = unwrap_model(runner.model)
         batch = model.data_preprocessor(data_batch, False)
         sizes = [x.shape[-2:] for x in data_batch['inputs']]
         samples = [
@@ -130,10 +130,6 @@ class ValidationLossHook(Hook):
             metrics[f'val_{name}'] = (
                 sum(x.get(name, 0.0) for x, _ in numbers) / count
             )
-
-
-def _unwrap(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _fit_labels(

@@ -113,10 +113,13 @@ def _view_blocks(
         stride = STRIDES[trace.level]
         query_pos = trace.query_pos[0, queries]
         attention = _maps(trace.attention[0, queries], trace)
-        preference = positional_preference(
-            layers[trace.block].cross_attn.attn,
-            query_pos,
-            trace.position[0].flatten(1),
+        preference = _maps(
+            positional_preference(
+                layers[trace.block].cross_attn.attn,
+                query_pos,
+                trace.position[0].flatten(1),
+            ),
+            trace,
         )
         unknown = np.full(len(queries), np.nan)
         turn, vectors = unknown, query_pos.float().cpu().numpy()
@@ -134,11 +137,11 @@ def _view_blocks(
                 block=trace.block,
                 stride=stride,
                 attention=attention,
-                preference=_maps(preference, trace),
+                preference=preference,
                 masks=masks,
                 scores=_scores(output, trace.block + 1, queries),
                 entropy=entropy(attention, _readable(trace, queries)),
-                overlap=overlap(attention, _maps(preference, trace)),
+                overlap=overlap(attention, preference),
                 centres=middle,
                 drift=drift,
                 turn=turn,

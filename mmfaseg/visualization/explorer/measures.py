@@ -5,6 +5,8 @@ Shapes:
     H_l, W_l: the map of a level.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -105,3 +107,10 @@ def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
     return 1 - np.divide(
         both, either, out=np.ones(len(masks)), where=either > 0
     )
+
+
+def known_mean(parts: Sequence[np.ndarray]) -> float:
+    """Returns the mean of all numbers but NaN; NaN if there is no other."""
+    numbers = np.concatenate(parts)
+    known = numbers[~np.isnan(numbers)]
+    return float(known.mean()) if len(known) else float('nan')
