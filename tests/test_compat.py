@@ -150,7 +150,9 @@ def test_broken_compiled_mmcv_is_named(tmp_path, run_python) -> None:
     script = COMPILED.format(directory=str(tmp_path))
     done = run_python('-c', script, check=False)
     assert done.returncode != 0
-    assert f'do not load with torch {torch.__version__}' in done.stdout
+    assert f'do not load with torch {mmfaseg.stack_info().torch}' in (
+        done.stdout
+    )
     assert 'no symbol _Z' in done.stdout
 
 
@@ -219,10 +221,6 @@ class _Bomb:
         return open, (self.path, 'w')
 
 
-@pytest.mark.skipif(
-    mmfaseg.stack_info().family == 'onedl',
-    reason='its mmengine falls back to unsafe loading',
-)
 @pytest.mark.parametrize('way', ['file', 'download', 'load_from'])
 def test_checkpoints_run_nothing(way, tmp_path, monkeypatch) -> None:
     """Files, and what mmengine downloads, from a server of our own."""
@@ -244,7 +242,7 @@ def test_checkpoints_run_nothing(way, tmp_path, monkeypatch) -> None:
         if way == 'file':
             place = str(tmp_path)
         assert _load_checkpoint(f'{place}/good.pth') == {'state_dict': {}}
-        with pytest.raises(pickle.UnpicklingError, match='Weights only'):
+        with pytest.raises(ValueError, match=r'evil\.pth cannot be read'):
             if way == 'load_from':
                 load_checkpoint(torch.nn.Linear(1, 1), f'{place}/evil.pth')
             else:

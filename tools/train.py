@@ -5,9 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from zipfile import is_zipfile
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -16,6 +14,7 @@ from mmengine.runner import Runner
 
 import mmfaseg
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.checkpoints.untrusted import load_untrusted
 from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
@@ -164,12 +163,7 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     seed = cfg.get('randomness', {}).get('seed')
     if seed is None and Path(checkpoint).is_file():
         # mmengine takes it from there too late, when data are loaded already
-        content = torch.load(
-            checkpoint,
-            map_location='cpu',
-            mmap=is_zipfile(checkpoint),  # not the format before PyTorch 1.6
-            weights_only=True,
-        )
+        content = load_untrusted(checkpoint, use_mmap=True)
         seed = content.get('meta', {}).get('seed')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 

@@ -8,7 +8,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS
 from mmengine.runner import load_checkpoint
 
-from ..checkpoints.conversion import NOT_LEARNED
+from ..checkpoints.fit import check_fit
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of a checkout, and of an installed wheel
@@ -79,7 +79,8 @@ def load_model(
         ``dataset_meta``.
 
     Raises:
-        ValueError: if the config is of no semantic segmentor.
+        ValueError: if the config is of no semantic segmentor, or if the
+            checkpoint is damaged or not of this config.
     """
     from mmseg.apis import init_model
 
@@ -95,30 +96,12 @@ def load_model(
         )
     network = init_model(cfg, None, device)
     content = load_checkpoint(network, str(checkpoint), map_location='cpu')
-    _check_weights(network, content, checkpoint)
+    check_fit(content.get('state_dict', content), network, checkpoint)
     known = content.get('meta', {}).get('dataset_meta') or {}
     network.dataset_meta = _classes_of(cfg, network, known)
     if device == 'cpu':
         network = revert_sync_batchnorm(network)
     return network.eval()
-
-
-def _check_weights(network: Any, content: dict, path: Path) -> None:
-    """Raises ValueError where a weight of the network is not in the file."""
-    state = content.get('state_dict', content)
-    names = {name.removeprefix('module.') for name in state}
-    missing = [
-        name
-        for name in network.state_dict()
-        if name not in names
-        and not name.startswith('auxiliary_head')
-        and not name.endswith(NOT_LEARNED)
-    ]
-    if missing:
-        raise ValueError(
-            f'{path} lacks {len(missing)} weights of the network, such as '
-            f'{missing[0]}: it is of another config'
-        )
 
 
 def _existing(path: str | Path) -> Path:

@@ -12,24 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from .untrusted import check_old_file, explained, load_untrusted
 
 SUFFIXES = ('.pth', '.safetensors')
 # where programs keep the weights in a checkpoint
 STATE_KEYS = ('state_dict', 'model')
 PARALLEL = 'module.'  # of a model wrapped for several processes
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    SafetensorError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -46,13 +37,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
-    try:
-        content = _read(path)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f'{path} cannot be read as weights: it is damaged, or holds '
-            f'objects that only its own program may load. ({error})'
-        ) from error
+    content = _read(path)
     for key in STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(
             content.get(key), Mapping
@@ -130,13 +115,15 @@ def check_target(path: Path, source: Path | None = None) -> None:
 
 def _read(path: Path) -> Any:
     if path.suffix == '.safetensors':
-        return load_file(path)
+        with explained(path):
+            return load_file(path)
     if not zipfile.is_zipfile(path):
-        with path.open('rb') as file:
+        with explained(path), path.open('rb') as file:
+            check_old_file(path)
             content = _PlainUnpickler(file, encoding='latin1').load()
         if not isinstance(content, int):  # torch.save began with a number
             return content
-    return torch.load(path, map_location='cpu', weights_only=True)
+    return load_untrusted(path)
 
 
 class _PlainUnpickler(pickle.Unpickler):

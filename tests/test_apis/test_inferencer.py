@@ -14,6 +14,7 @@ from PIL import Image
 
 from mmfaseg.apis import FASegInferencer, find_model, load_model, read_frames
 from mmfaseg.apis.sources import count_frames
+from mmfaseg.checkpoints import write_state
 from mmfaseg.datasets import ShapesDataset
 from mmfaseg.datasets.shapes_generator import generate_shapes
 
@@ -248,6 +249,34 @@ def test_weights_of_another_network_are_refused(tmp_path):
     torch.save(dict(state_dict=dict(a=torch.zeros(1))), path)
     with pytest.raises(ValueError, match=r'other\.pth lacks \d+ weights'):
         load_model(NAME, path)
+
+
+@pytest.mark.parametrize('format', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('harm', ['shape', 'nan', 'inf', 'half', 'none'])
+def test_weights_that_cannot_be_meant_are_refused(
+    harm, format, work_dir, tmp_path
+):
+    """mmengine would put random ones in the place of misshapen ones."""
+    state = torch.load(work_dir / 'iter_20.pth', weights_only=True)
+    state = state['state_dict']
+    name = 'decode_head.transformer_decoder.predictor.class_embed.weight'
+    why = None
+    if harm == 'shape':
+        state[name] = state[name][:-1]
+        why = rf'1 weights of another shape: {name} is \(\d, \d+\) in the'
+    elif harm in ('nan', 'inf'):
+        state[name][1, 2] = float(harm)
+        why = f'not finite: {name}. Take an older'
+    elif harm == 'half':  # which is put into the network as float32
+        state = {key: x.half() for key, x in state.items()}
+    path = tmp_path / f'harmed{format}'
+    write_state(path, state, {})
+    if why is None:
+        assert load_model(NAME, path).decode_head.num_classes == len(CLASSES)
+        return
+    with pytest.raises(ValueError, match=why) as raised:
+        load_model(NAME, path)
+    assert f'harmed{format}' in str(raised.value)
 
 
 def test_a_config_left_by_a_test_with_augmentation(

@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
+from mmfaseg.checkpoints.fit import check_fit
 from mmfaseg.datasets.transforms import Corrupt
 
 Place = tuple[list, int]  # the steps of a pipeline, and where in it
@@ -30,7 +31,8 @@ class Tester:
         seed: seed of the corruptions.
 
     Raises:
-        ValueError: If no step of the test pipeline loads the picture.
+        ValueError: If no step of the test pipeline loads the picture, or the
+            checkpoint is damaged or of another config.
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class Tester:
         # the metric would print a table of classes for each cell
         MMLogger.get_current_instance().setLevel(logging.WARNING)
         model = MODELS.build(cfg.model)
-        load_checkpoint(model, checkpoint, map_location='cpu')
+        content = load_checkpoint(model, checkpoint, map_location='cpu')
+        check_fit(content.get('state_dict', content), model, checkpoint)
         if device == 'cpu':
             model = revert_sync_batchnorm(model)
         self.model = model.to(device).eval()

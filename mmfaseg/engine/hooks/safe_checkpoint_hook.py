@@ -5,9 +5,11 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
+from mmfaseg.checkpoints.fit import check_finite, check_fit
 from mmfaseg.registry import HOOKS
+from mmfaseg.utils.unwrap_model import unwrap_model
 
 from ..atomic_backend import ATOMIC, remove_parts
 
@@ -21,8 +23,12 @@ class SafeCheckpointHook(CheckpointHook):
     process that is killed, or a disk that is full, costs the newest
     checkpoint at most. One that is killed before it could remove what is
     outdated leaves that for good. The arguments are those of mmengine's hook;
-    for files elsewhere (``out_dir='s3://...'`` or ``backend_args``) it is
-    mmengine's hook.
+    for files elsewhere (``out_dir='s3://...'`` or ``backend_args``) they are
+    written as by mmengine's hook.
+
+    What is loaded to be tested or resumed has to be all weights of the
+    network, and finite; what is loaded to start from (``load_from``) has to
+    be finite.
     """
 
     backend_args: dict | None
@@ -40,6 +46,20 @@ class SafeCheckpointHook(CheckpointHook):
             self.file_backend = _LateRemoval(self.file_backend)
             if is_main_process():
                 remove_parts(self.out_dir)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuses weights that cannot be meant, before they are used.
+
+        Raises:
+            ValueError: see :func:`mmfaseg.checkpoints.fit.check_fit`.
+        """
+        state = checkpoint.get('state_dict', checkpoint)
+        path = runner._load_from or 'the checkpoint'
+        if runner._resume or not is_training(runner):
+            network = unwrap_model(runner.model)
+            check_fit(state, network, path, with_auxiliary=runner._resume)
+        else:
+            check_finite(state, path)
 
     def after_train_iter(
         self,
@@ -66,6 +86,12 @@ class SafeCheckpointHook(CheckpointHook):
         backend = getattr(self, 'file_backend', None)
         if isinstance(backend, _LateRemoval):  # not where nothing is trained
             backend.remove_now()
+
+
+def is_training(runner: Runner) -> bool:
+    """Returns whether the runner was asked to train, not only to test."""
+    # a config of the loop until the runner is asked
+    return isinstance(runner._train_loop, BaseLoop)
 
 
 class _LateRemoval:

@@ -1,0 +1,84 @@
+"""Whether weights are those of a network, before they are put into it.
+
+mmengine tells of weights that are missing or have another shape, and goes on
+with random ones in their place.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..utils.non_finite import name_non_finite
+from .conversion import AUXILIARY, NOT_LEARNED
+from .files import PARALLEL
+
+
+def check_fit(
+    state: Mapping[str, Tensor],
+    network: nn.Module,
+    path: str | Path,
+    with_auxiliary: bool = False,
+) -> None:
+    """Refuses weights that are not all weights of a network.
+
+    Args:
+        state (Mapping[str, Tensor]): the weights.
+        network (nn.Module): where they are to go.
+        path (str | Path): of their file, for errors.
+        with_auxiliary (bool): also those of auxiliary heads, which only
+            training needs.
+
+    Raises:
+        ValueError: if one is missing, has another shape or is not finite;
+            what the network does not know is left alone.
+    """
+    known = dict(_named(state))
+    missing, misshapen = [], []
+    for name, value in _named(network.state_dict()):
+        if name not in known:
+            auxiliary = name.startswith(AUXILIARY) and not with_auxiliary
+            if not auxiliary and not name.endswith(NOT_LEARNED):
+                missing.append(name)
+        elif known[name].shape != value.shape:
+            misshapen.append(
+                f'{name} is {tuple(known[name].shape)} in the file, and '
+                f'{tuple(value.shape)} in the network'
+            )
+    if missing:
+        raise ValueError(
+            f'{path} lacks {len(missing)} weights of the network, such as '
+            f'{missing[0]}: it is of another config'
+        )
+    if misshapen:
+        raise ValueError(
+            f'{path} has {len(misshapen)} weights of another shape: '
+            f'{misshapen[0]}. It is of another config, or of other classes'
+        )
+    check_finite(state, path)
+
+
+def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuses weights that nobody can go on with.
+
+    Args:
+        state (Mapping[str, Tensor]): the weights.
+        path (str | Path): of their file, for errors.
+
+    Raises:
+        ValueError: if one is NaN or infinite.
+    """
+    name = name_non_finite(_named(state))
+    if name:
+        raise ValueError(
+            f'{path} holds weights that are not finite: {name}. Take an older '
+            'checkpoint; mmfaseg.NonFiniteHook says where such values come '
+            'from'
+        )
+
+
+def _named(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors under their names in a model that is not wrapped."""
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            yield name.removeprefix(PARALLEL), value

@@ -1,0 +1,241 @@
+"""Files that are made to do harm, or are damaged: each of little.
+
+Each maker writes one file. What it is to do is in its name; all of them were
+seen to do it, or to be refused by PyTorch itself, before the check was there.
+"""
+
+import copy
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import torch
+
+HUGE = 2**33  # bytes: no machine of a test should have to give so much
+reconstruct = np.empty(0).__reduce__()[0]
+
+
+class Call:
+    """Pickles to the call of a function."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.call = function, arguments
+        if state is not None:
+            self.call = *self.call, state
+
+    def __reduce__(self):
+        return self.call
+
+
+def save(path, content, **options):
+    torch.save(dict(state_dict=dict(a=content)), path, **options)
+
+
+def archive(path, instructions, **entries):
+    """Writes what torch.save writes, with other instructions."""
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('x/data.pkl', instructions)
+        file.writestr('x/version', '3\n')
+        file.writestr('x/byteorder', 'little')
+        for name, value in entries.items():
+            file.writestr(f'x/data/{name}', value)
+
+
+def doubled_tuple(how):
+    """A tuple of two tuples of two tuples: 2^60 entries in 240 bytes."""
+    pairs = b')'
+    for number in range(60):
+        if how == 'dup':
+            pairs += b'2\x86'
+        else:
+            pairs += b'q' + bytes([number]) + b'h' + bytes([number]) + b'\x86'
+    return b'\x80\x02}X\x01\x00\x00\x00a}' + pairs + b'K\x01ss.'
+
+
+def in_archive(instructions):
+    return lambda path: archive(path, instructions)
+
+
+def plain(instructions):
+    return lambda path: path.write_bytes(instructions)
+
+
+def deflated(path):
+    save(path, torch.zeros(2**25))
+    with zipfile.ZipFile(path) as source:
+        entries = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as target:
+        for name, content in entries.items():
+            target.writestr(name, content)
+
+
+def overlapping(path):
+    """A thousand names for one entry of a megabyte."""
+    save(path, torch.zeros(2**18))
+    with zipfile.ZipFile(path, 'a') as file:
+        entry = max(file.filelist, key=lambda x: x.file_size)
+        for number in range(1000):
+            again = copy.copy(entry)
+            again.filename = f'x/data/{number}'
+            file.filelist.append(again)
+        file._didModify = True
+
+
+def larger_storage(path):
+    """The instructions speak of more numbers than the file has."""
+    save(path, torch.zeros(4))
+    with zipfile.ZipFile(path) as source:
+        entries = {name: source.read(name) for name in source.namelist()}
+    old, new = b'K\x04', b'J' + struct.pack('<i', 2**31 - 1)
+    with zipfile.ZipFile(path, 'w') as target:
+        for name, content in entries.items():
+            if name.endswith('data.pkl'):
+                assert old in content
+                content = content.replace(old, new)
+            target.writestr(name, content)
+
+
+def cut(make, share):
+    def made(path):
+        make(path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(len(content) * share)])
+
+    return made
+
+
+def storage_grown(path):
+    """A tensor of a storage that PyTorch makes larger for it."""
+    small = torch.zeros(1)
+    big = Call(
+        torch._utils._rebuild_tensor_v2,
+        torch.storage.TypedStorage(
+            wrap_storage=small.untyped_storage(),
+            dtype=torch.float32,
+            _internal=True,
+        ),
+        *(0, (HUGE // 4,), (1,), False, OrderedDict()),
+    )
+    save(path, big)
+
+
+def old_storage(path):
+    """The format before PyTorch 1.6, with a storage that is not there."""
+    stream = io.BytesIO()
+    torch.save(
+        dict(state_dict=dict(a=torch.zeros(77))),
+        stream,
+        _use_new_zipfile_serialization=False,
+    )
+    content = stream.getvalue()
+    assert content.count(b'KM') == 2  # in the storage, and in the shape
+    number = b'J' + struct.pack('<i', 2**31 - 1)
+    path.write_bytes(content.replace(b'KM', number))
+
+
+def safetensors(header, payload=b''):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return plain(struct.pack('<Q', len(text)) + text + payload)
+
+
+def one(**change):
+    entry = dict(dtype='F32', shape=[1], data_offsets=[0, 4])
+    return dict(a={**entry, **change})
+
+
+trap = Call(os.mkdir, 'sprung')
+array = Call(np.ndarray, (1,), Call(np.dtype, 'O8'), b'A' * 8)
+zeros = Call(bytearray, HUGE)
+detour = Call(
+    torch._tensor._rebuild_from_type_v2, bytearray, torch.Tensor, (HUGE,), {}
+)
+twice = Call(
+    torch._tensor._rebuild_from_type_v2,
+    torch._tensor._rebuild_from_type_v2,
+    *(torch.Tensor, (bytearray, torch.Tensor, (HUGE,), {}), {}),
+)
+big_array = Call(reconstruct, np.ndarray, (HUGE,), b'b')
+count = struct.pack
+
+PICKLES = {
+    'empty': plain(b''),
+    'text': plain(b'no checkpoint at all'),
+    'unknown_instruction': plain(b'\x80\x02\xff.'),
+    'cut_off': plain(pickle.dumps(dict(a=np.zeros(99)))[:-20]),
+    'runs_code': plain(pickle.dumps(dict(a=trap))),
+    'remembers_much': plain(b'\x80\x04}r' + count('<I', 2**29) + b'.'),
+    'remembers_at_minus_one': plain(b'}p-1\n.'),
+    'long_bytes': plain(b'\x80\x04\x8e' + count('<Q', 2**40) + b'abc.'),
+    'endless_bytes': plain(b'\x80\x04\x8e' + count('<Q', 2**63) + b'abc.'),
+    'long_bytearray': plain(b'\x80\x05\x96' + count('<Q', HUGE) + b'abc.'),
+    'long_number': plain(b'\x80\x02\x8b' + count('<i', 2**31 - 1) + b'ab.'),
+    'long_frame': plain(b'\x80\x04\x95' + count('<Q', HUGE) + b'}.'),
+    'doubled_tuple': plain(doubled_tuple('dup')),
+    'doubled_tuple_by_memo': plain(doubled_tuple('memo')),
+    'deep_tuple': plain(b'\x80\x02})' + b'\x85' * 500_000 + b'K\x01s.'),
+    'mark_as_value': plain(b'\x80\x02}(2ss.'),
+    'big_array': plain(pickle.dumps(dict(a=big_array), 2)),
+    'array_of_pointers': plain(pickle.dumps(dict(a=array), 2)),
+    'zeros': plain(pickle.dumps(dict(a=zeros), 2)),
+}
+ARCHIVES = {
+    'archive_runs_code': lambda path: save(path, trap),
+    'old_runs_code': lambda path: save(
+        path, trap, _use_new_zipfile_serialization=False
+    ),
+    'archive_without_content': lambda path: archive(path, b''),
+    'archive_cut_off': cut(lambda path: save(path, torch.zeros(999)), 0.7),
+    'old_cut_off': cut(
+        lambda path: save(
+            path, torch.zeros(999), _use_new_zipfile_serialization=False
+        ),
+        0.7,
+    ),
+    'deflated': deflated,
+    'overlapping': overlapping,
+    'larger_storage': larger_storage,
+    'storage_grown': storage_grown,
+    'old_storage': old_storage,
+    'expanded': lambda path: save(path, torch.zeros(1).expand(2**36)),
+    'meta': lambda path: save(path, torch.empty(2**36, device='meta')),
+    'archive_zeros': lambda path: save(path, zeros),
+    'archive_tensor': lambda path: save(path, Call(torch.FloatTensor, HUGE)),
+    'detour': lambda path: save(path, detour),
+    'detour_twice': lambda path: save(path, twice),
+    'archive_big_array': lambda path: save(path, big_array),
+    'archive_doubled_tuple': in_archive(doubled_tuple('memo')),
+    'archive_deep_tuple': in_archive(
+        b'\x80\x02})' + b'\x85' * 500_000 + b'K\x01s.'
+    ),
+    'script': lambda path: torch.jit.save(
+        torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)), path
+    ),
+}
+SAFETENSORS = {
+    'empty.safetensors': plain(b''),
+    'header_endless.safetensors': plain(count('<Q', 2**63) + b'{}'),
+    'header_long.safetensors': plain(count('<Q', 2**30) + b'{}'),
+    'header_no_json.safetensors': safetensors(b'{{{{'),
+    'outside.safetensors': safetensors(one(data_offsets=[0, HUGE])),
+    'other_shape.safetensors': safetensors(one(shape=[2**40]), b'1234'),
+    'overflow.safetensors': safetensors(one(shape=[2**40, 2**40]), b'1234'),
+    'backwards.safetensors': safetensors(one(data_offsets=[4, 0]), b'1234'),
+    'cut.safetensors': safetensors(one(), b'12'),
+    'is_a_pickle.safetensors': plain(pickle.dumps(dict(a=trap))),
+}
+CORPUS = {**PICKLES, **ARCHIVES, **SAFETENSORS}
+
+
+def write(folder):
+    """Writes all files, returns their paths."""
+    paths = []
+    for name, make in CORPUS.items():
+        path = folder / (name if '.' in name else f'{name}.pth')
+        make(path)
+        paths.append(path)
+    return paths

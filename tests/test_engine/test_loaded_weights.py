@@ -1,0 +1,99 @@
+"""What is tested, resumed or started from has to be what is meant."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+CLASSES = 'decode_head.transformer_decoder.predictor.class_embed.weight'
+
+
+@pytest.fixture(scope='module')
+def trained(root, tmp_path_factory):
+    """A checkpoint after one iteration."""
+    folder = tmp_path_factory.mktemp('trained')
+    make_runner(root, folder, 1).train()
+    return folder / 'iter_1.pth'
+
+
+def make_runner(root, folder, iterations, **options):
+    cfg = Config.fromfile(root / CONFIG)
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(folder),
+            'experiment_name': folder.name,
+            'train_cfg.max_iters': iterations,
+            'train_cfg.val_interval': 100,
+            'default_hooks.checkpoint.interval': 1,
+            'train_dataloader.batch_size': 1,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'test_dataloader.num_workers': 0,
+            'test_dataloader.persistent_workers': False,
+            'test_dataloader.dataset.length': 1,
+            'randomness': dict(seed=0),
+            **options,
+        }
+    )
+    return Runner.from_cfg(cfg)
+
+
+def harmed(trained, folder, harm):
+    content = torch.load(trained, weights_only=True)
+    state = content['state_dict']
+    if harm == 'shape':
+        state[CLASSES] = state[CLASSES][:-1]
+    elif harm == 'missing':
+        del state[CLASSES]
+    elif harm == 'auxiliary':
+        for name in [x for x in state if x.startswith('auxiliary_head')]:
+            del state[name]
+    elif harm == 'nan':
+        state[CLASSES][0] = torch.nan
+    path = folder / 'harmed.pth'
+    torch.save(content, path)
+    return str(path)
+
+
+WHY = dict(
+    shape='1 weights of another shape: ' + CLASSES,
+    missing='lacks 1 weights of the network, such as ' + CLASSES,
+    auxiliary=r'lacks \d+ weights of the network, such as auxiliary_head',
+    nan='weights that are not finite: ' + CLASSES,
+)
+
+
+@pytest.mark.parametrize('harm', ['shape', 'missing', 'auxiliary', 'nan'])
+def test_resuming_refuses(harm, root, trained, tmp_path):
+    path = harmed(trained, tmp_path, harm)
+    runner = make_runner(root, tmp_path, 2, load_from=path, resume=True)
+    with pytest.raises(ValueError, match=WHY[harm]) as raised:
+        runner.train()
+    assert path in str(raised.value)
+
+
+@pytest.mark.parametrize('harm', ['shape', 'missing', 'nan'])
+def test_testing_refuses(harm, root, trained, tmp_path):
+    path = harmed(trained, tmp_path, harm)
+    runner = make_runner(root, tmp_path, 1, load_from=path)
+    with pytest.raises(ValueError, match=WHY[harm]):
+        runner.test()
+
+
+def test_testing_needs_no_auxiliary_head(root, trained, tmp_path):
+    path = harmed(trained, tmp_path, 'auxiliary')
+    assert 'mIoU' in make_runner(root, tmp_path, 1, load_from=path).test()
+
+
+def test_a_start_may_be_of_another_network_but_not_nan(
+    root, trained, tmp_path
+):
+    """Classes of another number are learnt anew."""
+    path = harmed(trained, tmp_path, 'shape')
+    make_runner(root, tmp_path, 1, load_from=path).train()
+    path = harmed(trained, tmp_path, 'nan')
+    (tmp_path / 'again').mkdir()
+    runner = make_runner(root, tmp_path / 'again', 1, load_from=path)
+    with pytest.raises(ValueError, match=WHY['nan']):
+        runner.train()
