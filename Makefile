@@ -6,11 +6,15 @@ PYTEST_ARGS ?=
 
 VENV := .venv
 ONEDL_VENV := .venv-onedl
+OLDEST_VENV := .venv-oldest
 DOCS_VENV := .venv-docs
 PY := $(VENV)/bin/python
 ONEDL_PY := $(ONEDL_VENV)/bin/python
+OLDEST_PY := $(OLDEST_VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 ONEDL_INSTALLED := $(ONEDL_VENV)/.installed
+OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
+OLDEST_TORCH := 2.6.0
 DOCS_INSTALLED := $(DOCS_VENV)/.installed
 BUILT := $(VENV)/.built
 OPERATORS := $(wildcard mmfaseg/ops/csrc/*.* mmfaseg/ops/csrc/*/*.*)
@@ -18,7 +22,8 @@ PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests
 PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo demo-instance test coverage test-slow test-reference test-onedl lint docs clean
+.PHONY: help venv build demo demo-instance test coverage test-slow test-reference test-onedl test-oldest
+.PHONY: lint docs clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +54,9 @@ test-reference: $(INSTALLED) ## run the smoke tests without the compiled operato
 test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests on the forks of OneDL
 	$(ONEDL_PY) -m pytest -m smoke $(PYTEST_ARGS)
 
+test-oldest: $(OLDEST_INSTALLED) ## run them on the oldest PyTorch, which brings CUDA: 6 GB
+	MMFASEG_OPS_BACKEND=reference $(OLDEST_PY) -m pytest -m smoke $(PYTEST_ARGS)
+
 lint: $(INSTALLED) ## check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -58,7 +66,7 @@ docs: $(DOCS_INSTALLED) ## build the site in build/site; a warning is an error
 	$(DOCS_VENV)/bin/mkdocs build --strict
 
 clean: ## remove the environments and everything that was built
-	rm -rf $(VENV) $(ONEDL_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/.mim mmfaseg/*.so
+	rm -rf $(VENV) $(ONEDL_VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/.mim mmfaseg/*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
 # $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) fills an environment.
@@ -90,6 +98,14 @@ $(BUILT): $(INSTALLED) $(OPERATORS)
 
 $(ONEDL_INSTALLED): constraints-onedl.txt requirements/onedl.txt $(PACKAGE)
 	$(call install,$(ONEDL_PY),constraints-onedl.txt,requirements/onedl.txt)
+
+# Its own requirements choose what PyTorch of that time comes with.
+build/constraints-oldest.txt: constraints.txt
+	@mkdir -p build
+	sed -e 's/^torch==.*/torch==$(OLDEST_TORCH)/' -e '/^sympy==/d' $< > $@
+
+$(OLDEST_INSTALLED): build/constraints-oldest.txt requirements/mm.txt $(PACKAGE)
+	$(call install,$(OLDEST_PY),build/constraints-oldest.txt,requirements/mm.txt)
 
 $(DOCS_INSTALLED): constraints.txt requirements/docs.txt
 	$(PYTHON) -m venv --clear $(DOCS_VENV)

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -429,6 +430,29 @@ def test_training_looks_at_the_data_first(run_python, tmp_path) -> None:
     done = run_python(*command, '--no-check', *wrong, check=False)
     assert 'set model.decode_head' not in done.stdout
     assert 'Traceback' in done.stdout  # the loss finds out by itself
+
+
+@pytest.mark.parametrize('tool', ['train', 'test'])
+def test_misspelt_names_stop_a_tool(tool, monkeypatch) -> None:
+    """Before anything is built; unless it is told not to look."""
+    arguments = [f'{tool}.py', str(CONFIG), *(['x.pth'] * (tool == 'test'))]
+    wrong = ['--cfg-options', 'train_dataloder.batch_size=4']
+    built = []
+
+    def build(cfg: object) -> None:
+        built.append(cfg)
+        raise KeyError
+
+    loaded = load_tool(tool)
+    monkeypatch.setattr(loaded.Runner, 'from_cfg', build)
+    monkeypatch.setattr(sys, 'argv', [*arguments, *wrong])
+    with pytest.raises(SystemExit, match='did you mean train_dataloader'):
+        loaded.main()
+    assert not built
+    monkeypatch.setattr(sys, 'argv', [*arguments, '--no-check', *wrong])
+    with pytest.raises(KeyError):
+        loaded.main()
+    assert built
 
 
 def test_data_that_cannot_be_examined_do_not_stop_training(

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmfaseg
+from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
 from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
@@ -56,6 +58,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=list(AMP_DTYPES),
         help='predict in mixed precision: float16, also without a value, or '
         'bfloat16',
+    )
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='start without a look for misspelt names in the config',
     )
     parser.add_argument(
         '--cfg-options',
@@ -160,10 +167,20 @@ def use_mixed_precision(model: nn.Module, precision: str) -> None:
     model.test_step = autocast(model.test_step)
 
 
+def check_names(cfg: Config) -> None:
+    """Stop with a sentence where the config names what does not exist."""
+    try:
+        refuse_unknown_names(cfg)
+    except ConfigNameError as error:
+        sys.exit(f'{error}\n--no-check tests all the same')
+
+
 def main() -> None:
     """Test as the command line says."""
     args = parse_args()
     cfg = load_config(args)
+    if not args.no_check:
+        check_names(cfg)
     prepare_cpu_processes(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)

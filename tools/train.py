@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 import mmfaseg
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.checkpoints.untrusted import load_untrusted
+from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
 from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
@@ -59,8 +60,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--no-check',
         action='store_true',
-        help='start without a look at the data; by default settings and a '
-        'few pictures are examined first',
+        help='start without a look at the config and the data; by default '
+        'names, settings and a few pictures are examined first',
     )
     parser.add_argument(
         '--cfg-options',
@@ -168,6 +169,14 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 
 
+def check_names(cfg: Config) -> None:
+    """Stop with a sentence where the config names what does not exist."""
+    try:
+        refuse_unknown_names(cfg)
+    except ConfigNameError as error:
+        sys.exit(f'{error}\n--no-check trains all the same')
+
+
 def check_data(cfg: Config) -> None:
     """Stop with a sentence where the data would make training fail.
 
@@ -209,6 +218,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     if not args.no_check:
+        check_names(cfg)
         check_data(cfg)
     prepare_cpu_processes(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg

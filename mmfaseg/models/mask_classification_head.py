@@ -35,6 +35,10 @@ class MaskClassificationHead(BaseModule):
         loss (dict): config of the loss; gets ``num_classes`` from here.
         ignore_index (int): label of pixels that belong to no class.
         init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        TypeError: if a number is none, or ``in_channels`` no sequence.
+        ValueError: if there are no queries or no classes.
     """
 
     def __init__(
@@ -50,6 +54,13 @@ class MaskClassificationHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        check_count('num_classes', num_classes)
+        check_count('num_queries', num_queries)
+        if isinstance(in_channels, int):
+            raise TypeError(
+                f'in_channels={in_channels} must name the channels of four '
+                'stages of the backbone, strides 4, 8, 16 and 32'
+            )
         self.in_channels = tuple(in_channels)
         self.num_classes = num_classes
         self.num_queries = num_queries
@@ -108,3 +119,16 @@ class MaskClassificationHead(BaseModule):
     def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:
         """Returns all predictions and where every block looked."""
         return self.decode(feats, trace=True)
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuses what is no number of things.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is less than 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f'{name}={value!r} must be an integer')
+    if value < 1:
+        raise ValueError(f'{name}={value} must be at least 1')

@@ -340,6 +340,39 @@ def test_one_class_is_refused_with_the_remedy(make_model):
         make_model(num_classes=1)
 
 
+@pytest.mark.parametrize(
+    ('change', 'error', 'message'),
+    [
+        (dict(num_classes='4'), TypeError, "num_classes='4' must be an int"),
+        (dict(num_classes=True), TypeError, 'num_classes=True must be an int'),
+        (dict(num_classes=0), ValueError, 'num_classes=0 must be at least 1'),
+        (dict(num_queries=0), ValueError, 'num_queries=0 must be at least 1'),
+        (dict(num_queries=2.5), TypeError, r'num_queries=2\.5 must be an int'),
+        (dict(in_channels=64), TypeError, 'in_channels=64 must name the chan'),
+        (dict(in_channels=[8, 8, 8]), ValueError, r'four stages.*\[8, 8, 8\]'),
+    ],
+)
+def test_impossible_numbers_are_named(change, error, message):
+    init_default_scope('mmseg')
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.decode_head.update(change)
+    with pytest.raises(error, match=message):
+        MODELS.build(config)
+
+
+def test_stages_of_another_backbone_are_refused_with_the_remedy(make_model):
+    head = make_model().decode_head
+    stages = [torch.zeros(1, x, 8, 8) for x in (5, 6, 7, 8)]
+    with pytest.raises(
+        ValueError, match=r'set decode_head.in_channels=\[5, 6'
+    ):
+        head(stages)
+    with pytest.raises(
+        ValueError, match=r'3 stages.*set backbone.out_indices'
+    ):
+        head(stages[:3])
+
+
 def test_trace_tells_the_same_as_the_prediction(make_model):
     model = make_model().eval()
     feats = model.extract_feat(torch.randn(1, 3, 64, 96))

@@ -362,6 +362,8 @@ def test_uncertain_points_are_not_spent_on_ignored_pixels():
         dict(num_points=0),
         dict(no_object_weight=-1.0),
         dict(class_weight=-2.0),
+        dict(dice_weight=float('nan')),
+        dict(mask_weight=float('inf')),
         dict(oversample_ratio=0.5),
         dict(importance_sample_ratio=1.5),
     ],
@@ -369,3 +371,10 @@ def test_uncertain_points_are_not_spent_on_ignored_pixels():
 def test_bad_arguments_are_named(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         MaskClassificationLoss(K, **arguments)
+
+
+def test_weights_of_classes_are_no_weight_of_the_loss():
+    """As Mask2Former's configs list them."""
+    with pytest.raises(TypeError, match='class_weight must be a number') as e:
+        MaskClassificationLoss(K, class_weight=[1.0] * K + [0.1])
+    assert 'no_object_weight' in str(e.value)

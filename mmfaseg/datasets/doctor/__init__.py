@@ -1,8 +1,8 @@
 """The dataset doctor: traps of custom data, and what mends them."""
 
+from ...utils.finding import Finding
 from .census import Census
 from .check import QUICK, SPLITS, Examination, check_dataset
-from .finding import Finding
 from .histogram import draw_histogram
 from .split import Split
 

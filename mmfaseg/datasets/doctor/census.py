@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .finding import Findings
+from ...utils.finding import Findings
 from .split import Split
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ...utils.finding import Finding, Findings
 from ...visualization import spread_indices
 from .census import Census, check_binary_masks, check_census
 from .duplicates import check_duplicates
-from .finding import Finding, Findings
 from .pictures import check_pictures
 from .settings import check_settings
 from .split import Split, read_splits

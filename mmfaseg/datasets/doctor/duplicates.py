@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .finding import Findings
+from ...utils.finding import Findings
 from .split import Split
 
 

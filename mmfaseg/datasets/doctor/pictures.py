@@ -12,9 +12,9 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from PIL import Image, UnidentifiedImageError
 
+from ...utils.finding import Findings
 from ...utils.type_name import type_name
 from .census import Census
-from .finding import Findings
 from .split import Split, count_suffixes
 
 ORIENTATION = 0x0112  # EXIF: how the picture is to be turned

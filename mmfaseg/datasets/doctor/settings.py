@@ -5,8 +5,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ...utils.finding import Findings
 from ...utils.type_name import type_name
-from .finding import Findings
 from .split import Split
 
 

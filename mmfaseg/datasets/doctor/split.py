@@ -10,8 +10,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ...utils.finding import Findings
 from ...utils.type_name import type_name
-from .finding import Findings
 
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
 MAX_LISTED = 100000

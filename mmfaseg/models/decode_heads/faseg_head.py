@@ -13,7 +13,7 @@ from torch import Tensor
 from mmfaseg.registry import MODELS
 
 from ..layers.mask_merge import merge_rows, merge_scores
-from ..mask_classification_head import MaskClassificationHead
+from ..mask_classification_head import MaskClassificationHead, check_count
 from ..task_modules import segments_from_label_map
 from .label_maps import label_map_of_picture
 
@@ -39,7 +39,8 @@ class FASegHead(MaskClassificationHead):
         init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: if there are fewer than two classes.
+        TypeError: see the parent.
+        ValueError: if there are fewer than two classes, or no queries.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class FASegHead(MaskClassificationHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        check_count('num_classes', num_classes)
         if num_classes < 2:
             raise ValueError(
                 f'num_classes={num_classes}: mmseg needs at least two; a '

@@ -10,6 +10,7 @@ Shapes:
     P: number of points.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -42,6 +43,10 @@ class MaskClassificationLoss(nn.Module):
         exclude_ignored (bool): leave pixels without a label out of the mask
             and dice losses and out of the matching. Mask2Former takes them
             as outside of every segment (False).
+
+    Raises:
+        TypeError: if a weight is no number.
+        ValueError: if a number is out of its range.
     """
 
     def __init__(
@@ -63,8 +68,16 @@ class MaskClassificationLoss(nn.Module):
             ('dice_weight', dice_weight),
             ('no_object_weight', no_object_weight),
         ):
-            if weight < 0:
-                raise ValueError(f'{name} must not be negative, got {weight}')
+            if not isinstance(weight, (int, float)):
+                raise TypeError(
+                    f'{name} must be a number, got {weight!r}; '
+                    'no_object_weight is the weight of the class "no object", '
+                    'and the others weigh 1'
+                )
+            if not 0 <= weight < math.inf:
+                raise ValueError(
+                    f'{name} must be finite and not negative, got {weight}'
+                )
         if num_points < 1 or oversample_ratio < 1:
             raise ValueError(
                 'num_points and oversample_ratio must be at least 1, got '

@@ -139,6 +139,12 @@ class FASegPixelDecoder(nn.Module):
             ValueError: if the stages are not those of ``in_channels``.
         """
         channels = tuple(x.size(1) for x in feats)
+        if len(channels) != NUM_STAGES:
+            raise ValueError(
+                f'the backbone gives {len(channels)} stages, with {channels} '
+                'channels: set backbone.out_indices to those with strides 4, '
+                '8, 16 and 32'
+            )
         if channels != self.in_channels:
             raise ValueError(
                 f'the backbone gives stages with {channels} channels, but '

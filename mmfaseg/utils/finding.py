@@ -1,4 +1,4 @@
-"""What the dataset doctor has to say."""
+"""What an examination of a config or of its data has to say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

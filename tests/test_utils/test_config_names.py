@@ -1,0 +1,203 @@
+"""Misspelt names are found before anything is built, where they stand."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.config import Config
+
+from mmfaseg.utils.config_names import (
+    ConfigNameError,
+    check_names,
+    refuse_unknown_names,
+)
+from mmfaseg.utils.finding import Findings
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+
+
+@pytest.fixture(scope='module')
+def demo(root):
+    return Config.fromfile(root / CONFIG)
+
+
+def findings_of(cfg):
+    findings = Findings()
+    check_names(cfg, findings)
+    return findings.list()
+
+
+def changed(cfg, **options):
+    cfg = Config(cfg.to_dict())
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+@pytest.mark.smoke
+def test_our_configs_are_without_findings(root):
+    paths = [
+        path
+        for path in sorted(root.glob('configs/*/*.py'))
+        if '_base_' not in path.parts and 'convnext' not in path.stem
+    ]
+    assert len(paths) > 60
+    for path in paths:
+        assert findings_of(Config.fromfile(path)) == [], path
+
+
+MISSPELT = {
+    'model.decode_head.num_querys': 'num_queries',
+    'model.decode_head.transformer_decoder.omgea': 'omega',
+    'model.decode_head.transformer_decoder.num_head': 'num_heads',
+    'model.decode_head.pixel_decoder.num_layer': 'num_layers',
+    'model.decode_head.loss.no_object_weigth': 'no_object_weight',
+    'model.backbone.deph': 'depth',
+    'model.data_preprocessor.means': 'mean',
+    'train_dataloader.batchsize': 'batch_size',
+    'train_dataloader.dataset.lenght': 'length',
+    'train_dataloader.sampler.shufle': 'shuffle',
+    'test_evaluator.iou_metric': 'iou_metrics',
+    'optim_wrapper.clip_grads': 'clip_grad',
+    'optim_wrapper.optimizer.weight_decays': 'weight_decay',
+    'param_scheduler.0.start_facter': 'start_factor',
+    'train_cfg.max_iter': 'max_iters',
+    'default_hooks.checkpoint.intervall': 'interval',
+    'visualizer.alphas': 'alpha',
+}
+
+
+# may have a use for it: a warning
+TAKE_ANYTHING = (
+    *('test_evaluator.iou_metric', 'param_scheduler.0.start_facter'),
+    *('default_hooks.checkpoint.intervall', 'visualizer.alphas'),
+)
+
+
+@pytest.mark.parametrize('place', MISSPELT)
+def test_a_misspelt_argument_is_named_with_the_right_one(place, demo):
+    (finding,) = findings_of(changed(demo, **{place: 1}))
+    assert finding.where == place
+    assert finding.is_error == (place not in TAKE_ANYTHING)
+    assert finding.remedy == f'did you mean {MISSPELT[place]}?'
+
+
+CLASSES = {
+    'model.decode_head.type': ('mmfaseg.FASegHed', 'mmfaseg.FASegHead'),
+    'model.backbone.type': ('ResNett', 'ResNet'),
+    'train_dataloader.dataset.type': ('ShapesDataset', None),
+    'optim_wrapper.type': ('OptimWraper', 'OptimWrapper'),
+    'optim_wrapper.optimizer.type': ('AdamWW', 'AdamW'),
+    'train_cfg.type': ('IterBasedTrainLop', 'IterBasedTrainLoop'),
+    'test_evaluator.type': ('IoUMetrics', 'IoUMetric'),
+}
+
+
+@pytest.mark.parametrize('place', CLASSES)
+def test_a_class_that_does_not_exist_is_named(place, demo):
+    written, meant = CLASSES[place]
+    if meant is None:  # the usual slip: the name of the package is missing
+        meant = f'mmfaseg.{written}'
+    found = findings_of(changed(demo, **{place: written}))
+    assert [x.where for x in found] == [place]
+    assert found[0].problem == f'there is no {written!r}'
+    assert found[0].remedy == f'did you mean {meant!r}?'
+
+
+@pytest.mark.parametrize(
+    ('written', 'meant'),
+    [
+        ('custom_hook', 'custom_hooks'),
+        ('train_dataloder', 'train_dataloader'),
+        ('optim_wraper', 'optim_wrapper'),
+        ('param_schedulers', 'param_scheduler'),
+        ('defaults_hooks', 'default_hooks'),
+    ],
+)
+def test_keys_that_mmengine_would_ignore(written, meant, demo):
+    (finding,) = findings_of(changed(demo, **{written: [1]}))
+    assert finding.where == written
+    assert finding.problem == 'mmengine ignores this key'
+    assert finding.remedy.startswith(f'did you mean {meant}?')
+
+
+def test_a_key_that_is_missing(demo):
+    cfg = changed(demo)
+    del cfg.model.decode_head['num_queries']
+    del cfg.model.backbone['depth']
+    cfg.train_dataloader.dataset.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='mmfaseg.Corrupt', severity=1),
+    ]
+    found = {x.where: x.problem for x in findings_of(cfg)}
+    assert found == {
+        'model.decode_head': 'FASegHead needs num_queries',
+        'model.backbone': 'ResNet needs depth',
+        'train_dataloader.dataset.pipeline.1': 'Corrupt needs corruption',
+    }
+
+
+def test_an_unknown_argument_without_a_like(demo):
+    """All that the class knows are named instead."""
+    place = 'model.decode_head.transformer_decoder.zzz'
+    (finding,) = findings_of(changed(demo, **{place: 1}))
+    assert finding.where == place
+    assert finding.remedy.startswith('it knows embed_dims, num_classes, ')
+
+
+def test_what_a_class_may_have_a_use_for_is_only_warned_of(demo):
+    cfg = changed(demo, **{'model.auxiliary_head.num_class': 3})
+    (finding,) = findings_of(cfg)
+    assert not finding.is_error
+    assert finding.remedy == 'did you mean num_classes?'
+    refuse_unknown_names(cfg)
+
+
+def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
+    from mmfaseg.models import FASegHead
+
+    cfg = demo.to_dict()
+    cfg['model']['decode_head']['type'] = FASegHead
+    cfg['model']['backbone']['init_cfg'] = dict(
+        type='Pretrained', checkpoint='x.pth'
+    )
+    cfg['my_own_variable'] = dict(type='nothing')
+    assert findings_of(Config(cfg)) == []
+    cfg['model']['decode_head']['num_querys'] = 3
+    (finding,) = findings_of(Config(cfg))
+    assert finding.remedy == 'did you mean num_queries?'
+
+
+def test_all_errors_come_at_once(demo):
+    cfg = changed(demo, custom_hook=[], **{'model.backbone.deph': 18})
+    with pytest.raises(ConfigNameError) as raised:
+        refuse_unknown_names(cfg)
+    assert 'custom_hooks' in str(raised.value)
+    assert 'model.backbone.deph' in str(raised.value)
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(data=st.data())
+def test_a_letter_too_many_or_too_few_is_found_anywhere(data, demo):
+    """In any argument that the demo sets, of five letters at least."""
+    cfg = Config(demo.to_dict())
+    parts = {
+        'model.decode_head': cfg.model.decode_head,
+        'decoder': cfg.model.decode_head.transformer_decoder,
+        'pixel decoder': cfg.model.decode_head.pixel_decoder,
+        'loss': cfg.model.decode_head.loss,
+        'data': cfg.train_dataloader.dataset,
+        'loader': cfg.train_dataloader,
+        'optimizer': cfg.optim_wrapper.optimizer,
+        'loop': cfg.train_cfg,
+    }
+    part = parts[data.draw(st.sampled_from(sorted(parts)))]
+    names = [x for x in sorted(part) if len(x) > 5]
+    name = data.draw(st.sampled_from(names))
+    at = data.draw(st.integers(1, len(name) - 1))
+    letter = data.draw(st.sampled_from(['', 'x', name[at]]))
+    rest = name[at + 1 :] if letter == '' else name[at:]
+    wrong = name[:at] + letter + rest
+    if wrong in part:
+        return
+    part[wrong] = part[name]
+    found = findings_of(cfg)
+    assert [x.remedy for x in found] == [f'did you mean {name}?']
