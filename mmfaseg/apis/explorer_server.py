@@ -17,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from ..datasets.decode_picture import decode_picture
 from ..visualization.explorer import describe, make_page
 from .inferencer import FASegInferencer
-from .sources import decode_picture
 
 TITLE = 'Where a query looks'
 MAX_BYTES = 32 * 1024**2

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import cast
 
 import cv2
-import mmcv
 import numpy as np
+
+from ..datasets.decode_picture import decode_picture
 
 PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
@@ -190,33 +191,6 @@ def list_pictures(source: str | Path) -> list[Path]:
             f'{", ".join(PICTURES)}'
         )
     return found
-
-
-def decode_picture(content: bytes, name: str) -> np.ndarray:
-    """Reads any kind of picture as colours of 8 bits, turned as it says.
-
-    Args:
-        content (bytes): of a file.
-        name (str): what to call it in errors.
-
-    Returns:
-        np.ndarray: uint8, shape (H, W, 3), BGR.
-
-    Raises:
-        ValueError: if it cannot be read.
-    """
-    try:
-        picture = mmcv.imfrombytes(content, flag='color')
-    except cv2.error as error:  # nothing in it, or too many pixels
-        raise ValueError(
-            f'{name} cannot be read as a picture: {error}'
-        ) from error
-    if picture is None:
-        raise ValueError(
-            f'{name} cannot be read as a picture: it is damaged, or of an '
-            'unknown kind'
-        )
-    return picture
 
 
 def _open_video(source: str | int) -> cv2.VideoCapture:

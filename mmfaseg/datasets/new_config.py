@@ -25,9 +25,10 @@ metainfo = dict(
 )
 max_iters = {iterations}
 
+# unreadable='skip' goes on with another picture, and counts
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='mmfaseg.LoadCheckedImage', unreadable='refuse'),
+    dict(type='mmfaseg.LoadCheckedAnnotations', unreadable='refuse'),
     dict(
         type='RandomResize',
         scale={scale},

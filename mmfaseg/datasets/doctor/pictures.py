@@ -5,8 +5,9 @@ Shapes:
     K: number of classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
@@ -15,8 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from ...utils.finding import Findings
 from ...utils.type_name import type_name
 from .census import Census
-from .split import Split, count_suffixes
+from .split import LOAD_LABELS, Split, count_suffixes
 
+LOAD_PICTURE = ('LoadImageFromFile', 'LoadCheckedImage')
 ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
 
 
@@ -34,7 +36,9 @@ def check_pictures(
     Yields:
         int: number of pictures read.
     """
-    steps = [TRANSFORMS.build(step) for step in _loading_steps(split)]
+    steps = [
+        TRANSFORMS.build(_refusing(step)) for step in _loading_steps(split)
+    ]
     for done, index in enumerate(indices, 1):
         entry = split.entries[index]
         if _files_are_there(split, entry, findings):
@@ -51,10 +55,17 @@ def _loading_steps(split: Split) -> list:
     ]
 
 
-def _step(split: Split, kind: str) -> Mapping | None:
-    """Returns mmseg's own loading step, None without it."""
+def _refusing(step: Any) -> Any:
+    """Returns a step that leaves nothing out."""
+    if isinstance(step, Mapping) and step.get('unreadable') == 'skip':
+        return dict(step, unreadable='refuse')
+    return step
+
+
+def _step(split: Split, kinds: Sequence[str]) -> Mapping | None:
+    """Returns mmseg's own loading step, or our checked one, or None."""
     for step in split.pipeline:
-        if isinstance(step, Mapping) and type_name(step) == kind:
+        if isinstance(step, Mapping) and type_name(step) in kinds:
             return step
     return None
 
@@ -90,7 +101,7 @@ def _check_picture(
     census: Census,
 ) -> None:
     path = str(entry.get('img_path'))
-    usual = _step(split, 'LoadAnnotations')
+    usual = _step(split, LOAD_LABELS)
     if usual is not None and 'seg_map_path' not in entry:
         findings.error(
             split.name,
@@ -188,7 +199,7 @@ def _read_raw_mask(
             example=f'{path}: {mask.max()}',
         )
         return None
-    backend = (_step(split, 'LoadAnnotations') or {}).get('imdecode_backend')
+    backend = (_step(split, LOAD_LABELS) or {}).get('imdecode_backend')
     if mode in ('P', '1') and backend not in (None, 'pillow'):
         findings.error(
             split.name,
@@ -210,8 +221,7 @@ def _fits(
     turned = _orientation(split, path)
     remedy = (
         'the file says that it is to be turned (EXIF): read it with '
-        "dict(type='LoadImageFromFile', "
-        "color_type='color_ignore_orientation')"
+        "color_type='color_ignore_orientation' in the step that loads it"
     )
     if size == mask:
         if turned > 1:
@@ -241,7 +251,7 @@ def _fits(
 
 def _orientation(split: Split, path: str) -> int:
     """Returns how mmcv turns a picture, 1 for not at all."""
-    step = _step(split, 'LoadImageFromFile')
+    step = _step(split, LOAD_PICTURE)
     if step is None or 'ignore_orientation' in step.get('color_type', ''):
         return 1
     try:

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from ...utils.finding import Findings
 from ...utils.type_name import type_name
-from .split import Split
+from .split import LOAD_LABELS, Split
 
 
 def check_settings(
@@ -72,15 +72,15 @@ def _check_zero_label(split: Split, findings: Findings) -> None:
     """Mmseg asserts this at the first picture, in a worker process."""
     for step in split.pipeline:
         told = None
-        if isinstance(step, Mapping) and type_name(step) == 'LoadAnnotations':
+        if isinstance(step, Mapping) and type_name(step) in LOAD_LABELS:
             told = step.get('reduce_zero_label')
         if told is not None and told != split.reduce_zero_label:
             findings.error(
                 split.name,
                 f'reduce_zero_label is {split.reduce_zero_label} in the data '
-                f'set and {told} in LoadAnnotations',
+                f'set and {told} in {type_name(step)}',
                 f'set {split.key}.reduce_zero_label to what the labels need, '
-                'and take it out of LoadAnnotations',
+                f'and take it out of {type_name(step)}',
             )
 
 

@@ -14,6 +14,7 @@ from ...utils.finding import Findings
 from ...utils.type_name import type_name
 
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
+LOAD_LABELS = ('LoadAnnotations', 'LoadCheckedAnnotations')
 MAX_LISTED = 100000
 
 

@@ -9,6 +9,7 @@ from .corrupt import (
 )
 from .generate_shapes import GenerateShapes
 from .load_camvid_annotations import LoadCamVidAnnotations
+from .load_checked import LoadCheckedAnnotations, LoadCheckedImage
 from .noisy_labels import NoisyLabels
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     'Corrupt',
     'GenerateShapes',
     'LoadCamVidAnnotations',
+    'LoadCheckedAnnotations',
+    'LoadCheckedImage',
     'NoisyLabels',
     'choose_corruptions',
     'load_corrupt',

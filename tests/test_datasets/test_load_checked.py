@@ -1,0 +1,301 @@
+"""Pictures and masks as people have them: of all kinds, and damaged."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, TRANSFORMS
+from mmengine.runner import Runner
+from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
+
+from mmfaseg.datasets import decode_picture as decoding
+from mmfaseg.datasets.decode_picture import decode_picture
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+RAMP = np.linspace(0, 255, 48 * 64).reshape(48, 64)
+RGB = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], -1).astype(np.uint8)
+PICTURE = Image.fromarray(RGB)
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # by 90 degrees
+
+
+def encode(picture, kind='PNG', **options):
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def grey_of(values):
+    return np.repeat(values[..., None], 3, -1)
+
+
+PALETTE = PICTURE.convert('P', palette=Image.Palette.ADAPTIVE)
+CLEAR = Image.fromarray(np.dstack([RGB, np.zeros_like(RGB[..., 0])]))
+DEEP = Image.fromarray((RAMP * 257).astype(np.uint16))
+# the file, what is to be read from it in RGB, and how exactly
+KINDS = {
+    'rgb.png': (encode(PICTURE), RGB, 0),
+    'grey.png': (
+        encode(PICTURE.convert('L')),
+        grey_of(np.asarray(PICTURE.convert('L'))),
+        0,
+    ),
+    'grey16.png': (encode(DEEP), grey_of((RAMP * 257) // 256), 1),
+    'grey16.tif': (encode(DEEP, 'TIFF'), grey_of((RAMP * 257) // 256), 1),
+    'transparent.png': (encode(CLEAR), RGB, 0),
+    'palette.png': (encode(PALETTE), np.asarray(PALETTE.convert('RGB')), 0),
+    'one_bit.png': (
+        encode(PICTURE.convert('1')),
+        grey_of(255 * np.asarray(PICTURE.convert('1')).astype(np.uint8)),
+        0,
+    ),
+    'cmyk.jpg': (encode(PICTURE.convert('CMYK'), 'JPEG', quality=98), RGB, 8),
+    'turned.jpg': (
+        encode(PICTURE, 'JPEG', exif=TURNED, quality=98),
+        np.rot90(RGB, -1),
+        8,
+    ),
+    'progressive.jpg': (
+        encode(PICTURE, 'JPEG', progressive=True, quality=98),
+        RGB,
+        8,
+    ),
+    'pixel.png': (encode(Image.fromarray(RGB[:1, :1])), RGB[:1, :1], 0),
+    'row.png': (encode(Image.fromarray(RGB[:1])), RGB[:1], 0),
+}
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('name', KINDS)
+def test_pictures_of_all_kinds(name, tmp_path):
+    content, expected, tolerance = KINDS[name]
+    (tmp_path / name).write_bytes(content)
+    load = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedImage'))
+    found = load(dict(img_path=str(tmp_path / name)))
+    picture = found['img']
+    assert picture.dtype == np.uint8 and picture.shape == expected.shape
+    difference = np.abs(picture[..., ::-1] - expected.astype(float))
+    assert difference.max() <= max(4 * tolerance, 0)
+    assert difference.mean() <= tolerance
+    assert found['img_shape'] == found['ori_shape'] == expected.shape[:2]
+    usual = TRANSFORMS.build(dict(type='LoadImageFromFile'))
+    same = usual(dict(img_path=str(tmp_path / name)))['img']
+    assert np.array_equal(picture, same)
+
+
+def test_a_picture_as_it_is_stored(tmp_path):
+    (tmp_path / 'x.jpg').write_bytes(KINDS['turned.jpg'][0])
+    settings = dict(
+        type='mmfaseg.LoadCheckedImage',
+        color_type='color_ignore_orientation',
+        to_float32=True,
+    )
+    picture = TRANSFORMS.build(settings)(dict(img_path=f'{tmp_path}/x.jpg'))
+    assert picture['img'].shape == RGB.shape
+    assert picture['img'].dtype == np.float32
+
+
+@pytest.mark.parametrize('tells', [True, False])
+@pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize('name', ['rgb.png', 'cmyk.jpg', 'progressive.jpg'])
+def test_a_file_that_is_cut_off_is_refused(name, share, tells, monkeypatch):
+    """Also where OpenCV would make a picture of it."""
+    content = KINDS[name][0]
+    cut = content[: int(share * len(content))]
+    if not tells and share:
+        if not name.endswith('.jpg'):
+            return
+        monkeypatch.setattr(decoding, 'TELLS_CUT_JPEG', False)
+        monkeypatch.setattr(decoding.mmcv, 'imfrombytes', lambda *a, **k: RGB)
+        assert decode_picture(content, name) is RGB
+    with pytest.raises(ValueError, match=f'{name} cannot be read as a pict'):
+        decode_picture(cut, name)
+
+
+def pairs(folder, damage=()):
+    """Eight pictures with masks; the damaged ones are cut off."""
+    (folder / 'images').mkdir()
+    (folder / 'masks').mkdir()
+    mask = (RAMP / 52).astype(np.uint8)
+    for number in range(8):
+        content = encode(PICTURE)
+        if number in damage:
+            content = content[: len(content) // 2]
+        (folder / f'images/{number}.png').write_bytes(content)
+        Image.fromarray(mask).save(folder / f'masks/{number}.png')
+    return dict(
+        type='BaseSegDataset',
+        data_root=str(folder),
+        data_prefix=dict(img_path='images', seg_map_path='masks'),
+        img_suffix='.png',
+        metainfo=dict(classes=list('abcde')),
+    )
+
+
+def pipeline(unreadable):
+    return [
+        dict(type='mmfaseg.LoadCheckedImage', unreadable=unreadable),
+        dict(type='mmfaseg.LoadCheckedAnnotations', unreadable=unreadable),
+        dict(type='PackSegInputs'),
+    ]
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_damaged_pictures_are_skipped_with_a_count(
+    workers, tmp_path, monkeypatch
+):
+    settings = pairs(tmp_path, damage=(1, 4))
+    dataset = DATASETS.build(dict(settings, pipeline=pipeline('skip')))
+    loader = torch.utils.data.DataLoader(
+        dataset, None, num_workers=workers, shuffle=False
+    )
+    np.random.seed(0)
+    loaded = [batch['data_samples'].img_path for batch in loader]
+    assert len(loaded) == 8
+    assert not any(x.endswith(('1.png', '4.png')) for x in loaded)
+    skipped = dataset.pipeline.transforms[0].skipped
+    assert skipped.total >= 2  # the second choice may be damaged, too
+
+
+def test_each_damaged_picture_is_told_once(tmp_path, monkeypatch):
+    settings = pairs(tmp_path, damage=(1,))
+    dataset = DATASETS.build(dict(settings, pipeline=pipeline('skip')))
+    told = []
+    name = 'mmfaseg.datasets.transforms.load_checked.print_log'
+    monkeypatch.setattr(name, lambda text, **_: told.append(text))
+    for _ in range(3):
+        assert dataset[1] is not None
+    (text,) = told
+    assert '1.png cannot be read as a picture' in text
+    assert 'happened 1 times' in text
+
+
+def test_damaged_pictures_are_refused_by_default(tmp_path):
+    settings = pairs(tmp_path, damage=(1,))
+    steps = pipeline('refuse')
+    del steps[0]['unreadable'], steps[1]['unreadable']
+    dataset = DATASETS.build(dict(settings, pipeline=steps))
+    assert dataset[0] is not None
+    with pytest.raises(ValueError, match=r'1\.png cannot be read'):
+        dataset[1]
+    (tmp_path / 'images/2.png').unlink()
+    with pytest.raises(FileNotFoundError, match=r'2\.png'):
+        dataset[2]
+    with pytest.raises(ValueError, match=r"unreadable must be one.*'no'"):
+        DATASETS.build(dict(settings, pipeline=pipeline('no')))
+
+
+MASKS = {
+    'of_16_bits': (
+        np.full((48, 64), 300, np.uint16),
+        'from 300 to 300',
+    ),
+    'negative': (np.full((48, 64), -1, np.int32), 'labels from -1 to -1'),
+    'coloured': (np.zeros((48, 64, 3), np.uint8), 'one channel'),
+    'turned': (np.zeros((64, 48), np.uint8), r'\(64, 48\).*\(48, 64\).*EXIF'),
+}
+
+
+@pytest.mark.parametrize('unreadable', ['refuse', 'skip'])
+@pytest.mark.parametrize('name', [*MASKS, 'cut', 'missing'])
+def test_masks_that_mean_something_else(name, unreadable, tmp_path):
+    """mmseg would take labels modulo 256, and masks of any size."""
+    settings = pairs(tmp_path)
+    path = tmp_path / 'masks/3.png'
+    why = r'3\.png'
+    if name == 'cut':
+        path.write_bytes(path.read_bytes()[:-30])
+    elif name == 'missing':
+        path.unlink()
+    else:
+        mask, why = MASKS[name]
+        kind = 'TIFF' if mask.dtype == np.int32 else 'PNG'
+        Image.fromarray(mask).save(path, kind)
+    dataset = DATASETS.build(dict(settings, pipeline=pipeline(unreadable)))
+    if unreadable == 'skip':
+        assert not dataset[3]['data_samples'].img_path.endswith('3.png')
+        assert dataset.pipeline.transforms[1].skipped.total >= 1
+        return
+    with pytest.raises((ValueError, FileNotFoundError), match=why) as raised:
+        dataset[3]
+    assert '3.png' in str(raised.value)
+
+
+@pytest.mark.parametrize('label_map', [None, {0: 255, 1: 0, 2: 5, 9: 1}])
+@pytest.mark.parametrize('reduce', [False, True])
+def test_good_masks_are_those_of_mmseg(reduce, label_map, tmp_path):
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(mask).save(tmp_path / 'x.png')
+    entry = dict(
+        seg_map_path=str(tmp_path / 'x.png'),
+        reduce_zero_label=reduce,
+        label_map=label_map,
+    )
+    ours = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedAnnotations'))
+    found = ours(dict(entry, seg_fields=[]))
+    usual = LoadAnnotations()(dict(entry, seg_fields=[]))
+    assert np.array_equal(found['gt_seg_map'], usual['gt_seg_map'])
+    assert found['gt_seg_map'].dtype == usual['gt_seg_map'].dtype
+    assert found['seg_fields'] == ['gt_seg_map']
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 5), (5, 1)])
+def test_thin_masks_keep_their_shape(size, tmp_path):
+    Image.fromarray(np.ones(size, np.uint8)).save(tmp_path / 'x.png')
+    ours = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedAnnotations'))
+    entry = dict(seg_map_path=f'{tmp_path}/x.png', reduce_zero_label=False)
+    assert ours(dict(entry, seg_fields=[]))['gt_seg_map'].shape == size
+
+
+def test_a_loading_step_that_says_otherwise_is_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / 'x.png')
+    ours = TRANSFORMS.build(
+        dict(type='mmfaseg.LoadCheckedAnnotations', reduce_zero_label=True)
+    )
+    entry = dict(seg_map_path=f'{tmp_path}/x.png', reduce_zero_label=False)
+    with pytest.raises(ValueError, match='reduce_zero_label is False in the'):
+        ours(dict(entry, seg_fields=[]))
+
+
+def test_a_network_trains_on_all_kinds_of_pictures(root, tmp_path):
+    """16 bits, grey, transparent, CMYK, turned, 1x1, cut off, no label."""
+    settings = pairs(tmp_path, damage=(0,))
+    for number, (name, (content, shown, _)) in enumerate(KINDS.items()):
+        (tmp_path / f'images/k{number}.png').write_bytes(content)
+        labels = np.zeros(shown.shape[:2], np.uint8)
+        labels[::2] = 255 if 'grey' in name else 3
+        Image.fromarray(labels).save(tmp_path / f'masks/k{number}.png')
+    cfg = Config.fromfile(root / CONFIG)
+    cfg.train_dataloader['dataset'] = dict(
+        settings,
+        pipeline=[
+            *pipeline('skip')[:2],
+            dict(type='RandomCrop', crop_size=(32, 32)),
+            dict(type='PackSegInputs'),
+        ],
+    )
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path / 'work'),
+            'train_dataloader.batch_size': 4,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'experiment_name': tmp_path.name,
+            'model.data_preprocessor.size': (32, 32),
+            'model.decode_head.num_classes': 5,
+            'model.auxiliary_head.num_classes': 5,
+            'train_cfg.max_iters': 10,
+            'train_cfg.val_interval': 99,
+            'custom_hooks': [dict(type='mmfaseg.NonFiniteHook')],
+            'randomness': dict(seed=0),
+        }
+    )
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    losses = runner.message_hub.get_scalar('train/loss').data[0]
+    assert len(losses) == 10 and np.isfinite(losses).all()
+    step = runner.train_dataloader.dataset.pipeline.transforms[0]
+    assert step.skipped.total >= 1
