@@ -1,0 +1,59 @@
+"""Training in single and in half precision: every loss is a number."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+ITERATIONS = 300
+DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+def test_losses_are_finite_and_fall(dtype, device, root, tmp_path):
+    """mmengine's wrapper trains so on GPUs only; this is what it does."""
+    cfg = Config.fromfile(root / CONFIG)
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path),
+            'experiment_name': tmp_path.name,
+            'train_dataloader.batch_size': 1,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'randomness': dict(seed=0),
+        }
+    )
+    runner = Runner.from_cfg(cfg)
+    network = runner.model.to(device).train()
+    pictures = iter(runner.build_dataloader(cfg.train_dataloader, seed=0))
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    scaler = torch.amp.GradScaler(
+        device, enabled=dtype == 'float16', init_scale=2.0**14
+    )
+    autocast = torch.autocast(
+        device, getattr(torch, dtype), enabled=dtype != 'float32'
+    )
+    totals, left_out = [], 0
+    for _ in range(ITERATIONS):
+        batch = network.data_preprocessor(next(pictures), True)
+        with autocast:
+            losses = network(**batch, mode='loss')
+        for name, loss in losses.items():
+            assert torch.as_tensor(loss).isfinite().all(), name
+        total, _ = network.parse_losses(losses)
+        totals.append(total.item())
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        left_out += not norm.isfinite()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    for name, value in network.state_dict().items():
+        assert value.isfinite().all(), name
+    # the scaler looks for its factor; without it every step counts
+    assert left_out <= (10 if dtype == 'float16' else 0)
+    assert sum(totals[-50:]) < 0.9 * sum(totals[:50])
