@@ -3,7 +3,6 @@
 import codecs
 import json
 import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from .archive_scan import BEGIN
 from .untrusted import check_old_file, explained, load_untrusted
 
 SUFFIXES = ('.pth', '.safetensors')
@@ -117,12 +117,13 @@ def _read(path: Path) -> Any:
     if path.suffix == '.safetensors':
         with explained(path):
             return load_file(path)
-    if not zipfile.is_zipfile(path):
-        with explained(path), path.open('rb') as file:
-            check_old_file(path)
+    with explained(path), path.open('rb') as file:
+        if file.read(len(BEGIN)) != BEGIN:
+            check_old_file(path, 1)
+            file.seek(0)
             content = _PlainUnpickler(file, encoding='latin1').load()
-        if not isinstance(content, int):  # torch.save began with a number
-            return content
+            if not isinstance(content, int):  # torch.save began with one
+                return content
     return load_untrusted(path)
 
 

@@ -25,7 +25,7 @@ def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
     methods = HistoryBuffer([], [])._statistics_methods
     if owner is not HistoryBuffer or name not in methods:
         raise pickle.UnpicklingError(
-            f'a checkpoint asks for attribute {name!r} of {owner!r}; only '
+            'a checkpoint asks for an attribute; only '
             'the statistics methods of HistoryBuffer are allowed.'
         )
     return methods[name]
@@ -61,8 +61,8 @@ def _reconstruct_array(kind: type, shape: tuple, code: bytes) -> Any:
     """
     import numpy as np
 
-    if tuple(shape) != (0,):
-        raise pickle.UnpicklingError(f'a checkpoint asks for an array {shape}')
+    if type(shape) is not tuple or shape != (0,):
+        raise pickle.UnpicklingError('a checkpoint asks for a large array')
     reconstruct: Any = np.empty(0).__reduce__()[0]
     return reconstruct(kind, shape, code)
 
@@ -124,7 +124,12 @@ def load_with_care() -> None:
         if not os.path.isfile(path):
             os.makedirs(folder, exist_ok=True)
             torch.hub.download_url_to_file(url, path, progress=progress)
-        return load_untrusted(path, map_location)
+        try:
+            return load_untrusted(path, map_location)
+        except ValueError as error:
+            raise ValueError(
+                f'{error} Delete it to download it again from {url}'
+            ) from error
 
     checkpoint.load_url = load_url
     CheckpointLoader.register_scheme('', loader=load_from_local, force=True)
@@ -142,6 +147,7 @@ def read_safetensors_in_mmengine() -> None:
         filename: str, map_location: Any = None
     ) -> dict[str, Any]:
         del map_location  # the model's parameters are where they are
+        filename = os.path.expanduser(filename)
         with explained(filename):
             with safe_open(filename, 'pt') as file:
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))

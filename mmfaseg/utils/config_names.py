@@ -47,6 +47,7 @@ ALWAYS = ('type', '_scope_', '_delete_')
 COMPLETE = (
     *('model', 'backbone', 'decode_head', 'auxiliary_head', 'pipeline'),
     *('default_hooks', 'custom_hooks', 'val_evaluator', 'test_evaluator'),
+    'data_preprocessor',
 )
 # read by functions that build layers and take keys of their own
 OF_LAYERS = ('dcn', 'plugins')
@@ -83,7 +84,7 @@ def check_names(cfg: Config, findings: Findings) -> None:
         findings (Findings): gets what is wrong, with the name that is meant,
             as far as it can be guessed.
     """
-    scope = cfg.get('default_scope', 'mmseg')
+    scope = cfg.get('default_scope') or 'mmseg'
     registries.init_default_scope(scope)
     _check_keys(cfg, findings)
     settings = cfg.to_dict()
@@ -103,7 +104,8 @@ def _check_keys(cfg: Config, findings: Findings) -> None:
     ]
     for key in cfg:
         meant = difflib.get_close_matches(key, known, 1, KEY)
-        if meant and key not in known:
+        is_variant = key[-1:].isdigit()  # such as train_dataloader_2
+        if meant and key not in known and not is_variant:
             findings.error(
                 key,
                 'mmengine ignores this key',
@@ -146,6 +148,9 @@ def _check_part(
     where: str, part: Mapping, home: str, scope: str, findings: Findings
 ) -> None:
     kind = part['type']
+    if kind is None or (isinstance(kind, str) and not kind.strip('.')):
+        findings.error(f'{where}.type', f'{kind!r} is no class', 'name one')
+        return
     if isinstance(kind, str):
         kind = find_class(kind, home, scope)
     if kind is None:
@@ -167,11 +172,25 @@ def _check_part(
     for name in part:
         if name in known or (is_open and not _similar(name, known)):
             continue
-        # a class that takes anything may have a use for it
-        tell = findings.warn if is_open else findings.error
+        tell = findings.error
+        if is_open or _is_inner(where, home, kind):
+            tell = findings.warn  # there may be a use for it
         _tell_unknown(f'{where}.{name}', kind.__name__, known, tell)
     if home in COMPLETE and _stands_at(where, home):
         _check_complete(where, part, kind, findings)
+
+
+def _is_inner(where: str, home: str, kind: type) -> bool:
+    """Returns whether a part of another's model is built by that.
+
+    Heads of mmdet take keys out of the settings of their losses.
+    """
+    ours = kind.__module__.startswith('mmfaseg.')
+    return (
+        where.startswith('model.')
+        and not ours
+        and not (home in COMPLETE and _stands_at(where, home))
+    )
 
 
 def _stands_at(where: str, home: str) -> bool:

@@ -1,17 +1,20 @@
 """Files that are made to do harm, or are damaged: each of little.
 
 Each maker writes one file. What it is to do is in its name; all of them were
-seen to do it, or to be refused by PyTorch itself, before the check was there.
+seen to do it (gigabytes, minutes, a crash of Python), or to be refused by
+PyTorch itself, before the check was there.
 """
 
+import _codecs
 import copy
 import io
 import json
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import numpy as np
 import torch
@@ -148,9 +151,140 @@ def one(**change):
     return dict(a={**entry, **change})
 
 
+# arrays whose type says later that it holds addresses
+
+
+def changed_type(code, *state):
+    made = Call(np.dtype, code, False, True)
+    made.call = *made.call, state
+    return made
+
+
+def array_of(kind):
+    made = Call(reconstruct, np.ndarray, (0,), b'b')
+    made.call = *made.call, (1, (1,), kind, False, letters)
+    return made
+
+
+def scalar_of(*arguments):
+    return Call(np.float64(0).__reduce__()[0], *arguments)
+
+
+def encoded(*codecs):
+    made = 'A' * 1000
+    for codec in codecs:
+        made = Call(_codecs.encode, made, codec)
+    return made
+
+
+# archives that two programs read differently
+
+
+def other_case(path):
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('x/DATA.PKL', ALLOCATES)
+        file.writestr('x/version', '3\n')
+        file.writestr('x/byteorder', 'little')
+
+
+def old_with_archive(path):
+    save(path, zeros, _use_new_zipfile_serialization=False)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, 'w') as file:
+        file.writestr('a', 'b')
+    path.write_bytes(path.read_bytes() + stream.getvalue())
+
+
+def old_with_more_instructions(path):
+    save(path, zeros, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + b'NNNN' + content[2:])
+
+
+def two_directories(path):
+    archive(path, ALLOCATES)
+    bad = path.read_bytes()
+    archive(path, b'\x80\x02}.'.ljust(len(ALLOCATES), b'\0'))
+    path.write_bytes(bad[:-22] + path.read_bytes()[:-22] + bad[-22:])
+
+
+def tape(path):
+    """A .tar whose first name is a pickle."""
+    with tarfile.open(path, 'w') as file:
+        file.addfile(tarfile.TarInfo('N.'))
+
+
+def doubled_list():
+    """A list of two lists of two lists, called, for an error that shows it."""
+    lists = b'\x80\x02]q\x00'
+    for number in range(40):
+        get = b'h' + bytes([number])
+        lists += b'](' + get + get + b'eq' + bytes([number + 1])
+    return lists + b')R.'
+
+
+def one_key_often():
+    key = b'\x80\x02)'
+    for number in range(12):
+        key += b'q' + bytes([number]) + b'h' + bytes([number]) + b'\x86'
+    return key + b'q\x20}(' + b'h\x20N' * 300_000 + b'u.'
+
+
+def colliding_numbers():
+    """Multiples of a number that Python takes for 0 in a hash."""
+    keys = b''
+    for number in range(1, 50_000):
+        code = pickle.encode_long((2**61 - 1) * number)
+        keys += b'\x8a' + bytes([len(code)]) + code + b'N'
+    return b'\x80\x02}(' + keys + b'u.'
+
+
+ALLOCATES = (
+    b'\x80\x02}X\x01\x00\x00\x00ac__builtin__\nbytearray\nJ'
+    + struct.pack('<i', 2**31 - 1)
+    + b'\x85Rs.'
+)
+DETOUR_OF_A_LIST = (
+    b'\x80\x02}X\x01\x00\x00\x00actorch._tensor\n_rebuild_from_type_v2\n]'
+    b'c__builtin__\nbytearray\nactorch\nTensor\naJ'
+    + struct.pack('<i', 2**31 - 1)
+    + b'\x85a}aRs.'
+)
+zeros = Call(bytearray, HUGE)
+letters = Call(_codecs.encode, 'A' * 8, 'latin1')
+objects = changed_type('O8', 3, '|', None, None, None, -1, -1, 0)
+inner = changed_type('f8', 3, '<', (np.dtype('O'), (1,)), None, None, 8, 8, 0)
+fields = changed_type(
+    'V8', 3, '|', None, ('a',), {'a': (np.dtype('O'), 0)}, 8, 1, 0
+)
+expanded = torch.zeros(1).expand(2**28)
+to_double = Call(
+    torch._utils._rebuild_device_tensor_from_cpu_tensor,
+    *(expanded, torch.float64, 'cpu', False),
+)
+# crafted objects, each in a plain pickle and in an archive
+OBJECTS = {
+    'scalar_of_address': scalar_of(objects, letters),
+    'array_of_addresses': array_of(objects),
+    'array_of_inner_addresses': array_of(inner),
+    'array_of_fields': array_of(fields),
+    'large_scalar': scalar_of(Call(np.dtype, 'V1500000000', False, True)),
+    'doubled_letters': encoded(*['hex_codec'] * 24),
+}
+TENSORS = {
+    'set_of_a_tensor': Call(set, expanded),
+    'count_of_a_tensor': Call(Counter, expanded),
+    'size_of_a_tensor': Call(torch.Size, expanded),
+    'to_double': to_double,
+    'slow_letters': Call(
+        _codecs.encode,
+        ''.join(chr(0x4E00 + i % 20000) for i in range(40_000)),
+        'punycode',
+    ),
+}
+
 trap = Call(os.mkdir, 'sprung')
 array = Call(np.ndarray, (1,), Call(np.dtype, 'O8'), b'A' * 8)
-zeros = Call(bytearray, HUGE)
 detour = Call(
     torch._tensor._rebuild_from_type_v2, bytearray, torch.Tensor, (HUGE,), {}
 )
@@ -228,7 +362,26 @@ SAFETENSORS = {
     'cut.safetensors': safetensors(one(), b'12'),
     'is_a_pickle.safetensors': plain(pickle.dumps(dict(a=trap))),
 }
-CORPUS = {**PICKLES, **ARCHIVES, **SAFETENSORS}
+CRAFTED = {
+    **{
+        f'plain_{name}': plain(pickle.dumps(dict(a=x), 2))
+        for name, x in OBJECTS.items()
+    },
+    **{
+        name: lambda path, x=x: save(path, x)
+        for name, x in {**OBJECTS, **TENSORS}.items()
+    },
+    'other_case': other_case,
+    'old_with_archive': old_with_archive,
+    'old_with_more_instructions': old_with_more_instructions,
+    'two_directories': two_directories,
+    'tape': tape,
+    'detour_of_a_list': in_archive(DETOUR_OF_A_LIST),
+    'doubled_list': in_archive(doubled_list()),
+    'one_key_often': in_archive(one_key_often()),
+    'colliding_numbers': in_archive(colliding_numbers()),
+}
+CORPUS = {**PICKLES, **ARCHIVES, **CRAFTED, **SAFETENSORS}
 
 
 def write(folder):

@@ -90,7 +90,7 @@ def test_what_is_no_table_of_weights_is_refused(tmp_path):
         read_state(path)
     array = np.array(['text'])
     path.write_bytes(pickle.dumps(dict(a=array)))
-    with pytest.raises(ValueError, match=r"'a' of type \w*Array"):
+    with pytest.raises(ValueError, match=r'numpy\.dtype with unusual'):
         read_state(path)
     with pytest.raises(FileNotFoundError, match='no checkpoint at'):
         read_state(tmp_path / 'absent.pth')
@@ -169,7 +169,7 @@ def test_array_over_chosen_addresses_is_refused(tmp_path, run_python, how):
     """NumPy takes the bytes of an array of objects for pointers."""
     done = run_python('-c', CRAFTED, tmp_path / 'x.pth', how)
     assert 'refused:' in done.stdout
-    assert 'may not call numpy.ndarray' in done.stdout
+    assert 'it calls numpy.dtype with unusual arguments' in done.stdout
 
 
 def test_loaded_arrays_are_saved_as_plain_ones(tmp_path):

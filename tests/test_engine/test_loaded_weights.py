@@ -51,6 +51,10 @@ def harmed(trained, folder, harm):
             del state[name]
     elif harm == 'nan':
         state[CLASSES][0] = torch.nan
+    elif harm == 'nan_average':  # of EMAHook
+        average = {f'module.{name}': x.clone() for name, x in state.items()}
+        average[f'module.{CLASSES}'][0] = torch.nan
+        content['ema_state_dict'] = dict(average, steps=torch.tensor(1))
     path = folder / 'harmed.pth'
     torch.save(content, path)
     return str(path)
@@ -61,10 +65,12 @@ WHY = dict(
     missing='lacks 1 weights of the network, such as ' + CLASSES,
     auxiliary=r'lacks \d+ weights of the network, such as auxiliary_head',
     nan='weights that are not finite: ' + CLASSES,
+    nan_average='weights that are not finite: ' + CLASSES,
 )
+HARMS = ['shape', 'missing', 'auxiliary', 'nan', 'nan_average']
 
 
-@pytest.mark.parametrize('harm', ['shape', 'missing', 'auxiliary', 'nan'])
+@pytest.mark.parametrize('harm', HARMS)
 def test_resuming_refuses(harm, root, trained, tmp_path):
     path = harmed(trained, tmp_path, harm)
     runner = make_runner(root, tmp_path, 2, load_from=path, resume=True)

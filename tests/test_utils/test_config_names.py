@@ -166,6 +166,18 @@ def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
     assert finding.remedy == 'did you mean num_queries?'
 
 
+@pytest.mark.parametrize('kind', [None, '', '.'])
+def test_a_type_that_is_no_name(kind, demo):
+    cfg = changed(demo, custom_hooks=[dict(type=kind)], default_scope=None)
+    (finding,) = findings_of(cfg)
+    assert finding.where == 'custom_hooks.0.type'
+    assert finding.problem == f'{kind!r} is no class'
+
+
+def test_variables_beside_the_keys_are_left_alone(demo):
+    assert findings_of(changed(demo, train_dataloader_2=1, lr=2)) == []
+
+
 def test_all_errors_come_at_once(demo):
     cfg = changed(demo, custom_hook=[], **{'model.backbone.deph': 18})
     with pytest.raises(ConfigNameError) as raised:

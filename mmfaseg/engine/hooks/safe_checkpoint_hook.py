@@ -60,6 +60,8 @@ class SafeCheckpointHook(CheckpointHook):
             check_fit(state, network, path, with_auxiliary=runner._resume)
         else:
             check_finite(state, path)
+        # EMAHook has swapped the two
+        check_finite(checkpoint.get('ema_state_dict', {}), path)
 
     def after_train_iter(
         self,
