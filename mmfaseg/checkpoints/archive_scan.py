@@ -8,8 +8,8 @@ import struct
 import zipfile
 from pathlib import Path
 
-from .pickle_calls import UntrustedError
 from .pickle_scan import check_pickle
+from .pickle_values import UntrustedError
 
 BEGIN = b'PK\x03\x04'  # PyTorch takes a file for an archive by this
 _END, _END_64, _LOCATOR = b'PK\x05\x06', b'PK\x06\x06', b'PK\x06\x07'
@@ -49,10 +49,11 @@ def check_archive(path: Path) -> None:
             raise UntrustedError('two entries in it have one name')
         if min(x.header_offset for x in entries):
             raise UntrustedError('something stands before its first entry')
+        storages = {entry.filename.partition('/data/')[2] for entry in entries}
         for entry in entries:
             if entry.filename.lower().endswith('.pkl'):
                 with archive.open(entry) as file:
-                    check_pickle(file, size)
+                    check_pickle(file, size, storages)
 
 
 def _check_end(path: Path, size: int) -> None:

@@ -7,47 +7,25 @@ other arguments some make gigabytes, and some read memory that is not theirs.
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection
 
 import torch
 
-FUNCTION, TUPLE, PLAIN, CONTAINER, OBJECT = range(5)
-MAX_KEY = 100  # entries of a tuple that is a key, with all tuples in it
-STORAGE = 'storage'  # stands for the function that makes one
+from .pickle_values import (
+    CONTAINER,
+    FUNCTION,
+    MAX_KEY,
+    OBJECT,
+    PLAIN,
+    STORAGE,
+    TUPLE,
+    UntrustedError,
+    Value,
+    is_key,
+    normal_name,
+)
+
 _DTYPE = re.compile(r'[<>|=]?[?biufc]\d{0,2}|[bBhHiIlLqQefd]')
-
-
-class UntrustedError(ValueError):
-    """A file is damaged, or made to do harm."""
-
-
-@dataclass(slots=True)
-class Value:
-    """What is known of something on the stack of a pickle.
-
-    Attributes:
-        kind: which of the five above.
-        name: a function's, or that of the function that made an object.
-        value: a string, number or None, where it is short.
-        items: of a tuple.
-        size: entries of a tuple with all tuples in it.
-        depth: of tuples in it.
-    """
-
-    kind: int = PLAIN
-    name: str = ''
-    value: Any = None
-    items: list['Value'] = field(default_factory=list)
-    size: int = 1
-    depth: int = 0
-
-
-def normal_name(name: str) -> str:
-    """Returns the name of today of what Python 2 or NumPy 1 called else."""
-    name = re.sub(r'^__builtin__\.', 'builtins.', name)
-    return re.sub(r'^numpy\.core\.', 'numpy._core.', name)
 
 
 def check_call(function: Value, arguments: Value, limit: int) -> str:
@@ -111,6 +89,30 @@ def _is_tensor(items: list[Value], limit: int) -> bool:
     if math.prod(size) > limit:
         raise UntrustedError(f'it declares a tensor of shape {tuple(size)}')
     return True
+
+
+def _is_set(items: list[Value], limit: int) -> bool:
+    return not items or (
+        (
+            len(items) == 1
+            and (items[0].kind == CONTAINER and items[0].all_keys)
+        )
+        or is_key(items[0])
+    )
+
+
+def _is_counter(items: list[Value], limit: int) -> bool:
+    """A dictionary, whose keys were looked at."""
+    return not items or (
+        len(items) == 1 and items[0].kind == CONTAINER and items[0].all_keys
+    )
+
+
+def _is_ordered(items: list[Value], limit: int) -> bool:
+    """Python 2 wrote a list of pairs."""
+    return not items or (
+        len(items) == 1 and items[0].kind == CONTAINER and items[0].all_pairs
+    )
 
 
 def _is_literal(items: list[Value], limit: int) -> bool:
@@ -194,11 +196,18 @@ def _is_empty_array(items: list[Value], limit: int) -> bool:
 
 
 def _is_buffer(items: list[Value], limit: int) -> bool:
-    """(bytes, type, shape, order)."""
+    """(bytes, type, shape, order), and the axes of some."""
     return (
-        len(items) == 4
+        4 <= len(items) <= 5
+        and (
+            (items[0].kind == PLAIN and items[0].name in _BYTES)
+            or _made_by(items[0], '_codecs.encode')
+        )
         and _made_by(items[1], 'numpy.dtype')
         and _numbers(items[2]) is not None
+        and _is(items[3], str)
+        and items[3].value in ('C', 'F', 'K', 'A')
+        and all(_numbers(x) is not None for x in items[4:])
     )
 
 
@@ -215,8 +224,39 @@ def _is_plain(items: list[Value], limit: int) -> bool:
     return len(items) <= 2 and all(x.kind == PLAIN for x in items)
 
 
+def _is_nothing(items: list[Value], limit: int) -> bool:
+    return not items
+
+
 def _is_layout(items: list[Value], limit: int) -> bool:
     return len(items) == 1 and _is(items[0], str)
+
+
+def check_storage(
+    value: Value, limit: int, storages: Collection[str] | None
+) -> None:
+    """Refuses what is no storage of the file.
+
+    Args:
+        value (Value): ('storage', type, key, place, elements, ...).
+        limit (int): no storage has more elements.
+        storages (Collection[str], optional): the keys that there are.
+
+    Raises:
+        UntrustedError: if it is none of those.
+    """
+    items = value.items
+    good = (
+        value.kind == TUPLE
+        and len(items) in (5, 6)
+        and items[1].kind in (FUNCTION, OBJECT)
+        and _is(items[2], str)
+        and (storages is None or items[2].value in storages)
+        and _is(items[4], int)
+        and 0 <= items[4].value <= limit
+    )
+    if not good:
+        raise UntrustedError('it asks for a storage that it does not have')
 
 
 def check_state(target: Value, state: Value) -> None:
@@ -230,8 +270,10 @@ def check_state(target: Value, state: Value) -> None:
         UntrustedError: if weights have no such.
     """
     name = target.name
-    if target.kind != OBJECT:
-        raise UntrustedError('it gives a state to what is no object')
+    if target.kind != OBJECT or target.has_state:
+        # a second one would take away what is used already
+        raise UntrustedError('it gives a state to what takes none')
+    target.has_state = True
     if name == 'numpy.dtype':
         good = _is_plain_dtype(state)
     elif name == 'numpy._core.multiarray._reconstruct':
@@ -262,6 +304,7 @@ def _is_array_state(state: Value) -> bool:
     )
 
 
+_BYTES = ('BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8')
 _OF_TENSORS = (
     *('torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2'),
     *('torch._utils._rebuild_tensor_v3', 'torch._utils._rebuild_parameter'),
@@ -275,11 +318,12 @@ _CHECKS: dict[str, Callable[[list[Value], int], bool]] = {
     'torch.serialization._get_layout': _is_layout,
     'torch.Size': _is_size,
     'torch.device': _is_plain,
-    'collections.OrderedDict': _is_literal,
-    'collections.Counter': _is_literal,
-    'builtins.set': _is_literal,
+    'collections.OrderedDict': _is_ordered,
+    'collections.Counter': _is_counter,
+    'builtins.set': _is_set,
     'builtins.complex': _is_plain,
     'builtins.bytearray': _is_bytes,
+    'builtins.bytes': _is_nothing,
     'builtins.getattr': _is_statistic,
     '_codecs.encode': _is_encoded,
     'numpy.dtype': _is_dtype,

@@ -22,11 +22,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .archive_scan import BEGIN, check_archive
-from .pickle_calls import UntrustedError
 from .pickle_scan import check_pickle
+from .pickle_values import UntrustedError
 
-MAX_TUPLE = 100_000  # entries of a tuple with all tuples in it
-MAX_DEPTH = 100  # of tuples in tuples
 OLD_PICKLES = 5  # that torch.save wrote one after the other before 1.6
 LEAST_BYTES = 2**26  # that a tensor may have, however small the file
 # what the loaders of PyTorch, NumPy and Python raise

@@ -239,6 +239,103 @@ def colliding_numbers():
     return b'\x80\x02}(' + keys + b'u.'
 
 
+def text(length):
+    return b'X' + struct.pack('<I', length) + b'a' * length
+
+
+def number(value):
+    code = pickle.encode_long(value)
+    if len(code) < 256:
+        return b'\x8a' + bytes([len(code)]) + code
+    return b'\x8b' + struct.pack('<i', len(code)) + code
+
+
+def list_of(*items):
+    return b'](' + b''.join(items) + b'e'
+
+
+COLLIDING = [number((2**61 - 1) * x) for x in range(1, 30_000)]
+
+
+def encode_often():
+    head = b'c_codecs\nencode\nq\x000' + text(400_000)
+    head += b'X\x06\x00\x00\x00latin1\x86q\x010'
+    return b'\x80\x02' + head + list_of(*[b'h\x00h\x01R'] * 8000) + b'.'
+
+
+def set_often(kind):
+    """Of a list that is filled after it was put into the arguments."""
+    head = b'c__builtin__\nset\nq\x000]q\x02\x85q\x010h\x02('
+    items = b'K\x01' * 60_000 if kind == 'long' else b''.join(COLLIDING)
+    times = 1500 if kind == 'long' else 1
+    return (
+        b'\x80\x02'
+        + head
+        + items
+        + b'e0'
+        + list_of(*[b'h\x00h\x01R'] * times)
+        + b'.'
+    )
+
+
+def keys_of(*keys):
+    return b'\x80\x02}(' + b''.join(key + b'N' for key in keys) + b'u.'
+
+
+def colliding_tuples():
+    return keys_of(*[x + b'\x85' for x in COLLIDING])
+
+
+def frozen_sets():
+    """Equal sets of equal sets: each comparison compares all of it."""
+    inner = b'\x80\x04'
+    for _ in range(2):
+        inner += b'(K\x01\x91\x94'
+        for _ in range(40):
+            inner += b'(2\x85\x91'
+    return inner + b'.'
+
+
+def state_twice():
+    """An array that is filled anew while others look at its memory."""
+    kind = b'cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR'
+    made = (
+        b'cnumpy.core.multiarray\n_reconstruct\n'
+        b'cnumpy\nndarray\nK\x00\x85C\x01b\x87R'
+    )
+    state = b'(K\x01K\x04\x85' + kind + b'\x89C\x04abcdtb'
+    return b'\x80\x03' + made + state + state + b'.'
+
+
+def view_of_an_array():
+    kind = b'cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR'
+    made = (
+        b'cnumpy.core.multiarray\n_reconstruct\n'
+        b'cnumpy\nndarray\nK\x00\x85C\x01b\x87R'
+    )
+    return (
+        b'\x80\x03cnumpy._core.numeric\n_frombuffer\n('
+        + made
+        + kind
+        + b'K\x00\x85X\x01\x00\x00\x00CtR.'
+    )
+
+
+def one_storage_often(path):
+    """PyTorch finds entries in letters of any case."""
+    save(path, torch.zeros(4))
+    with zipfile.ZipFile(path) as source:
+        entries = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(path, 'w') as target:
+        for name, content in entries.items():
+            if name.endswith('data.pkl'):
+                content = content.replace(
+                    b'X\x01\x00\x00\x000', b'X\x01\x00\x00\x00o'
+                )
+            name = name.replace('data/0', 'data/O')
+            target.writestr(name, content)
+
+
 ALLOCATES = (
     b'\x80\x02}X\x01\x00\x00\x00ac__builtin__\nbytearray\nJ'
     + struct.pack('<i', 2**31 - 1)
@@ -380,6 +477,18 @@ CRAFTED = {
     'doubled_list': in_archive(doubled_list()),
     'one_key_often': in_archive(one_key_often()),
     'colliding_numbers': in_archive(colliding_numbers()),
+    'colliding_tuples': in_archive(keys_of(*[x + b'\x85' for x in COLLIDING])),
+    'plain_colliding_tuples': plain(
+        keys_of(*[x + b'\x85' for x in COLLIDING])
+    ),
+    'colliding_set': in_archive(set_often('colliding')),
+    'encode_often': in_archive(encode_often()),
+    'plain_encode_often': plain(encode_often()),
+    'set_often': in_archive(set_often('long')),
+    'frozen_sets': plain(frozen_sets()),
+    'state_twice': plain(state_twice()),
+    'view_of_an_array': plain(view_of_an_array()),
+    'one_storage_often': one_storage_often,
 }
 CORPUS = {**PICKLES, **ARCHIVES, **CRAFTED, **SAFETENSORS}
 
