@@ -17,6 +17,10 @@ TELLS_CUT_JPEG = digit_version(cv2.__version__) >= digit_version('4.12')
 JPEG = b'\xff\xd8'
 
 
+class UnreadableError(ValueError):
+    """A file is not what it should be; the message names it."""
+
+
 def decode_picture(
     content: bytes, name: str, color_type: str = 'color'
 ) -> np.ndarray:
@@ -36,16 +40,16 @@ def decode_picture(
         they say.
 
     Raises:
-        ValueError: if it cannot be read, or not to its end.
+        UnreadableError: a ValueError, if it cannot be read to its end.
     """
     try:
-        picture = mmcv.imfrombytes(content, flag=color_type)
+        picture = mmcv.imfrombytes(content, flag=color_type, backend='cv2')
     except cv2.error as error:  # nothing in it, or too many pixels
-        raise ValueError(
+        raise UnreadableError(
             f'{name} cannot be read as a picture: {error}'
         ) from error
     if picture is None or _is_cut_jpeg(content):
-        raise ValueError(
+        raise UnreadableError(
             f'{name} cannot be read as a picture: it is damaged, cut off, or '
             'of an unknown kind'
         )

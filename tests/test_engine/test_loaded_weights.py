@@ -51,10 +51,10 @@ def harmed(trained, folder, harm):
             del state[name]
     elif harm == 'nan':
         state[CLASSES][0] = torch.nan
-    elif harm == 'nan_average':  # of EMAHook
-        average = {f'module.{name}': x.clone() for name, x in state.items()}
-        average[f'module.{CLASSES}'][0] = torch.nan
-        content['ema_state_dict'] = dict(average, steps=torch.tensor(1))
+    elif harm == 'nan_average':  # which EMAHook swaps with the weights
+        weights = {f'module.{name}': x.clone() for name, x in state.items()}
+        content['ema_state_dict'] = dict(weights, steps=torch.tensor(1))
+        state[CLASSES][0] = torch.nan
     path = folder / 'harmed.pth'
     torch.save(content, path)
     return str(path)
@@ -73,7 +73,10 @@ HARMS = ['shape', 'missing', 'auxiliary', 'nan', 'nan_average']
 @pytest.mark.parametrize('harm', HARMS)
 def test_resuming_refuses(harm, root, trained, tmp_path):
     path = harmed(trained, tmp_path, harm)
-    runner = make_runner(root, tmp_path, 2, load_from=path, resume=True)
+    hooks = [dict(type='EMAHook')] if harm == 'nan_average' else []
+    runner = make_runner(
+        root, tmp_path, 2, load_from=path, resume=True, custom_hooks=hooks
+    )
     with pytest.raises(ValueError, match=WHY[harm]) as raised:
         runner.train()
     assert path in str(raised.value)
@@ -85,6 +88,15 @@ def test_testing_refuses(harm, root, trained, tmp_path):
     runner = make_runner(root, tmp_path, 1, load_from=path)
     with pytest.raises(ValueError, match=WHY[harm]):
         runner.test()
+
+
+def test_what_a_script_loads_by_itself_may_be_of_another_network(
+    root, trained, tmp_path
+):
+    runner = make_runner(root, tmp_path, 1)
+    runner.load_checkpoint(harmed(trained, tmp_path, 'shape'))
+    with pytest.raises(ValueError, match=WHY['nan']):
+        runner.load_checkpoint(harmed(trained, tmp_path, 'nan'))
 
 
 def test_testing_needs_no_auxiliary_head(root, trained, tmp_path):

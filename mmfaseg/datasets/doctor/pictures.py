@@ -39,11 +39,27 @@ def check_pictures(
     steps = [
         TRANSFORMS.build(_refusing(step)) for step in _loading_steps(split)
     ]
+    of_files = _Skipped(findings) if split.skips else findings
     for done, index in enumerate(indices, 1):
         entry = split.entries[index]
-        if _files_are_there(split, entry, findings):
-            _check_picture(split, dict(entry), steps, findings, census)
+        if _files_are_there(split, entry, of_files):
+            _check_picture(
+                split, dict(entry), steps, findings, of_files, census
+            )
         yield done
+
+
+class _Skipped(Findings):
+    """Warns of files that training leaves out."""
+
+    def __init__(self, findings: Findings) -> None:
+        super().__init__(findings.entries)
+
+    def error(
+        self, where: str, problem: str, remedy: str, example: str = ''
+    ) -> None:
+        """Adds a warning: see the parent."""
+        self.warn(where, f'{problem}; training skips it', remedy, example)
 
 
 def _loading_steps(split: Split) -> list:
@@ -98,6 +114,7 @@ def _check_picture(
     entry: dict,
     steps: list,
     findings: Findings,
+    of_files: Findings,
     census: Census,
 ) -> None:
     path = str(entry.get('img_path'))
@@ -111,7 +128,7 @@ def _check_picture(
         return
     raw = None
     if usual is not None:  # another loader may read what it likes
-        raw = _read_raw_mask(split, entry, findings)
+        raw = _read_raw_mask(split, entry, of_files)
         if raw is None:
             return
     try:
@@ -119,7 +136,7 @@ def _check_picture(
             entry = step(entry)
     except Exception as error:
         # whatever a loader of any kind may raise
-        findings.error(
+        of_files.error(
             split.name,
             'a picture or its mask cannot be read',
             'write the file anew, or take it out',
@@ -135,7 +152,7 @@ def _check_picture(
                 f"add dict(type='LoadAnnotations') to {split.key}.pipeline",
             )
         return
-    if _fits(split, entry, labels, findings):
+    if _fits(split, entry, labels, of_files):
         _check_labels(split, path, raw, labels, findings, census)
 
 

@@ -27,6 +27,13 @@ def check_settings(
     for split in splits.values():
         _check_palette(split, findings, with_colours)
         _check_zero_label(split, findings)
+        if split.skips and split.group != 'train':
+            findings.error(
+                split.name,
+                "a loading step has unreadable='skip', which needs another "
+                'picture to take the place, as in training',
+                f"set 'refuse' in {split.key}.pipeline",
+            )
     _check_splits_agree(splits, findings)
     if splits:
         first = next(iter(splits.values()))

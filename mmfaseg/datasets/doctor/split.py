@@ -46,6 +46,14 @@ class Split:
     pipeline: Sequence
     entries: Sequence[dict]
 
+    @property
+    def skips(self) -> bool:
+        """Whether a step leaves out what it cannot read."""
+        return any(
+            isinstance(step, Mapping) and step.get('unreadable') == 'skip'
+            for step in self.pipeline
+        )
+
 
 def read_splits(
     cfg: Config, names: Sequence[str], findings: Findings

@@ -18,9 +18,10 @@ from mmseg.datasets.transforms import LoadAnnotations
 from torch.utils.data import get_worker_info
 
 from ...registry import TRANSFORMS
-from ..decode_picture import decode_picture
+from ..decode_picture import UnreadableError, decode_picture
 
 CHOICES = ('refuse', 'skip')
+BACKENDS = ('pillow', 'cv2', 'tifffile', 'turbojpeg')  # of mmcv
 MAX_WORKERS = 256
 NO_LABEL = 255
 
@@ -34,6 +35,11 @@ class Skipped:
         self.counts.share_memory_()
         self.told: set[str] = set()
 
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if not self.counts.is_shared():  # a copy, not one sent to a worker
+            self.counts.share_memory_()
+
     def add(self, path: str, reason: Exception) -> None:
         """Counts one and tells it, each file once per worker."""
         worker = get_worker_info()
@@ -42,7 +48,8 @@ class Skipped:
         if path not in self.told:
             self.told.add(path)
             print_log(
-                f'{reason}. Another picture takes its place; this happened '
+                f'{reason}. In training another picture takes its place; this '
+                'happened '
                 f'{self.total} times in this process so far',
                 logger='current',
                 level=logging.WARNING,
@@ -152,6 +159,11 @@ class LoadCheckedAnnotations(LoadAnnotations):
             imdecode_backend=imdecode_backend,
         )
         check_choice(unreadable)
+        if imdecode_backend not in BACKENDS:
+            raise ValueError(
+                f'imdecode_backend must be one of {BACKENDS}: '
+                f'{imdecode_backend!r}'
+            )
         self.unreadable = unreadable
         self.skipped = Skipped()
 
@@ -197,7 +209,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
             np.ndarray: shape (H, W), whole numbers from 0 to 255.
 
         Raises:
-            ValueError: see the class.
+            UnreadableError: a ValueError, see the class.
         """
         path = results['seg_map_path']
         content = get(path, backend_args=self.backend_args)
@@ -205,34 +217,37 @@ class LoadCheckedAnnotations(LoadAnnotations):
             mask = mmcv.imfrombytes(
                 content, flag='unchanged', backend=self.imdecode_backend
             )
+        except ImportError:  # of the decoder
+            raise
         except Exception as error:
             # whatever a decoder of any kind may raise
-            raise ValueError(f'{path} cannot be read: {error}') from error
+            raise UnreadableError(f'{path} cannot be read: {error}') from error
         if mask is None:
-            raise ValueError(f'{path} cannot be read: it is damaged')
+            raise UnreadableError(f'{path} cannot be read: it is damaged')
         if mask.ndim == 3 and mask.shape[2] == 1:
             mask = mask[..., 0]
         size = results.get('ori_shape', mask.shape)[:2]
         if mask.ndim != 2:
-            raise ValueError(
+            raise UnreadableError(
                 f'{path} has shape {mask.shape}: labels are numbers of '
                 'classes in one channel; tools/new_dataset.py --colours '
                 'converts coloured ones'
             )
         if mask.shape != tuple(size):
-            raise ValueError(
+            raise UnreadableError(
                 f'{path} has height and width {mask.shape}, but its picture '
                 f'{results.get("img_path")} has {tuple(size)}: bring both to '
                 'the same size; if the picture is turned by what its file '
                 "says (EXIF), load it with color_type='color_ignore_"
                 "orientation'"
             )
-        if mask.dtype.kind not in 'bui' or (
+        whole = mask.dtype.kind in 'bui' or np.array_equal(mask, mask.round())
+        if not whole or (
             mask.size and not 0 <= mask.min() <= mask.max() <= NO_LABEL
         ):
-            raise ValueError(
-                f'{path} holds labels from {mask.min()} to {mask.max()}: '
-                'write whole numbers from 0 to 255'
+            raise UnreadableError(
+                f'{path} holds labels from {mask.min()} to {mask.max()}, '
+                f'{mask.dtype}: write whole numbers from 0 to 255'
             )
         return mask.astype(np.uint8)
 
@@ -243,7 +258,7 @@ def _load_or_skip(
     """Returns what is loaded, or None, which makes mmengine take another."""
     try:
         return load()
-    except (OSError, ValueError) as error:
+    except (OSError, UnreadableError) as error:
         if unreadable == 'refuse':
             raise
         skipped.add(path, error)

@@ -27,8 +27,8 @@ class SafeCheckpointHook(CheckpointHook):
     written as by mmengine's hook.
 
     What is loaded to be tested or resumed has to be all weights of the
-    network, and finite; what is loaded to start from (``load_from``) has to
-    be finite.
+    network, and finite; what is loaded to start from (``load_from``), or by a
+    call of ``runner.load_checkpoint``, has to be finite.
     """
 
     backend_args: dict | None
@@ -54,8 +54,9 @@ class SafeCheckpointHook(CheckpointHook):
             ValueError: see :func:`mmfaseg.checkpoints.fit.check_fit`.
         """
         state = checkpoint.get('state_dict', checkpoint)
-        path = runner._load_from or 'the checkpoint'
-        if runner._resume or not is_training(runner):
+        path = runner._load_from or f'the checkpoint in {runner.work_dir}'
+        by_config = runner._resume or runner._load_from
+        if runner._resume or (by_config and not is_training(runner)):
             network = unwrap_model(runner.model)
             check_fit(state, network, path, with_auxiliary=runner._resume)
         else:
