@@ -21,7 +21,6 @@ from .pickle_values import (
     TUPLE,
     UntrustedError,
     Value,
-    is_key,
     normal_name,
 )
 
@@ -92,17 +91,7 @@ def _is_tensor(items: list[Value], limit: int) -> bool:
 
 
 def _is_set(items: list[Value], limit: int) -> bool:
-    return not items or (
-        (
-            len(items) == 1
-            and (items[0].kind == CONTAINER and items[0].all_keys)
-        )
-        or is_key(items[0])
-    )
-
-
-def _is_counter(items: list[Value], limit: int) -> bool:
-    """A dictionary, whose keys were looked at."""
+    """A container of what can be a key."""
     return not items or (
         len(items) == 1 and items[0].kind == CONTAINER and items[0].all_keys
     )
@@ -173,10 +162,7 @@ def _is_meta(items: list[Value], limit: int) -> bool:
 
 def _is_dtype(items: list[Value], limit: int) -> bool:
     code = items[0].value if items and _is(items[0], str) else ''
-    return (
-        re.fullmatch(r'[<>|=]?[?biufc]\d{0,2}|[bBhHiIlLqQefd]', code)
-        is not None
-    )
+    return _DTYPE.fullmatch(code) is not None
 
 
 def _is_scalar(items: list[Value], limit: int) -> bool:
@@ -319,7 +305,7 @@ _CHECKS: dict[str, Callable[[list[Value], int], bool]] = {
     'torch.Size': _is_size,
     'torch.device': _is_plain,
     'collections.OrderedDict': _is_ordered,
-    'collections.Counter': _is_counter,
+    'collections.Counter': _is_set,
     'builtins.set': _is_set,
     'builtins.complex': _is_plain,
     'builtins.bytearray': _is_bytes,

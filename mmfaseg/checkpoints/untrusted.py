@@ -54,6 +54,8 @@ def explained(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
+    except torch.OutOfMemoryError:  # of a GPU: no fault of the file
+        raise
     except _UNREADABLE as error:
         # around which PyTorch tells at length how to run it all the same
         reason = error.__context__ or error
