@@ -14,7 +14,7 @@ from torch import nn
 
 import mmfaseg
 from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
-from mmfaseg.utils.cpu_processes import prepare_cpu_processes
+from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
 
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 
@@ -188,6 +188,7 @@ def main() -> None:
         use_mixed_precision(runner.model, args.amp)
     mmfaseg.log_stack_info()
     runner.test()
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ import mmfaseg
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.checkpoints.untrusted import load_untrusted
 from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
-from mmfaseg.utils.cpu_processes import prepare_cpu_processes
+from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 
@@ -225,6 +225,7 @@ def main() -> None:
     runner = build(cfg)
     mmfaseg.log_stack_info()
     runner.train()
+    leave_processes()
 
 
 if __name__ == '__main__':

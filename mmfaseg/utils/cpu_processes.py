@@ -71,3 +71,13 @@ def _replace_sync_bn(config: Any) -> bool:
         for value in config:
             found |= _replace_sync_bn(value)
     return found
+
+
+def leave_processes() -> None:
+    """Leaves the group of processes, if there is one, before Python ends.
+
+    Threads of gloo that outlive it abort the process now and then, and the
+    launcher takes a finished training for a failed one.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
