@@ -42,7 +42,7 @@ _KEYS = ('SETITEM', 'SETITEMS', 'DICT', 'ADDITEMS')
 
 def check_pickle(
     file: IO[bytes], limit: int, storages: Collection[str] | None = None
-) -> int:
+) -> None:
     """Follows the instructions of a pickle without obeying any.
 
     Args:
@@ -52,23 +52,17 @@ def check_pickle(
         storages (Collection[str], optional): names of those that tensors may
             have; by default any.
 
-    Returns:
-        int: number of instructions.
-
     Raises:
         UntrustedError: if it calls what weights do not need, or would take
             too much memory or time.
         ValueError, LookupError: if it is damaged.
     """
     scan = _Scan(limit, storages)
-    count = 0
-    for opcode, argument, _ in pickletools.genops(file):
-        count += 1
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file), 1):
         if opcode.name in _REFUSED:
             raise UntrustedError(f'it holds the instruction {opcode.name}')
         if not _move(opcode.name, argument, count, scan.stack, scan.memo):
             scan.make(opcode, argument)
-    return count
 
 
 class _Scan:
@@ -95,7 +89,8 @@ class _Scan:
         elif name == 'GLOBAL':
             made = Value(FUNCTION, normal_name(argument.replace(' ', '.')))
         elif name == 'STACK_GLOBAL':
-            made = Value(FUNCTION, f'{taken[0].value}.{taken[1].value}')
+            name = f'{taken[0].value}.{taken[1].value}'
+            made = Value(FUNCTION, normal_name(name))
         elif 'TUPLE' in name:
             made = _join(taken)
         elif name.startswith(('APPEND', 'SETITEM', 'ADDITEM')):

@@ -25,8 +25,8 @@ def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
     methods = HistoryBuffer([], [])._statistics_methods
     if owner is not HistoryBuffer or name not in methods:
         raise pickle.UnpicklingError(
-            'a checkpoint asks for an attribute; only '
-            'the statistics methods of HistoryBuffer are allowed.'
+            'a checkpoint asks for an attribute; only the statistics methods '
+            'of HistoryBuffer are allowed.'
         )
     return methods[name]
 

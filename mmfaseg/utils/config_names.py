@@ -103,13 +103,13 @@ def _check_keys(cfg: Config, findings: Findings) -> None:
         if name not in ('self', 'cfg')
     ]
     for key in cfg:
-        meant = difflib.get_close_matches(key, known, 1, KEY)
+        meant = _similar(key, known, KEY)
         is_variant = key[-1:].isdigit()  # such as train_dataloader_2
         if meant and key not in known and not is_variant:
             findings.error(
                 key,
                 'mmengine ignores this key',
-                f'did you mean {meant[0]}? If it is a variable of yours, call '
+                f'did you mean {meant}? If it is a variable of yours, call '
                 'it something else',
             )
 
@@ -167,30 +167,23 @@ def _check_part(
         return
     if not inspect.isclass(kind):
         return
+    is_whole = home in COMPLETE and _stands_at(where, home)
+    # heads of mmdet take keys out of the settings of their losses
+    is_inner = (
+        where.startswith('model.')
+        and not is_whole
+        and not kind.__module__.startswith('mmfaseg.')
+    )
     known, is_open = arguments_of(kind)
     known += [*ALWAYS, *TAKEN.get(home, ())]
     for name in part:
         if name in known or (is_open and not _similar(name, known)):
             continue
-        tell = findings.error
-        if is_open or _is_inner(where, home, kind):
-            tell = findings.warn  # there may be a use for it
+        # there may be a use for it
+        tell = findings.warn if is_open or is_inner else findings.error
         _tell_unknown(f'{where}.{name}', kind.__name__, known, tell)
-    if home in COMPLETE and _stands_at(where, home):
+    if is_whole:
         _check_complete(where, part, kind, findings)
-
-
-def _is_inner(where: str, home: str, kind: type) -> bool:
-    """Returns whether a part of another's model is built by that.
-
-    Heads of mmdet take keys out of the settings of their losses.
-    """
-    ours = kind.__module__.startswith('mmfaseg.')
-    return (
-        where.startswith('model.')
-        and not ours
-        and not (home in COMPLETE and _stands_at(where, home))
-    )
 
 
 def _stands_at(where: str, home: str) -> bool:
