@@ -1,4 +1,4 @@
-"""What runs beside the network: hooks and the optimizer's groups."""
+"""What runs beside the network: hooks, groups of the optimizer, shards."""
 
 from .decay_free_norm_constructor import DecayFreeNormConstructor
 from .hooks import (
@@ -10,12 +10,14 @@ from .hooks import (
     SafeCheckpointHook,
     ValidationLossHook,
 )
+from .strategies import FullyShardStrategy
 
 __all__ = [
     'DecayFreeNormConstructor',
     'DrawSegmentationHook',
     'ExactResumeHook',
     'FocusHook',
+    'FullyShardStrategy',
     'NonFiniteHook',
     'ProgressBarHook',
     'SafeCheckpointHook',

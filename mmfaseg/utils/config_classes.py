@@ -31,6 +31,7 @@ REGISTRIES: dict[str, Registry] = {
     'visualizer': registries.VISUALIZERS,
     'vis_backends': registries.VISBACKENDS,
     'log_processor': registries.LOG_PROCESSORS,
+    'strategy': registries.STRATEGIES,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from .config_classes import (
@@ -31,7 +31,7 @@ READ = (
     *('model', 'tta_model', 'tta_pipeline', 'val_evaluator'),
     *('test_evaluator', 'default_hooks', 'custom_hooks', 'optim_wrapper'),
     *('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'visualizer'),
-    'log_processor',
+    *('log_processor', 'strategy'),
 )
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # what mmengine takes out before it calls the class
@@ -97,10 +97,10 @@ def check_names(cfg: Config, findings: Findings) -> None:
 
 def _check_keys(cfg: Config, findings: Findings) -> None:
     """Runner.from_cfg ignores what it does not know."""
+    runner = FlexibleRunner if 'runner_type' in cfg else Runner
     known = [
-        name
-        for name in inspect.signature(Runner.__init__).parameters
-        if name not in ('self', 'cfg')
+        *(set(inspect.signature(runner).parameters) - {'cfg'}),
+        'runner_type',
     ]
     for key in cfg:
         meant = _similar(key, known, KEY)

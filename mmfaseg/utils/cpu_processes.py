@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from typing import Any
 
 import torch.distributed as dist
@@ -10,6 +11,8 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
+
+LAST_EXCHANGE = 0.5  # seconds; a thread needs microseconds of them
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -76,8 +79,10 @@ def _replace_sync_bn(config: Any) -> bool:
 def leave_processes() -> None:
     """Leaves the group of processes, if there is one, before Python ends.
 
-    Threads of gloo that outlive it abort the process now and then, and the
-    launcher takes a finished training for a failed one.
+    A thread of gloo lets go of the tensors of the last exchange a little
+    later than the exchange is over. If Python has ended meanwhile that aborts
+    the process, and the launcher takes a finished training for a failed one.
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        time.sleep(LAST_EXCHANGE)  # other threads have Python for so long

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class NonFiniteError(ValueError):
@@ -61,8 +62,14 @@ def _look(model: nn.Module, data: Any) -> str:
     if not _is_finite(batch['inputs']):
         return 'the pictures of the batch are not finite'
     state = [*model.named_parameters(), *model.named_buffers()]
-    if name := name_non_finite(state):
+    if name := name_non_finite((name, _own_part(x)) for name, x in state):
         return f'{name} of the network is not finite'
+    if any(isinstance(x, DTensor) for x in model.parameters()):
+        # other processes, which it takes for that, may not be here
+        return (
+            'it is spread over processes, which do not look into it; to know '
+            'more, go on from a checkpoint without the strategy'
+        )
     first: list[str] = []
 
     def look(name: str, output: Any) -> None:
@@ -88,6 +95,10 @@ def _look(model: nn.Module, data: Any) -> str:
     if first:
         return f'{first[0]} is the first to give what is not finite'
     return 'all that the network gives in evaluation mode is finite'
+
+
+def _own_part(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _is_finite(value: Any) -> bool:

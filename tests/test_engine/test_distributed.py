@@ -6,13 +6,12 @@ more than rounding.
 
 import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from mmengine.config import Config
+from processes import launch
 
 pytestmark = pytest.mark.slow
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
@@ -42,23 +41,6 @@ def train(root, tmp_path_factory):
         return runs[key]
 
     return train
-
-
-def launch(root, processes, script, *arguments, options=(), timeout=300):
-    """Runs a script in several processes, as torchrun does."""
-    return subprocess.run(
-        [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            *(f'--nproc_per_node={processes}', *options),
-            *map(str, [script, *arguments]),
-        ],
-        env={**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     backend_args: dict | None
     file_backend: Any
+    _is_validated = False
 
     def before_train(self, runner: Runner) -> None:
         """See mmengine."""
@@ -82,8 +83,20 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """See mmengine."""
+        self._is_validated = True
         super().after_val_epoch(runner, metrics)
+        self._is_validated = False
         self._remove_outdated()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Counts an iteration once.
+
+        mmengine's FlexibleRunner takes it for one that is not yet counted,
+        also after the validation, and would leave one out on resuming.
+        """
+        if self._is_validated:
+            done = dict(epoch=runner.epoch, iter=runner.iter)
+            checkpoint['meta'].update(done)
 
     def _remove_outdated(self) -> None:
         backend = getattr(self, 'file_backend', None)

@@ -1,0 +1,135 @@
+"""What sharding refuses, and what it leaves alone."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import FlexibleRunner
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+from mmfaseg.engine.strategies import FullyShardStrategy
+from mmfaseg.engine.strategies.fully_shard_strategy import find_blocks
+from mmfaseg.engine.strategies.sharded_state import (
+    gather,
+    shard_like,
+    shard_optimizer_state,
+)
+
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+PLAIN = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+SHARDED = 'configs/_base_/strategies/fully_shard.py'
+
+
+@pytest.fixture(scope='module')
+def demo(root):
+    cfg = Config.fromfile(root / CONFIG)
+    cfg.merge_from_dict(Config.fromfile(root / SHARDED).to_dict())
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def network(demo):
+    return MODELS.build(demo.model)
+
+
+@pytest.fixture
+def mesh(tmp_path):
+    """A group of one process."""
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1
+    )
+    yield init_device_mesh('cpu', (1,))
+    torch.distributed.destroy_process_group()
+
+
+def test_blocks_are_found_outer_ones_first(network):
+    names = [type(x).__name__ for x in find_blocks(network, None)]
+    assert sorted(set(names)) == [
+        *('BasicBlock', 'DFPQDecoderLayer', 'DeformableEncoderLayer')
+    ]
+    assert names.count('BasicBlock') == 8
+    chosen = find_blocks(network, ['DeformableEncoder', 'Linear'])
+    assert type(chosen[0]).__name__ == 'DeformableEncoder'
+
+
+def test_a_block_that_is_not_there_is_an_error(network):
+    with pytest.raises(ValueError, match=r"no 'BasicBlok'.*'BasicBlock'"):
+        find_blocks(network, ['BasicBlok'])
+
+
+def test_what_it_cannot_do_is_refused(demo, tmp_path):
+    strategy = FullyShardStrategy(work_dir=str(tmp_path))
+    network = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match='compile = False'):
+        strategy.compile_model(network, compile=True)
+    assert strategy.compile_model(network, compile=False) is network
+    wrapper = dict(
+        type='AmpOptimWrapper',
+        optimizer=dict(type='SGD', lr=0.1),
+        dtype='bfloat16',
+    )
+    scaled = dict(wrapper, loss_scale=dict(enabled=True))
+    if torch.cuda.is_available():  # mmengine's wrapper asks for it
+        with pytest.raises(ValueError, match='--amp bf16'):
+            strategy.build_optim_wrapper(scaled, network)
+    several = dict(a=strategy.build_optim_wrapper(PLAIN, network))
+    with pytest.raises(ValueError, match=r'one optimizer.*has 1'):
+        strategy.build_optim_wrapper(several, network)
+
+
+def test_one_process_trains_as_without_it(demo, tmp_path):
+    cfg = Config(demo.to_dict())
+    cfg.merge_from_dict(dict(work_dir=str(tmp_path), launcher='none'))
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    quick = dict(num_workers=0, persistent_workers=False)
+    cfg.train_dataloader.update(batch_size=1, **quick)
+    cfg.val_dataloader.update(quick)
+    cfg.val_dataloader.dataset.length = 1
+    runner = FlexibleRunner.from_cfg(cfg)
+    runner.train()
+    assert not any(isinstance(x, DTensor) for x in runner.model.parameters())
+    assert (tmp_path / 'iter_2.pth').stat().st_size > 1e6
+
+
+def test_states_come_back_as_they_were(mesh):
+    """Shards are gathered and made again, whatever is no shard is left."""
+    whole = torch.arange(6.0).view(3, 2)
+    like = distribute_tensor(whole * 0, mesh, [Shard(0)])
+    shard = shard_like(whole, like)
+    assert isinstance(shard, DTensor) and shard.placements == like.placements
+    state = {'a': shard, 'b': [whole, (1, 'x')], 'c': None}
+    gathered = gather(state)
+    assert torch.equal(gathered['a'], whole) and gathered['c'] is None
+    assert gathered['b'][0] is whole and gathered['b'][1] == (1, 'x')
+    assert shard_like(whole[:2], like).shape == (2, 2)
+    assert not isinstance(shard_like(whole[:2], like), DTensor)
+    assert shard_like(5, like) == 5
+    assert shard_like(whole, whole * 0) is whole
+
+
+def test_the_optimizer_goes_on_from_whole_states(mesh):
+    start = torch.arange(6.0).view(3, 2)
+
+    def step(parameter, state=None):
+        optimizer = torch.optim.AdamW([parameter], 0.1)
+        if state is not None:
+            state = shard_optimizer_state(deepcopy(state), optimizer)
+            optimizer.load_state_dict(state)
+        (parameter**2).sum().backward()
+        optimizer.step()
+        after = optimizer.state_dict(), parameter.detach()
+        return deepcopy([gather(x) for x in after])
+
+    plain = nn.Parameter(start.clone())
+    state, weights = step(plain)
+    expected_state, expected = step(nn.Parameter(weights.clone()), state)
+    shard = nn.Parameter(distribute_tensor(weights, mesh, [Shard(0)]))
+    again, weights = step(shard, state)
+    assert torch.equal(weights, expected)
+    for name, value in expected_state['state'][0].items():
+        assert torch.equal(again['state'][0][name], value), name

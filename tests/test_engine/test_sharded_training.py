@@ -1,0 +1,222 @@
+"""Two processes that share a network train as two that each have it."""
+
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from processes import launch
+
+from mmfaseg.checkpoints.untrusted import load_untrusted
+
+pytestmark = pytest.mark.slow
+CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+SHARDED = 'configs/_base_/strategies/fully_shard.py'
+ITERATIONS = 4
+
+PARTS = '''
+from mmcv.transforms import BaseTransform, Resize
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, TRANSFORMS
+
+@TRANSFORMS.register_module()
+class WidenSome(BaseTransform):
+    """The pictures of the second process need more windows."""
+    def transform(self, results):
+        if results['sample_idx'] % 2:
+            labels = results.pop('gt_seg_map')
+            results = Resize(scale=(320, 128))(results)
+            results['gt_seg_map'] = labels
+        return results
+
+@HOOKS.register_module()
+class CountHook(Hook):
+    """Tells how much of the network a process has between iterations."""
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
+        own = [getattr(x, 'to_local', lambda x=x: x)().numel()
+               for x in runner.model.parameters()]
+        both = [x.numel() for x in runner.model.parameters()]
+        share = sum(own) / sum(both)
+        runner.logger.info(f'{share:.2f} of the parameters')
+
+@HOOKS.register_module()
+class PoisonHook(Hook):
+    """Something in the second process is not finite."""
+    def __init__(self, what):
+        self.what = what
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.rank != 1 or runner.iter != 1:
+            return
+        if self.what == 'picture':
+            data_batch['inputs'][0] = data_batch['inputs'][0] * float('nan')
+        else:
+            backward = runner.optim_wrapper.backward
+            runner.optim_wrapper.backward = lambda loss, **kwargs: backward(
+                loss * float('nan'), **kwargs
+            )
+'''
+
+
+@pytest.fixture(scope='module')
+def folder(root, tmp_path_factory):
+    """A network to start from, for runners draw random numbers differently."""
+    folder = tmp_path_factory.mktemp('sharded')
+    (folder / 'parts.py').write_text(PARTS)
+    cfg = Config.fromfile(root / CONFIG)
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    torch.save(MODELS.build(cfg.model).state_dict(), folder / 'start.pth')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def train(root, folder):
+    """Trains, and returns the work dir and what was printed."""
+
+    def train(name, *options, is_sharded=True, poison=None):
+        cfg = Config.fromfile(root / CONFIG)
+        if is_sharded:
+            cfg.merge_from_dict(Config.fromfile(root / SHARDED).to_dict())
+        cfg.train_cfg.update(max_iters=ITERATIONS, val_interval=2)
+        quick = dict(num_workers=0, persistent_workers=False)
+        cfg.train_dataloader.update(batch_size=2, **quick)
+        cfg.val_dataloader.update(quick)
+        cfg.val_dataloader.dataset.length = 4
+        cfg.default_hooks.checkpoint.interval = 2
+        cfg.load_from = str(folder / 'start.pth')
+        cfg.custom_hooks = [
+            dict(type='mmfaseg.FocusHook', indices=[0]),
+            dict(type='mmfaseg.ValidationLossHook'),
+            dict(type='mmfaseg.NonFiniteHook'),
+            dict(type='CountHook'),
+        ]
+        cfg.custom_imports.imports.append('parts')
+        cfg.model.test_cfg = dict(
+            mode='slide', crop_size=(128, 128), stride=(96, 96)
+        )
+        cfg.val_dataloader.dataset.pipeline.insert(1, dict(type='WidenSome'))
+        if poison:
+            cfg.custom_hooks.append(dict(type='PoisonHook', what=poison))
+        path = folder / f'{name}.py'
+        cfg.dump(str(path))
+        done = launch(
+            f'{root}{os.pathsep}{folder}',
+            2,
+            root / 'tools/train.py',
+            *(path, '--launcher', 'pytorch', '--no-check', '--seed', '5'),
+            *('--work-dir', folder / name, *options),
+        )
+        return folder / name, done
+
+    return train
+
+
+@pytest.fixture(scope='module')
+def whole(train):
+    """Two processes that each have everything."""
+    work_dir, done = train('whole', is_sharded=False)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count('1.00 of the parameters') == ITERATIONS
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def sharded(train):
+    work_dir, done = train('sharded')
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count('0.50 of the parameters') == ITERATIONS
+    return work_dir
+
+
+def load(work_dir, iteration=ITERATIONS):
+    return load_untrusted(work_dir / f'iter_{iteration}.pth')
+
+
+def tensors_of(checkpoint):
+    """Weights, and what the optimizer knows of each, by name."""
+    tensors = {
+        key: value
+        for key, value in checkpoint['state_dict'].items()
+        if 'running' not in key and 'num_batches' not in key
+    }
+    for number, values in checkpoint['optimizer']['state'].items():
+        for name in ('exp_avg', 'exp_avg_sq'):
+            tensors[f'{name}.{number}'] = values[name]
+    return tensors
+
+
+def differences(one, other, start):
+    """How much weights, means and squares of two differ, relatively.
+
+    That of weights is relative to how far they came from the start. Single
+    numbers are none to compare: Adam makes a step of a gradient of rounding.
+    """
+    start = torch.load(start, weights_only=True)
+    one, other = tensors_of(one), tensors_of(other)
+    assert one.keys() == other.keys()
+    sums = {}
+    for name, value in one.items():
+        assert value.shape == other[name].shape
+        kind = name.partition('.')[0] if 'exp_avg' in name else 'weight'
+        way = value - start[name] if name in start else value
+        pair = sums.setdefault(kind, [0, 0])
+        pair[0] += (value - other[name]).double().square().sum().item()
+        pair[1] += way.double().square().sum().item()
+    assert len(sums) == 3
+    return [(x / y) ** 0.5 for x, y in sums.values()]
+
+
+def test_the_checkpoint_is_that_of_a_whole_network(whole, sharded, folder):
+    """Pictures of validation need more windows in one process, and only the
+    first one draws: neither waits for the other."""
+    for iteration, limit in ((2, 1e-4), (4, 2e-2)):
+        one, other = load(sharded, iteration), load(whole, iteration)
+        assert max(differences(one, other, folder / 'start.pth')) < limit
+        for group, twin in zip(
+            one['optimizer'].pop('param_groups'),
+            other['optimizer'].pop('param_groups'),
+            strict=True,
+        ):
+            assert group == twin
+        assert one['param_schedulers'] == other['param_schedulers']
+        assert one['optimizer'].keys() == other['optimizer'].keys()
+        assert one['meta'].keys() == other['meta'].keys()
+    names = [path.name for path in sharded.iterdir()]
+    assert not [x for x in names if 'part' in x]
+    assert any(x.startswith('best_mIoU') for x in names)
+
+
+def test_it_resumes_bit_for_bit(train, sharded):
+    """From a file that one process wrote, into shards of two."""
+    middle = str(sharded / 'iter_2.pth')
+    work_dir, done = train('resumed', '--resume', middle)
+    assert done.returncode == 0, done.stdout
+    assert 'resumed epoch: 0, iter: 2' in done.stdout
+    one, other = tensors_of(load(work_dir)), tensors_of(load(sharded))
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_processes_that_have_everything_go_on_from_it(
+    train, sharded, whole, folder
+):
+    middle = str(sharded / 'iter_2.pth')
+    work_dir, done = train('changed', '--resume', middle, is_sharded=False)
+    assert done.returncode == 0, done.stdout
+    one, other = load(work_dir), load(whole)
+    assert max(differences(one, other, folder / 'start.pth')) < 2e-2
+
+
+@pytest.mark.parametrize(
+    ('what', 'said'),
+    [
+        ('picture', 'the pictures of the batch are not finite'),
+        ('gradient', 'it is spread over processes'),
+    ],
+)
+def test_no_process_waits_where_one_is_poisoned(train, what, said):
+    _, done = train(what, poison=what)
+    assert done.returncode != 0
+    assert 'NonFiniteError: iteration 2: the ' in done.stdout
+    assert said in done.stdout
