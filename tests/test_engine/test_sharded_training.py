@@ -7,10 +7,17 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from processes import launch
+from torch.distributed.fsdp import FSDPModule
 
 from mmfaseg.checkpoints.untrusted import load_untrusted
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(FSDPModule, 'set_reshard_after_forward'),
+        reason='this PyTorch is too old',
+    ),
+]
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 SHARDED = 'configs/_base_/strategies/fully_shard.py'
 ITERATIONS = 4

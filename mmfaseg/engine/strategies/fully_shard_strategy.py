@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mmengine
+import torch
 from mmengine._strategy import DDPStrategy, SingleDeviceStrategy
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
@@ -64,6 +65,7 @@ class FullyShardStrategy(DDPStrategy):
     Raises:
         ValueError: if the network has no such blocks, there are several
             optimizers, a scaler of the loss (float16) or ``compile``.
+        RuntimeError: if PyTorch is too old (2.6).
     """
 
     def __init__(
@@ -82,6 +84,11 @@ class FullyShardStrategy(DDPStrategy):
             return model
         if not is_distributed():
             return SingleDeviceStrategy._wrap_model(self, model)
+        if not hasattr(FSDPModule, 'set_reshard_after_forward'):
+            raise RuntimeError(
+                f'FullyShardStrategy: PyTorch {torch.__version__} is too old '
+                'for it; install a newer one, or train without the strategy'
+            )
         device = get_device()
         model = self.convert_model(model.to(device))
         mesh = init_device_mesh(device, (self.world_size,))
