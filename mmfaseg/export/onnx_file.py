@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..ops import use_backend
+from .comparison import compare
 from .network import ExportedNetwork
 
 INPUT, OUTPUTS = 'picture', ('scores', 'labels')
-# scores lie between 0 and the number of queries; a fused sum is another one
-TOLERANCE = 1e-3
 # of each node that is not folded, and of packages that are not needed
 CHATTY = ('onnxscript', 'torch.onnx')
 SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 512))  # 1, 1 and 4 windows
@@ -86,40 +85,20 @@ def check_onnx(
         scores, and the share of ``labels`` that are others.
 
     Raises:
-        RuntimeError: if a difference is larger than 1e-3.
+        RuntimeError: if a difference is larger than 1e-3; see
+            :func:`mmfaseg.export.comparison.compare`.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         str(path), providers=['CPUExecutionProvider']
     )
-    rows = []
-    for batch, height, width in sizes:
-        generator = torch.Generator().manual_seed(height * width)
-        shape = (batch, 3, height // 8, width // 8)
-        # blocks of colours: noise alone looks like nothing
-        picture = torch.nn.functional.interpolate(
-            255 * torch.rand(shape, generator=generator),
-            (height, width),
-            mode='nearest',
-        )
-        with use_backend('reference'):
-            expected, labels = network(picture)
-        scores, found = session.run(None, {INPUT: picture.numpy()})
-        difference = float((torch.from_numpy(scores) - expected).abs().max())
-        others = float((torch.from_numpy(found) != labels).float().mean())
-        rows.append(
-            dict(
-                size=(batch, height, width),
-                difference=difference,
-                labels=others,
-            )
-        )
-        # also where it is NaN
-        if not difference <= TOLERANCE or (scores.argmax(1) != found).any():
-            raise RuntimeError(
-                f'{path} differs from PyTorch by {difference:.2e} at '
-                f'{batch}x{height}x{width}: do not use it, and please report '
-                'the config'
-            )
-    return rows
+
+    def run(picture: Tensor) -> tuple[Tensor, Tensor]:
+        scores, labels = session.run(None, {INPUT: picture.numpy()})
+        return torch.from_numpy(scores), torch.from_numpy(labels)
+
+    return [
+        dict(size=size, **compare(network, run, size, str(path))._asdict())
+        for size in sizes
+    ]

@@ -95,6 +95,14 @@ def read_sizes(texts: list[str]) -> list[tuple[int, int, int]]:
     return sizes
 
 
+def describe(difference: float, labels: float) -> str:
+    """Return in words how a file compares."""
+    return (
+        f'largest difference {difference:.1e}, '
+        f'{labels:.2%} of the labels are others'
+    )
+
+
 def export_onnx(network, program, target: Path, sizes: list, timed: bool):
     """Write the file and print how it compares."""
     from mmfaseg.export import check_onnx, write_onnx
@@ -103,11 +111,8 @@ def export_onnx(network, program, target: Path, sizes: list, timed: bool):
     try:
         write_onnx(program, part)
         for row in check_onnx(network, part, sizes):
-            print(
-                'x'.join(map(str, row['size'])),
-                f'largest difference {row["difference"]:.1e},',
-                f'{row["labels"]:.2%} of the labels are others',
-            )
+            size = 'x'.join(map(str, row['size']))
+            print(size, describe(row['difference'], row['labels']))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
@@ -117,7 +122,7 @@ def export_onnx(network, program, target: Path, sizes: list, timed: bool):
 
 def export_pt2(network, program, target: Path, sizes: list):
     """Write the file and print how it compares."""
-    from mmfaseg.ops import use_backend
+    from mmfaseg.export import compare
 
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f'unchecked_{target.name}')
@@ -126,14 +131,8 @@ def export_pt2(network, program, target: Path, sizes: list):
         # its guards take the number of windows for what it was in the example
         module = torch.export.load(part).module(check_guards=False)
         for size in sizes:
-            torch.manual_seed(0)
-            picture = 255 * torch.rand(size[0], 3, *size[1:])
-            with use_backend('reference'):
-                expected, _ = network(picture)
-            difference = (module(picture)[0] - expected).abs().max()
-            print('x'.join(map(str, size)), f'difference {difference:.1e}')
-            if not difference <= 1e-3:
-                raise RuntimeError('the graph differs from the network')
+            found = compare(network, module, size, str(part))
+            print('x'.join(map(str, size)), describe(*found))
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
