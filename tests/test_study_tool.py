@@ -115,6 +115,7 @@ def test_a_finished_grid_does_nothing_and_prints_the_same(grid, configs):
     assert len(files) == 4
 
 
+@pytest.mark.slow
 def test_one_more_row_or_seed_runs_only_that(grid, configs, tmp_path):
     out, _ = grid
     printed = _run(configs[:1], out, '--seeds', 0, 1, 2, '--metrics', 'aAcc')

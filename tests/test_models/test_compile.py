@@ -27,6 +27,7 @@ def _scores(model):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_inference_has_no_graph_break(model):
     torch._dynamo.reset()
     run = _scores(model)
