@@ -187,6 +187,20 @@ def test_turned_picture(root):
     assert list(check_dataset(cfg).findings) == []
 
 
+@pytest.mark.parametrize('kind', ['12 of 16 bits', '0 to 1'])
+def test_nearly_black_pictures(root, kind):
+    path = root / 'img/train/1.png'
+    rng = np.random.default_rng(0)
+    high, dtype = (4096, np.uint16) if '12' in kind else (2, np.uint8)
+    Image.fromarray(rng.integers(0, high, (H, W), dtype)).save(path)
+    (finding,) = check_dataset(make_config(root)).findings
+    assert not finding.is_error and finding.count == 1
+    assert finding.problem == 'a picture is nearly black'
+    most = 15 if '12' in kind else 1
+    assert finding.examples == (f'{path}: at most {most} of 255',)
+    assert '12 bits in a file of 16' in finding.remedy
+
+
 def test_same_picture_in_two_splits(root):
     shutil.copy(root / 'img/train/1.png', root / 'img/val/0.png')
     finding = only(check_dataset(make_config(root)))

@@ -1,24 +1,21 @@
-"""Every picture with its labels: are they what training believes?
+"""Every picture with its labels: are they what training believes?"""
 
-Shapes:
-    H, W: height and width of a picture in pixels.
-    K: number of classes.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.registry import TRANSFORMS
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ...utils.finding import Findings
 from ...utils.type_name import type_name
 from .census import Census
+from .masks import check_labels, read_raw_mask
 from .split import LOAD_LABELS, Split, count_suffixes
 
 LOAD_PICTURE = ('LoadImageFromFile', 'LoadCheckedImage')
+DARK = 16  # of 255; what 12 bits of 16 reach
 ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
 
 
@@ -78,14 +75,6 @@ def _refusing(step: Any) -> Any:
     return step
 
 
-def _step(split: Split, kinds: Sequence[str]) -> Mapping | None:
-    """Returns mmseg's own loading step, or our checked one, or None."""
-    for step in split.pipeline:
-        if isinstance(step, Mapping) and type_name(step) in kinds:
-            return step
-    return None
-
-
 def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
     """Looks for the files, where the entry names any."""
     for key, setting in (
@@ -118,7 +107,7 @@ def _check_picture(
     census: Census,
 ) -> None:
     path = str(entry.get('img_path'))
-    usual = _step(split, LOAD_LABELS)
+    usual = split.step(LOAD_LABELS)
     if usual is not None and 'seg_map_path' not in entry:
         findings.error(
             split.name,
@@ -128,7 +117,7 @@ def _check_picture(
         return
     raw = None
     if usual is not None:  # another loader may read what it likes
-        raw = _read_raw_mask(split, entry, of_files)
+        raw = read_raw_mask(split, entry, of_files)
         if raw is None:
             return
     try:
@@ -152,81 +141,23 @@ def _check_picture(
                 f"add dict(type='LoadAnnotations') to {split.key}.pipeline",
             )
         return
+    _check_brightness(split, path, entry['img'], findings)
     if _fits(split, entry, labels, of_files):
-        _check_labels(split, path, raw, labels, findings, census)
+        check_labels(split, path, raw, labels, findings, census)
 
 
-def _check_labels(
-    split: Split,
-    path: str,
-    raw: np.ndarray | None,
-    labels: np.ndarray,
-    findings: Findings,
-    census: Census,
+def _check_brightness(
+    split: Split, path: str, picture: np.ndarray, findings: Findings
 ) -> None:
-    """Looks for labels that are no class, else counts."""
-    labels = labels.astype(np.int64)
-    known = (labels >= 0) & (labels < len(split.classes))
-    strange = np.unique(labels[~known & (labels != split.ignore_index)])
-    if not len(strange):
-        census.add(labels, split.ignore_index)
-        return
-    file = raw if raw is not None else labels
-    # the same pixels, as the file has them
-    told = np.unique(file[np.isin(labels, strange)]).tolist()
-    findings.error(
-        split.name,
-        f'labels are of no class: there are {len(split.classes)}',
-        explain_labels(split, told, int(file.min())),
-        example=f'{path}: {told}',
-    )
-
-
-def _read_raw_mask(
-    split: Split, entry: Mapping, findings: Findings
-) -> np.ndarray | None:
-    """Returns the labels as they are in the file; None if they are none."""
-    path = str(entry['seg_map_path'])
-    try:
-        with Image.open(path) as image:
-            mask, mode = np.asarray(image), image.mode
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        findings.error(
+    """Warns of pictures that hardly use the numbers there are."""
+    if picture.dtype == np.uint8 and picture.max(initial=0) < DARK:
+        findings.warn(
             split.name,
-            'a mask cannot be read',
-            'write the file anew, or take it out',
-            example=f'{path}: {error}',
+            'a picture is nearly black',
+            'are its numbers from 0 to 1, or of 12 bits in a file of 16, of '
+            'which the upper 8 count? then write it with 0 to 255',
+            example=f'{path}: at most {picture.max(initial=0)} of 255',
         )
-        return None
-    if mask.ndim != 2:
-        findings.error(
-            split.name,
-            'a mask holds colours, several numbers per pixel',
-            'write the number of the class into one channel: '
-            'tools/new_dataset.py --colours does',
-            example=path,
-        )
-        return None
-    if mask.dtype != bool and mask.max(initial=0) > 255:
-        findings.error(
-            split.name,
-            'a mask holds more than 255, and mmseg reads 8 bits: 256 would '
-            'be 0',
-            'write masks of 8 bits',
-            example=f'{path}: {mask.max()}',
-        )
-        return None
-    backend = (_step(split, LOAD_LABELS) or {}).get('imdecode_backend')
-    if mode in ('P', '1') and backend not in (None, 'pillow'):
-        findings.error(
-            split.name,
-            f'{backend} reads the colours of a mask of mode {mode}',
-            "take imdecode_backend out of LoadAnnotations: 'pillow' reads the "
-            'numbers',
-            example=path,
-        )
-        return None
-    return mask.astype(np.int64)
 
 
 def _fits(
@@ -268,7 +199,7 @@ def _fits(
 
 def _orientation(split: Split, path: str) -> int:
     """Returns how mmcv turns a picture, 1 for not at all."""
-    step = _step(split, LOAD_PICTURE)
+    step = split.step(LOAD_PICTURE)
     if step is None or 'ignore_orientation' in step.get('color_type', ''):
         return 1
     try:
@@ -276,39 +207,3 @@ def _orientation(split: Split, path: str) -> int:
             return image.getexif().get(ORIENTATION, 1)
     except OSError:
         return 1
-
-
-def explain_labels(split: Split, strange: list[int], lowest: int) -> str:
-    """Returns what mends labels that are no class.
-
-    Args:
-        split (Split): of the picture.
-        strange (list[int]): such labels, as the file has them.
-        lowest (int): the lowest label in the file.
-    """
-    count = len(split.classes)
-    key = f'{split.key}.reduce_zero_label=True, in all splits'
-    remap = (
-        f'write {split.ignore_index} in its place (tools/new_dataset.py '
-        f'--remap {strange[0]}={split.ignore_index})'
-    )
-    if strange == [255]:
-        return (
-            'set ignore_index=255 in data set and heads, which it usually is'
-        )
-    if strange == [count] and not split.reduce_zero_label:
-        if lowest > 0:
-            return f'labels count from 1: set {key}'
-        return (
-            f'does 0 mean nothing, and {count} the last class? then set '
-            f'{key}. Does {count} mean nothing? then {remap}'
-        )
-    if len(strange) == 1 and strange[0] >= count:
-        return (
-            f'is {strange[0]} the label of pixels that belong to nothing? '
-            f'then {remap}, else add a class'
-        )
-    return (
-        'name every class in metainfo.classes, and set num_classes of the '
-        'heads to their number'
-    )

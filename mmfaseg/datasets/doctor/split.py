@@ -54,6 +54,13 @@ class Split:
             for step in self.pipeline
         )
 
+    def step(self, kinds: Sequence[str]) -> Mapping | None:
+        """Returns the first step of one of these classes, None without."""
+        for step in self.pipeline:
+            if isinstance(step, Mapping) and type_name(step) in kinds:
+                return step
+        return None
+
 
 def read_splits(
     cfg: Config, names: Sequence[str], findings: Findings
