@@ -93,9 +93,11 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    if cfg.get('strategy', {}).get('type') == 'mmfaseg.FullyShardStrategy':
+    strategy = cfg.get('strategy') or {}
+    if str(strategy.get('type')).endswith('FullyShardStrategy'):
         # it shards what is trained; what is tested is whole
-        del cfg.runner_type, cfg.strategy
+        cfg.pop('strategy')
+        cfg.pop('runner_type', None)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -97,11 +97,9 @@ def check_names(cfg: Config, findings: Findings) -> None:
 
 def _check_keys(cfg: Config, findings: Findings) -> None:
     """Runner.from_cfg ignores what it does not know."""
-    runner = FlexibleRunner if 'runner_type' in cfg else Runner
-    known = [
-        *(set(inspect.signature(runner).parameters) - {'cfg'}),
-        'runner_type',
-    ]
+    runner = _check_runner(cfg, findings)
+    known = [*inspect.signature(runner).parameters, 'runner_type']
+    known.remove('cfg')
     for key in cfg:
         meant = _similar(key, known, KEY)
         is_variant = key[-1:].isdigit()  # such as train_dataloader_2
@@ -112,6 +110,33 @@ def _check_keys(cfg: Config, findings: Findings) -> None:
                 f'did you mean {meant}? If it is a variable of yours, call '
                 'it something else',
             )
+
+
+def _check_runner(cfg: Config, findings: Findings) -> type:
+    """Returns the runner; tells of what it does not look at."""
+    is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
+    if not is_flexible and cfg.get('strategy'):
+        findings.error(
+            'strategy',
+            'only the FlexibleRunner looks at it',
+            "set runner_type = 'FlexibleRunner', or take it out",
+        )
+    for key in ('sync_bn', 'model_wrapper_cfg'):
+        if is_flexible and cfg.get(key):
+            findings.error(
+                key,
+                'the FlexibleRunner does not look at it',
+                'take it out, or give it to the strategy',
+            )
+    kind = str((cfg.get('strategy') or {}).get('type'))
+    hooks = [str(x.get('type')) for x in cfg.get('custom_hooks') or ()]
+    if kind.endswith('FullyShardStrategy') and 'EMAHook' in hooks:
+        findings.error(
+            'custom_hooks',
+            'EMAHook copies the network, which cannot be done in shards',
+            'take it out, or the strategy',
+        )
+    return FlexibleRunner if is_flexible else Runner
 
 
 def _check_loader(key: str, loader: Mapping, findings: Findings) -> None:

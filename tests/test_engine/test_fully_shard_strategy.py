@@ -1,6 +1,7 @@
 """What sharding refuses, and what it leaves alone."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import FlexibleRunner
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from mmfaseg.engine.strategies import FullyShardStrategy
@@ -62,27 +64,90 @@ def test_a_block_that_is_not_there_is_an_error(network):
         find_blocks(network, ['BasicBlok'])
 
 
-def test_what_it_cannot_do_is_refused(demo, tmp_path):
-    strategy = FullyShardStrategy(work_dir=str(tmp_path))
+@pytest.fixture
+def strategy(tmp_path):
+    return FullyShardStrategy(work_dir=str(tmp_path))
+
+
+def test_what_it_cannot_do_is_refused(strategy, tmp_path):
     network = nn.Linear(2, 2)
     with pytest.raises(ValueError, match='compile = False'):
         strategy.compile_model(network, compile=True)
     assert strategy.compile_model(network, compile=False) is network
-    wrapper = dict(
-        type='AmpOptimWrapper',
-        optimizer=dict(type='SGD', lr=0.1),
-        dtype='bfloat16',
-    )
-    scaled = dict(wrapper, loss_scale=dict(enabled=True))
-    if torch.cuda.is_available():  # mmengine's wrapper asks for it
-        with pytest.raises(ValueError, match='--amp bf16'):
-            strategy.build_optim_wrapper(scaled, network)
+    scaled = strategy.build_optim_wrapper(PLAIN, network)
+    scaled.loss_scaler = SimpleNamespace(is_enabled=lambda: True)
+    with pytest.raises(ValueError, match='--amp bf16'):
+        strategy.build_optim_wrapper(scaled, network)
+    scaled.loss_scaler = SimpleNamespace(is_enabled=lambda: False)
+    assert strategy.build_optim_wrapper(scaled, network) is scaled
     several = dict(a=strategy.build_optim_wrapper(PLAIN, network))
     with pytest.raises(ValueError, match=r'one optimizer.*has 1'):
         strategy.build_optim_wrapper(several, network)
 
 
-def test_one_process_trains_as_without_it(demo, tmp_path):
+def test_model_wrappers_are_not_left_out_in_silence(tmp_path):
+    wrapper = dict(type='MMDistributedDataParallel')
+    with pytest.raises(ValueError, match='take model_wrapper out'):
+        FullyShardStrategy(work_dir=str(tmp_path), model_wrapper=wrapper)
+
+
+def test_a_file_without_an_optimizer_cannot_be_resumed(strategy, tmp_path):
+    strategy.model = nn.Linear(2, 2)
+    path = tmp_path / 'weights.pth'
+    torch.save(strategy.model.state_dict(), path)
+    with pytest.raises(ValueError, match=r'no meta, optimizer\. Start from'):
+        strategy.resume(str(path))
+    strategy.model.weight.data.zero_()
+    strategy.load_checkpoint(str(path))
+    assert strategy.model.weight.abs().max() > 0
+
+
+@pytest.mark.skipif(
+    not hasattr(FSDPModule, 'set_reshard_after_forward'),
+    reason='this PyTorch is too old',
+)
+def test_a_network_in_shards_is_whole_in_evaluation(
+    strategy, mesh, monkeypatch
+):
+    """... and cannot be copied, as EMAHook does."""
+
+    class BasicBlock(nn.Sequential):
+        pass
+
+    def is_whole():
+        return [not isinstance(x, DTensor) for x in network.parameters()]
+
+    network = nn.Sequential(BasicBlock(nn.Linear(2, 2)), nn.Linear(2, 2))
+    network = strategy._wrap_model(network)
+    for _ in range(2):
+        assert not any(is_whole())
+        network.eval()
+        assert all(is_whole())
+        with torch.no_grad():
+            network(torch.ones(1, 2))
+        assert all(is_whole())
+        strategy.model = network
+        strategy.model_state_dict()
+        assert all(is_whole())
+        network.train()
+        assert not any(is_whole())
+        network(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(ValueError, match='without EMAHook'):
+        deepcopy(network)
+    monkeypatch.delattr(FSDPModule, 'set_reshard_after_forward')
+    with pytest.raises(RuntimeError, match='too old'):
+        strategy._wrap_model(nn.Linear(2, 2))
+
+
+def test_an_optimizer_of_others_is_refused():
+    network = nn.Linear(2, 2)
+    one = torch.optim.SGD([network.weight], 0.1)
+    both = torch.optim.SGD(network.parameters(), 0.1)
+    with pytest.raises(ValueError, match='of 1 parameters, this one has 2'):
+        shard_optimizer_state(one.state_dict(), both)
+
+
+def test_one_process_has_nothing_to_share(demo, tmp_path):
     cfg = Config(demo.to_dict())
     cfg.merge_from_dict(dict(work_dir=str(tmp_path), launcher='none'))
     cfg.train_cfg.update(max_iters=2, val_interval=2)

@@ -1,5 +1,6 @@
 """Two processes that share a network train as two that each have it."""
 
+import json
 import os
 
 import pytest
@@ -59,9 +60,13 @@ class PoisonHook(Hook):
             data_batch['inputs'][0] = data_batch['inputs'][0] * float('nan')
         else:
             backward = runner.optim_wrapper.backward
-            runner.optim_wrapper.backward = lambda loss, **kwargs: backward(
-                loss * float('nan'), **kwargs
-            )
+
+            def poisoned(loss, **kwargs):
+                backward(loss, **kwargs)
+                first = next(runner.model.parameters()).grad
+                first.to_local().view(-1)[0] = float('nan')
+
+            runner.optim_wrapper.backward = poisoned
 '''
 
 
@@ -91,6 +96,7 @@ def train(root, folder):
         cfg.val_dataloader.update(quick)
         cfg.val_dataloader.dataset.length = 4
         cfg.default_hooks.checkpoint.interval = 2
+        cfg.default_hooks.logger.interval = 1
         cfg.load_from = str(folder / 'start.pth')
         cfg.custom_hooks = [
             dict(type='mmfaseg.FocusHook', indices=[0]),
@@ -138,6 +144,14 @@ def sharded(train):
 
 def load(work_dir, iteration=ITERATIONS):
     return load_untrusted(work_dir / f'iter_{iteration}.pth')
+
+
+def logged(work_dir):
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [row for row in rows if 'grad_norm' in row]
+    assert len(rows) == ITERATIONS
+    return rows
 
 
 def tensors_of(checkpoint):
@@ -194,6 +208,29 @@ def test_the_checkpoint_is_that_of_a_whole_network(whole, sharded, folder):
     assert any(x.startswith('best_mIoU') for x in names)
 
 
+def test_losses_and_gradients_are_those_of_processes_with_everything(
+    whole, sharded
+):
+    """Clipping would hide a factor from the weights."""
+    for one, other in zip(logged(sharded), logged(whole), strict=True):
+        for name in ('loss', 'grad_norm'):
+            assert one[name] == pytest.approx(other[name], rel=1e-3), name
+    assert one['grad_norm'] > 1  # much more than is left of it
+
+
+def test_it_is_tested_by_one_process(sharded, root, folder):
+    """By its own config, whose strategy is for training."""
+    done = launch(
+        f'{root}{os.pathsep}{folder}',
+        1,
+        root / 'tools/test.py',
+        *(f'{sharded}.py', sharded / 'iter_4.pth', '--no-check'),
+        *('--work-dir', folder / 'tested'),
+    )
+    assert done.returncode == 0, done.stdout
+    assert 'mIoU: ' in done.stdout
+
+
 def test_it_resumes_bit_for_bit(train, sharded):
     """From a file that one process wrote, into shards of two."""
     middle = str(sharded / 'iter_2.pth')
@@ -219,7 +256,7 @@ def test_processes_that_have_everything_go_on_from_it(
     ('what', 'said'),
     [
         ('picture', 'the pictures of the batch are not finite'),
-        ('gradient', 'it is spread over processes'),
+        ('gradient', 'the gradient of backbone.conv1.weight is not finite'),
     ],
 )
 def test_no_process_waits_where_one_is_poisoned(train, what, said):

@@ -80,6 +80,60 @@ def test_a_misspelt_argument_is_named_with_the_right_one(place, demo):
     assert finding.remedy == f'did you mean {MISSPELT[place]}?'
 
 
+SHARDED = 'mmfaseg.FullyShardStrategy'
+
+
+@pytest.mark.parametrize(
+    ('settings', 'where', 'remedy'),
+    [
+        (
+            dict(strategy=dict(type=SHARDED)),
+            'strategy',
+            "set runner_type = 'FlexibleRunner', or take it out",
+        ),
+        (
+            dict(runner_type='FlexibleRunner', sync_bn='torch'),
+            'sync_bn',
+            'take it out, or give it to the strategy',
+        ),
+        (
+            dict(
+                runner_type='FlexibleRunner',
+                strategy=dict(type=SHARDED),
+                custom_hooks=[dict(type='EMAHook')],
+            ),
+            'custom_hooks',
+            'take it out, or the strategy',
+        ),
+        (
+            dict(
+                runner_type='FlexibleRunner',
+                strategy=dict(type=SHARDED, block=['BasicBlock']),
+            ),
+            'strategy.block',
+            'did you mean blocks?',
+        ),
+        (
+            dict(
+                runner_type='FlexibleRunner',
+                strategy=dict(type=f'{SHARDED[:-1]}i'),
+            ),
+            'strategy.type',
+            f'did you mean {SHARDED!r}?',
+        ),
+    ],
+)
+def test_a_strategy_is_for_one_runner(demo, settings, where, remedy):
+    cfg = Config(demo.to_dict() | settings)
+    assert [(x.where, x.remedy) for x in findings_of(cfg)] == [(where, remedy)]
+
+
+def test_a_strategy_may_be_meant(root, demo):
+    path = root / 'configs/_base_/strategies/fully_shard.py'
+    cfg = Config(demo.to_dict() | Config.fromfile(path).to_dict())
+    assert findings_of(cfg) == []
+
+
 CLASSES = {
     'model.decode_head.type': ('mmfaseg.FASegHed', 'mmfaseg.FASegHead'),
     'model.backbone.type': ('ResNett', 'ResNet'),

@@ -113,19 +113,22 @@ class NonFiniteHook(Hook):
 
     def _step(self, step: Callable, runner: Runner, **kwargs: Any) -> None:
         optimizer = runner.optim_wrapper.optimizer
-        gradients = [
-            parameter.grad
+        parameters = [
+            parameter
             for group in optimizer.param_groups
             for parameter in group['params']
             if parameter.grad is not None
         ]
+        gradients = [x.grad for x in parameters]
         norms = torch._foreach_norm(gradients) if gradients else []
         if all_finite(norms):
             self.skipped = 0
             step(**kwargs)
             return
+        # of whole gradients, also where a process has but a part of them
+        norm_of = dict(zip(map(id, parameters), norms, strict=True))
         named = unwrap_model(runner.model).named_parameters()
-        name = name_non_finite((name, x.grad) for name, x in named)
+        name = name_non_finite((name, norm_of.get(id(x))) for name, x in named)
         text = f'the gradient of {name or "the whole"} is not finite'
         self.skipped += 1
         if self.action == 'stop' or self.skipped > self.max_skipped:

@@ -33,7 +33,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     backend_args: dict | None
     file_backend: Any
-    _is_validated = False
+    _is_counted = False
 
     def before_train(self, runner: Runner) -> None:
         """See mmengine."""
@@ -83,9 +83,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """See mmengine."""
-        self._is_validated = True
+        self._is_counted = True
         super().after_val_epoch(runner, metrics)
-        self._is_validated = False
+        self._is_counted = False
         self._remove_outdated()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -94,7 +94,7 @@ class SafeCheckpointHook(CheckpointHook):
         mmengine's FlexibleRunner takes it for one that is not yet counted,
         also after the validation, and would leave one out on resuming.
         """
-        if self._is_validated:
+        if self._is_counted:
             done = dict(epoch=runner.epoch, iter=runner.iter)
             checkpoint['meta'].update(done)
 

@@ -50,8 +50,7 @@ class FullyShardStrategy(DDPStrategy):
 
     In evaluation mode every process has all parameters: pictures may need
     different numbers of windows then, and one process may draw what others do
-    not. One process without ``--launcher`` has nothing to share, and runs as
-    without the strategy.
+    not. One process without ``--launcher`` has nothing to share.
 
     Args:
         blocks (Sequence[str], optional): names of classes whose modules are
@@ -63,8 +62,9 @@ class FullyShardStrategy(DDPStrategy):
         **kwargs: see :class:`mmengine._strategy.DDPStrategy`.
 
     Raises:
-        ValueError: if the network has no such blocks, there are several
-            optimizers, a scaler of the loss (float16) or ``compile``.
+        ValueError: if the network has none of the named blocks, there are
+            several optimizers, a scaler of the loss (float16), ``compile`` or
+            ``model_wrapper``, or a checkpoint cannot be resumed.
         RuntimeError: if PyTorch is too old (2.6).
     """
 
@@ -76,10 +76,15 @@ class FullyShardStrategy(DDPStrategy):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if self.model_wrapper is not None:
+            raise ValueError(
+                'FullyShardStrategy wraps no model: take model_wrapper out of '
+                f'the strategy, got {self.model_wrapper}'
+            )
         self.blocks = blocks
         self.reshard_after_forward = reshard_after_forward
 
-    def _wrap_model(self, model: nn.Module) -> nn.Module:
+    def _wrap_model(self, model: Any) -> Any:
         if isinstance(model, FSDPModule):
             return model
         if not is_distributed():
@@ -93,11 +98,17 @@ class FullyShardStrategy(DDPStrategy):
         model = self.convert_model(model.to(device))
         mesh = init_device_mesh(device, (self.world_size,))
         again = self.reshard_after_forward
-        # inner ones first
-        for block in reversed(find_blocks(model, self.blocks)):
+        blocks = find_blocks(model, self.blocks)
+        if not blocks:
+            self.logger.warning(
+                'FullyShardStrategy: the network has no block that it knows, '
+                'and is whole while it is used; name some in strategy.blocks'
+            )
+        for block in reversed(blocks):  # inner ones first
             fully_shard(block, mesh=mesh, reshard_after_forward=again)
         fully_shard(model, mesh=mesh)
         _be_whole_in_evaluation(model, self.reshard_after_forward)
+        model.__deepcopy__ = _refuse_copy
         return model
 
     def compile_model(self, model: nn.Module, compile: Any = False) -> Any:
@@ -204,6 +215,31 @@ class FullyShardStrategy(DDPStrategy):
             **kwargs,
         )
 
+    def resume(
+        self, filename: str, *, callback: Callable | None = None, **kwargs: Any
+    ) -> dict:
+        """See mmengine.
+
+        Raises:
+            ValueError: if the file holds not enough to go on from it.
+        """
+
+        def check(checkpoint: dict) -> None:
+            wanted = ['meta', 'optimizer']
+            if hasattr(self, 'param_schedulers'):
+                wanted.append('param_schedulers')
+            missing = [x for x in wanted if x not in checkpoint]
+            if missing:
+                raise ValueError(
+                    f'{filename} cannot be resumed: it holds no '
+                    f'{", ".join(missing)}. Start from its weights: set '
+                    'load_from, and leave --resume out'
+                )
+            if callback is not None:
+                callback(checkpoint)
+
+        return super().resume(filename, callback=check, **kwargs)
+
     def save_checkpoint(
         self,
         filename: str,
@@ -257,6 +293,13 @@ def find_blocks(
             )
     wanted = BLOCKS if names is None else names
     return [x for x in model.modules() if type(x).__name__ in wanted]
+
+
+def _refuse_copy(memo: dict) -> Any:
+    raise ValueError(
+        'FullyShardStrategy: a network in shards cannot be copied; train '
+        'without EMAHook, or without the strategy'
+    )
 
 
 def _be_whole_in_evaluation(model: Any, reshard_after_forward: bool) -> None:

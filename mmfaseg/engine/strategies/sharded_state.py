@@ -59,10 +59,21 @@ def shard_optimizer_state(state: dict, optimizer: Optimizer) -> dict:
 
     Args:
         state (dict): ``state_dict`` of an optimizer, or of its wrapper.
-        optimizer (Optimizer): has as many parameters in each group.
+        optimizer (Optimizer): of the same parameters.
+
+    Raises:
+        ValueError: if it has another number of parameters.
     """
-    saved = chain.from_iterable(x['params'] for x in state['param_groups'])
-    own = chain.from_iterable(x['params'] for x in optimizer.param_groups)
+    saved, own = (
+        list(chain.from_iterable(group['params'] for group in groups))
+        for groups in (state['param_groups'], optimizer.param_groups)
+    )
+    if len(saved) != len(own):
+        raise ValueError(
+            f'the checkpoint is of an optimizer of {len(saved)} parameters, '
+            f'this one has {len(own)}: resume with the config that it was '
+            'trained with, or start from its weights (load_from, no resume)'
+        )
     parameters = dict(zip(saved, own, strict=True))
     return dict(
         state,
