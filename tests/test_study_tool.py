@@ -242,6 +242,7 @@ def test_what_was_killed_goes_on(configs, tool, tmp_path, how):
     assert trained['iterations'] == MANY
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_and_the_others_run(configs, tmp_path):
     broken = tmp_path / 'broken_tiny.py'
     broken.write_text(

@@ -4,7 +4,6 @@ mmengine ignores a misspelt key of its own, and a class that does not know an
 argument says so without a word on where in the config it stands.
 """
 
-import difflib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ from typing import Any
 from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from .config_classes import (
@@ -22,10 +20,10 @@ from .config_classes import (
     find_class,
     names_below,
 )
+from .config_keys import check_keys
 from .finding import Findings
+from .likeness import CLASS, similar
 
-# how much alike two names are, from 0 to 1, where one is the other misspelt
-ARGUMENT, CLASS, KEY = 0.75, 0.85, 0.87
 # what Runner.from_cfg reads, of those
 READ = (
     *('model', 'tta_model', 'tta_pipeline', 'val_evaluator'),
@@ -86,57 +84,13 @@ def check_names(cfg: Config, findings: Findings) -> None:
     """
     scope = cfg.get('default_scope') or 'mmseg'
     registries.init_default_scope(scope)
-    _check_keys(cfg, findings)
+    check_keys(cfg, findings)
     settings = cfg.to_dict()
     for key in (*READ, *LOADERS):
         if key in LOADERS and isinstance(settings.get(key), Mapping):
             _check_loader(key, settings[key], findings)
         for where, part, home in _parts(settings.get(key), key, key):
             _check_part(where, part, home, scope, findings)
-
-
-def _check_keys(cfg: Config, findings: Findings) -> None:
-    """Runner.from_cfg ignores what it does not know."""
-    runner = _check_runner(cfg, findings)
-    known = [*inspect.signature(runner).parameters, 'runner_type']
-    known.remove('cfg')
-    for key in cfg:
-        meant = _similar(key, known, KEY)
-        is_variant = key[-1:].isdigit()  # such as train_dataloader_2
-        if meant and key not in known and not is_variant:
-            findings.error(
-                key,
-                'mmengine ignores this key',
-                f'did you mean {meant}? If it is a variable of yours, call '
-                'it something else',
-            )
-
-
-def _check_runner(cfg: Config, findings: Findings) -> type:
-    """Returns the runner; tells of what it does not look at."""
-    is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
-    if not is_flexible and cfg.get('strategy'):
-        findings.error(
-            'strategy',
-            'only the FlexibleRunner looks at it',
-            "set runner_type = 'FlexibleRunner', or take it out",
-        )
-    for key in ('sync_bn', 'model_wrapper_cfg'):
-        if is_flexible and cfg.get(key):
-            findings.error(
-                key,
-                'the FlexibleRunner does not look at it',
-                'take it out, or give it to the strategy',
-            )
-    kind = str((cfg.get('strategy') or {}).get('type'))
-    hooks = [str(x.get('type')) for x in cfg.get('custom_hooks') or ()]
-    if kind.endswith('FullyShardStrategy') and 'EMAHook' in hooks:
-        findings.error(
-            'custom_hooks',
-            'EMAHook copies the network, which cannot be done in shards',
-            'take it out, or the strategy',
-        )
-    return FlexibleRunner if is_flexible else Runner
 
 
 def _check_loader(key: str, loader: Mapping, findings: Findings) -> None:
@@ -181,7 +135,7 @@ def _check_part(
     if kind is None:
         package, _, name = part['type'].rpartition('.')
         names = names_below(home, scope)
-        meant = _similar(name, sorted(names), CLASS)
+        meant = similar(name, sorted(names), CLASS)
         is_known = not package or package in registries.MODELS.children
         if meant and is_known:  # else of a package that is not imported
             findings.error(
@@ -202,7 +156,7 @@ def _check_part(
     known, is_open = arguments_of(kind)
     known += [*ALWAYS, *TAKEN.get(home, ())]
     for name in part:
-        if name in known or (is_open and not _similar(name, known)):
+        if name in known or (is_open and not similar(name, known)):
             continue
         # there may be a use for it
         tell = findings.warn if is_open or is_inner else findings.error
@@ -241,17 +195,10 @@ def _tell_unknown(
     known: Sequence[str],
     tell: Callable[[str, str, str], None],
 ) -> None:
-    meant = _similar(where.rpartition('.')[2], known)
+    meant = similar(where.rpartition('.')[2], known)
     names = ', '.join(x for x in known if x not in ALWAYS)
     tell(
         where,
         f'{kind} does not know it',
         f'did you mean {meant}?' if meant else f'it knows {names}',
     )
-
-
-def _similar(
-    name: str, known: Sequence[str], likeness: float = ARGUMENT
-) -> str:
-    found = difflib.get_close_matches(str(name), known, 1, likeness)
-    return found[0] if found else ''

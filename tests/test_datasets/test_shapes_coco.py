@@ -189,6 +189,7 @@ def test_bad_arguments(tmp_path, arguments, message):
         list(write_shapes_coco(tmp_path, *arguments))
 
 
+@pytest.mark.slow
 def test_tool_writes_all_splits(root, run_python, tmp_path):
     tool = root / 'tools/dataset_converters/shapes_to_coco.py'
     options = ['--out', tmp_path, '--image-size', 32, 64]

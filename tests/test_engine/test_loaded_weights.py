@@ -104,6 +104,7 @@ def test_testing_needs_no_auxiliary_head(root, trained, tmp_path):
     assert 'mIoU' in make_runner(root, tmp_path, 1, load_from=path).test()
 
 
+@pytest.mark.slow
 def test_a_start_may_be_of_another_network_but_not_nan(
     root, trained, tmp_path
 ):

@@ -17,6 +17,7 @@ HAS_STABLE_ABI = tuple(int(x) for x in torch.__version__.split('.')[:2]) >= (
 
 @pytest.mark.skipif(NVCC is None, reason='there is no nvcc')
 @pytest.mark.skipif(not HAS_STABLE_ABI, reason='this PyTorch is too old')
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'source', sorted(CSRC.glob('cuda/*.cu')), ids=lambda path: path.stem
 )
