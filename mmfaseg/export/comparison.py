@@ -53,6 +53,7 @@ def compare(
             those of the scores; it says so where the network is undecided on
             each of five pictures.
     """
+    where = 'x'.join(map(str, size))
     changes = []
     for number in range(PICTURES):
         picture = _draw(size, number)
@@ -67,17 +68,15 @@ def compare(
         change = sensitivity(network, picture)
         if not change > TOLERANCE:
             raise RuntimeError(
-                f'{name} differs from PyTorch by {difference:.2e} at '
-                f'{"x".join(map(str, size))}: do not use it, and please '
-                'report the config'
+                f'{name} differs from PyTorch by {difference:.2e} at {where}: '
+                'do not use it, and please report the config'
             )
         changes.append(change)
     raise RuntimeError(
-        f'{name} cannot be compared with PyTorch at '
-        f'{"x".join(map(str, size))}: the network is undecided. Scores change '
-        f'by {min(changes):.2e} and more if a picture changes by {NUDGE} of '
-        '255, as they do where it has learnt next to nothing. Train it '
-        'longer, or compare at other --sizes'
+        f'{name} cannot be compared with PyTorch at {where}: the network is '
+        f'undecided. Scores change by {min(changes):.2e} and more if a '
+        f'picture changes by {NUDGE} of 255, as they do where it has learnt '
+        'next to nothing. Train it longer, or compare at other --sizes'
     )
 
 

@@ -107,7 +107,7 @@ class FullyShardStrategy(DDPStrategy):
         for block in reversed(blocks):  # inner ones first
             fully_shard(block, mesh=mesh, reshard_after_forward=again)
         fully_shard(model, mesh=mesh)
-        _be_whole_in_evaluation(model, self.reshard_after_forward)
+        _be_whole_in_evaluation(model, blocks, again)
         model.__deepcopy__ = _refuse_copy
         return model
 
@@ -302,11 +302,14 @@ def _refuse_copy(memo: dict) -> Any:
     )
 
 
-def _be_whole_in_evaluation(model: Any, reshard_after_forward: bool) -> None:
-    """Lets a network fetch all parameters before it is evaluated."""
+def _be_whole_in_evaluation(
+    model: Any, blocks: Sequence[Any], reshard_after_forward: bool
+) -> None:
+    """Lets a network fetch all parameters before it is evaluated.
+
+    What is outside of blocks PyTorch keeps after each forward pass.
+    """
     train = model.train
-    # PyTorch keeps what is outside of blocks between forward and backward
-    blocks = [x for x in model.modules() if isinstance(x, FSDPModule)][1:]
 
     def fetch_and_train(mode: bool = True) -> Any:
         for part in (model, *blocks):
