@@ -14,6 +14,7 @@ from parity_cases import Watch, replace_points
 from torch import Tensor, nn
 
 from mmfaseg.models import FASegHead
+from mmfaseg.models.layers import trace_decoder
 from mmfaseg.models.task_modules import Segments
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden_tiny.npz'
@@ -69,13 +70,22 @@ def build() -> FASegHead:
             num_heads=2,
             num_points=2,
             feedforward_channels=24,
-            num_groups=4,
+            norm_cfg=dict(type='GN', num_groups=4),
+            positional_encoding=dict(
+                type='mmfaseg.ConditionalPositionalEncoding'
+            ),
         ),
         transformer_decoder=dict(
             type='mmfaseg.FASegDecoder',
-            num_heads=2,
-            feedforward_channels=24,
-            omega=4,
+            layer=dict(
+                type='mmfaseg.DFPQDecoderLayer',
+                num_heads=2,
+                feedforward_channels=24,
+            ),
+            positional_query=dict(type='mmfaseg.DynamicFocusAwareQuery'),
+            high_res_attention=dict(
+                type='mmfaseg.HighResolutionCrossAttention', omega=4
+            ),
         ),
         loss=dict(type='mmfaseg.MaskClassificationLoss', num_points=40),
     ).double()
@@ -126,8 +136,8 @@ def compute(replace) -> dict[str, np.ndarray]:
     feats = [x.requires_grad_() for x in make_feats()]
     memories, positions, mask_features = head.pixel_decoder(feats)
     watch = Watch(head.transformer_decoder)
-    output = head.transformer_decoder(
-        memories, positions, mask_features, trace=True
+    output = trace_decoder(
+        head.transformer_decoder, memories, positions, mask_features
     )
     losses = head.loss_module(
         output.cls_scores, output.mask_preds, make_truth()
@@ -135,14 +145,15 @@ def compute(replace) -> dict[str, np.ndarray]:
     sum(losses.values()).backward()
     gradients = [x.grad.norm() for x in (*head.parameters(), *feats)]
     traces = output.traces
-    guides = watch.guides[:13]
+    blocked = list(watch.blocked.values())
+    importance = list(watch.importance.values())
     head.eval()
     with torch.no_grad():
         scores = head.predict(feats, [dict(img_shape=(HEIGHT, WIDTH))], {})
     found = dict(
         pool=watch.pools[0],
-        blocked=[x.sum(-1) for x in guides if x.dtype == torch.bool],
-        importance=[x for x in guides if x.dtype != torch.bool],
+        blocked=[x.sum(-1) for x in blocked],
+        importance=importance,
         memories=[x.abs().mean((2, 3)) for x in memories],
         positions=[x.abs().mean((2, 3)) for x in positions],
         mask_features=mask_features[:, :, ::4, ::4],

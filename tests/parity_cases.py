@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ from torch import Tensor, nn
 from mmfaseg.checkpoints import from_faseg
 from mmfaseg.checkpoints.names import DECODER, FASEG, translate
 from mmfaseg.models import FASegDecoder
+from mmfaseg.models.layers import (
+    CrossAttention,
+    FeatureLevel,
+    HighResolutionCrossAttention,
+)
 from mmfaseg.models.losses import mask_classification_loss
 from mmfaseg.models.task_modules import mask_matcher
 
@@ -32,7 +38,7 @@ ABSENT = (
     f'no numbers of the authors at {PARITY}: name their folder in '
     'MMFASEG_PARITY_DIR'
 )
-HRCA_BLOCKS = (3, 7, 11)
+HRCA_LAYERS = (3, 7, 11)
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
@@ -90,10 +96,16 @@ def build_tiny(meta: dict, omega: int) -> FASegDecoder:
         num_classes=tiny['num_classes'],
         num_queries=tiny['num_queries'],
         mask_channels=tiny['mask_dim'],
-        num_blocks=tiny['dec_layers'],
-        num_heads=tiny['nheads'],
-        feedforward_channels=tiny['dim_feedforward'],
-        omega=omega,
+        num_layers=tiny['dec_layers'],
+        layer=dict(
+            type='mmfaseg.DFPQDecoderLayer',
+            num_heads=tiny['nheads'],
+            feedforward_channels=tiny['dim_feedforward'],
+        ),
+        positional_query=dict(type='mmfaseg.DynamicFocusAwareQuery'),
+        high_res_attention=dict(
+            type='mmfaseg.HighResolutionCrossAttention', omega=omega
+        ),
     )
     theirs = 'sem_seg_head.predictor.'
     state = make_state(meta['state'], tiny['num_classes'])
@@ -130,31 +142,42 @@ class Watch:
     """Records what the decoder does not return.
 
     Attributes:
-        guides (list[Tensor]): what told each cross-attention where to look,
-            by block.
-        pools (list[Tensor]): weights of each average that made positional
-            queries, (B, Q, L).
-        positional_queries (list[Tensor]): as made, (B, Q, C).
+        blocked (dict[int, Tensor]): blocked pixels of each masked attention,
+            by layer, (B, Q, L).
+        importance (dict[int, Tensor]): importance of the windows of each
+            HRCA, by layer, (B, H_0, W_0).
+        pools (list[Tensor]): weights of each average that positional queries
+            were computed from, (B, Q, L).
+        positional_queries (list[Tensor]): in order, (B, Q, C).
     """
 
     def __init__(self, decoder: FASegDecoder) -> None:
-        self.guides: list[Tensor] = []
+        self.blocked: dict[int, Tensor] = {}
+        self.importance: dict[int, Tensor] = {}
         self.pools: list[Tensor] = []
         self.positional_queries: list[Tensor] = []
-        for layer in decoder.layers:
-            layer.cross_attn.register_forward_pre_hook(
-                lambda module, args: self.guides.append(args[2].detach())
-            )
+        for layer in decoder.layers.values():
+            layer.cross_attn.register_forward_hook(self._record)
         query = decoder.positional_query
         focus = query._focus
 
-        def watched(static: Tensor, position: Tensor, pool: Tensor) -> Tensor:
-            result = focus(static, position, pool)
+        def watched(
+            query_embed: Tensor, level: FeatureLevel, pool: Tensor
+        ) -> Tensor:
+            result = focus(query_embed, level, pool)
             self.pools.append(pool.detach())
             self.positional_queries.append(result.detach())
             return result
 
         query._focus = watched
+
+    def _record(self, attention: CrossAttention, args: Any, _: Any) -> None:
+        layer = len(self.blocked) + len(self.importance)
+        _, state, level = args
+        if isinstance(attention, HighResolutionCrossAttention):
+            self.importance[layer] = attention.importance(state, level)
+        else:
+            self.blocked[layer] = attention.blocked_pixels(state, level)
 
 
 def difference(expected: np.ndarray, actual: Tensor) -> float:

@@ -1,7 +1,6 @@
 """Every rule of the method, held by numbers that are part of the project.
 
-They were written when test_parity.py was green; flip_rules.py shows that each
-rule, once broken, changes them.
+They were written when test_parity.py was green.
 """
 
 import functools

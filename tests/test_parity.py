@@ -18,7 +18,7 @@ import parity_cases as parity
 import pytest
 import torch
 from parity_cases import (
-    HRCA_BLOCKS,
+    HRCA_LAYERS,
     Watch,
     difference,
     load_case,
@@ -27,6 +27,8 @@ from parity_cases import (
     statistics,
 )
 
+from mmfaseg.models.layers import trace_decoder
+
 pytestmark = pytest.mark.skipif(
     not parity.PARITY.is_dir(), reason=parity.ABSENT
 )
@@ -34,7 +36,7 @@ EXACT = 1e-7
 ROUNDED = 1e-4  # float32 values against ours in float64
 MOVED = 1e-3  # a query that differs by more saw another mask
 
-# blocks before which the k-th positional query was made
+# layers before which the k-th positional query was made
 USED_IN = (0, 1, 2, 4, 5, 6, 8, 9, 10, 12)
 
 
@@ -51,8 +53,8 @@ def whole(case: str, dtype: torch.dtype) -> tuple[dict, dict]:
         scores = head.predict(feats, [dict(img_shape=size)], {})
         watch = Watch(head.transformer_decoder)
         memories, positions, mask_features = head.pixel_decoder(feats)
-        output = head.transformer_decoder(
-            memories, positions, mask_features, trace=True
+        output = trace_decoder(
+            head.transformer_decoder, memories, positions, mask_features
         )
     run = dict(
         feats=feats,
@@ -112,14 +114,14 @@ def test_all_predictions_in_float64(case):
 
 
 @CASES
-def test_positional_queries_after_each_block(case):
+def test_positional_queries_after_each_layer(case):
     expected, run = whole(case, torch.float64)
     stride = int(expected['query_embed_channel_stride'])
     traces = run['output'].traces
-    for made, (wanted, block) in enumerate(
+    for made, (wanted, layer) in enumerate(
         zip(expected['query_embed_calls'][:10], USED_IN, strict=True)
     ):
-        ours = traces[block].query_pos
+        ours = traces[layer].query_pos
         thinned = ours[..., ::stride].transpose(0, 1)
         assert difference(wanted, thinned) < ROUNDED, made
         stats = expected['query_embed_stats'][made]
@@ -134,12 +136,12 @@ def test_positional_queries_after_each_block(case):
 def test_high_resolution_windows(case):
     expected, run = whole(case, torch.float64)
     traces = run['output'].traces
-    assert tuple(expected['hrca_layers']) == HRCA_BLOCKS
-    for i, block in enumerate(HRCA_BLOCKS):
-        chosen = traces[block].window_index.numpy()
+    assert tuple(expected['hrca_layers']) == HRCA_LAYERS
+    for i, layer in enumerate(HRCA_LAYERS):
+        chosen = traces[layer].window_index.numpy()
         np.testing.assert_array_equal(chosen, expected['hrca_indexes'][i])
         np.testing.assert_array_equal(chosen, expected['f64_hrca_indexes'][i])
-        scores = run['watch'].guides[block].flatten(1)
+        scores = run['watch'].importance[layer].flatten(1)
         assert difference(expected['hrca_scores'][i], scores) < ROUNDED
     for trace, keys in zip(traces, expected['cross_kv_len'], strict=True):
         if trace.level == 3:
@@ -150,19 +152,18 @@ def test_high_resolution_windows(case):
 
 
 def check_masks(expected: dict, watch: Watch, heads: int, key: str) -> None:
-    """Compare the blocked pixels of every query and block."""
+    """Compare the blocked pixels of every query and layer."""
     sizes = expected['attn_mask_size'].prod(1)
-    assert len(watch.guides) == 13
-    for block, guide in enumerate(watch.guides):
-        if block in HRCA_BLOCKS:
-            assert expected['cross_mask_true'][block] == -1
-            continue
-        counts = expected[key][block].copy()
-        counts[counts == sizes[block]] = 0  # a row that would see nothing
-        np.testing.assert_array_equal(guide.sum(-1).numpy(), counts)
+    assert sorted(watch.importance) == list(HRCA_LAYERS)
+    assert (expected['cross_mask_true'][list(HRCA_LAYERS)] == -1).all()
+    assert len(watch.blocked) == 10
+    for layer, blocked in watch.blocked.items():
+        counts = expected[key][layer].copy()
+        counts[counts == sizes[layer]] = 0  # a row that would see nothing
+        np.testing.assert_array_equal(blocked.sum(-1).numpy(), counts)
         if key == 'attn_mask_true':
-            total = heads * int(guide.sum())
-            assert total == expected['cross_mask_true'][block]
+            total = heads * int(blocked.sum())
+            assert total == expected['cross_mask_true'][layer]
 
 
 @CASES
@@ -170,7 +171,7 @@ def test_blocked_pixels_and_the_first_pool(case):
     expected, run = whole(case, torch.float64)
     watch = run['watch']
     check_masks(expected, watch, heads=8, key='f64_attn_mask_true')
-    blocked, pool = watch.guides[0].numpy(), watch.pools[0].numpy() > 0
+    blocked, pool = watch.blocked[0].numpy(), watch.pools[0].numpy() > 0
     first = np.unpackbits(expected['first_attn_mask'], axis=-1).astype(bool)
     opened = first.all(-1, keepdims=True)
     np.testing.assert_array_equal(blocked, first & ~opened)
@@ -211,8 +212,8 @@ def test_float32_by_the_robust_measure(case):
     )
     assert error.median() < 1e-4
     assert (error > MOVED).double().mean() <= 0.05
-    for i, block in enumerate(HRCA_BLOCKS):
-        chosen = output.traces[block].window_index.numpy()
+    for i, layer in enumerate(HRCA_LAYERS):
+        chosen = output.traces[layer].window_index.numpy()
         np.testing.assert_array_equal(chosen, expected['hrca_indexes'][i])
 
 
@@ -234,7 +235,7 @@ def run_tiny(run: str) -> tuple[dict, dict, dict, Watch]:
             inputs.tiny_inputs(batch, height, width, offset=offset)
         )
     )
-    output = decoder(memories, positions, mask_features[0], trace=True)
+    output = trace_decoder(decoder, memories, positions, mask_features[0])
     loss = sum((x**2).mean() for x in (*output.cls_scores, *output.mask_preds))
     loss.backward()
     ours = dict(
@@ -267,10 +268,10 @@ def test_tiny_decoder(run):
     made = torch.stack(watch.positional_queries).transpose(1, 2)
     wanted = expected['query_embed_calls'][:10]
     assert difference(wanted, made) < ROUNDED
-    for i, block in enumerate(HRCA_BLOCKS):
-        chosen = output.traces[block].window_index.numpy()
+    for i, layer in enumerate(HRCA_LAYERS):
+        chosen = output.traces[layer].window_index.numpy()
         np.testing.assert_array_equal(chosen, expected['hrca_indexes'][i])
-        scores = watch.guides[block].flatten(1)
+        scores = watch.importance[layer].flatten(1)
         assert difference(expected['hrca_scores'][i], scores) < ROUNDED
     check_masks(expected, watch, meta['tiny']['nheads'], 'attn_mask_true')
     pool = (watch.pools[0] > 0).sum(-1).numpy()

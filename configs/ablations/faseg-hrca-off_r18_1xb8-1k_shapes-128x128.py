@@ -3,6 +3,6 @@ _base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
 # nothing reads stride 4, the last block is kept
 model = dict(
     decode_head=dict(
-        transformer_decoder=dict(high_resolution='off', num_blocks=10),
+        transformer_decoder=dict(high_res_attention=None, num_layers=10),
     )
 )

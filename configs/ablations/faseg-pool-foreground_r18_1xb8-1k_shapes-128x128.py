@@ -3,6 +3,8 @@ _base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
 # the first positional query as the text of the paper reads
 model = dict(
     decode_head=dict(
-        transformer_decoder=dict(initial_pool='foreground'),
+        transformer_decoder=dict(
+            positional_query=dict(init_pool='foreground')
+        ),
     )
 )

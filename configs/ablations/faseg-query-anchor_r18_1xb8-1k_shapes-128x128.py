@@ -3,6 +3,10 @@ _base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
 # positional queries from the box around the mask
 model = dict(
     decode_head=dict(
-        transformer_decoder=dict(positional_query='anchor'),
+        transformer_decoder=dict(
+            positional_query=dict(
+                _delete_=True, type='mmfaseg.AnchorPositionalQuery'
+            )
+        ),
     )
 )

@@ -3,11 +3,15 @@ _base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
 # Mask2Former with the threshold of FASeg
 model = dict(
     decode_head=dict(
-        pixel_decoder=dict(positional_encoding='sine'),
+        pixel_decoder=dict(
+            positional_encoding=dict(type='mmfaseg.SinePositionalEncoding')
+        ),
         transformer_decoder=dict(
-            positional_query='parameterized',
-            high_resolution='off',
-            num_blocks=9,
+            positional_query=dict(
+                _delete_=True, type='mmfaseg.LearnedPositionalQuery'
+            ),
+            high_res_attention=None,
+            num_layers=9,
         ),
     )
 )

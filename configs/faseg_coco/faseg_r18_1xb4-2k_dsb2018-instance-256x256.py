@@ -21,7 +21,7 @@ model = dict(
     panoptic_head=dict(
         num_things_classes=num_things_classes,
         num_queries=100,
-        transformer_decoder=dict(num_blocks=5),  # every level, one more
+        transformer_decoder=dict(num_layers=5),  # every level, one more
         # nuclei are so small that few random points would meet one
         loss=dict(num_points=3136, oversample_ratio=1.5),
     ),

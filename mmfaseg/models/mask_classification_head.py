@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
-from .layers import DecoderOutput
+from .layers import DecoderOutput, DecoderTrace, trace_decoder
 
 
 class MaskClassificationHead(BaseModule):
@@ -29,7 +29,7 @@ class MaskClassificationHead(BaseModule):
         num_queries (int): Q.
         pixel_decoder (dict): config of the pixel decoder; gets
             ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
-            where the transformer decoder's ``high_resolution`` is ``'off'``.
+            if the transformer decoder has ``high_res_attention=None``.
         transformer_decoder (dict): config of the transformer decoder; gets
             ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
         loss (dict): config of the loss; gets ``num_classes`` from here.
@@ -65,13 +65,13 @@ class MaskClassificationHead(BaseModule):
         self.num_classes = num_classes
         self.num_queries = num_queries
         self.ignore_index = ignore_index
-        reads_stride_4 = transformer_decoder.get('high_resolution') != 'off'
+        high_res_attention = transformer_decoder.get('high_res_attention')
         self.pixel_decoder = MODELS.build(
             dict(
                 **pixel_decoder,
                 in_channels=self.in_channels,
                 embed_dims=feat_channels,
-                num_levels=4 if reads_stride_4 else 3,
+                num_levels=3 if high_res_attention is None else 4,
             )
         )
         self.transformer_decoder = MODELS.build(
@@ -84,20 +84,14 @@ class MaskClassificationHead(BaseModule):
         )
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 
-    def decode(
-        self, feats: Sequence[Tensor], trace: bool = False
-    ) -> DecoderOutput:
-        """Returns the predictions, masks not yet formed.
+    def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
+        """Returns the predictions of all layers, masks not yet computed.
 
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
                 32.
-            trace (bool): also record where every block looked.
         """
-        memories, positions, mask_features = self.pixel_decoder(feats)
-        return self.transformer_decoder(
-            memories, positions, mask_features, trace
-        )
+        return self.transformer_decoder(*self.pixel_decoder(feats))
 
     def predictions(
         self, feats: Sequence[Tensor]
@@ -113,12 +107,21 @@ class MaskClassificationHead(BaseModule):
             mode, the last one in evaluation mode.
         """
         output = self.decode(feats)
+        if not self.training:
+            return output.cls_scores[-1:], output.mask_preds[-1:]
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
 
     @torch.no_grad()
-    def trace(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns all predictions and where every block looked."""
-        return self.decode(feats, trace=True)
+    def trace(self, feats: Sequence[Tensor]) -> DecoderTrace:
+        """Returns all predictions and where the layers attend.
+
+        Args:
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
+        """
+        return trace_decoder(
+            self.transformer_decoder, *self.pixel_decoder(feats)
+        )
 
 
 def check_count(name: str, value: object) -> None:

@@ -28,16 +28,10 @@ from .focus_maps import (
     mask_probabilities,
 )
 from .sheet import Sheet, check_classes, check_picture, panel_size
-from .windows import (
-    WindowBox,
-    last_windows,
-    shares_windows,
-    window_boxes,
-    window_importance,
-)
+from .windows import WindowBox, last_windows, shares_windows, window_boxes
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers.decoder_output import DecoderOutput
+    from mmfaseg.models.layers import DecoderTrace
 
 MARGIN = 18
 GAP = 10
@@ -71,7 +65,7 @@ def heat_picture(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def draw_focus(
-    output: DecoderOutput,
+    output: DecoderTrace,
     picture: np.ndarray,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
@@ -88,7 +82,7 @@ def draw_focus(
     to its own maximum.
 
     Args:
-        output (DecoderOutput): What ``trace`` of a head returned.
+        output (DecoderTrace): What ``trace`` of a head returned.
         picture (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
@@ -138,7 +132,7 @@ def draw_focus(
         for trace, heat in zip(traces, heats, strict=True):
             row.append(
                 _Panel(
-                    f'block {trace.block} · stride {STRIDES[trace.level]}',
+                    f'layer {trace.layer} · stride {STRIDES[trace.level]}',
                     heat_picture(picture, heat[query.index]),
                     query.mask,
                 )
@@ -148,7 +142,7 @@ def draw_focus(
 
 
 def _overview(
-    output: DecoderOutput,
+    output: DecoderTrace,
     picture: np.ndarray,
     painted: np.ndarray,
     sample: int,
@@ -161,20 +155,23 @@ def _overview(
     ]
     if not shares_windows(output.traces):
         return panels
-    block = last_windows(output.traces)
-    source, importance = window_importance(output.traces, block.block, sample)
-    boxes = window_boxes(block, importance, size, sample)
+    trace = last_windows(output.traces)
+    boxes = window_boxes(trace, size, sample)
     read = np.zeros((*size, 1), dtype=bool)
     for box in boxes:
         read[box.top : box.bottom, box.left : box.right] = True
+    if trace.importance is not None:
+        importance = trace.importance[sample].float().cpu().numpy()
+        panels.append(
+            _Panel(
+                f'importance · layer {trace.layer}, all queries',
+                heat_picture(picture, importance_map(importance, size)),
+            )
+        )
     return [
         *panels,
         _Panel(
-            f'importance · block {source.block}, all queries',
-            heat_picture(picture, importance_map(importance, size)),
-        ),
-        _Panel(
-            f'HRCA windows · block {block.block} · stride 4',
+            f'HRCA windows · layer {trace.layer} · stride 4',
             _mix(picture, np.zeros(3), np.where(read, 0.0, 0.6)),
             boxes=boxes,
         ),

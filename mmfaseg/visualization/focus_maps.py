@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers.decoder_output import BlockTrace, DecoderOutput
+    from mmfaseg.models.layers import DecoderTrace, LayerTrace
 
 STRIDES = (32, 16, 8, 4)
 
@@ -74,12 +74,12 @@ def upsample(values: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
 
 
 def mask_probabilities(
-    output: DecoderOutput, size: tuple[int, int], sample: int = 0
+    output: DecoderTrace, size: tuple[int, int], sample: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Returns class and mask probabilities of the final prediction.
 
     Args:
-        output (DecoderOutput): What ``FASegHead.trace`` returned.
+        output (DecoderTrace): What ``FASegHead.trace`` returned.
         size (tuple[int, int]): H and W.
         sample (int): Which picture of the batch.
 
@@ -174,7 +174,7 @@ def choose_queries(
     return chosen
 
 
-def last_attention(traces: list[BlockTrace], level: int) -> BlockTrace:
+def last_attention(traces: list[LayerTrace], level: int) -> LayerTrace:
     """Returns the trace of the last block of a level that has attention.
 
     Raises:
@@ -186,22 +186,22 @@ def last_attention(traces: list[BlockTrace], level: int) -> BlockTrace:
             f'no traced block shows attention at stride {STRIDES[level]}; '
             'take the output of FASegHead.trace'
         )
-    trace = max(found, key=lambda t: t.block)
+    trace = max(found, key=lambda t: t.layer)
     if trace.attention.shape[-1] != trace.shape[0] * trace.shape[1]:
         raise ValueError(
-            f'block {trace.block}: attention over {trace.attention.shape[-1]} '
+            f'block {trace.layer}: attention over {trace.attention.shape[-1]} '
             f'pixels on a map of {trace.shape}'
         )
     return trace
 
 
 def attention_maps(
-    trace: BlockTrace, size: tuple[int, int], sample: int = 0
+    trace: LayerTrace, size: tuple[int, int], sample: int = 0
 ) -> np.ndarray:
     """Returns one heat map per query.
 
     Args:
-        trace (BlockTrace): Of a block.
+        trace (LayerTrace): Of a block.
         size (tuple[int, int]): H and W.
         sample (int): Which picture of the batch.
 

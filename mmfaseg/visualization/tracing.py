@@ -14,7 +14,7 @@ from .picture import network_picture
 if TYPE_CHECKING:
     from mmengine.model import BaseModel, BaseModule
 
-    from mmfaseg.models.layers import DecoderOutput
+    from mmfaseg.models.layers import DecoderTrace
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class TracedPicture:
     Attributes:
         picture (np.ndarray): uint8, shape (H, W, 3), RGB, unpadded.
         head (BaseModule): of the network.
-        output (DecoderOutput): what its ``trace`` returned.
+        output (DecoderTrace): what its ``trace`` returned.
         min_score (float): a pixel whose best class scores less has none:
             detectors leave ground between objects.
     """
 
     picture: np.ndarray
     head: BaseModule
-    output: DecoderOutput
+    output: DecoderTrace
     min_score: float
 
 
@@ -49,7 +49,7 @@ def head_of(model: BaseModel) -> BaseModule:
         raise ValueError(
             f'{name} cannot tell where its queries look: take a config of '
             "mmfaseg; faseg2mmfaseg.py brings Mask2Former's checkpoints to "
-            'one with positional_query="parameterized"'
+            'one with mmfaseg.LearnedPositionalQuery'
         )
     return head
 

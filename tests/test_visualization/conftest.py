@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mmfaseg  # noqa: F401
-from mmfaseg.models.layers.decoder_output import BlockTrace, DecoderOutput
+from mmfaseg.models.layers import DecoderTrace, LayerTrace
 
 NO_OBJECT = 3
 
@@ -42,7 +42,7 @@ def make_output(size=(96, 128), grid=None):
         if level == 3:
             attention[..., 8, 20] = 1
             index = torch.tensor([[3, columns + 2]])
-            trace = BlockTrace(
+            trace = LayerTrace(
                 block,
                 level,
                 shape,
@@ -56,11 +56,11 @@ def make_output(size=(96, 128), grid=None):
         else:
             attention[..., 1, 2] = 0.75
             attention[..., 0, 3] = 0.25
-            trace = BlockTrace(
+            trace = LayerTrace(
                 block, level, shape, query_pos, position, attention.flatten(2)
             )
         traces.append(trace)
-    return DecoderOutput([scores * 0, scores], [masks * 0, masks], traces)
+    return DecoderTrace([scores * 0, scores], [masks * 0, masks], traces)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.smoke
 def boxes_of(output, index, size=(96, 128)):
     trace = last_windows(output.traces)
     trace.window_index = torch.tensor([index])
-    _, importance = window_importance(output.traces, trace.block)
+    _, importance = window_importance(output.traces, trace.layer)
     return window_boxes(trace, importance, size)
 
 

@@ -17,9 +17,14 @@ model = dict(
         feat_channels=64,
         num_queries=20,
         pixel_decoder=dict(
-            num_layers=1, feedforward_channels=256, num_groups=8
+            num_layers=1,
+            feedforward_channels=256,
+            norm_cfg=dict(num_groups=8),
         ),
-        transformer_decoder=dict(feedforward_channels=256, omega=8),
+        transformer_decoder=dict(
+            layer=dict(feedforward_channels=256),
+            high_res_attention=dict(omega=8),
+        ),
         loss=dict(num_points=400),
     ),
     panoptic_fusion_head=dict(num_things_classes=num_things_classes),

@@ -14,7 +14,7 @@ model = dict(
         feat_channels=128,
         num_queries=20,
         pixel_decoder=dict(num_layers=3, feedforward_channels=512),
-        transformer_decoder=dict(feedforward_channels=512),
+        transformer_decoder=dict(layer=dict(feedforward_channels=512)),
         loss=dict(num_points=784),  # of 1,024 mask pixels, as 12,544 of 16,384
     ),
     # labels for the backbone itself, which starts from random weights

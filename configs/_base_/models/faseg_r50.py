@@ -33,17 +33,29 @@ model = dict(
             num_heads=8,
             num_points=4,
             feedforward_channels=1024,
-            num_groups=32,
+            norm_cfg=dict(type='GN', num_groups=32),
+            positional_encoding=dict(
+                type='mmfaseg.ConditionalPositionalEncoding'
+            ),
         ),
         transformer_decoder=dict(
             type='mmfaseg.FASegDecoder',
-            num_blocks=13,  # three cycles of four levels, one more stride 32
-            num_heads=8,
-            feedforward_channels=2048,
-            omega=32,  # one of 32 windows
-            window_size=8,  # stride 32 / stride 4
+            num_layers=13,  # three cycles of four levels, one more stride 32
             mask_threshold=0.15,  # Mask2Former: 0.5
-            initial_pool='background',  # what released weights need
+            layer=dict(
+                type='mmfaseg.DFPQDecoderLayer',
+                num_heads=8,
+                feedforward_channels=2048,
+            ),
+            positional_query=dict(
+                type='mmfaseg.DynamicFocusAwareQuery',
+                init_pool='background',  # required by the released weights
+            ),
+            high_res_attention=dict(
+                type='mmfaseg.HighResolutionCrossAttention',
+                omega=32,  # one of 32 windows
+                window_size=8,  # stride 32 / stride 4
+            ),
         ),
         loss=dict(
             type='mmfaseg.MaskClassificationLoss',

@@ -1,56 +1,60 @@
 """Layers of FASeg: plain arguments, torch, mmfaseg.ops and the registry."""
 
 from .attention import MultiheadAttention
-from .decoder_output import BlockTrace, DecoderOutput
+from .cross_attention import CrossAttention, MaskedCrossAttention
+from .decoder_output import DecoderOutput
 from .deformable_encoder import (
     DeformableEncoder,
     MultiScaleDeformableAttention,
 )
-from .dfpq import BoxAwareFocusQuery, DynamicFocusAwareQuery
-from .dfpq_decoder_layer import (
-    DFPQDecoderLayer,
-    MaskedCrossAttention,
-    TokenMemory,
-)
+from .dfpq import DynamicFocusAwareQuery, PositionalQuery
+from .dfpq_decoder_layer import DFPQDecoderLayer
 from .faseg_decoder import FASegDecoder
-from .hrca import (
-    DenseCrossAttention,
-    HighResolutionCrossAttention,
-    PerQueryWindowAttention,
-    WindowFocus,
-    WindowMemory,
-)
+from .feature_level import DecoderState, FeatureLevel
+from .hrca import HighResolutionCrossAttention
+from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
+from .layer_trace import DecoderTrace, LayerTrace, trace_decoder
 from .mask_predictor import MaskPredictions, MaskPredictor
 from .positional_encoding import (
     ConditionalPositionalEncoding,
     LearnedPositionalEncoding,
+    PositionalEncoding,
     SinePositionalEncoding,
 )
-from .rival_queries import AnchorQuery, NoPositionalQuery, ParameterizedQuery
+from .query_variants import (
+    AnchorPositionalQuery,
+    BoxAwareFocusQuery,
+    LearnedPositionalQuery,
+    NoPositionalQuery,
+)
 
 __all__ = [
-    'AnchorQuery',
-    'BlockTrace',
+    'AnchorPositionalQuery',
     'BoxAwareFocusQuery',
     'ConditionalPositionalEncoding',
+    'CrossAttention',
     'DFPQDecoderLayer',
     'DecoderOutput',
+    'DecoderState',
+    'DecoderTrace',
     'DeformableEncoder',
     'DenseCrossAttention',
     'DynamicFocusAwareQuery',
     'FASegDecoder',
+    'FeatureLevel',
     'HighResolutionCrossAttention',
+    'LayerTrace',
     'LearnedPositionalEncoding',
+    'LearnedPositionalQuery',
     'MaskPredictions',
     'MaskPredictor',
     'MaskedCrossAttention',
     'MultiScaleDeformableAttention',
     'MultiheadAttention',
     'NoPositionalQuery',
-    'ParameterizedQuery',
     'PerQueryWindowAttention',
+    'PositionalEncoding',
+    'PositionalQuery',
     'SinePositionalEncoding',
-    'TokenMemory',
-    'WindowFocus',
-    'WindowMemory',
+    'trace_decoder',
 ]

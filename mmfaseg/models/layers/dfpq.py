@@ -1,191 +1,142 @@
-"""Positional queries: what all of them answer, and FASeg's answer.
-
-There are two questions: what a query carries into the first block, and what
-it carries on after a block that reads pixels of its mask.
+"""Dynamic focus-aware positional queries, DFPQ (FASeg, section 3.2).
 
 Shapes:
     B: batch size.
     Q: number of queries.
     C: embed_dims.
-    L: number of pixels of a level, H * W.
+    L: number of pixels of a level, H_l * W_l.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from .mask_boxes import box_waves, check_box_channels
+from mmfaseg.registry import MODELS
 
-POOLS = ('background', 'foreground', 'learned')
+from .feature_level import DecoderState, FeatureLevel
+
+INIT_POOLS = ('background', 'foreground', 'learned')
 
 
 class PositionalQuery(nn.Module):
-    """What the decoder asks of a positional query.
+    """Base class of positional queries: a learned embedding per query.
 
-    Attributes:
-        needs_attention (bool): whether ``update`` reads the attention.
-    """
-
-    needs_attention = False
-
-    def initial(
-        self, static: Tensor, position: Tensor, mask_probability: Tensor
-    ) -> Tensor:
-        """Returns the positional queries of the first block.
-
-        Args:
-            static (Tensor): learned part, shape (B, Q, C).
-            position (Tensor): K_p of stride 32, shape (B, C, H, W).
-            mask_probability (Tensor): initial masks at that size, 0 to 1,
-                shape (B, Q, H, W). Nothing flows back through them.
-
-        Returns:
-            Tensor: shape (B, Q, C).
-        """
-        raise NotImplementedError
-
-    def update(
-        self,
-        static: Tensor,
-        position: Tensor,
-        attention: Tensor | None,
-        read_masks: Callable[[], Tensor] | None = None,
-    ) -> Tensor:
-        """Returns the positional queries of the blocks after this one.
-
-        Args:
-            static (Tensor): learned part, shape (B, Q, C).
-            position (Tensor): K_p of the block's level, shape (B, C, H, W).
-            attention (Tensor | None): head-averaged cross-attention of the
-                block, shape (B, Q, L); None unless ``needs_attention``.
-            read_masks (Callable, optional): returns the masks that the block
-                predicts, at the size of its level, as in ``initial``.
-
-        Returns:
-            Tensor: shape (B, Q, C).
-        """
-        raise NotImplementedError
-
-
-class DynamicFocusAwareQuery(PositionalQuery):
-    """Positional queries made from where the previous block looked.
-
-    FASeg, section 3.2. With A the head-averaged cross-attention of a block,
-    K_p the positional encoding of the level it looked at, ``static`` the
-    learned part and h an MLP shared by all blocks::
-
-        query_pos = h(A · K_p + static)
-
-    The first block has no attention before it. There K_p of stride 32 is
-    averaged over the pixels that the initial mask of a query leaves out
-    (``background``, which the released weights need) or takes in
-    (``foreground``, which is how the text of the paper reads), or nothing is
-    added to the learned part (``learned``).
+    The positional query is added to the queries of the cross-attention, and
+    to queries and keys of the self-attention. A subclass computes it for the
+    first layer in :meth:`initial` and for the following ones in
+    :meth:`update`.
 
     Args:
         embed_dims (int): C.
-        initial_pool (str): ``'background'``, ``'foreground'`` or
-            ``'learned'``.
+
+    Attributes:
+        uses_query_embed (bool): the decoder learns an embedding per query;
+            otherwise ``state.query_embed`` is zero.
+        needs_attention (bool): :meth:`update` reads the attention.
+    """
+
+    uses_query_embed: bool = True
+    needs_attention: bool = False
+
+    def __init__(self, embed_dims: int) -> None:
+        super().__init__()
+        self.embed_dims = embed_dims
+
+    def initial(self, state: DecoderState, level: FeatureLevel) -> Tensor:
+        """Returns the positional query of the first layer.
+
+        Args:
+            state (DecoderState): with the prediction of the initial queries.
+            level (FeatureLevel): stride 32.
+
+        Returns:
+            Tensor: shape (B, Q, C).
+        """
+        return state.query_embed
+
+    def update(
+        self,
+        state: DecoderState,
+        level: FeatureLevel,
+        attention: Tensor | None,
+    ) -> Tensor:
+        """Returns the positional query of the layers after this one.
+
+        Args:
+            state (DecoderState): with the prediction of this layer.
+            level (FeatureLevel): the level that this layer attended to.
+            attention (Tensor | None): its head-averaged cross-attention,
+                shape (B, Q, L); None unless ``needs_attention``.
+
+        Returns:
+            Tensor: shape (B, Q, C).
+        """
+        return state.query_pos
+
+
+@MODELS.register_module()
+class DynamicFocusAwareQuery(PositionalQuery):
+    """Positional queries computed from the attention of the previous layer.
+
+    With A the head-averaged cross-attention of a layer, K_p the positional
+    encoding of the level it attended to, ``query_embed`` the learned
+    positional query and h an MLP shared by all layers::
+
+        query_pos = h(A K_p + query_embed)
+
+    Before the first layer there is no attention. There K_p of stride 32 is
+    averaged over the pixels outside the initial mask of each query
+    (``'background'``, which the released weights need) or inside it
+    (``'foreground'``, which is how the text of the paper reads), or left out
+    (``'learned'``).
+
+    Args:
+        embed_dims (int): C.
+        init_pool (str): ``'background'``, ``'foreground'`` or ``'learned'``.
 
     Raises:
-        ValueError: if ``initial_pool`` is none of them.
+        ValueError: if ``init_pool`` is none of them.
     """
 
     needs_attention = True
 
-    def __init__(
-        self, embed_dims: int, initial_pool: str = 'background'
-    ) -> None:
-        super().__init__()
-        if initial_pool not in POOLS:
+    def __init__(self, embed_dims: int, init_pool: str = 'background') -> None:
+        super().__init__(embed_dims)
+        if init_pool not in INIT_POOLS:
             raise ValueError(
-                f'initial_pool must be one of {POOLS}, got {initial_pool!r}'
+                f'init_pool must be one of {INIT_POOLS}, got {init_pool!r}'
             )
-        self.initial_pool = initial_pool
+        self.init_pool = init_pool
         self.mlp = make_mlp(embed_dims)
 
-    def initial(
-        self, static: Tensor, position: Tensor, mask_probability: Tensor
-    ) -> Tensor:
-        """See the parent."""
-        if self.initial_pool == 'learned':
-            return self.mlp(static)
-        outside = mask_probability.detach().flatten(2) < 0.5
-        pool = outside if self.initial_pool == 'background' else ~outside
+    @override
+    def initial(self, state: DecoderState, level: FeatureLevel) -> Tensor:
+        if self.init_pool == 'learned':
+            return self.mlp(state.query_embed)
+        mask = level.mask_probability(state.mask_embed).flatten(2)
+        pool = mask < 0.5 if self.init_pool == 'background' else mask >= 0.5
         # counts in half precision would lose the 1e-6 of an empty pool
-        weights = pool.to(torch.promote_types(position.dtype, torch.float32))
+        dtype = level.position.dtype
+        weights = pool.to(torch.promote_types(dtype, torch.float32))
         weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
-        return self._focus(static, position, weights.to(position.dtype))
+        return self._focus(state.query_embed, level, weights.to(dtype))
 
+    @override
     def update(
         self,
-        static: Tensor,
-        position: Tensor,
+        state: DecoderState,
+        level: FeatureLevel,
         attention: Tensor | None,
-        read_masks: Callable[[], Tensor] | None = None,
     ) -> Tensor:
-        """See the parent; the gradient flows through ``attention``."""
         assert attention is not None
-        return self._focus(static, position, attention)
+        return self._focus(state.query_embed, level, attention)
 
     def _focus(
-        self, static: Tensor, position: Tensor, attention: Tensor
+        self, query_embed: Tensor, level: FeatureLevel, attention: Tensor
     ) -> Tensor:
-        focus = attention @ position.flatten(2).transpose(1, 2)
-        return self.mlp(focus + static)
-
-
-class BoxAwareFocusQuery(DynamicFocusAwareQuery):
-    """Positional queries that also know the box around each query's mask.
-
-    What the paper wishes for instance segmentation. With W a matrix that
-    starts as zeros, so that a network begins as it would without it::
-
-        query_pos = h(A · K_p + static + W · waves(x, y, width, height))
-
-    The box is that of the mask which the block predicts, or of the initial
-    mask: mean and deviation of the places of its pixels. Nothing flows back
-    through the masks.
-
-    Args:
-        embed_dims (int): C, a multiple of 8.
-        initial_pool (str): see the parent.
-
-    Raises:
-        ValueError: if C is no multiple of 8, or ``initial_pool`` is unknown.
-    """
-
-    def __init__(
-        self, embed_dims: int, initial_pool: str = 'background'
-    ) -> None:
-        super().__init__(embed_dims, initial_pool)
-        check_box_channels(embed_dims)
-        self.box_embed = nn.Linear(embed_dims, embed_dims, bias=False)
-        nn.init.zeros_(self.box_embed.weight)
-
-    def initial(
-        self, static: Tensor, position: Tensor, mask_probability: Tensor
-    ) -> Tensor:
-        """See the parent."""
-        placed = self._add_boxes(static, mask_probability)
-        return super().initial(placed, position, mask_probability)
-
-    def update(
-        self,
-        static: Tensor,
-        position: Tensor,
-        attention: Tensor | None,
-        read_masks: Callable[[], Tensor] | None = None,
-    ) -> Tensor:
-        """See the parent."""
-        assert read_masks is not None
-        placed = self._add_boxes(static, read_masks())
-        return super().update(placed, position, attention)
-
-    def _add_boxes(self, static: Tensor, mask_probability: Tensor) -> Tensor:
-        waves = box_waves(mask_probability, static.size(2))
-        return static + self.box_embed(waves.to(static.dtype))
+        """Returns h(A K_p + query_embed); A has a graph in ``update``."""
+        position = level.position.flatten(2).transpose(1, 2)  # (B, L, C)
+        return self.mlp(attention @ position + query_embed)
 
 
 def make_mlp(embed_dims: int) -> nn.Sequential:

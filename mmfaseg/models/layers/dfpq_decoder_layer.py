@@ -1,89 +1,52 @@
-"""One block of the decoder, and the masked cross-attention in most of them.
+"""One layer of the decoder.
 
 Shapes:
     B: batch size.
     Q: number of queries.
     C: embed_dims.
-    L: number of pixels of the level, H * W.
+    L: number of pixels of the level, H_l * W_l.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from mmfaseg.registry import MODELS
+
 from .attention import MultiheadAttention
+from .build_part import build_part
+from .cross_attention import CrossAttention
+from .feature_level import DecoderState, FeatureLevel
 from .ffn import make_ffn
-from .hrca import HighResolutionCrossAttention, WindowFocus, WindowMemory
 
 
-@dataclass
-class TokenMemory:
-    """A level as tokens: positions go into keys only.
-
-    Attributes:
-        key (Tensor): feature + level embedding + K_p, shape (B, L, C).
-        value (Tensor): feature + level embedding, shape (B, L, C).
-    """
-
-    key: Tensor
-    value: Tensor
-
-
-class MaskedCrossAttention(nn.Module):
-    """Attends to the pixels inside each query's current mask.
-
-    Args:
-        embed_dims (int): C.
-        num_heads (int): number of heads; must divide C.
-    """
-
-    def __init__(self, embed_dims: int, num_heads: int) -> None:
-        super().__init__()
-        self.attn = MultiheadAttention(embed_dims, num_heads)
-
-    def forward(
-        self,
-        query: Tensor,
-        memory: TokenMemory,
-        blocked: Tensor,
-        need_focus: bool = True,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Returns the attended values and where each query looked.
-
-        Args:
-            query (Tensor): positions already added, shape (B, Q, C).
-            memory (TokenMemory): the level.
-            blocked (Tensor): bool, shape (B, Q, L), no row wholly true.
-            need_focus (bool): also return the attention.
-
-        Returns:
-            tuple[Tensor, Tensor | None]: output, shape (B, Q, C), and the
-            attention averaged over heads, shape (B, Q, L).
-        """
-        return self.attn(query, memory.key, memory.value, blocked, need_focus)
-
-
+@MODELS.register_module()
 class DFPQDecoderLayer(nn.Module):
-    """Cross-attention, self-attention and FFN, each with a norm after it.
+    """Cross-attention, self-attention and FFN, each followed by a norm.
 
     Args:
-        cross_attn (MaskedCrossAttention | HighResolutionCrossAttention):
-            the cross-attention of this block.
         embed_dims (int): C.
-        num_heads (int): heads of the self-attention; must divide C.
+        cross_attn (dict): config of a :class:`CrossAttention`; gets
+            ``embed_dims`` and, unless it has its own, ``num_heads`` from
+            here. The layer must keep it as ``self.cross_attn``.
+        num_heads (int): heads of the attentions; must divide C.
         feedforward_channels (int): hidden channels of the FFN.
     """
 
     def __init__(
         self,
-        cross_attn: MaskedCrossAttention | HighResolutionCrossAttention,
         embed_dims: int,
-        num_heads: int,
-        feedforward_channels: int,
+        cross_attn: dict[str, Any],
+        num_heads: int = 8,
+        feedforward_channels: int = 2048,
     ) -> None:
         super().__init__()
-        self.cross_attn = cross_attn
+        self.cross_attn = build_part(
+            'cross_attn',
+            dict(num_heads=num_heads) | dict(cross_attn),
+            CrossAttention,
+            embed_dims=embed_dims,
+        )
         self.cross_norm = nn.LayerNorm(embed_dims)
         self.self_attn = MultiheadAttention(embed_dims, num_heads)
         self.self_norm = nn.LayerNorm(embed_dims)
@@ -93,62 +56,27 @@ class DFPQDecoderLayer(nn.Module):
     def forward(
         self,
         query: Tensor,
-        cross_pos: Tensor,
-        self_pos: Tensor,
-        memory: TokenMemory | WindowMemory,
-        guide: Tensor,
-        need_focus: bool = True,
-    ) -> tuple[Tensor, Tensor | WindowFocus | None]:
-        """Returns the updated queries and where the block looked.
+        state: DecoderState,
+        level: FeatureLevel,
+        need_attention: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the updated queries and, on request, the attention.
 
         Args:
             query (Tensor): shape (B, Q, C).
-            cross_pos (Tensor): positional query of the cross-attention,
-                shape (B, Q, C).
-            self_pos (Tensor): positional query of the self-attention, shape
-                (B, Q, C).
-            memory (TokenMemory | WindowMemory): what the block looks at.
-            guide (Tensor): what tells the cross-attention where to look: the
-                blocked pixels of each query, or the importance of windows.
-            need_focus (bool): also return where the block looked.
+            state (DecoderState): result of the layers so far.
+            level (FeatureLevel): the level to attend to.
+            need_attention (bool): also return the attention.
 
         Returns:
-            tuple[Tensor, Tensor | WindowFocus | None]: queries, shape
-            (B, Q, C), and the attention (B, Q, L), or windows and attention.
+            tuple[Tensor, Tensor | None]: queries, shape (B, Q, C), and the
+            head-averaged cross-attention, shape (B, Q, L), or None.
         """
-        attended, focus = self.cross_attn(
-            query + cross_pos, memory, guide, need_focus
+        attended, attention = self.cross_attn(
+            query, state, level, need_attention=need_attention
         )
         query = self.cross_norm(query + attended)
-        with_pos = query + self_pos
+        with_pos = query + state.query_pos
         attended, _ = self.self_attn(with_pos, with_pos, query)
         query = self.self_norm(query + attended)
-        return self.ffn_norm(query + self.ffn(query)), focus
-
-
-class SameLayer(nn.Module):
-    """Runs a layer that another place owns.
-
-    Its parameters are listed there alone, once: a checkpoint holds them once,
-    averages and optimizers take them once, and names of later blocks stay.
-
-    Args:
-        layer (nn.Module): a :class:`DFPQDecoderLayer`.
-    """
-
-    layer: nn.Module
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        object.__setattr__(self, 'layer', layer)  # not as a submodule
-
-    @property
-    def cross_attn(self) -> Any:
-        """The cross-attention of the layer."""
-        return self.layer.cross_attn
-
-    def forward(
-        self, *inputs: Any
-    ) -> tuple[Tensor, Tensor | WindowFocus | None]:
-        """Returns what the layer returns."""
-        return self.layer(*inputs)
+        return self.ffn_norm(query + self.ffn(query)), attention

@@ -1,4 +1,4 @@
-"""The loop over blocks: the one place where the order of things is told.
+"""The transformer decoder: the order of levels, layers and predictions.
 
 Shapes:
     B: batch size.
@@ -9,317 +9,262 @@ Shapes:
 """
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
+from .build_part import build_part
 from .checkpointing import run_layer
-from .decoder_output import BlockTrace, DecoderOutput
-from .dfpq_decoder_layer import (
-    DFPQDecoderLayer,
-    MaskedCrossAttention,
-    SameLayer,
-    TokenMemory,
+from .cross_attention import CrossAttention
+from .decoder_output import DecoderOutput
+from .dfpq import PositionalQuery
+from .feature_level import (
+    HIGH_RESOLUTION,
+    DecoderState,
+    FeatureLevel,
+    make_levels,
 )
-from .hrca import (
-    HIGH_RESOLUTION_ATTENTIONS,
-    WindowFocus,
-    WindowMemory,
-    window_importance,
-)
-from .mask_predictor import MaskPredictions, MaskPredictor, multiply_masks
-from .rival_queries import make_positional_query
+from .mask_predictor import MaskPredictions, MaskPredictor
 
-NUM_LEVELS = 4
-HIGH_RESOLUTION = 3  # the level that is read by windows
-LEVEL_OF_STRIDE = {32: 0, 16: 1, 8: 2}
+
+@dataclass(frozen=True)
+class LayerStep:
+    """One step of the decoder.
+
+    Attributes:
+        layer (str): key of the layer; layers with shared parameters have the
+            same.
+        level (int): the level it attends to.
+        need_attention (bool): somebody reads its attention.
+        updates_query_pos (bool): the positional query is updated after it.
+        updates_coarse_attention (bool): its attention is kept for the
+            high-resolution attention.
+    """
+
+    layer: str
+    level: int
+    need_attention: bool
+    updates_query_pos: bool
+    updates_coarse_attention: bool
 
 
 @MODELS.register_module()
 class FASegDecoder(nn.Module):
-    """Transformer decoder of FASeg (section 3 of the paper), and its rivals.
+    """Transformer decoder of FASeg (section 3 of the paper).
 
-    Block i works on level i mod 4. A prediction is made from the initial
-    queries and after every block; the mask of each prediction tells the next
-    block which pixels to leave out.
+    Layer i attends to level i mod 4, by masked attention at strides 32, 16
+    and 8 and by ``high_res_attention`` at stride 4. A prediction is made from
+    the initial queries and after every layer; its masks are those of the next
+    masked attention.
 
-    With ``positional_query='parameterized'``, ``high_resolution='off'``,
-    ``num_blocks=9`` and ``mask_threshold=0.5`` this is Mask2Former's decoder.
+    With ``positional_query=dict(type='mmfaseg.LearnedPositionalQuery')``,
+    ``high_res_attention=None``, ``num_layers=9`` and ``mask_threshold=0.5``
+    this is Mask2Former's decoder.
 
     Args:
         embed_dims (int): C.
         num_classes (int): K.
         num_queries (int): Q.
+        layer (dict): config of a decoder layer such as
+            :class:`DFPQDecoderLayer`; gets ``embed_dims`` and ``cross_attn``
+            from here.
+        positional_query (dict): config of a :class:`PositionalQuery`; gets
+            ``embed_dims`` from here.
+        high_res_attention (dict | None): config of the
+            :class:`CrossAttention` at stride 4; gets ``embed_dims`` and
+            ``num_heads`` from the layer. None: layer i attends to level
+            i mod 3, and nothing reads stride 4.
+        num_layers (int): number of layers, at least one per level.
+        mask_threshold (float): a pixel with a lower mask probability is
+            blocked in the masked attention.
         mask_channels (int, optional): channels of the mask features, C if
             None.
-        num_blocks (int): number of blocks, at least one per level.
-        num_heads (int): heads of every attention; must divide C.
-        feedforward_channels (int): hidden channels of the FFN.
-        high_resolution (str): what is read at stride 4: ``'hrca'``, windows
-            that are chosen per picture; ``'hrca_per_query'``; ``'dense'``,
-            the whole map; ``'off'``, nothing: block i works on level i mod 3.
-        omega (int): one of ``omega`` windows is read at stride 4.
-        window_size (int): pixels of the stride-4 map per window side.
-        importance_stride (int): windows are chosen by the attention of the
-            latest block of this stride: 32, 16 or 8.
-        share_hrca_params (bool): one set of parameters for all
-            high-resolution blocks.
-        mask_threshold (float): a pixel whose mask probability is below it is
-            blocked.
-        positional_query (str): ``'dfpq'``, or a rival: ``'parameterized'``,
-            ``'anchor'``, ``'none'``; see :mod:`.rival_queries`.
-        initial_pool (str): see :class:`DynamicFocusAwareQuery`.
-        box_aware (bool): positional queries also see the box around their
-            mask, but for those of stride-4 cross-attention, which are the
-            learned part alone; see :class:`BoxAwareFocusQuery`.
-        with_cp (bool): in training, keep only what goes into a block and run
-            it again in the backward pass: less memory, more time.
+        share_high_res_layers (bool): all layers at stride 4 have the same
+            parameters.
+        with_cp (bool): gradient checkpointing of the layers: less memory,
+            more time.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of range.
     """
 
     def __init__(
         self,
         embed_dims: int,
         num_classes: int,
-        num_queries: int = 100,
-        mask_channels: int | None = None,
-        num_blocks: int = 13,
-        num_heads: int = 8,
-        feedforward_channels: int = 2048,
-        high_resolution: str = 'hrca',
-        omega: int = 32,
-        window_size: int = 8,
-        importance_stride: int = 32,
-        share_hrca_params: bool = False,
+        num_queries: int,
+        layer: dict[str, Any],
+        positional_query: dict[str, Any],
+        high_res_attention: dict[str, Any] | None,
+        num_layers: int = 13,
         mask_threshold: float = 0.15,
-        positional_query: str = 'dfpq',
-        initial_pool: str = 'background',
-        box_aware: bool = False,
+        mask_channels: int | None = None,
+        share_high_res_layers: bool = False,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
-        kinds = (*HIGH_RESOLUTION_ATTENTIONS, 'off')
-        if high_resolution not in kinds:
+        self.num_levels = 3 if high_res_attention is None else 4
+        if num_layers < self.num_levels:
             raise ValueError(
-                f'high_resolution must be one of {kinds}, got '
-                f'{high_resolution!r}'
+                f'num_layers={num_layers} must be at least {self.num_levels}, '
+                'one per level: a level without a layer would not be trained'
             )
-        if importance_stride not in LEVEL_OF_STRIDE:
-            raise ValueError(
-                'importance_stride must be one of '
-                f'{tuple(LEVEL_OF_STRIDE)}, got {importance_stride}'
-            )
-        self.num_levels = NUM_LEVELS - (high_resolution == 'off')
-        if num_blocks < self.num_levels:
-            raise ValueError(
-                f'num_blocks={num_blocks} must be at least '
-                f'{self.num_levels}: with fewer, a level is read by no block '
-                'and never learns'
-            )
-        if not 0 <= mask_threshold < 1:
-            raise ValueError(
-                f'mask_threshold must lie in [0, 1), got {mask_threshold}'
-            )
-        self.mask_threshold = mask_threshold
-        self.window_size = window_size
-        self.per_query = high_resolution == 'hrca_per_query'
-        self.importance_level = None
-        if high_resolution.startswith('hrca'):
-            self.importance_level = LEVEL_OF_STRIDE[importance_stride]
         self.with_cp = with_cp
         self.query_feat = nn.Embedding(num_queries, embed_dims)
-        self.query_embed = (
-            nn.Embedding(num_queries, embed_dims)
-            if positional_query != 'none'
-            else None
+        self.query_embed: nn.Embedding | None = nn.Embedding(
+            num_queries, embed_dims
         )
         self.level_embed = nn.Embedding(self.num_levels, embed_dims)
-        self.positional_query = make_positional_query(
-            positional_query, embed_dims, initial_pool, box_aware
+        self.positional_query = build_part(
+            'positional_query',
+            positional_query,
+            PositionalQuery,
+            embed_dims=embed_dims,
         )
-        self.layers = nn.ModuleList()
-        for block in range(num_blocks):
-            reads_stride_4 = block % self.num_levels == HIGH_RESOLUTION
-            if reads_stride_4 and share_hrca_params and block > NUM_LEVELS:
-                self.layers.append(SameLayer(self.layers[HIGH_RESOLUTION]))
-                continue
-            cross_attn = (
-                HIGH_RESOLUTION_ATTENTIONS[high_resolution](
-                    embed_dims, num_heads, omega, window_size
+        if not self.positional_query.uses_query_embed:
+            self.query_embed = None
+        masked_attention = dict(
+            type='mmfaseg.MaskedCrossAttention', mask_threshold=mask_threshold
+        )
+        attentions = 3 * [masked_attention] + [high_res_attention]
+        self.layers = nn.ModuleDict()  # keys: index of their first step
+        keys = []
+        for index in range(num_layers):
+            level = index % self.num_levels
+            is_shared = share_high_res_layers and level == HIGH_RESOLUTION
+            keys.append(str(level if is_shared else index))
+            if keys[-1] not in self.layers:
+                self.layers[keys[-1]] = build_part(
+                    'layer',
+                    layer,
+                    nn.Module,
+                    embed_dims=embed_dims,
+                    cross_attn=attentions[level],
                 )
-                if reads_stride_4
-                else MaskedCrossAttention(embed_dims, num_heads)
-            )
-            self.layers.append(
-                DFPQDecoderLayer(
-                    cross_attn, embed_dims, num_heads, feedforward_channels
-                )
-            )
+        self.schedule = self._make_schedule(keys)
+        self.token_levels = {
+            step.level
+            for step in self.schedule
+            if self._cross_attn(step.layer).needs_tokens
+        }
         self.predictor = MaskPredictor(
             embed_dims, num_classes, mask_channels or embed_dims
         )
+
+    def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
+        """Returns the steps, from what the parts declare to need."""
+        attentions = [self._cross_attn(key) for key in keys]
+        coarse_levels = {x.attention_level for x in attentions}
+        steps = []
+        for index, key in enumerate(keys):
+            level = index % self.num_levels
+            is_last = index == len(keys) - 1
+            updates_query_pos = (
+                attentions[index].updates_query_pos and not is_last
+            )
+            updates_coarse_attention = level in coarse_levels and not is_last
+            need_attention = updates_coarse_attention or (
+                updates_query_pos and self.positional_query.needs_attention
+            )
+            steps.append(
+                LayerStep(
+                    key,
+                    level,
+                    need_attention,
+                    updates_query_pos,
+                    updates_coarse_attention,
+                )
+            )
+        return steps
+
+    def cross_attentions(self) -> list[CrossAttention]:
+        """Returns the cross-attention of each layer, shared ones once."""
+        return [self._cross_attn(key) for key in self.layers]
+
+    def _cross_attn(self, key: str) -> CrossAttention:
+        layer = self.layers[key]
+        attention = getattr(layer, 'cross_attn', None)
+        if not isinstance(attention, CrossAttention):
+            raise TypeError(
+                f'layer: {type(layer).__name__} must keep its CrossAttention '
+                f'as self.cross_attn, found {type(attention).__name__}'
+            )
+        return attention
 
     def forward(
         self,
         memories: Sequence[Tensor],
         positions: Sequence[Tensor],
         mask_features: Tensor,
-        trace: bool = False,
     ) -> DecoderOutput:
-        """Returns the predictions of all blocks.
+        """Returns the predictions of all layers.
 
         Args:
             memories (Sequence[Tensor]): maps of levels 0 to 3, shapes
-                (B, C, H_l, W_l); with ``high_resolution='off'`` 0 to 2.
+                (B, C, H_l, W_l); without ``high_res_attention`` 0 to 2.
             positions (Sequence[Tensor]): K_p of each, same shapes.
             mask_features (Tensor): shape (B, mask_channels, H_3, W_3).
-            trace (bool): also record where every block looked.
-
-        Returns:
-            DecoderOutput: in evaluation mode only the last prediction, unless
-            traced; in training mode all of them.
         """
-        levels = self._add_level_embeddings(memories, positions)
-        shapes = [(x.size(2), x.size(3)) for x in memories]
-        reduced = self._reduce_mask_features(mask_features, shapes)
-        batch = mask_features.size(0)
-        query = self.query_feat.weight.expand(batch, -1, -1)
-        static = torch.zeros_like(query)
-        if self.query_embed is not None:
-            static = self.query_embed.weight.expand(batch, -1, -1)
-        embed = self.predictor.embed(query)
-        query_pos = self.positional_query.initial(
-            static, positions[0], self._mask_probability(embed, reduced[0])
+        levels = make_levels(
+            memories,
+            positions,
+            mask_features,
+            self.level_embed.weight,
+            self.token_levels,
         )
-        keep_all = self.training or trace
-        queries, embeds, traces = [query], [embed], []
-        importance = embed.new_zeros(())  # blocks before the first read set it
-        last = len(self.layers) - 1
-        for block, layer in enumerate(self.layers):
-            level = block % self.num_levels
-            if level == HIGH_RESOLUTION:
-                cross_pos, guide = static, importance
-            else:
-                cross_pos = query_pos
-                guide = self._blocked_pixels(embed, reduced[level])
-            query, focus = run_layer(
-                layer,
+        query, state = self._initial_state(levels[0])
+        queries, mask_embeds = [query], [state.mask_embed]
+        for step in self.schedule:
+            level = levels[step.level]
+            query, attention = run_layer(
+                self.layers[step.layer],
                 query,
-                cross_pos,
-                query_pos,
-                levels[level],
-                guide,
-                trace or (block < last and self._reads_attention(level)),
+                state,
+                level,
+                step.need_attention,
                 with_cp=self.with_cp,
             )
-            read_next = (block + 1) % self.num_levels != HIGH_RESOLUTION
-            if keep_all or read_next or block == last:
-                embed = self.predictor.embed(query)
-            if not keep_all:
-                queries, embeds = [], []
+            state = self._update_state(state, step, level, query, attention)
             queries.append(query)
-            embeds.append(embed)
-            if trace:
-                read = cross_pos, positions[level], focus
-                traces.append(self._trace(block, level, shapes, *read))
-            if level == self.importance_level and block < last:
-                importance = window_importance(
-                    focus, shapes[level], shapes[0], 2**level, self.per_query
-                )
-            if level != HIGH_RESOLUTION and block < last:
-                read_masks = partial(self._masks_of, query, reduced[level])
-                query_pos = self.positional_query.update(
-                    static, positions[level], focus, read_masks
-                )
+            mask_embeds.append(state.mask_embed)
         cls_scores = self.predictor.classify(torch.stack(queries))
-        masks = MaskPredictions(torch.stack(embeds), mask_features)
-        return DecoderOutput(list(cls_scores.unbind(0)), masks, traces)
+        masks = MaskPredictions(torch.stack(mask_embeds), mask_features)
+        return DecoderOutput(list(cls_scores.unbind(0)), masks)
 
-    def _add_level_embeddings(
-        self, memories: Sequence[Tensor], positions: Sequence[Tensor]
-    ) -> list[TokenMemory | WindowMemory]:
-        levels: list[TokenMemory | WindowMemory] = []
-        for level, (memory, position) in enumerate(
-            zip(memories, positions, strict=True)
-        ):
-            embed = self.level_embed.weight[level]
-            if level == HIGH_RESOLUTION:
-                levels.append(WindowMemory(memory, position, embed))
-            else:
-                value = memory.flatten(2).transpose(1, 2) + embed
-                key = value + position.flatten(2).transpose(1, 2)
-                levels.append(TokenMemory(key, value))
-        return levels
-
-    @staticmethod
-    @torch.no_grad()
-    def _reduce_mask_features(
-        mask_features: Tensor, shapes: Sequence[tuple[int, int]]
-    ) -> list[Tensor]:
-        """Resizes the mask features to every level but the finest.
-
-        A mask is a weighted sum of the features, and so is its resized copy
-        of theirs: blocks read masks of their own size, and none of stride 4
-        is formed for them.
-        """
-        return [
-            F.interpolate(
-                mask_features, shape, mode='bilinear', align_corners=False
-            )
-            for shape in shapes[:HIGH_RESOLUTION]
-        ]
-
-    @staticmethod
-    @torch.no_grad()
-    def _mask_probability(embed: Tensor, features: Tensor) -> Tensor:
-        """Returns masks of one level, cut off the graph; (B, Q, H_l, W_l)."""
-        return multiply_masks(embed, features).sigmoid_()
-
-    @torch.no_grad()
-    def _masks_of(self, query: Tensor, features: Tensor) -> Tensor:
-        return self._mask_probability(self.predictor.embed(query), features)
-
-    def _reads_attention(self, level: int) -> bool:
-        """Returns whether anything reads where a block looked."""
-        if level == HIGH_RESOLUTION:
-            return False
-        return (
-            self.positional_query.needs_attention
-            or level == self.importance_level
-        )
-
-    def _blocked_pixels(self, embed: Tensor, features: Tensor) -> Tensor:
-        """Returns what each query must not look at; (B, Q, H_l * W_l).
-
-        A query that would see nothing sees everything.
-        """
-        probability = self._mask_probability(embed, features).flatten(2)
-        blocked = probability < self.mask_threshold
-        return blocked & ~blocked.all(-1, keepdim=True)
-
-    def _trace(
+    def _update_state(
         self,
-        block: int,
-        level: int,
-        shapes: list[tuple[int, int]],
-        query_pos: Tensor,
-        position: Tensor,
-        focus: Tensor | WindowFocus,
-    ) -> BlockTrace:
-        about = (block, level, shapes[level], query_pos, position)
-        if isinstance(focus, Tensor):
-            return BlockTrace(*about, focus)
-        return BlockTrace(
-            *about,
-            focus.attention,
-            window_index=focus.index,
-            window_grid=shapes[0],
-            window_size=self.window_size,
-            importance_level=self.importance_level,
+        state: DecoderState,
+        step: LayerStep,
+        level: FeatureLevel,
+        query: Tensor,
+        attention: Tensor | None,
+    ) -> DecoderState:
+        """Returns the state after a layer: next masks and positions."""
+        state = state._replace(mask_embed=self.predictor.embed(query))
+        if step.updates_query_pos:
+            query_pos = self.positional_query.update(state, level, attention)
+            state = state._replace(query_pos=query_pos)
+        if step.updates_coarse_attention:
+            assert attention is not None
+            coarse = attention.detach().unflatten(2, level.shape)
+            state = state._replace(coarse_attention=coarse)
+        return state
+
+    def _initial_state(
+        self, level: FeatureLevel
+    ) -> tuple[Tensor, DecoderState]:
+        """Returns queries, (B, Q, C), and state before the first layer."""
+        batch = level.memory.size(0)
+        query = self.query_feat.weight.expand(batch, -1, -1)
+        query_embed = torch.zeros_like(query)
+        if self.query_embed is not None:
+            query_embed = self.query_embed.weight.expand(batch, -1, -1)
+        state = DecoderState(
+            query_embed, query_embed, self.predictor.embed(query)
         )
+        query_pos = self.positional_query.initial(state, level)
+        return query, state._replace(query_pos=query_pos)

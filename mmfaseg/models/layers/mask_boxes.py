@@ -1,4 +1,4 @@
-"""Boxes around masks, and waves that stand for them.
+"""Boxes around masks and their sine embedding.
 
 Shapes:
     B: batch size.
@@ -14,7 +14,7 @@ from .positional_encoding import sine_embedding
 
 
 def check_box_channels(embed_dims: int) -> None:
-    """Raises ValueError unless a box can be told in so many channels."""
+    """Raises ValueError unless a box can be embedded in so many channels."""
     if embed_dims % 8:
         raise ValueError(
             f'embed_dims={embed_dims} must be a multiple of 8: sine and '
@@ -22,7 +22,7 @@ def check_box_channels(embed_dims: int) -> None:
         )
 
 
-def box_waves(probability: Tensor, embed_dims: int) -> Tensor:
+def box_embedding(probability: Tensor, embed_dims: int) -> Tensor:
     """Returns sines and cosines of the box around each mask.
 
     Args:
@@ -37,10 +37,10 @@ def box_waves(probability: Tensor, embed_dims: int) -> Tensor:
 
 @torch.no_grad()
 def mask_boxes(probability: Tensor) -> Tensor:
-    """Returns centre and size of masks, parts of the picture.
+    """Returns centre and size of masks relative to the image.
 
     The size is that of a filled rectangle with the same standard deviations:
-    sqrt(12) of them. A mask of zeros lies in the middle and has no size.
+    sqrt(12) of them. An empty mask lies in the centre and has size 0.
 
     Args:
         probability (Tensor): shape (B, Q, H, W).

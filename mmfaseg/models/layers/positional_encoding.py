@@ -1,4 +1,4 @@
-"""Positional encodings K_p of the feature maps: FASeg's and its rivals.
+"""Positional encodings K_p of the feature maps.
 
 Shapes:
     B: batch size.
@@ -7,24 +7,54 @@ Shapes:
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
+from mmfaseg.registry import MODELS
+
+from .build_part import find_class
+
+ARGUMENT = 'positional_encoding'
 TEMPERATURE = 10_000
 
 
-class ConditionalPositionalEncoding(nn.Module):
-    """Makes positions from the picture: a depthwise 3x3 convolution.
+class PositionalEncoding(nn.Module):
+    """Base class of the positional encoding of one level.
 
-    Zero padding lets the convolution see where the border is; the encoding
-    follows the content of the map (FASeg, section 3.2; Chu et al.,
-    *Conditional Positional Encodings for Vision Transformers*, ICLR 2023).
+    Attributes:
+        needs_feature (bool): whether it is computed from the values of the
+            feature map; otherwise from its size only. A class attribute.
+    """
+
+    needs_feature: bool = False
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Returns K_p, shape (B, C, H, W).
+
+        Args:
+            feature (Tensor): the projected feature map, shape (B, C, H, W);
+                unless ``needs_feature``, any map of this size and dtype.
+        """
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class ConditionalPositionalEncoding(PositionalEncoding):
+    """A depthwise 3x3 convolution of the projected feature map.
+
+    The encoding depends on the image content, and by zero padding on the
+    position of the border (FASeg, section 3.2; Chu et al., *Conditional
+    Positional Encodings for Vision Transformers*, ICLR 2023).
 
     Args:
         embed_dims (int): C.
     """
+
+    needs_feature = True
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()
@@ -32,23 +62,23 @@ class ConditionalPositionalEncoding(nn.Module):
             embed_dims, embed_dims, 3, padding=1, groups=embed_dims
         )
 
+    @override
     def forward(self, feature: Tensor) -> Tensor:
-        """Returns K_p of a projected feature map, shape (B, C, H, W)."""
         return self.conv(feature)
 
 
-class SinePositionalEncoding(nn.Module):
-    """Waves of row and column, the same for all pictures of a size.
+@MODELS.register_module()
+class SinePositionalEncoding(PositionalEncoding):
+    """Sines and cosines of row and column, the same for all images of a size.
 
-    Half of the channels tell the row, half the column, as in DETR (Carion et
-    al., ECCV 2020) and Mask2Former: the last row and column are at a full
-    turn of the fastest wave.
+    Half of the channels encode the row, half the column, normalized to the
+    size of the map, as in DETR (Carion et al., ECCV 2020) and Mask2Former.
 
     Args:
         embed_dims (int): C, a multiple of 4.
 
     Raises:
-        ValueError: if C is no multiple of 4.
+        ValueError: if C is not a multiple of 4.
     """
 
     def __init__(self, embed_dims: int) -> None:
@@ -60,8 +90,8 @@ class SinePositionalEncoding(nn.Module):
             )
         self.embed_dims = embed_dims
 
+    @override
     def forward(self, feature: Tensor) -> Tensor:
-        """Returns K_p, shape (B, C, H, W); of the feature only the size."""
         batch, _, height, width = feature.shape
         dtype = torch.promote_types(feature.dtype, torch.float32)
         axes = []
@@ -77,12 +107,13 @@ class SinePositionalEncoding(nn.Module):
         return encoding.permute(2, 0, 1).expand(batch, -1, -1, -1)
 
 
-class LearnedPositionalEncoding(nn.Module):
-    """A learned map, resized to the size that is needed.
+@MODELS.register_module()
+class LearnedPositionalEncoding(PositionalEncoding):
+    """A learned map, resized to the size of the feature map.
 
     Args:
         embed_dims (int): C.
-        size (int): height and width of what is learned.
+        size (int): height and width of the learned map.
     """
 
     def __init__(self, embed_dims: int, size: int = 16) -> None:
@@ -92,8 +123,8 @@ class LearnedPositionalEncoding(nn.Module):
         )
         nn.init.normal_(self.learned_pos_embed, std=0.02)
 
+    @override
     def forward(self, feature: Tensor) -> Tensor:
-        """Returns K_p, shape (B, C, H, W); of the feature only the size."""
         encoding = F.interpolate(
             self.learned_pos_embed,
             feature.shape[2:],
@@ -103,41 +134,63 @@ class LearnedPositionalEncoding(nn.Module):
         return encoding.to(feature.dtype).expand(len(feature), -1, -1, -1)
 
 
-POSITIONAL_ENCODINGS: dict[str, type[nn.Module]] = {
-    'conditional': ConditionalPositionalEncoding,
-    'sine': SinePositionalEncoding,
-    'learned': LearnedPositionalEncoding,
-}
-
-
-def make_positional_encoding(kind: str, embed_dims: int) -> nn.Module:
-    """Returns the encoding of one level.
+class MMDetPositionalEncoding(PositionalEncoding):
+    """Adapter for encodings with MMDetection's interface, ``forward(mask)``.
 
     Args:
-        kind (str): ``'conditional'``, ``'sine'`` or ``'learned'``.
-        embed_dims (int): C.
-
-    Raises:
-        ValueError: if there is no such kind.
+        encoding (nn.Module): such as mmdet's ``SinePositionalEncoding``.
+        embed_dims (int): C, which must be the channels of the encoding.
     """
-    if kind not in POSITIONAL_ENCODINGS:
-        raise ValueError(
-            'positional_encoding must be one of '
-            f'{tuple(POSITIONAL_ENCODINGS)}, got {kind!r}'
-        )
-    return POSITIONAL_ENCODINGS[kind](embed_dims)
+
+    def __init__(self, encoding: nn.Module, embed_dims: int) -> None:
+        super().__init__()
+        self.encoding = encoding
+        self.embed_dims = embed_dims
+
+    @override
+    def forward(self, feature: Tensor) -> Tensor:
+        batch, _, height, width = feature.shape
+        no_padding = feature.new_zeros(batch, height, width, dtype=torch.bool)
+        encoding = self.encoding(no_padding)
+        if encoding.size(1) != self.embed_dims:
+            raise ValueError(
+                f'{type(self.encoding).__name__} returns {encoding.size(1)} '
+                f'channels, but embed_dims={self.embed_dims}: set '
+                f'num_feats={self.embed_dims // 2}'
+            )
+        return encoding.to(feature.dtype)
+
+
+def build_positional_encoding(
+    cfg: dict[str, Any], embed_dims: int
+) -> nn.Module:
+    """Builds the positional encoding of one level.
+
+    Args:
+        cfg (dict): config of a :class:`PositionalEncoding`, which gets
+            ``embed_dims`` from here, or of an encoding with MMDetection's
+            interface, which does not.
+        embed_dims (int): C.
+    """
+    if issubclass(find_class(ARGUMENT, cfg), PositionalEncoding):
+        return MODELS.build(dict(cfg, embed_dims=embed_dims))
+    return MMDetPositionalEncoding(MODELS.build(cfg), embed_dims)
+
+
+def encoding_needs_feature(cfg: dict[str, Any]) -> bool:
+    """Returns what the class of a positional encoding declares."""
+    return getattr(find_class(ARGUMENT, cfg), 'needs_feature', False)
 
 
 def sine_embedding(turns: Tensor, channels: int) -> Tensor:
-    """Returns sines and cosines of slower and slower waves, alternating.
+    """Returns alternating sines and cosines of decreasing frequency.
 
     Args:
-        turns (Tensor): numbers, of which 1 is a turn of the fastest wave, any
-            shape.
-        channels (int): how many numbers stand for each; even.
+        turns (Tensor): any shape; 1 is one period of the highest frequency.
+        channels (int): channels per number, even.
 
     Returns:
-        Tensor: the shape of ``turns`` and ``channels``.
+        Tensor: shape ``(*turns.shape, channels)``.
     """
     steps = torch.arange(0, channels, 2, device=turns.device)
     slower = TEMPERATURE ** (steps.to(turns.dtype) / channels)

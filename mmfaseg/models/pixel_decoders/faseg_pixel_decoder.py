@@ -1,4 +1,4 @@
-"""Pixel decoder: conditional positions, four memories, mask features.
+"""Pixel decoder: memories, positional encodings and mask features.
 
 Shapes:
     B: batch size.
@@ -10,12 +10,16 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
 from ..layers import DeformableEncoder
-from ..layers.positional_encoding import make_positional_encoding
+from ..layers.positional_encoding import (
+    build_positional_encoding,
+    encoding_needs_feature,
+)
 
 NUM_STAGES = 4
 CHANNELS_LAST = torch.channels_last
@@ -23,48 +27,49 @@ CHANNELS_LAST = torch.channels_last
 
 @MODELS.register_module()
 class FASegPixelDecoder(nn.Module):
-    """Mask2Former's deformable pixel decoder with positions made from C2..C5.
+    """Mask2Former's deformable pixel decoder with four levels and K_p.
 
-    All four backbone stages are projected; a depthwise convolution of each
-    projection is its positional encoding K_p (FASeg, section 3.2). With
-    ``positional_encoding='sine'`` and ``num_levels=3`` this is Mask2Former's.
+    All four backbone stages are projected, and the positional encoding K_p of
+    a level is computed from its projection (FASeg, section 3.2). With
+    ``positional_encoding=dict(type='mmfaseg.SinePositionalEncoding')`` and
+    ``num_levels=3`` this is Mask2Former's pixel decoder.
 
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        embed_dims (int): C; a multiple of ``num_groups`` and ``num_heads``.
+        embed_dims (int): C; a multiple of ``num_heads``.
+        norm_cfg (dict): config of the norm after every projection; the
+            ``num_groups`` of a GN must divide C.
+        positional_encoding (dict): config of a :class:`PositionalEncoding`,
+            which gets ``embed_dims`` from here, or of an encoding of mmdet.
         mask_channels (int, optional): channels of the mask features, C if
             None.
         num_layers (int): layers of the deformable encoder.
         num_heads (int): heads of the deformable attention.
         num_points (int): sampling points per level and head.
         feedforward_channels (int): hidden channels of the encoder's FFN.
-        num_groups (int): groups of every GroupNorm.
-        num_levels (int): how many memories and K_p are made: 4, or 3 where
-            nothing attends to stride 4.
-        positional_encoding (str): K_p: ``'conditional'``, ``'sine'`` or
-            ``'learned'``; see :mod:`mmfaseg.models.layers
-            .positional_encoding`.
-        with_cp (bool): in training, run the layers of the encoder again in
-            the backward pass: less memory, more time.
+        num_levels (int): number of memories and K_p: 4, or 3 if no layer
+            attends to stride 4.
+        with_cp (bool): gradient checkpointing of the encoder layers: less
+            memory, more time.
 
     Raises:
         ValueError: if ``in_channels`` are not four, ``num_groups`` does not
-            divide ``embed_dims``, or another argument is out of its range.
+            divide ``embed_dims``, or another argument is out of range.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        embed_dims: int = 256,
+        embed_dims: int,
+        norm_cfg: dict,
+        positional_encoding: dict,
         mask_channels: int | None = None,
         num_layers: int = 6,
         num_heads: int = 8,
         num_points: int = 4,
         feedforward_channels: int = 1024,
-        num_groups: int = 32,
         num_levels: int = NUM_STAGES,
-        positional_encoding: str = 'conditional',
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -73,25 +78,26 @@ class FASegPixelDecoder(nn.Module):
                 'in_channels must name four stages (strides 4, 8, 16, 32), '
                 f'got {list(in_channels)}'
             )
+        num_groups = norm_cfg.get('num_groups', 1)
         if embed_dims % num_groups:
             raise ValueError(
                 f'embed_dims={embed_dims} must be a multiple of '
-                f'num_groups={num_groups}'
+                f'norm_cfg.num_groups={num_groups}'
             )
         if num_levels not in (NUM_STAGES - 1, NUM_STAGES):
             raise ValueError(f'num_levels must be 3 or 4, got {num_levels}')
         self.in_channels = tuple(in_channels)
         self.num_levels = num_levels
-        # of C2 nothing but a conditional K_p is made
-        conditional = positional_encoding == 'conditional'
-        projected = num_levels if conditional else NUM_STAGES - 1
-        # modules in the order of the levels: stride 32 first
+        # the projection of C2 is read by its positional encoding only
+        needs_feature = encoding_needs_feature(positional_encoding)
+        projected = num_levels if needs_feature else NUM_STAGES - 1
+        # in the order of the levels, stride 32 first
         self.input_projs = nn.ModuleList(
-            _conv_norm(channels, embed_dims, 1, num_groups)
+            _conv_norm(channels, embed_dims, 1, norm_cfg)
             for channels in self.in_channels[: -projected - 1 : -1]
         )
         self.positional_encodings = nn.ModuleList(
-            make_positional_encoding(positional_encoding, embed_dims)
+            build_positional_encoding(positional_encoding, embed_dims)
             for _ in range(num_levels)
         )
         self.encoder = DeformableEncoder(
@@ -104,10 +110,10 @@ class FASegPixelDecoder(nn.Module):
             with_cp=with_cp,
         )
         self.lateral_conv = _conv_norm(
-            self.in_channels[0], embed_dims, 1, num_groups, bias=False
+            self.in_channels[0], embed_dims, 1, norm_cfg, bias=False
         )
         self.output_conv = nn.Sequential(
-            *_conv_norm(embed_dims, embed_dims, 3, num_groups, bias=False),
+            *_conv_norm(embed_dims, embed_dims, 3, norm_cfg, bias=False),
             nn.ReLU(inplace=True),
         )
         self.mask_feature = nn.Conv2d(
@@ -160,7 +166,7 @@ class FASegPixelDecoder(nn.Module):
         ]
         sources = projected
         if len(sources) < self.num_levels:
-            sources = [*projected, feats[0]]  # which only tells the size
+            sources = [*projected, feats[0]]  # only its size is read
         positions = [
             encode(x)
             for encode, x in zip(
@@ -185,7 +191,7 @@ def _conv_norm(
     in_channels: int,
     out_channels: int,
     kernel_size: int,
-    num_groups: int,
+    norm_cfg: dict,
     bias: bool = True,
 ) -> nn.Sequential:
     conv = nn.Conv2d(
@@ -200,4 +206,4 @@ def _conv_norm(
     else:  # input projection, as Deformable DETR starts it
         nn.init.xavier_uniform_(conv.weight)
         nn.init.zeros_(conv.bias)
-    return nn.Sequential(conv, nn.GroupNorm(num_groups, out_channels))
+    return nn.Sequential(conv, build_norm_layer(norm_cfg, out_channels)[1])

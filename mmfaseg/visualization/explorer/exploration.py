@@ -17,7 +17,7 @@ from torch import Tensor
 from ..focus_maps import STRIDES
 from ..sheet import check_classes
 from ..tracing import TracedPicture, trace_item
-from ..windows import WindowBox, window_boxes, window_importance
+from ..windows import WindowBox, window_boxes
 from .measures import centres, changes, entropy, overlap, turns
 from .owners import find_owners
 from .preference import positional_preference
@@ -26,7 +26,7 @@ from .views import BlockView, Exploration
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
-    from mmfaseg.models.layers import BlockTrace, DecoderOutput
+    from mmfaseg.models.layers import DecoderTrace, LayerTrace
 
 MAX_QUERIES = 24
 
@@ -105,7 +105,6 @@ def _view_blocks(
     traced: TracedPicture, queries: np.ndarray, size: tuple[int, int]
 ) -> list[BlockView]:
     output = traced.output
-    layers = traced.head.transformer_decoder.layers
     views: list[BlockView] = []
     before = _masks(output, 0, queries)
     dynamic: np.ndarray | None = None  # latest positional query of whole maps
@@ -115,7 +114,7 @@ def _view_blocks(
         attention = _maps(trace.attention[0, queries], trace)
         preference = _maps(
             positional_preference(
-                layers[trace.block].cross_attn.attn,
+                trace.cross_attn.attn,
                 query_pos,
                 trace.position[0].flatten(1),
             ),
@@ -131,29 +130,29 @@ def _view_blocks(
         if views:
             shift = np.linalg.norm(middle - views[-1].centres, axis=1)
             drift = shift / np.hypot(*size)
-        masks = _masks(output, trace.block + 1, queries)
+        masks = _masks(output, trace.layer + 1, queries)
         views.append(
             BlockView(
-                block=trace.block,
+                block=trace.layer,
                 stride=stride,
                 attention=attention,
                 preference=preference,
                 masks=masks,
-                scores=_scores(output, trace.block + 1, queries),
+                scores=_scores(output, trace.layer + 1, queries),
                 entropy=entropy(attention, _readable(trace, queries)),
                 overlap=overlap(attention, preference),
                 centres=middle,
                 drift=drift,
                 turn=turn,
                 change=changes(masks, before),
-                windows=_windows(output, trace, size),
+                windows=_windows(trace, size),
             )
         )
         before = masks
     return views
 
 
-def _readable(trace: BlockTrace, queries: np.ndarray) -> int | np.ndarray:
+def _readable(trace: LayerTrace, queries: np.ndarray) -> int | np.ndarray:
     """Returns how many cells a block could read, of each query's windows."""
     if trace.window_index is None:
         return trace.shape[0] * trace.shape[1]
@@ -170,28 +169,25 @@ def _readable(trace: BlockTrace, queries: np.ndarray) -> int | np.ndarray:
     return (rows * columns).sum(-1)
 
 
-def _windows(
-    output: DecoderOutput, trace: BlockTrace, size: tuple[int, int]
-) -> list[WindowBox]:
+def _windows(trace: LayerTrace, size: tuple[int, int]) -> list[WindowBox]:
     if trace.window_index is None or trace.window_index.dim() == 3:
         return []
-    _, importance = window_importance(output.traces, trace.block)
-    return window_boxes(trace, importance, size)
+    return window_boxes(trace, size)
 
 
-def _maps(values: Tensor, trace: BlockTrace) -> np.ndarray:
+def _maps(values: Tensor, trace: LayerTrace) -> np.ndarray:
     return values.float().unflatten(1, trace.shape).cpu().numpy()
 
 
 def _masks(
-    output: DecoderOutput, number: int, queries: np.ndarray
+    output: DecoderTrace, number: int, queries: np.ndarray
 ) -> np.ndarray:
     logits = output.mask_preds[number][0, queries]
     return logits.float().sigmoid().cpu().numpy()
 
 
 def _scores(
-    output: DecoderOutput, number: int, queries: np.ndarray
+    output: DecoderTrace, number: int, queries: np.ndarray
 ) -> np.ndarray:
     logits = output.cls_scores[number][0, queries]
     return logits.float().softmax(-1).cpu().numpy()

@@ -1,8 +1,0 @@
-_base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
-
-# positional queries as in Mask2Former
-model = dict(
-    decode_head=dict(
-        transformer_decoder=dict(positional_query='parameterized'),
-    )
-)

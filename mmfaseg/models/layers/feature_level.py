@@ -1,0 +1,140 @@
+"""What decoder layers read: feature levels and the state of the decoder.
+
+Shapes:
+    B: batch size.
+    Q: number of queries.
+    C: embed_dims.
+    M: channels of the mask features.
+    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .mask_predictor import multiply_masks
+
+HIGH_RESOLUTION = 3  # the stride-4 level, read by high-resolution attention
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureLevel:
+    """One level of the feature pyramid, the same for all decoder layers.
+
+    Attributes:
+        index (int): l.
+        memory (Tensor): output of the pixel decoder, shape (B, C, H_l, W_l).
+        position (Tensor): positional encoding K_p, shape (B, C, H_l, W_l).
+        level_embed (Tensor): learned embedding of the level, shape (C,).
+        mask_features (Tensor): mask features at the size of this level,
+            without a graph, shape (B, M, H_l, W_l).
+        window_grid (tuple[int, int]): (H_0, W_0), one window per stride-32
+            pixel.
+        key (Tensor | None): memory + level_embed + K_p as tokens, shape
+            (B, H_l * W_l, C); None if no layer needs all tokens.
+        value (Tensor | None): memory + level_embed, same shape; positions go
+            into keys only.
+    """
+
+    index: int
+    memory: Tensor
+    position: Tensor
+    level_embed: Tensor
+    mask_features: Tensor
+    window_grid: tuple[int, int]
+    key: Tensor | None = None
+    value: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H_l, W_l)."""
+        return self.memory.size(2), self.memory.size(3)
+
+    @torch.no_grad()
+    def mask_probability(self, mask_embed: Tensor) -> Tensor:
+        """Returns the masks of a prediction at the size of this level.
+
+        Args:
+            mask_embed (Tensor): mask embeddings, shape (B, Q, M).
+
+        Returns:
+            Tensor: 0 to 1, without a graph, shape (B, Q, H_l, W_l).
+        """
+        return multiply_masks(mask_embed, self.mask_features).sigmoid_()
+
+
+class DecoderState(NamedTuple):
+    """What the layers so far have computed besides the queries.
+
+    Attributes:
+        query_embed (Tensor): learned positional query, shape (B, Q, C).
+        query_pos (Tensor): current positional query, shape (B, Q, C).
+        mask_embed (Tensor): mask embeddings of the latest prediction, shape
+            (B, Q, M).
+        coarse_attention (Tensor | None): head-averaged attention of the
+            latest layer on the ``attention_level`` of the high-resolution
+            attention, without a graph, shape (B, Q, H_l, W_l); None before
+            that layer, or if it is not needed.
+    """
+
+    query_embed: Tensor
+    query_pos: Tensor
+    mask_embed: Tensor
+    coarse_attention: Tensor | None = None
+
+
+def make_levels(
+    memories: Sequence[Tensor],
+    positions: Sequence[Tensor],
+    mask_features: Tensor,
+    level_embeds: Tensor,
+    token_levels: Collection[int],
+) -> list[FeatureLevel]:
+    """Builds the levels of one forward pass.
+
+    Mask features are resized instead of masks: a mask is a linear combination
+    of the features, and so is the resized mask.
+
+    Args:
+        memories (Sequence[Tensor]): of each level, shape (B, C, H_l, W_l).
+        positions (Sequence[Tensor]): K_p of each level, same shapes.
+        mask_features (Tensor): shape (B, M, H_3, W_3).
+        level_embeds (Tensor): one per level, shape (levels, C).
+        token_levels (Collection[int]): levels that get keys and values.
+    """
+    window_grid = memories[0].size(2), memories[0].size(3)
+    mask_features = mask_features.detach()
+    levels = []
+    for index, (memory, position) in enumerate(
+        zip(memories, positions, strict=True)
+    ):
+        embed = level_embeds[index]
+        key = value = None
+        if index in token_levels:
+            value = memory.flatten(2).transpose(1, 2) + embed
+            key = value + position.flatten(2).transpose(1, 2)
+        features = mask_features
+        if index != HIGH_RESOLUTION:
+            features = F.interpolate(
+                mask_features,
+                memory.shape[2:],
+                mode='bilinear',
+                align_corners=False,
+            )
+        levels.append(
+            FeatureLevel(
+                index,
+                memory,
+                position,
+                embed,
+                features,
+                window_grid,
+                key,
+                value,
+            )
+        )
+    return levels

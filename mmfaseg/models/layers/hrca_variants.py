@@ -1,0 +1,97 @@
+"""Variants of high-resolution cross-attention to compare HRCA with.
+
+Shapes:
+    B: batch size.
+    Q: number of queries.
+    H_0, W_0: the grid of windows.
+    K: number of chosen windows per query.
+"""
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mmfaseg.ops import windows_tile_map
+from mmfaseg.registry import MODELS
+
+from .cross_attention import CrossAttention
+from .feature_level import DecoderState, FeatureLevel
+from .hrca import HighResolutionCrossAttention, sum_windows
+
+
+@MODELS.register_module()
+class DenseCrossAttention(CrossAttention):
+    """Attends to the whole stride-4 map, with the learned positional query.
+
+    Args:
+        embed_dims (int): number of channels.
+        num_heads (int): number of heads; must divide ``embed_dims``.
+    """
+
+    @override
+    def select_query_pos(self, state: DecoderState) -> Tensor:
+        return state.query_embed
+
+    @override
+    def forward(
+        self,
+        query: Tensor,
+        state: DecoderState,
+        level: FeatureLevel,
+        need_attention: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        query = query + self.select_query_pos(state)
+        return self.attn(query, level.key, level.value, None, need_attention)
+
+
+@MODELS.register_module()
+class PerQueryWindowAttention(HighResolutionCrossAttention):
+    """HRCA in which every query chooses its own windows.
+
+    The windows of a hundred queries cover most of the map: it is masked, not
+    gathered, and costs as much as dense attention. Arguments are those of
+    :class:`HighResolutionCrossAttention`.
+    """
+
+    needs_tokens = True
+
+    def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
+        """Returns the attention of each query to each window.
+
+        Returns:
+            Tensor: shape (B, Q, H_0, W_0).
+        """
+        assert state.coarse_attention is not None
+        return sum_windows(
+            state.coarse_attention,
+            level.window_grid,
+            32 // self.importance_stride,
+        )
+
+    @override
+    def forward(
+        self,
+        query: Tensor,
+        state: DecoderState,
+        level: FeatureLevel,
+        need_attention: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        windows_tile_map(level.window_grid, self.window_size, level.shape)
+        window_index = self.select_windows(state, level)  # (B, Q, K)
+        rows, columns = level.window_grid
+        blocked = torch.ones(
+            *window_index.shape[:2],
+            rows * columns,
+            dtype=torch.bool,
+            device=query.device,
+        )
+        blocked.scatter_(2, window_index, False)
+        blocked = blocked.unflatten(2, (rows, columns))
+        for axis in (2, 3):
+            blocked = blocked.repeat_interleave(self.window_size, axis)
+        height, width = level.shape
+        blocked = blocked[..., :height, :width].flatten(2)
+        query = query + self.select_query_pos(state)
+        return self.attn(
+            query, level.key, level.value, blocked, need_attention
+        )
