@@ -30,6 +30,7 @@ from rich.progress import track
 
 import mmfaseg  # noqa: F401
 from mmfaseg.datasets.shapes_generator import generate_shapes
+from mmfaseg.visualization.decoder_trace import trace_head
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
@@ -108,7 +109,7 @@ def infer_step(model: torch.nn.Module) -> Callable[[tuple], None]:
     @torch.no_grad()
     def step(batch: tuple) -> None:
         model.predict(*batch)
-        model.decode_head.trace(model.extract_feat(batch[0]))
+        trace_head(model.decode_head, model.extract_feat(batch[0]))
 
     model.eval()
     return step

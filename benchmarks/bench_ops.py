@@ -19,7 +19,11 @@ import torch
 from measure import Row, compare, copy_rate, describe, report, run_all
 from torch import Tensor
 
-from mmfaseg.models.layers import HighResolutionCrossAttention, WindowMemory
+from mmfaseg.models.layers import (
+    DecoderState,
+    FeatureLevel,
+    HighResolutionCrossAttention,
+)
 from mmfaseg.ops import (
     compiled_ms_deform_attn_available,
     describe_backend,
@@ -241,16 +245,21 @@ def bench_block(args: argparse.Namespace, size: str) -> list[Row]:
     module = module.to(args.device, dtype).eval()
     batch = maps[0].size(0)
     make = partial(torch.randn, device=args.device, dtype=dtype)
-    memory = WindowMemory(*maps, make(CHANNELS))
-    query, importance = make(batch, QUERIES, CHANNELS), make(batch, *grid)
+    feature, position = maps
+    level = FeatureLevel(
+        3, feature, position, make(CHANNELS), feature, tuple(grid)
+    )
+    query, query_pos = make(2, batch, QUERIES, CHANNELS)
+    attention = make(batch, QUERIES, *grid)
+    state = DecoderState(query_pos, query_pos, query_pos, attention)
 
     def windows() -> Sequence[Tensor]:
-        return [module(query, memory, importance)[0]]
+        return [module(query, state, level)[0]]
 
     def dense() -> Sequence[Tensor]:
-        value = memory.feature.flatten(2).transpose(1, 2) + memory.level_embed
-        key = value + memory.position.flatten(2).transpose(1, 2)
-        return [module.attn(query, key, value)[0]]
+        value = feature.flatten(2).transpose(1, 2) + level.level_embed
+        key = value + position.flatten(2).transpose(1, 2)
+        return [module.attn(query + query_pos, key, value)[0]]
 
     rows = []
     for name, run in (('mmfaseg', windows), ('dense', dense)):

@@ -119,10 +119,10 @@ def hrca_stage(model: nn.Module, picture: Tensor) -> Callable[[], None]:
     head = model.decode_head
     calls: list[tuple[nn.Module, tuple]] = []
     hooks = [
-        layer.cross_attn.register_forward_pre_hook(
+        attention.register_forward_pre_hook(
             lambda module, args: calls.append((module, args))
         )
-        for layer in head.transformer_decoder.layers[3::4]
+        for attention in head.transformer_decoder.cross_attentions()[3::4]
     ]
     head.transformer_decoder(*head.pixel_decoder(model.extract_feat(picture)))
     for hook in hooks:

@@ -14,8 +14,8 @@ from parity_cases import Watch, replace_points
 from torch import Tensor, nn
 
 from mmfaseg.models import FASegHead
-from mmfaseg.models.layers import trace_decoder
 from mmfaseg.models.task_modules import Segments
+from mmfaseg.visualization.decoder_trace import trace_decoder
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden_tiny.npz'
 CHANNELS = (4, 6, 8, 10)

@@ -27,7 +27,7 @@ from parity_cases import (
     statistics,
 )
 
-from mmfaseg.models.layers import trace_decoder
+from mmfaseg.visualization.decoder_trace import trace_decoder
 
 pytestmark = pytest.mark.skipif(
     not parity.PARITY.is_dir(), reason=parity.ABSENT

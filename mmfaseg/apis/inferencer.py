@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from ..utils.type_name import type_name
 from ..visualization import draw_item_focus
+from ..visualization.decoder_trace import can_trace
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .model import load_model
 from .outputs import Writer
@@ -136,10 +137,10 @@ class FASegInferencer:
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1: {batch_size}')
-        if focus and not hasattr(self.model.decode_head, 'trace'):
+        if focus and not can_trace(self.model.decode_head):
             raise ValueError(
-                f'{type(self.model.decode_head).__name__} cannot tell its '
-                'focus: leave focus=False'
+                f'{type(self.model.decode_head).__name__} has no FASegDecoder '
+                'to trace: use focus=False'
             )
         wanted = (overlay, probabilities, focus)
         total = count_frames(inputs)

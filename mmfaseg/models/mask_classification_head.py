@@ -9,13 +9,12 @@ Shapes:
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
-from .layers import DecoderOutput, DecoderTrace, trace_decoder
+from .layers import DecoderOutput
 
 
 class MaskClassificationHead(BaseModule):
@@ -110,18 +109,6 @@ class MaskClassificationHead(BaseModule):
         if not self.training:
             return output.cls_scores[-1:], output.mask_preds[-1:]
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
-
-    @torch.no_grad()
-    def trace(self, feats: Sequence[Tensor]) -> DecoderTrace:
-        """Returns all predictions and where the layers attend.
-
-        Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
-        """
-        return trace_decoder(
-            self.transformer_decoder, *self.pixel_decoder(feats)
-        )
 
 
 def check_count(name: str, value: object) -> None:

@@ -53,10 +53,11 @@ def hrca_gather(
               windows tile the map.
 
     Raises:
-        ValueError: if the shapes do not belong together, if a whole row or
-            column of windows lies outside the map, or if an index is out of
-            range. Values are checked on the CPU, outside of ``torch.compile``;
-            a compiled graph raises RuntimeError, and a CUDA kernel stops.
+        ValueError: if the shapes do not belong together, if the windows do
+            not cover the map (see :func:`windows_tile_map`), or if an index
+            is out of range. Values are checked on the CPU, outside of
+            ``torch.compile``; a compiled graph raises RuntimeError, and a
+            CUDA kernel stops.
         TypeError: if the maps are not floating, or the indices not int64.
     """
     _check(feature, position, window_index, window_size, grid, level_embed)
@@ -80,22 +81,29 @@ def hrca_gather(
 def windows_tile_map(
     grid: tuple[int, int], window_size: int, shape: tuple[int, int]
 ) -> bool:
-    """Returns whether the windows cover the map without sticking out of it.
+    """Checks the geometry of the windows against their map.
+
+    Windows of the last row and column may extend beyond the map.
 
     Args:
         grid (tuple[int, int]): (H_0, W_0).
-        window_size (int): pixels of the stride-4 map per window side.
-        shape (tuple[int, int]): (H_3, W_3).
+        window_size (int): pixels of the map per window side.
+        shape (tuple[int, int]): (H, W) of the map.
+
+    Returns:
+        bool: whether no window extends beyond the map.
 
     Raises:
-        ValueError: if a whole row or column of windows lies outside the map.
+        ValueError: if the windows do not cover the map, or a whole row or
+            column of windows is outside the map.
     """
     for cells, pixels in zip(grid, shape, strict=True):
-        if (cells - 1) * window_size >= pixels:
+        if not (cells - 1) * window_size < pixels <= cells * window_size:
             raise ValueError(
                 f'windows of {window_size}x{window_size} pixels on a grid of '
-                f'{grid} do not fit a map of {shape}: the window size must be '
-                'the ratio of the strides of the coarsest and the finest map'
+                f'{grid} do not cover a map of {shape} exactly once: the '
+                'window size must be the ratio of the strides of both maps; '
+                'or pad images to a multiple of the coarsest stride'
             )
     return all(
         cells * window_size == pixels

@@ -31,7 +31,7 @@ from .sheet import Sheet, check_classes, check_picture, panel_size
 from .windows import WindowBox, last_windows, shares_windows, window_boxes
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers import DecoderTrace
+    from .decoder_trace import DecoderTrace
 
 MARGIN = 18
 GAP = 10
@@ -82,7 +82,7 @@ def draw_focus(
     to its own maximum.
 
     Args:
-        output (DecoderTrace): What ``trace`` of a head returned.
+        output (DecoderTrace): Result of :func:`trace_head`.
         picture (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers import DecoderTrace, LayerTrace
+    from .decoder_trace import DecoderTrace, LayerTrace
 
 STRIDES = (32, 16, 8, 4)
 
@@ -79,7 +79,7 @@ def mask_probabilities(
     """Returns class and mask probabilities of the final prediction.
 
     Args:
-        output (DecoderTrace): What ``FASegHead.trace`` returned.
+        output (DecoderTrace): Result of :func:`trace_head`.
         size (tuple[int, int]): H and W.
         sample (int): Which picture of the batch.
 
@@ -175,7 +175,7 @@ def choose_queries(
 
 
 def last_attention(traces: list[LayerTrace], level: int) -> LayerTrace:
-    """Returns the trace of the last block of a level that has attention.
+    """Returns the trace of the last layer of a level that has attention.
 
     Raises:
         ValueError: If there is none, or if its attention has a wrong shape.
@@ -183,13 +183,13 @@ def last_attention(traces: list[LayerTrace], level: int) -> LayerTrace:
     found = [trace for trace in traces if trace.level == level]
     if not found:
         raise ValueError(
-            f'no traced block shows attention at stride {STRIDES[level]}; '
-            'take the output of FASegHead.trace'
+            f'no traced layer has attention at stride {STRIDES[level]}; '
+            'use the result of trace_head'
         )
     trace = max(found, key=lambda t: t.layer)
     if trace.attention.shape[-1] != trace.shape[0] * trace.shape[1]:
         raise ValueError(
-            f'block {trace.layer}: attention over {trace.attention.shape[-1]} '
+            f'layer {trace.layer}: attention over {trace.attention.shape[-1]} '
             f'pixels on a map of {trace.shape}'
         )
     return trace
@@ -201,7 +201,7 @@ def attention_maps(
     """Returns one heat map per query.
 
     Args:
-        trace (LayerTrace): Of a block.
+        trace (LayerTrace): Of a layer.
         size (tuple[int, int]): H and W.
         sample (int): Which picture of the batch.
 

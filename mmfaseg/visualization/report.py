@@ -12,6 +12,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 
+from .decoder_trace import can_trace
 from .focus import draw_focus
 from .instances import draw_objects
 from .objects import ObjectPicture, Objects
@@ -87,10 +88,10 @@ def write_report(
     draw = _draw_objects if is_detector else _draw_labels
     figure, variety = draw(model, items, dataset)
     written = [save_figure(figure, Path(out_dir) / 'predictions.png')]
-    if not hasattr(head, 'trace'):
+    if not can_trace(head):
         print_log(
-            f'{type(head).__name__} has no trace: focus.png is drawn for the '
-            'heads of mmfaseg only',
+            f'{type(head).__name__} has no FASegDecoder to trace: focus.png '
+            'is not drawn',
             logger='current',
         )
         return written

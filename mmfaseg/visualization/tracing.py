@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 
+from .decoder_trace import can_trace, trace_head
 from .picture import network_picture
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel, BaseModule
 
-    from mmfaseg.models.layers import DecoderTrace
+    from .decoder_trace import DecoderTrace
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class TracedPicture:
     Attributes:
         picture (np.ndarray): uint8, shape (H, W, 3), RGB, unpadded.
         head (BaseModule): of the network.
-        output (DecoderTrace): what its ``trace`` returned.
+        output (DecoderTrace): result of :func:`trace_head`.
         min_score (float): a pixel whose best class scores less has none:
             detectors leave ground between objects.
     """
@@ -44,12 +45,12 @@ def head_of(model: BaseModel) -> BaseModule:
     head = getattr(model, 'panoptic_head', None)
     if head is None:
         head = getattr(model, 'decode_head', None)
-    if not hasattr(head, 'trace'):
+    if not can_trace(head):
         name = type(model if head is None else head).__name__
         raise ValueError(
-            f'{name} cannot tell where its queries look: take a config of '
-            "mmfaseg; faseg2mmfaseg.py brings Mask2Former's checkpoints to "
-            'one with mmfaseg.LearnedPositionalQuery'
+            f'{name} has no FASegDecoder to trace: use a config of mmfaseg; '
+            "faseg2mmfaseg.py converts Mask2Former's checkpoints to one with "
+            'mmfaseg.LearnedPositionalQuery'
         )
     return head
 
@@ -70,6 +71,6 @@ def trace_item(model: BaseModel, item: dict) -> TracedPicture:
     return TracedPicture(
         picture=network_picture(item['inputs']),
         head=head,
-        output=head.trace(model.extract_feat(batch['inputs'])),
+        output=trace_head(head, model.extract_feat(batch['inputs'])),
         min_score=0.5 if hasattr(model, 'panoptic_head') else 0.0,
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmfaseg.models.layers import LayerTrace
+    from .decoder_trace import LayerTrace
 
 STRIDE = 4
 
@@ -50,7 +50,7 @@ def last_windows(traces: list[LayerTrace]) -> LayerTrace:
     found = [trace for trace in traces if trace.window_index is not None]
     if not found:
         raise ValueError(
-            'no traced layer chose windows; use the output of FASegHead.trace'
+            'no traced layer chose windows; use the result of trace_head'
         )
     return max(found, key=lambda trace: trace.layer)
 

@@ -30,7 +30,7 @@ def build_faseg() -> Callable[..., nn.Module]:
         init_default_scope(cfg.default_scope)
         model = cfg.model
         del model['auxiliary_head']
-        model.decode_head.transformer_decoder.num_blocks = 13
+        model.decode_head.transformer_decoder.num_layers = 13
         model.backbone.depth = 50
         model.decode_head.in_channels = [128, 256, 512, 1024]
         if backbone == 'swin':

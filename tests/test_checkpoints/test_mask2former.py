@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from decoder_parts import SINE, make_level, make_state
 
 from mmfaseg.checkpoints import (
     ConversionError,
@@ -14,6 +15,7 @@ from mmfaseg.testing import make_pyramid
 
 MMSEG = 'mmseg-mask2former'
 DECODER = 'decode_head.transformer_decoder.'
+NONE = dict(type='mmfaseg.NoPositionalQuery')
 
 
 @pytest.fixture
@@ -72,19 +74,19 @@ def test_pixel_decoder_is_the_same_function(pair):
     torch.testing.assert_close(mask_features, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_rival_is_mask2former(
+def test_mask2former_config_equals_mmsegs_mask2former(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
-    """By switches alone our model is mmseg's, with the same weights."""
+    """With the same weights; only the config differs from FASeg's."""
     peer = build_mask2former()
     ours = build_faseg_like_mask2former(
         transformer_decoder=dict(
-            positional_query='parameterized',
-            high_resolution='off',
-            num_blocks=9,
+            positional_query=dict(type='mmfaseg.LearnedPositionalQuery'),
+            high_res_attention=None,
+            num_layers=9,
             mask_threshold=0.5,
         ),
-        pixel_decoder=dict(positional_encoding='sine'),
+        pixel_decoder=dict(positional_encoding=SINE),
     )
     torch.manual_seed(0)
     with torch.no_grad():
@@ -102,10 +104,11 @@ def test_rival_is_mask2former(
     picture = torch.randn(2, 3, 96, 128, dtype=torch.float64)
     meta = [dict(img_shape=(96, 128)) for _ in picture]
     blocked = []
-    decoder = ours.decode_head.transformer_decoder
-    for layer in decoder.layers:
-        layer.cross_attn.register_forward_pre_hook(
-            lambda _, args: blocked.append(args[2].double().mean())
+    for attention in ours.decode_head.transformer_decoder.cross_attentions():
+        attention.register_forward_pre_hook(
+            lambda attention, args: blocked.append(
+                attention.blocked_pixels(*args[1:3]).double().mean()
+            )
         )
     with torch.no_grad():
         expected = peer.encode_decode(picture, meta)
@@ -117,41 +120,41 @@ def test_rival_is_mask2former(
 
 
 @pytest.mark.parametrize(
-    ('switches', 'blocks'),
+    ('changes', 'layers'),
     [
-        (dict(high_resolution='off', num_blocks=10), {9}),
-        (dict(high_resolution='off', num_blocks=13), {9, 10, 11, 12}),
-        (dict(positional_query='none'), {3, 7, 11, 12}),
+        (dict(high_res_attention=None, num_layers=10), {9}),
+        (dict(high_res_attention=None, num_layers=13), {9, 10, 11, 12}),
+        (dict(positional_query=NONE), {3, 7, 11, 12}),
     ],
 )
-def test_rivals_take_a_warm_start(
+def test_variants_take_a_warm_start(
     build_mask2former,
     build_faseg_like_mask2former,
     shapes_of,
-    switches,
-    blocks,
+    changes,
+    layers,
 ):
     ours = build_faseg_like_mask2former(
-        transformer_decoder=switches,
-        pixel_decoder=dict(positional_encoding='sine'),
+        transformer_decoder=changes,
+        pixel_decoder=dict(positional_encoding=SINE),
     )
     peer = build_mask2former().state_dict()
     conversion = from_mask2former(peer, shapes_of(ours), MMSEG)
     start = DECODER + 'layers.'
-    assert blocks == {
+    assert layers == {
         int(name.removeprefix(start).split('.')[0])
         for name in conversion.untouched
         if name.startswith(start)
     }
     left = [x.source for x in conversion.entries if x.target is None]
-    without = 'none' in switches.values()
+    without = NONE in changes.values()
     assert left == ['decode_head.query_embed.weight'] * without
 
 
 @pytest.mark.parametrize(
     ('theirs', 'ours'), [(0, 0), (2, 2), (3, 4), (5, 6), (6, 8), (8, 10)]
 )
-def test_block_is_the_same_function(pair, theirs, ours):
+def test_layer_is_the_same_function(pair, theirs, ours):
     peer, model, _ = pair
     torch.manual_seed(0)
     query, query_pos = torch.randn(2, 2, 20, 128).double()
@@ -167,13 +170,18 @@ def test_block_is_the_same_function(pair, theirs, ours):
             cross_attn_mask=blocked.repeat_interleave(8, 0),
         )
         decoder = model.decode_head.transformer_decoder
-        layer = decoder.layers[ours]
-        tokens = type('Tokens', (), dict(key=memory + position, value=memory))
-        actual, _ = layer(query, query_pos, query_pos, tokens, blocked)
+        maps = [
+            x.transpose(1, 2).unflatten(2, (4, 6)) for x in (memory, position)
+        ]
+        masks = torch.where(blocked, 0.01, 0.99).unflatten(2, (4, 6)).double()
+        level = make_level(*maps, masks=masks)
+        identity = torch.eye(20).double().expand(2, -1, -1)
+        state = make_state(query_pos / 2, identity)
+        actual, _ = decoder.layers[str(ours)](query, state, level)
     torch.testing.assert_close(actual, expected)
-    level = decoder.level_embed.weight[ours % 4]
+    embed = decoder.level_embed.weight[ours % 4]
     wanted = peer.decode_head.level_embed.weight[theirs % 3]
-    assert torch.equal(level, wanted)
+    assert torch.equal(embed, wanted)
 
 
 def test_predictions_are_the_same_function(pair):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from decoder_parts import CONDITIONAL, SINE
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -19,17 +20,17 @@ from mmfaseg.testing import make_pyramid
 DECODER = 'decode_head.transformer_decoder.'
 PEER = 'mask2former_r18_1xb8-demo_shapes-instance-128x128.py'
 OURS = 'faseg_r18_1xb8-demo_shapes-instance-128x128.py'
-RIVAL = dict(
-    positional_query='parameterized',
-    high_resolution='off',
-    num_blocks=9,
+MASK2FORMER = dict(
+    positional_query=dict(type='mmfaseg.LearnedPositionalQuery'),
+    high_res_attention=None,
+    num_layers=9,
     mask_threshold=0.5,
 )
 
 
 @pytest.fixture
 def build(root):
-    def build(name, seed=0, positions='conditional', **decoder):
+    def build(name, seed=0, positions=CONDITIONAL, **decoder):
         cfg = Config.fromfile(root / 'configs' / name)
         init_default_scope(cfg.default_scope)
         head = cfg.model.get('panoptic_head', cfg.model.get('decode_head'))
@@ -89,15 +90,16 @@ def test_classes_are_kept_on_request_alone(build):
     conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
     assert conversion.untouched == []
     peer = as_segmentor(build(f'faseg_coco/{PEER}').state_dict())
-    rival = shapes_of(build(f'faseg_coco/{OURS}', 1, 'sine', **RIVAL))
+    shapes = shapes_of(build(f'faseg_coco/{OURS}', 1, SINE, **MASK2FORMER))
     for keep, missing in ((True, 0), (False, 2)):
-        conversion = from_mask2former(peer, rival, 'mmseg-mask2former', keep)
+        conversion = from_mask2former(peer, shapes, 'mmseg-mask2former', keep)
         assert len(conversion.untouched) == missing
 
 
 def test_boxes_may_be_new(build):
     source = build(f'faseg_coco/{OURS}')
-    target = build(f'faseg_coco/{OURS}', seed=1, box_aware=True)
+    query = dict(type='mmfaseg.BoxAwareFocusQuery')
+    target = build(f'faseg_coco/{OURS}', seed=1, positional_query=query)
     state = as_segmentor(source.state_dict())
     conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
     box = DECODER + 'positional_query.box_embed.weight'
@@ -110,18 +112,18 @@ def test_boxes_may_be_new(build):
     assert 'other positional queries' in entry.note
 
 
-def test_other_blocks_are_refused(build):
+def test_another_number_of_layers_raises(build):
     source = build(f'faseg_coco/{OURS}')
-    target = build(f'faseg_coco/{OURS}', num_blocks=13)
+    target = build(f'faseg_coco/{OURS}', num_layers=13)
     state = as_segmentor(source.state_dict())
     with pytest.raises(ConversionError, match=r'missing: .*layers\.5\.'):
         from_mmfaseg(state, shapes_of(target))
 
 
-def test_mask2former_of_mmdet_is_the_function_of_its_rival(build):
+def test_converted_mask2former_of_mmdet_is_the_same_function(build):
     """The names of a detector, and the weights of all of it."""
     peer = build(f'faseg_coco/{PEER}')
-    ours = build(f'faseg_coco/{OURS}', 1, 'sine', **RIVAL)
+    ours = build(f'faseg_coco/{OURS}', 1, SINE, **MASK2FORMER)
     with torch.no_grad():
         for x in peer.parameters():
             if x.dim() > 1:
@@ -145,7 +147,7 @@ def test_mask2former_of_mmdet_is_the_function_of_its_rival(build):
 
 def test_detector_starts_from_mask2former_of_mmdet(build):
     peer = build(f'faseg_coco/{PEER}')
-    ours = build(f'faseg_coco/{OURS}', num_blocks=13)
+    ours = build(f'faseg_coco/{OURS}', num_layers=13)
     conversion = from_mask2former(
         as_segmentor(peer.state_dict()), shapes_of(ours), 'mmseg-mask2former'
     )

@@ -90,10 +90,10 @@ def test_pictures_and_numbers_are_logged(make_config, logged, tmp_path):
     assert [x.step for x in found.Images('focus_0')] == [1, 2]
 
 
-def test_focus_of_parameterized_queries_does_not_turn(make_config, logged):
+def test_focus_of_learned_queries_does_not_turn(make_config, logged):
     cfg = make_config(dict(type='mmfaseg.FocusHook', indices=[1]))
     decoder = cfg.model.decode_head.transformer_decoder
-    decoder.positional_query = 'parameterized'
+    decoder.positional_query = dict(type='mmfaseg.LearnedPositionalQuery')
     train(cfg)
     assert [x['focus/turn'] < 1e-9 for x in logged('focus/turn')] == [True] * 2
 
@@ -106,7 +106,7 @@ def test_focus_of_parameterized_queries_does_not_turn(make_config, logged):
         (
             {},
             {'name': 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'},
-            'Mask2FormerHead cannot tell where its queries look',
+            'Mask2FormerHead has no FASegDecoder to trace',
         ),
     ],
 )

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from decoder_parts import DECODER, merge
 
 from mmfaseg.models.layers import FASegDecoder
 from mmfaseg.testing import make_pyramid
@@ -26,15 +27,19 @@ def decoder_inputs():
 
 @pytest.fixture
 def make_decoder():
-    def make(**kwargs):
-        options = dict(
+    """Makes a small decoder of FASeg with changes, merged as configs are."""
+    small = merge(
+        DECODER,
+        dict(
             embed_dims=16,
             num_classes=5,
             num_queries=6,
-            num_heads=2,
-            feedforward_channels=32,
-            omega=8,
-        )
-        return FASegDecoder(**(options | kwargs)).double()
+            layer=dict(num_heads=2, feedforward_channels=32),
+            high_res_attention=dict(omega=8),
+        ),
+    )
+
+    def make(**changes):
+        return FASegDecoder(**merge(small, changes)).double()
 
     return make

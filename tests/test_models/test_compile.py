@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from decoder_parts import LEARNED, SINE
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -40,23 +41,34 @@ def test_inference_has_no_graph_break(model):
 @torch.no_grad()
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'switches',
+    'changes',
     [
-        dict(positional_query='anchor', high_resolution='off'),
-        dict(positional_query='none', high_resolution='dense'),
-        dict(high_resolution='hrca_per_query', importance_stride=8),
-        dict(share_hrca_params=True, num_blocks=13),
+        dict(
+            positional_query=dict(type='mmfaseg.AnchorPositionalQuery'),
+            high_res_attention=None,
+        ),
+        dict(
+            positional_query=dict(type='mmfaseg.NoPositionalQuery'),
+            high_res_attention=dict(type='mmfaseg.DenseCrossAttention'),
+        ),
+        dict(
+            high_res_attention=dict(
+                type='mmfaseg.PerQueryWindowAttention', importance_stride=8
+            )
+        ),
+        dict(share_high_res_layers=True, num_layers=13),
     ],
-    ids=lambda x: '-'.join(map(str, x.values())),
+    ids=['anchor-off', 'none-dense', 'per-query', 'shared'],
 )
-def test_rivals_have_no_graph_break(switches):
-    """... and bfloat16 weights, and autocast, go through them."""
+def test_variants_have_no_graph_break(changes):
+    """And run with bfloat16 weights and under autocast."""
     torch._dynamo.reset()
     init_default_scope('mmseg')
     cfg = ConfigDict(copy.deepcopy(MODEL))
-    cfg.decode_head.transformer_decoder.update(switches)
+    cfg.decode_head.transformer_decoder.update(changes)
+    is_first = 'positional_query' in changes
     cfg.decode_head.pixel_decoder.positional_encoding = (
-        'learned' if 'anchor' in switches.values() else 'sine'
+        LEARNED if is_first else SINE
     )
     model = MODELS.build(cfg).eval()
     run = _scores(model)

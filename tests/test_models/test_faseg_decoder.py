@@ -1,29 +1,53 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 import torch.nn.functional as F
+from decoder_parts import make_level, make_state
+from torch import Tensor, nn
 
 from mmfaseg.models.layers import (
+    DecoderState,
+    FeatureLevel,
     HighResolutionCrossAttention,
     MaskedCrossAttention,
     MaskPredictions,
 )
+from mmfaseg.models.layers.feature_level import make_levels
 from mmfaseg.testing import assert_close
+from mmfaseg.visualization.decoder_trace import trace_decoder
 
-HIGH_RESOLUTION_BLOCKS = (3, 7, 11)
+HIGH_RES_LAYERS = (3, 7, 11)
+
+
+class LayerWithoutAttention(nn.Module):
+    """A decoder layer that does not keep its cross-attention."""
+
+    def __init__(self, embed_dims, cross_attn):
+        super().__init__()
+
+
+class Call(NamedTuple):
+    """What a layer was given, and the queries that it returned."""
+
+    query: Tensor
+    state: DecoderState
+    level: FeatureLevel
+    result: Tensor
 
 
 @pytest.fixture
 def spied(make_decoder, decoder_inputs):
-    """A decoder, its inputs, its output and what every block was given."""
+    """A decoder, its inputs, its output and the calls of its layers."""
     decoder = make_decoder()
     calls = []
-    for layer in decoder.layers:
+    for layer in decoder.layers.values():
         layer.register_forward_hook(
-            lambda _, args, result: calls.append((*args, result)),
+            lambda _, args, result: calls.append(Call(*args[:3], result[0])),
         )
     memories, positions, mask_features = decoder_inputs()
     inputs = memories, positions, 10 * mask_features  # clear-cut masks
-    return decoder, inputs, decoder(*inputs, trace=True), calls
+    return decoder, inputs, trace_decoder(decoder, *inputs), calls
 
 
 def test_blocks_walk_through_the_levels(spied):
@@ -35,10 +59,10 @@ def test_blocks_walk_through_the_levels(spied):
         (16, 24),
         (32, 48),
     ]
-    for block, layer in enumerate(decoder.layers):
+    for index, layer in enumerate(decoder.layers.values()):
         kind = (
             HighResolutionCrossAttention
-            if block in HIGH_RESOLUTION_BLOCKS
+            if index in HIGH_RES_LAYERS
             else MaskedCrossAttention
         )
         assert type(layer.cross_attn) is kind
@@ -47,7 +71,7 @@ def test_blocks_walk_through_the_levels(spied):
 def test_predictions_are_made_before_and_after_every_block(spied):
     decoder, (_, _, mask_features), output, calls = spied
     assert len(output.cls_scores) == len(output.mask_preds) == 14
-    queries = [calls[0][0], *(call[-1][0] for call in calls)]
+    queries = [calls[0].query, *(call.result for call in calls)]
     predictor = decoder.predictor
     for query, scores, masks in zip(
         queries, output.cls_scores, output.mask_preds, strict=True
@@ -65,13 +89,13 @@ def test_predictions_are_made_before_and_after_every_block(spied):
 def test_positional_query_comes_from_the_previous_attention(spied):
     decoder, (_, positions, _), output, calls = spied
     static = decoder.query_embed.weight.expand(2, -1, -1)
-    for block in (1, 2, 5, 6, 9, 10):
-        level = (block - 1) % 4
-        attention = output.traces[block - 1].attention
+    for layer in (1, 2, 5, 6, 9, 10):
+        level = (layer - 1) % 4
+        attention = output.traces[layer - 1].attention
         focus = attention @ positions[level].flatten(2).transpose(1, 2)
         expected = decoder.positional_query.mlp(focus + static)
-        assert_close(calls[block][1], expected)  # cross-attention
-        assert_close(calls[block][2], expected)  # self-attention
+        assert_close(calls[layer].state.query_pos, expected)
+        assert_close(output.traces[layer].query_pos, expected)
 
 
 def test_first_positional_query_pools_the_background(spied):
@@ -82,27 +106,26 @@ def test_first_positional_query_pools_the_background(spied):
     mean = background @ positions[0].flatten(2).transpose(1, 2)
     mean = mean / (background.sum(-1, keepdim=True) + 1e-6)
     expected = decoder.positional_query.mlp(mean + static)
-    assert_close(calls[0][1], expected)
-    assert_close(calls[0][2], calls[0][1])
+    assert_close(calls[0].state.query_pos, expected)
 
 
-@pytest.mark.parametrize('block', HIGH_RESOLUTION_BLOCKS)
-def test_dynamic_query_passes_a_high_resolution_block_unchanged(spied, block):
+@pytest.mark.parametrize('layer', HIGH_RES_LAYERS)
+def test_dynamic_query_passes_a_high_resolution_block_unchanged(spied, layer):
     decoder, (_, positions, _), output, calls = spied
     static = decoder.query_embed.weight.expand(2, -1, -1)
-    attention = output.traces[block - 1].attention
+    attention = output.traces[layer - 1].attention
     focus = attention @ positions[2].flatten(2).transpose(1, 2)
     dynamic = decoder.positional_query.mlp(focus + static)
-    assert_close(calls[block][1], static)  # its cross-attention: static
-    assert_close(calls[block][2], dynamic)  # its self-attention: dynamic
-    assert_close(calls[block + 1][1], dynamic)  # and so the next block
+    assert_close(output.traces[layer].query_pos, static)  # cross-attention
+    assert_close(calls[layer].state.query_pos, dynamic)  # self-attention
+    assert_close(calls[layer + 1].state.query_pos, dynamic)
 
 
 def test_windows_are_those_the_latest_stride_32_block_looked_at(spied):
     _, _, output, _ = spied
-    for block in HIGH_RESOLUTION_BLOCKS:
-        trace = output.traces[block]
-        scores = output.traces[block - 3].attention.sum(1)
+    for layer in HIGH_RES_LAYERS:
+        trace = output.traces[layer]
+        scores = output.traces[layer - 3].attention.sum(1)
         expected = scores.topk(24 // 8, dim=1).indices
         assert torch.equal(trace.window_index, expected)
         assert trace.window_grid == (4, 6)
@@ -111,57 +134,63 @@ def test_windows_are_those_the_latest_stride_32_block_looked_at(spied):
 
 def test_blocked_pixels_come_from_the_latest_mask(spied):
     decoder, _, output, calls = spied
-    for block in (0, 1, 2, 4, 12):
-        trace = output.traces[block]
+    for layer in (0, 1, 2, 4, 12):
+        trace = output.traces[layer]
         mask = F.interpolate(
-            output.mask_preds[block], trace.shape, mode='bilinear'
+            output.mask_preds[layer], trace.shape, mode='bilinear'
         )
         blocked = mask.sigmoid().flatten(2) < 0.15
         blocked[blocked.all(-1)] = False
-        assert torch.equal(calls[block][4], blocked)
-        assert blocked.any(), 'the case must block something'
+        attention = decoder.layers[str(layer)].cross_attn
+        call = calls[layer]
+        found = attention.blocked_pixels(call.state, call.level)
+        assert torch.equal(found, blocked)
+        assert blocked.any(), 'the case must layer something'
         assert (trace.attention[blocked] == 0).all()
 
 
 def test_positions_go_into_keys_only(spied):
     decoder, (memories, positions, _), _, calls = spied
-    for block, (_, _, _, memory, *_) in enumerate(calls):
-        level = block % 4
-        embed = decoder.level_embed.weight[level]
-        if level == 3:
-            assert memory.feature is memories[3]
-            assert memory.position is positions[3]
-            assert torch.equal(memory.level_embed, embed)
+    for layer, call in enumerate(calls):
+        index = layer % 4
+        level = call.level
+        embed = decoder.level_embed.weight[index]
+        assert level.index == index
+        assert level.memory is memories[index]
+        assert level.position is positions[index]
+        assert torch.equal(level.level_embed, embed)
+        if index == 3:
+            assert level.key is level.value is None
             continue
-        value = memories[level] + embed[:, None, None]
-        key = value + positions[level]
-        assert_close(memory.value, value.flatten(2).transpose(1, 2))
-        assert_close(memory.key, key.flatten(2).transpose(1, 2))
+        value = memories[index] + embed[:, None, None]
+        key = value + positions[index]
+        assert_close(level.value, value.flatten(2).transpose(1, 2))
+        assert_close(level.key, key.flatten(2).transpose(1, 2))
 
 
-def test_a_wholly_blocked_row_is_opened(make_decoder):
-    decoder = make_decoder()
-    mask = torch.full((1, 2, 2, 2), -9.0)
-    mask[0, 1, 0, 0] = 9
-    blocked = decoder._blocked_pixels(torch.eye(2)[None], mask)
+def test_a_query_with_all_pixels_blocked_attends_to_all():
+    attention = MaskedCrossAttention(8, 2, mask_threshold=0.15)
+    masks = torch.full((1, 2, 2, 2), 0.01)
+    masks[0, 1, 0, 0] = 0.99
+    maps = torch.zeros(1, 8, 2, 2)
+    level = make_level(maps, maps, masks=masks)
+    state = make_state(torch.zeros(1, 2, 8), torch.eye(2)[None])
+    blocked = attention.blocked_pixels(state, level)
     assert blocked[0].tolist() == [[False] * 4, [False, True, True, True]]
 
 
 @pytest.mark.parametrize('size', [(128, 192), (100, 68), (33, 97)])
-def test_masks_of_a_level_are_the_resized_masks(
-    make_decoder, decoder_inputs, size
-):
+def test_masks_of_a_level_are_the_resized_masks(decoder_inputs, size):
     """Reducing the features first is the plain path's resize of the masks."""
-    decoder = make_decoder()
-    memories, _, features = decoder_inputs(2, *size)
-    shapes = [tuple(x.shape[2:]) for x in memories]
+    memories, positions, features = decoder_inputs(2, *size)
     embed = torch.randn(2, 6, 16, dtype=torch.float64)
     masks = MaskPredictions(embed[None], features)[0]
-    reduced = decoder._reduce_mask_features(features, shapes)
-    assert len(reduced) == 3
-    for x, shape in zip(reduced, shapes, strict=False):
-        plain = F.interpolate(masks, shape, mode='bilinear').sigmoid()
-        fast = decoder._mask_probability(embed, x)
+    level_embeds = torch.zeros(4, 16)
+    levels = make_levels(memories, positions, features, level_embeds, ())
+    assert len(levels) == 4
+    for level in levels:
+        plain = F.interpolate(masks, level.shape, mode='bilinear').sigmoid()
+        fast = level.mask_probability(embed)
         torch.testing.assert_close(fast, plain, atol=1e-9, rtol=0)
 
 
@@ -184,14 +213,14 @@ def test_checkpointing_changes_no_gradient(make_decoder, decoder_inputs):
         torch.manual_seed(0)
         decoder = make_decoder(with_cp=with_cp)
         runs = []
-        decoder.layers[0].ffn.register_forward_hook(
+        decoder.layers['0'].ffn.register_forward_hook(
             lambda *_, runs=runs: runs.append(1)
         )
         output = decoder(*decoder_inputs())
         (output.mask_preds.stack() ** 2).sum().backward()
         gradients = [x.grad for x in decoder.parameters()]
         results.append([x for x in gradients if x is not None])
-        assert len(runs) == 1 + with_cp, 'blocks must run again'
+        assert len(runs) == 1 + with_cp, 'layers must run again'
     for plain, again in zip(*results, strict=True):
         assert torch.equal(plain, again)
 
@@ -213,7 +242,10 @@ def test_gradients_are_those_of_finite_differences(
 ):
     """Nothing but masks and the choice of windows is cut off the graph."""
     decoder = make_decoder(
-        embed_dims=4, num_blocks=5, num_queries=2, feedforward_channels=8
+        embed_dims=4,
+        num_layers=5,
+        num_queries=2,
+        layer=dict(feedforward_channels=8),
     )
     memories, positions, mask_features = decoder_inputs(1, 32, 32, 4)
     inputs = (*memories, *positions, mask_features)
@@ -227,41 +259,43 @@ def test_gradients_are_those_of_finite_differences(
     assert torch.autograd.gradcheck(predict, inputs, fast_mode=True)
     decoder.zero_grad()
     predict(*inputs)[0].sum().backward()
-    first = decoder.layers[0].ffn[0].weight
-    assert first.grad.abs().sum() > 0, 'blocks must be connected'
+    first = decoder.layers['0'].ffn[0].weight
+    assert first.grad.abs().sum() > 0, 'layers must be connected'
 
 
-def test_evaluation_gives_the_last_prediction_of_training(
+def test_evaluation_gives_the_predictions_of_training(
     make_decoder, decoder_inputs
 ):
     decoder, inputs = make_decoder(), decoder_inputs()
     trained = decoder(*inputs)
     evaluated = decoder.eval()(*inputs)
-    assert len(evaluated.cls_scores) == len(evaluated.mask_preds) == 1
-    assert evaluated.traces == []
-    assert_close(evaluated.cls_scores[0], trained.cls_scores[-1])
-    assert_close(evaluated.mask_preds[0], trained.mask_preds[-1])
+    assert len(evaluated.cls_scores) == len(evaluated.mask_preds) == 14
+    for name in ('cls_scores', 'mask_preds'):
+        for found, expected in zip(
+            getattr(evaluated, name), getattr(trained, name), strict=True
+        ):
+            assert_close(found, expected)
 
 
-def test_evaluation_forms_only_masks_that_are_read(
-    make_decoder, decoder_inputs
-):
-    """14 predictions, less those right before the three HRCA blocks."""
-    decoder, inputs = make_decoder(), decoder_inputs()
-    calls = []
-    decoder.predictor.mask_embed.register_forward_hook(
-        lambda *_: calls.append(1)
-    )
-    decoder(*inputs)
-    assert len(calls) == 14
-    calls.clear()
-    decoder.eval()(*inputs)
-    assert len(calls) == 14 - 3
+def test_attention_is_computed_only_where_it_is_read(make_decoder):
+    """By DFPQ after masked attention and by HRCA, never after the last."""
+    changes = dict(positional_query=dict(type='mmfaseg.NoPositionalQuery'))
+    for decoder, expected in (
+        (make_decoder(), [0, 1, 2, 4, 5, 6, 8, 9, 10]),
+        (make_decoder(**changes), [0, 4, 8]),
+        (make_decoder(**changes, high_res_attention=None), []),
+    ):
+        found = [
+            index
+            for index, step in enumerate(decoder.schedule)
+            if step.need_attention
+        ]
+        assert found == expected
 
 
 def test_tracing_changes_nothing(make_decoder, decoder_inputs):
     decoder, inputs = make_decoder(), decoder_inputs()
-    plain, traced = decoder(*inputs), decoder(*inputs, trace=True)
+    plain, traced = decoder(*inputs), trace_decoder(decoder, *inputs)
     assert_close(plain.mask_preds[-1], traced.mask_preds[-1])
     assert_close(plain.cls_scores[-1], traced.cls_scores[-1])
 
@@ -285,9 +319,53 @@ def test_any_size(make_decoder, decoder_inputs, size):
 
 
 @pytest.mark.parametrize(
-    'arguments',
-    [dict(num_blocks=3), dict(mask_threshold=1.0), dict(num_heads=3)],
+    ('changes', 'message'),
+    [
+        (dict(num_layers=3), 'num_layers=3 must be at least 4'),
+        (
+            dict(num_layers=2, high_res_attention=None),
+            'num_layers=2 must be at least 3',
+        ),
+        (dict(mask_threshold=1.0), r'mask_threshold must be in \[0, 1\)'),
+        (dict(layer=dict(num_heads=3)), 'num_heads=3'),
+    ],
 )
-def test_bad_arguments_are_named(make_decoder, arguments):
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        make_decoder(**arguments)
+def test_invalid_values_raise(make_decoder, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_decoder(**changes)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (
+            dict(positional_query='dfpq'),
+            r"positional_query must be a config.*'dfpq'",
+        ),
+        (
+            dict(positional_query=dict(type='mmfaseg.DenseCrossAttention')),
+            r'positional_query: DenseCrossAttention must derive from .*'
+            'PositionalQuery',
+        ),
+        (
+            dict(
+                high_res_attention=dict(type='mmfaseg.LearnedPositionalQuery')
+            ),
+            r'cross_attn: LearnedPositionalQuery must derive from .*'
+            'CrossAttention',
+        ),
+        (
+            dict(layer=dict(type=LayerWithoutAttention)),
+            r'LayerWithoutAttention must keep its CrossAttention as '
+            r'self\.cross_attn',
+        ),
+    ],
+)
+def test_parts_without_the_interface_raise(make_decoder, changes, message):
+    with pytest.raises(TypeError, match=message):
+        make_decoder(**changes)
+
+
+def test_an_unregistered_part_is_named(make_decoder):
+    with pytest.raises(KeyError, match="positional_query: no class 'MyQuery'"):
+        make_decoder(positional_query=dict(type='MyQuery'))

@@ -30,6 +30,8 @@ HEAD = {
     if key not in ('type', 'num_classes')
 }
 SIZE = (64, 96)
+FOCUS = dict(type='mmfaseg.DynamicFocusAwareQuery')
+BOX_AWARE = dict(type='mmfaseg.BoxAwareFocusQuery')
 
 
 def make_head(things=THINGS, stuff=0, test_cfg=None, loss=None, **decoder):
@@ -173,7 +175,10 @@ def test_predict_gives_masks_of_the_padded_input():
 
 
 def test_boxes_are_off_by_default_and_change_nothing_at_first():
-    plain, aware = make_head().double(), make_head(box_aware=True).double()
+    plain, aware = (
+        make_head().double(),
+        make_head(positional_query=BOX_AWARE).double(),
+    )
     names = set(aware.state_dict()) - set(plain.state_dict())
     name = 'transformer_decoder.positional_query.box_embed.weight'
     assert names == {name}
@@ -187,9 +192,9 @@ def test_boxes_are_off_by_default_and_change_nothing_at_first():
 # losses
 
 
-@pytest.mark.parametrize('box_aware', [False, True])
-def test_every_parameter_gets_a_gradient(make_detector, box_aware):
-    model = make_detector(box_aware=box_aware)
+@pytest.mark.parametrize('query', [FOCUS, BOX_AWARE])
+def test_every_parameter_gets_a_gradient(make_detector, query):
+    model = make_detector(positional_query=query)
     total, log = loss_of(model, make_batch(make_sample(), make_sample(2)))
     total.backward()
     assert [n for n, x in model.named_parameters() if x.grad is None] == []
@@ -208,7 +213,7 @@ def test_empty_pictures_train(make_detector, counts):
 
 
 def test_training_learns_one_batch(make_detector):
-    model = make_detector(box_aware=True)
+    model = make_detector(positional_query=BOX_AWARE)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     history = []
     batch = make_batch(make_sample(), make_sample(2))

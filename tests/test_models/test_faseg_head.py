@@ -4,6 +4,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from decoder_parts import CONDITIONAL, DECODER, merge
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
@@ -13,6 +14,7 @@ from mmseg.structures import SegDataSample
 from mmfaseg.models.layers import chunks
 from mmfaseg.models.segmentors import mask_encoder_decoder
 from mmfaseg.testing import assert_close
+from mmfaseg.visualization.decoder_trace import trace_head
 
 MODEL = dict(
     type='mmfaseg.MaskEncoderDecoder',
@@ -43,13 +45,18 @@ MODEL = dict(
             num_layers=1,
             num_heads=2,
             feedforward_channels=32,
-            num_groups=4,
+            norm_cfg=dict(type='GN', num_groups=4),
+            positional_encoding=CONDITIONAL,
         ),
         transformer_decoder=dict(
             type='mmfaseg.FASegDecoder',
-            num_heads=2,
-            feedforward_channels=32,
-            omega=2,
+            **merge(
+                DECODER,
+                dict(
+                    layer=dict(num_heads=2, feedforward_channels=32),
+                    high_res_attention=dict(omega=2),
+                ),
+            ),
         ),
         loss=dict(type='mmfaseg.MaskClassificationLoss', num_points=64),
     ),
@@ -373,10 +380,10 @@ def test_stages_of_another_backbone_are_refused_with_the_remedy(make_model):
         head(stages[:3])
 
 
-def test_trace_tells_the_same_as_the_prediction(make_model):
+def test_trace_equals_the_prediction(make_model):
     model = make_model().eval()
     feats = model.extract_feat(torch.randn(1, 3, 64, 96))
-    output = model.decode_head.trace(feats)
+    output = trace_head(model.decode_head, feats)
     (scores,), (masks,) = model.decode_head(feats)
     assert len(output.traces) == 13
     assert_close(output.cls_scores[-1], scores)

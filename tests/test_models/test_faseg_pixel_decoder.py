@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from decoder_parts import CONDITIONAL, LEARNED, SINE
 
 from mmfaseg.models import FASegPixelDecoder
 from mmfaseg.models.layers import MultiScaleDeformableAttention
@@ -8,9 +9,10 @@ from mmfaseg.models.layers.pixel_grid import pixel_grid
 from mmfaseg.testing import assert_close, make_pyramid
 
 CHANNELS = (6, 10, 7, 12)  # no doubling
+MMDET = dict(type='mmdet.SinePositionalEncoding', num_feats=8, normalize=True)
 
 
-def _small(**kwargs):
+def _small(positional_encoding=CONDITIONAL, num_levels=4):
     return FASegPixelDecoder(
         CHANNELS,
         embed_dims=16,
@@ -18,8 +20,9 @@ def _small(**kwargs):
         num_layers=2,
         num_heads=4,
         feedforward_channels=24,
-        num_groups=4,
-        **kwargs,
+        norm_cfg=dict(type='GN', num_groups=4),
+        positional_encoding=positional_encoding,
+        num_levels=num_levels,
     ).double()
 
 
@@ -38,11 +41,11 @@ def test_shapes(pixel_decoder, size):
     assert mask_features.shape == (2, 9, *feats[0].shape[2:])
 
 
-@pytest.mark.parametrize('kind', ['conditional', 'sine', 'learned'])
+@pytest.mark.parametrize('encoding', [CONDITIONAL, SINE, LEARNED, MMDET])
 @pytest.mark.parametrize('num_levels', [3, 4])
-def test_every_weight_learns_and_sizes_are_kept(kind, num_levels):
-    """What is made for nothing would stop distributed training."""
-    decoder = _small(positional_encoding=kind, num_levels=num_levels)
+def test_every_weight_gets_a_gradient_for_all_encodings(encoding, num_levels):
+    """Unused parameters would stop distributed training."""
+    decoder = _small(encoding, num_levels)
     feats = make_pyramid(2, CHANNELS, 36, 65)
     memories, positions, mask_features = decoder(feats)
     expected = [(2, 16, *x.shape[2:]) for x in reversed(feats)][:num_levels]
@@ -154,8 +157,12 @@ def test_wrong_channels_are_named_with_the_remedy(pixel_decoder):
         pixel_decoder(feats)
 
 
-def test_bad_arguments_are_named():
+def test_invalid_arguments_raise():
+    parts = dict(
+        norm_cfg=dict(type='GN', num_groups=32),
+        positional_encoding=CONDITIONAL,
+    )
     with pytest.raises(ValueError, match='four stages'):
-        FASegPixelDecoder(CHANNELS[:3])
-    with pytest.raises(ValueError, match='num_groups=32'):
-        FASegPixelDecoder(CHANNELS, embed_dims=48)
+        FASegPixelDecoder(CHANNELS[:3], 64, **parts)
+    with pytest.raises(ValueError, match=r'norm_cfg\.num_groups=32'):
+        FASegPixelDecoder(CHANNELS, 48, **parts)

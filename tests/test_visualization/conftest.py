@@ -1,4 +1,4 @@
-"""A decoder trace made by hand, in which every number is known.
+"""A decoder trace with known numbers.
 
 mmseg can be imported without compiled operators once mmfaseg is.
 """
@@ -6,18 +6,18 @@ mmseg can be imported without compiled operators once mmfaseg is.
 import pytest
 import torch
 
-import mmfaseg  # noqa: F401
-from mmfaseg.models.layers import DecoderTrace, LayerTrace
+from mmfaseg.models.layers import CrossAttention
+from mmfaseg.visualization.decoder_trace import DecoderTrace, LayerTrace
 
 NO_OBJECT = 3
 
 
 def make_output(size=(96, 128), grid=None):
-    """Five blocks, four queries and three classes on an evenly tiled map.
+    """Five layers, four queries and three classes on an evenly tiled map.
 
     Query 0 is class 2 in the upper half, query 1 is class 0 in the lower
     half, query 2 is "no object", query 3 is class 0 again but less sure.
-    In block l every query looks at cell (1, 2) of its level only; the
+    In layer l every query attends to cell (1, 2) of its level; the
     stride-32 cell (0, 3) comes next in importance.
     """
     rows, columns = grid or (-(-size[0] // 32), -(-size[1] // 32))
@@ -34,30 +34,41 @@ def make_output(size=(96, 128), grid=None):
     masks[0, 1, size[0] // 8 :] = 8.0
     masks[0, 2:] = 8.0
     traces = []
-    for block, level in enumerate((0, 1, 2, 3, 0)):
+    attn = CrossAttention(8, 2)
+    for layer, level in enumerate((0, 1, 2, 3, 0)):
         shape = rows * 2**level, columns * 2**level
         query_pos = torch.zeros(1, 4, 8)
         position = torch.zeros(1, 8, *shape)
         attention = torch.zeros(1, 4, *shape)
         if level == 3:
             attention[..., 8, 20] = 1
-            index = torch.tensor([[3, columns + 2]])
+            importance = torch.zeros(1, rows, columns)
+            importance[0, 1, 2] = 4 * 0.75
+            importance[0, 0, 3] = 4 * 0.25
             trace = LayerTrace(
-                block,
+                layer,
                 level,
                 shape,
                 query_pos,
                 position,
                 attention.flatten(2),
-                window_index=index,
+                cross_attn=attn,
+                window_index=torch.tensor([[columns + 2, 3]]),
                 window_grid=(rows, columns),
                 window_size=8,
+                importance=importance,
             )
         else:
             attention[..., 1, 2] = 0.75
             attention[..., 0, 3] = 0.25
             trace = LayerTrace(
-                block, level, shape, query_pos, position, attention.flatten(2)
+                layer,
+                level,
+                shape,
+                query_pos,
+                position,
+                attention.flatten(2),
+                cross_attn=attn,
             )
         traces.append(trace)
     return DecoderTrace([scores * 0, scores], [masks * 0, masks], traces)

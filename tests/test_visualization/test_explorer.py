@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmfaseg.testing import assert_close
+from mmfaseg.visualization.decoder_trace import can_trace, trace_head
 from mmfaseg.visualization.explorer import (
     describe,
     explore,
@@ -23,6 +24,8 @@ from mmfaseg.visualization.explorer.owners import find_owners
 from mmfaseg.visualization.focus_maps import label_pixels, upsample
 
 FASEG = 'faseg/faseg_r18_1xb8-3k_shapes-128x128'
+LEARNED = dict(type='mmfaseg.LearnedPositionalQuery')
+PER_QUERY = dict(type='mmfaseg.PerQueryWindowAttention')
 SIZE = (96, 140)  # the network pads it to 96 x 160
 
 
@@ -37,7 +40,7 @@ def make(root):
         head.transformer_decoder.update(decoder)
         torch.manual_seed(1)
         model = MODELS.build(cfg.model).eval()
-        if hasattr(model.decode_head, 'trace'):
+        if can_trace(model.decode_head):
             predictor = model.decode_head.transformer_decoder.predictor
             torch.nn.init.normal_(predictor.class_embed.weight)
         cfg.val_dataloader.dataset.update(length=1, image_size=SIZE)
@@ -63,7 +66,7 @@ def output(network):
     model, item, *_ = network
     data = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
     batch = model.data_preprocessor(data, False)
-    return model.decode_head.trace(model.extract_feat(batch['inputs']))
+    return trace_head(model.decode_head, model.extract_feat(batch['inputs']))
 
 
 def test_blocks_are_those_of_the_trace(view, output):
@@ -124,8 +127,8 @@ def test_only_so_many_queries(network, view):
             explore(*network, max_queries=number)
 
 
-def test_dynamic_queries_turn_and_parameterized_ones_do_not(view, make):
-    still = explore(*make(FASEG, positional_query='parameterized'))
+def test_dynamic_queries_turn_and_learned_ones_do_not(view, make):
+    still = explore(*make(FASEG, positional_query=LEARNED))
     for block, other in zip(view.blocks, still.blocks, strict=True):
         if block.block == 0 or block.stride == 4:
             assert np.isnan(block.turn).all() and np.isnan(other.turn).all()
@@ -160,26 +163,26 @@ def test_windows_hold_all_attention(view):
 @pytest.mark.parametrize(
     'decoder',
     [
-        dict(high_resolution='hrca_per_query'),
-        dict(high_resolution='dense'),
-        dict(high_resolution='off', num_blocks=9),
-        dict(share_hrca_params=True),
-        dict(positional_query='none'),
-        dict(positional_query='anchor'),
+        dict(high_res_attention=PER_QUERY),
+        dict(high_res_attention=dict(type='mmfaseg.DenseCrossAttention')),
+        dict(high_res_attention=None, num_layers=9),
+        dict(share_high_res_layers=True),
+        dict(positional_query=dict(type='mmfaseg.NoPositionalQuery')),
+        dict(positional_query=dict(type='mmfaseg.AnchorPositionalQuery')),
     ],
     ids=str,
 )
-def test_rivals_are_explored_too(make, decoder):
+def test_variants_can_be_explored(make, decoder):
     view = explore(*make(FASEG, **decoder))
-    assert len(view.blocks) == decoder.get('num_blocks', 13)
-    shared = decoder.get('high_resolution', 'hrca') == 'hrca'
+    assert len(view.blocks) == decoder.get('num_layers', 13)
+    shared = 'high_res_attention' not in decoder
     assert any(block.windows for block in view.blocks) == shared
     json.dumps(describe({'one': view}), allow_nan=False)
 
 
 def test_mmsegs_head_is_refused_with_the_remedy(make):
     network = make('mask2former/mask2former_r18_1xb8-3k_shapes-128x128')
-    with pytest.raises(ValueError, match=r'faseg2mmfaseg\.py brings'):
+    with pytest.raises(ValueError, match=r'faseg2mmfaseg\.py converts'):
         explore(*network)
 
 

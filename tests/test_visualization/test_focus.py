@@ -56,14 +56,14 @@ def test_padding_is_cut_off_and_not_squeezed():
     torch.testing.assert_close(part, whole[:, :70, :99])
 
 
-def test_the_last_block_of_each_level_is_shown(output):
-    blocks = [last_attention(output.traces, level).block for level in range(3)]
-    assert blocks == [4, 1, 2]
+def test_the_last_layer_of_each_level_is_shown(output):
+    layers = [last_attention(output.traces, level).layer for level in range(3)]
+    assert layers == [4, 1, 2]
     names = titles(draw_focus(output, grey(), CLASSES, PALETTE))
-    for name in ('block 4 · stride 32', 'block 1 · stride 16'):
+    for name in ('layer 4 · stride 32', 'layer 1 · stride 16'):
         assert name in names
-    assert 'HRCA windows · block 3 · stride 4' in names
-    assert 'importance · block 0, all queries' in names
+    assert 'HRCA windows · layer 3 · stride 4' in names
+    assert 'importance · layer 3, all queries' in names
 
 
 def test_chosen_queries_are_sure_distinct_and_never_no_object(output):
@@ -146,7 +146,7 @@ def test_picture_larger_than_the_maps_is_refused(output):
         draw_focus(output, grey((97, 128)), CLASSES, PALETTE)
 
 
-def test_misfits_are_refused(output):
+def test_inputs_that_do_not_match_raise(output):
     with pytest.raises(ValueError, match='3 classes'):
         draw_focus(output, grey(), CLASSES[:2], PALETTE[:2])
     with pytest.raises(ValueError, match='batch of 1'):
@@ -154,10 +154,10 @@ def test_misfits_are_refused(output):
     with pytest.raises(TypeError, match='uint8'):
         draw_focus(output, grey() / 255, CLASSES, PALETTE)
     output.traces[2].shape = (5, 5)
-    with pytest.raises(ValueError, match='block 2'):
+    with pytest.raises(ValueError, match='layer 2'):
         draw_focus(output, grey(), CLASSES, PALETTE)
     output.traces.clear()
-    with pytest.raises(ValueError, match=r'FASegHead\.trace'):
+    with pytest.raises(ValueError, match='trace_head'):
         draw_focus(output, grey(), CLASSES, PALETTE)
     output.mask_preds[-1] = output.mask_preds[-1][:, :3]
     with pytest.raises(ValueError, match='belong'):

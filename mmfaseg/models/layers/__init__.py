@@ -13,7 +13,6 @@ from .faseg_decoder import FASegDecoder
 from .feature_level import DecoderState, FeatureLevel
 from .hrca import HighResolutionCrossAttention
 from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
-from .layer_trace import DecoderTrace, LayerTrace, trace_decoder
 from .mask_predictor import MaskPredictions, MaskPredictor
 from .positional_encoding import (
     ConditionalPositionalEncoding,
@@ -36,14 +35,12 @@ __all__ = [
     'DFPQDecoderLayer',
     'DecoderOutput',
     'DecoderState',
-    'DecoderTrace',
     'DeformableEncoder',
     'DenseCrossAttention',
     'DynamicFocusAwareQuery',
     'FASegDecoder',
     'FeatureLevel',
     'HighResolutionCrossAttention',
-    'LayerTrace',
     'LearnedPositionalEncoding',
     'LearnedPositionalQuery',
     'MaskPredictions',
@@ -56,5 +53,4 @@ __all__ = [
     'PositionalEncoding',
     'PositionalQuery',
     'SinePositionalEncoding',
-    'trace_decoder',
 ]

@@ -26,7 +26,7 @@ from .views import BlockView, Exploration
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
-    from mmfaseg.models.layers import DecoderTrace, LayerTrace
+    from ..decoder_trace import DecoderTrace, LayerTrace
 
 MAX_QUERIES = 24
 

@@ -8,18 +8,25 @@ Shapes:
     K: number of chosen windows.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .cross_attention import CrossAttention
-from .decoder_output import DecoderOutput
-from .faseg_decoder import FASegDecoder
-from .feature_level import FeatureLevel
-from .hrca import HighResolutionCrossAttention
+if TYPE_CHECKING:
+    from mmengine.model import BaseModule
+
+    from mmfaseg.models.layers import (
+        CrossAttention,
+        DecoderState,
+        FASegDecoder,
+        FeatureLevel,
+        MaskPredictions,
+    )
 
 
 @dataclass
@@ -42,8 +49,8 @@ class LayerTrace:
         window_grid (tuple[int, int] | None): (H_0, W_0).
         window_size (int | None): pixels of the stride-4 map per side.
         importance (Tensor | None): what the windows were chosen by, shape
-            (B, H_0, W_0), or (B, Q, H_0, W_0); None unless the
-            cross-attention is a :class:`HighResolutionCrossAttention`.
+            (B, H_0, W_0), or (B, Q, H_0, W_0); None if the cross-attention
+            has no method ``importance``.
     """
 
     layer: int
@@ -60,14 +67,36 @@ class LayerTrace:
 
 
 @dataclass
-class DecoderTrace(DecoderOutput):
-    """Predictions of the decoder, and where its layers attend.
+class DecoderTrace:
+    """Predictions of a decoder, and where its layers attend.
 
     Attributes:
+        cls_scores (list[Tensor]): see :class:`DecoderOutput`.
+        mask_preds (MaskPredictions): see :class:`DecoderOutput`.
         traces (list[LayerTrace]): one per layer.
     """
 
-    traces: list[LayerTrace] = field(default_factory=list)
+    cls_scores: list[Tensor]
+    mask_preds: MaskPredictions
+    traces: list[LayerTrace]
+
+
+def can_trace(head: BaseModule | None) -> bool:
+    """Returns whether a head has a decoder that can be traced."""
+    from mmfaseg.models import FASegDecoder  # not needed by other figures
+
+    return isinstance(getattr(head, 'transformer_decoder', None), FASegDecoder)
+
+
+@torch.no_grad()
+def trace_head(head: BaseModule, feats: Sequence[Tensor]) -> DecoderTrace:
+    """Runs a head of mmfaseg and records every layer of its decoder.
+
+    Args:
+        head (BaseModule): such as :class:`FASegHead`.
+        feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
+    """
+    return trace_decoder(head.transformer_decoder, *head.pixel_decoder(feats))
 
 
 def trace_decoder(
@@ -78,8 +107,8 @@ def trace_decoder(
 ) -> DecoderTrace:
     """Runs a decoder and records every layer.
 
-    Arguments are those of :meth:`FASegDecoder.forward`. All layers compute
-    their attention explicitly, which changes results by rounding only.
+    All layers compute their attention explicitly, which changes the results
+    by rounding only. Arguments are those of the decoder's ``forward``.
     """
     traces: list[LayerTrace] = []
 
@@ -116,11 +145,10 @@ def _request_attention(
 def _make_trace(
     index: int,
     attention: CrossAttention,
-    state: Any,
+    state: DecoderState,
     level: FeatureLevel,
     probability: Tensor,
 ) -> LayerTrace:
-    windows = attention.select_windows(state, level)
     trace = LayerTrace(
         index,
         level.index,
@@ -130,10 +158,11 @@ def _make_trace(
         probability,
         attention,
     )
+    windows = attention.select_windows(state, level)
     if windows is not None:
         trace.window_index = windows
         trace.window_grid = level.window_grid
         trace.window_size = attention.window_size
-        if isinstance(attention, HighResolutionCrossAttention):
+        if hasattr(attention, 'importance'):
             trace.importance = attention.importance(state, level)
     return trace
