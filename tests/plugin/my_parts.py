@@ -1,0 +1,106 @@
+"""Parts that are not in mmfaseg: one of each kind, registered from outside."""
+
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmfaseg.models.layers import (
+    CrossAttention,
+    DFPQDecoderLayer,
+    PositionalEncoding,
+    PositionalQuery,
+)
+from mmfaseg.models.layers.hrca import sum_windows
+from mmfaseg.ops import hrca_gather
+
+
+@MODELS.register_module()
+class GatedQuery(PositionalQuery):
+    """Mixes the learned positional query with the attended positions."""
+
+    needs_attention = True
+
+    def __init__(self, embed_dims, gate=0.3):
+        super().__init__(embed_dims)
+        self.gate = nn.Parameter(torch.tensor(gate))
+
+    def update(self, state, level, attention):
+        focus = attention @ level.position.flatten(2).transpose(1, 2)
+        return state.query_embed + self.gate * focus
+
+
+@MODELS.register_module()
+class UncertainWindowAttention(CrossAttention):
+    """Reads the windows in which the current masks are most uncertain."""
+
+    needs_tokens = False
+
+    def __init__(self, embed_dims, num_heads, count=2, window_size=8):
+        super().__init__(embed_dims, num_heads)
+        self.count = count
+        self.window_size = window_size
+
+    def select_windows(self, state, level):
+        masks = level.mask_probability(state.mask_embed)
+        uncertainty = (masks * (1 - masks)).sum(1)
+        scores = sum_windows(uncertainty, level.window_grid, self.window_size)
+        return scores.flatten(1).topk(self.count).indices
+
+    def forward(self, query, state, level, need_attention=False):
+        windows = self.select_windows(state, level)
+        value, key, _ = hrca_gather(
+            level.memory,
+            level.position,
+            windows,
+            self.window_size,
+            level.window_grid,
+            level.level_embed,
+        )
+        query = query + self.select_query_pos(state)
+        output, weights = self.attn(query, key, value, None, need_attention)
+        if weights is not None:
+            weights = self.scatter(weights, windows, level)
+        return output, weights
+
+    def scatter(self, weights, windows, level):
+        size = self.window_size
+        rows, columns = level.window_grid
+        grid = weights.new_zeros(*weights.shape[:2], rows * columns, size**2)
+        index = windows[:, None, :, None].expand(
+            -1, weights.size(1), -1, size**2
+        )
+        grid = grid.scatter(2, index, weights.unflatten(2, (-1, size**2)))
+        grid = grid.unflatten(2, (rows, columns)).unflatten(4, (size, size))
+        return grid.transpose(3, 4).flatten(4, 5).flatten(2, 3).flatten(2)
+
+
+@MODELS.register_module()
+class ScaledDecoderLayer(DFPQDecoderLayer):
+    """A decoder layer whose change of the queries is scaled per channel."""
+
+    def __init__(self, embed_dims, cross_attn, init_scale=0.5, **options):
+        super().__init__(embed_dims, cross_attn, **options)
+        self.scale = nn.Parameter(torch.full((embed_dims,), init_scale))
+
+    def forward(self, query, state, level, need_attention=False):
+        updated, attention = super().forward(
+            query, state, level, need_attention
+        )
+        return query + self.scale * (updated - query), attention
+
+
+@MODELS.register_module()
+class CoordinateEncoding(PositionalEncoding):
+    """A linear function of the normalized coordinates of each pixel."""
+
+    def __init__(self, embed_dims):
+        super().__init__()
+        self.proj = nn.Linear(2, embed_dims)
+
+    def forward(self, feature):
+        batch, _, height, width = feature.shape
+        rows = torch.linspace(-1, 1, height, device=feature.device)
+        columns = torch.linspace(-1, 1, width, device=feature.device)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing='ij'), -1)
+        encoding = self.proj(grid.to(feature.dtype)).permute(2, 0, 1)
+        return encoding.expand(batch, -1, -1, -1)

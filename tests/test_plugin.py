@@ -1,0 +1,136 @@
+"""Parts from outside the package take any place in the network.
+
+tests/plugin/my_parts.py is the module of a user; its configs change one part
+each.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from PIL import Image
+
+from mmfaseg.visualization.explorer import explore
+
+ROOT = Path(__file__).parent.parent
+PLUGIN = ROOT / 'tests/plugin'
+PARTS = dict(
+    query='GatedQuery',
+    attention='UncertainWindowAttention',
+    layer='ScaledDecoderLayer',
+    encoding='CoordinateEncoding',
+)
+EACH_PART = pytest.mark.parametrize('part', PARTS)
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Loads the config of a part."""
+    monkeypatch.syspath_prepend(PLUGIN)
+
+    def load(part):
+        cfg = Config.fromfile(PLUGIN / f'{part}_tiny.py')
+        init_default_scope(cfg.default_scope)
+        return cfg
+
+    return load
+
+
+@EACH_PART
+def test_a_part_of_a_user_gets_gradients_and_is_explored(load, part):
+    cfg = load(part)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    names = {type(x).__name__ for x in model.modules()}
+    assert PARTS[part] in names
+    cfg.train_dataloader.dataset.update(length=1)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    item = dataset[0]
+    data = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
+    batch = model.data_preprocessor(data, True)
+    losses = model(**batch, mode='loss')
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    missing = [k for k, x in model.named_parameters() if x.grad is None]
+    assert missing == []
+    meta = dataset.metainfo
+    view = explore(model.eval(), item, meta['classes'], meta['palette'])
+    assert [x.stride for x in view.blocks] == [32, 16, 8, 4, 32]
+    for x in view.blocks:
+        np.testing.assert_allclose(x.attention.sum((1, 2)), 1, rtol=1e-4)
+        assert bool(x.windows) == (x.stride == 4)
+
+
+def _run(*command, cwd):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env={
+            **os.environ,
+            'PYTHONPATH': os.pathsep.join(map(str, (ROOT, PLUGIN))),
+            'OMP_NUM_THREADS': '1',
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    """A study with FASeg and one row per part; its folder."""
+    out = tmp_path_factory.mktemp('plugin') / 'study'
+    configs = [PLUGIN / f'{row}_tiny.py' for row in ('base', *PARTS)]
+    tool = ROOT / 'tools/analysis_tools/study.py'
+    _run(tool, *configs, '--seeds', 0, '--out', out, cwd=out.parent)
+    return out
+
+
+@pytest.mark.slow
+def test_each_part_is_a_row_of_the_study(study):
+    summary = json.loads((study / 'summary.json').read_text())
+    assert [x['row'] for x in summary['rows']] == ['base', *PARTS]
+    for row in summary['rows']:
+        assert 0 <= row['metrics']['mIoU']['cells']['0'] <= 100
+
+
+@pytest.mark.slow
+@EACH_PART
+def test_a_trained_part_resumes_and_is_explored_and_exported(
+    study, tmp_path, part
+):
+    work_dir = tmp_path / 'work_dir'
+    config = PLUGIN / f'{part}_tiny.py'
+    train = ROOT / 'tools/train.py'
+    _run(train, config, '--work-dir', work_dir, cwd=tmp_path)
+    more = ('--resume', '--cfg-options', 'train_cfg.max_iters=6')
+    printed = _run(train, config, '--work-dir', work_dir, *more, cwd=tmp_path)
+    assert 'resumed epoch: 0, iter: 4' in printed
+    state = torch.load(work_dir / 'iter_6.pth', weights_only=True)
+    kept = torch.load(work_dir / 'iter_4.pth', weights_only=True)
+    assert state['message_hub']['runtime_info']['iter'] == 5
+    assert state['state_dict'].keys() == kept['state_dict'].keys()
+
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / 'image.png')
+    page = ('image.png', '--out', 'focus.html')
+    printed = _run('-m', 'mmfaseg.explore', work_dir, *page, cwd=tmp_path)
+    assert 'queries' in printed
+
+    export = ROOT / 'tools/deployment/export.py'
+    target = tmp_path / 'network.onnx'
+    printed = _run(
+        export, work_dir, target, '--sizes', '1x64x96', cwd=tmp_path
+    )
+    assert 'largest difference' in printed
+    assert target.stat().st_size > 10_000
