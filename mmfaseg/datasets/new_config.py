@@ -25,10 +25,10 @@ metainfo = dict(
 )
 max_iters = {iterations}
 
-# unreadable='skip' goes on with another picture, and counts
+# on_error='skip' loads another image in place of an invalid one
 train_pipeline = [
-    dict(type='mmfaseg.LoadCheckedImage', unreadable='refuse'),
-    dict(type='mmfaseg.LoadCheckedAnnotations', unreadable='refuse'),
+    dict(type='mmfaseg.LoadCheckedImage', on_error='raise'),
+    dict(type='mmfaseg.LoadCheckedAnnotations', on_error='raise'),
     dict(
         type='RandomResize',
         scale={scale},

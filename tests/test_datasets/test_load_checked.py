@@ -103,7 +103,7 @@ def test_a_picture_as_it_is_stored(tmp_path):
 
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.95])
 @pytest.mark.parametrize('name', ['rgb.png', 'cmyk.jpg', 'progressive.jpg'])
-def test_a_file_that_is_cut_off_is_refused(name, share):
+def test_truncated_file_raises(name, share):
     content = KINDS[name][0]
     with pytest.raises(ValueError, match=f'{name} cannot be read as a pict'):
         decode_picture(content[: int(share * len(content))], name)
@@ -140,10 +140,10 @@ def pairs(folder, damage=()):
     )
 
 
-def pipeline(unreadable):
+def pipeline(on_error):
     return [
-        dict(type='mmfaseg.LoadCheckedImage', unreadable=unreadable),
-        dict(type='mmfaseg.LoadCheckedAnnotations', unreadable=unreadable),
+        dict(type='mmfaseg.LoadCheckedImage', on_error=on_error),
+        dict(type='mmfaseg.LoadCheckedAnnotations', on_error=on_error),
         dict(type='PackSegInputs'),
     ]
 
@@ -184,10 +184,10 @@ def test_each_damaged_picture_is_told_once(tmp_path, monkeypatch):
     assert 'happened 1 times' in text
 
 
-def test_damaged_pictures_are_refused_by_default(tmp_path):
+def test_damaged_images_raise_by_default(tmp_path):
     settings = pairs(tmp_path, damage=(1,))
-    steps = pipeline('refuse')
-    del steps[0]['unreadable'], steps[1]['unreadable']
+    steps = pipeline('raise')
+    del steps[0]['on_error'], steps[1]['on_error']
     dataset = DATASETS.build(dict(settings, pipeline=steps))
     assert dataset[0] is not None
     with pytest.raises(ValueError, match=r'1\.png cannot be read'):
@@ -195,7 +195,7 @@ def test_damaged_pictures_are_refused_by_default(tmp_path):
     (tmp_path / 'images/2.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'2\.png'):
         dataset[2]
-    with pytest.raises(ValueError, match=r"unreadable must be one.*'no'"):
+    with pytest.raises(ValueError, match=r"on_error must be one.*'no'"):
         DATASETS.build(dict(settings, pipeline=pipeline('no')))
 
 
@@ -214,9 +214,9 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize('unreadable', ['refuse', 'skip'])
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
 @pytest.mark.parametrize('name', [*MASKS, 'cut', 'missing'])
-def test_masks_that_mean_something_else(name, unreadable, tmp_path):
+def test_masks_that_mean_something_else(name, on_error, tmp_path):
     """mmseg would take labels modulo 256, and masks of any size."""
     settings = pairs(tmp_path)
     path = tmp_path / 'masks/3.png'
@@ -229,8 +229,8 @@ def test_masks_that_mean_something_else(name, unreadable, tmp_path):
         mask, why = MASKS[name]
         kind = 'TIFF' if mask.dtype in (np.int32, np.float32) else 'PNG'
         Image.fromarray(mask).save(path, kind)
-    dataset = DATASETS.build(dict(settings, pipeline=pipeline(unreadable)))
-    if unreadable == 'skip':
+    dataset = DATASETS.build(dict(settings, pipeline=pipeline(on_error)))
+    if on_error == 'skip':
         assert not dataset[3]['data_samples'].img_path.endswith('3.png')
         assert dataset.pipeline.transforms[1].skipped.total >= 1
         return
@@ -265,7 +265,7 @@ def test_thin_masks_keep_their_shape(size, tmp_path):
     assert ours(dict(entry, seg_fields=[]))['gt_seg_map'].shape == size
 
 
-def test_a_loading_step_that_says_otherwise_is_refused(tmp_path):
+def test_contradicting_reduce_zero_label_raises(tmp_path):
     Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / 'x.png')
     ours = TRANSFORMS.build(
         dict(type='mmfaseg.LoadCheckedAnnotations', reduce_zero_label=True)
@@ -286,15 +286,17 @@ def test_what_is_wrong_with_the_config_is_no_damaged_file(tmp_path):
         TRANSFORMS.build(steps[1])
 
 
-@pytest.mark.parametrize('unreadable', ['refuse', 'skip'])
-def test_the_doctor_lets_a_training_skip(unreadable, root, tmp_path):
-    """And tells of it; in validation nothing could take the place."""
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
+def test_data_check_warns_of_files_that_training_skips(
+    on_error, root, tmp_path
+):
+    """In validation ``on_error='skip'`` is an error."""
     settings = pairs(tmp_path, damage=(1,))
     (tmp_path / 'masks/2.png').unlink()
     Image.fromarray(RGB).save(tmp_path / 'masks/3.png')
     cfg = Config.fromfile(root / CONFIG)
     for name in ('train', 'val'):
-        data = dict(settings, pipeline=pipeline(unreadable))
+        data = dict(settings, pipeline=pipeline(on_error))
         cfg[f'{name}_dataloader']['dataset'] = data
     cfg.merge_from_dict(
         {
@@ -306,13 +308,11 @@ def test_the_doctor_lets_a_training_skip(unreadable, root, tmp_path):
     told = [str(x) for x in found if 'png' in str(x)]
     assert len(told) == 3
     errors = [x for x in found if x.is_error and 'png' in str(x)]
-    assert len(errors) == (3 if unreadable == 'refuse' else 0)
-    assert all('training skips it' in x for x in told) == (
-        unreadable == 'skip'
-    )
+    assert len(errors) == (3 if on_error == 'raise' else 0)
+    assert all('training skips it' in x for x in told) == (on_error == 'skip')
     found = check_dataset(cfg, ['val']).errors
-    assert any("unreadable='skip'" in str(x) for x in found) == (
-        unreadable == 'skip'
+    assert any("on_error='skip'" in str(x) for x in found) == (
+        on_error == 'skip'
     )
 
 

@@ -34,7 +34,7 @@ def check_pictures(
         int: number of pictures read.
     """
     steps = [
-        TRANSFORMS.build(_refusing(step)) for step in _loading_steps(split)
+        TRANSFORMS.build(_raising(step)) for step in _loading_steps(split)
     ]
     of_files = _Skipped(findings) if split.skips else findings
     for done, index in enumerate(indices, 1):
@@ -68,10 +68,10 @@ def _loading_steps(split: Split) -> list:
     ]
 
 
-def _refusing(step: Any) -> Any:
-    """Returns a step that leaves nothing out."""
-    if isinstance(step, Mapping) and step.get('unreadable') == 'skip':
-        return dict(step, unreadable='refuse')
+def _raising(step: Any) -> Any:
+    """Returns the step with ``on_error='raise'``."""
+    if isinstance(step, Mapping) and step.get('on_error') == 'skip':
+        return dict(step, on_error='raise')
     return step
 
 

@@ -30,9 +30,9 @@ def check_settings(
         if split.skips and split.group != 'train':
             findings.error(
                 split.name,
-                "a loading step has unreadable='skip', which needs another "
-                'picture to take the place, as in training',
-                f"set 'refuse' in {split.key}.pipeline",
+                "a loading step has on_error='skip', which replaces the "
+                'image by another one and is for training only',
+                f"set on_error='raise' in {split.key}.pipeline",
             )
     _check_splits_agree(splits, findings)
     if splits:

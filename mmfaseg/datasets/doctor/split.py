@@ -48,9 +48,9 @@ class Split:
 
     @property
     def skips(self) -> bool:
-        """Whether a step leaves out what it cannot read."""
+        """Whether a loading step has ``on_error='skip'``."""
         return any(
-            isinstance(step, Mapping) and step.get('unreadable') == 'skip'
+            isinstance(step, Mapping) and step.get('on_error') == 'skip'
             for step in self.pipeline
         )
 

@@ -17,7 +17,8 @@ class LoadCamVidAnnotations(LoadCheckedAnnotations):
     Added keys: gt_seg_map (uint8, shape (H, W); void is 255).
 
     Args:
-        unreadable: see the parent.
+        on_error: ``'raise'`` raises; ``'skip'``, for training only, logs a
+            warning and lets the dataset load another image.
         backend_args: file backend of mmengine; None reads local files.
 
     Raises:
@@ -25,9 +26,9 @@ class LoadCamVidAnnotations(LoadCheckedAnnotations):
     """
 
     def __init__(
-        self, unreadable: str = 'refuse', backend_args: dict | None = None
+        self, on_error: str = 'raise', backend_args: dict | None = None
     ) -> None:
-        super().__init__(unreadable, backend_args=backend_args)
+        super().__init__(on_error, backend_args=backend_args)
 
     def _load_seg_map(self, results: dict) -> None:
         labels = self.read_mask(results)

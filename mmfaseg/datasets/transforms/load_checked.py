@@ -20,7 +20,7 @@ from torch.utils.data import get_worker_info
 from ...registry import TRANSFORMS
 from ..decode_picture import UnreadableError, decode_picture
 
-CHOICES = ('refuse', 'skip')
+CHOICES = ('raise', 'skip')
 BACKENDS = ('pillow', 'cv2', 'tifffile', 'turbojpeg')  # of mmcv
 MAX_WORKERS = 256
 NO_LABEL = 255
@@ -61,12 +61,10 @@ class Skipped:
         return int(self.counts.sum())
 
 
-def check_choice(unreadable: str) -> None:
-    """Raises ValueError if it is no choice."""
-    if unreadable not in CHOICES:
-        raise ValueError(
-            f'unreadable must be one of {CHOICES}: {unreadable!r}'
-        )
+def check_choice(on_error: str) -> None:
+    """Raises ValueError if it is not one of ``CHOICES``."""
+    if on_error not in CHOICES:
+        raise ValueError(f'on_error must be one of {CHOICES}: {on_error!r}')
 
 
 @TRANSFORMS.register_module()
@@ -79,21 +77,20 @@ class LoadCheckedImage(LoadImageFromFile):
     counted.
 
     Args:
-        unreadable (str): ``'refuse'`` raises an error; ``'skip'``, for
-            training alone, lets the data set choose another picture.
+        on_error (str): ``'raise'`` raises; ``'skip'``, for training only,
+            logs a warning and lets the dataset load another image.
         to_float32 (bool): see mmcv, as for the others.
         color_type (str): how to read it: see :func:`decode_picture`.
         backend_args (dict, optional): file backend of mmengine.
 
     Raises:
-        ValueError: if a picture cannot be read, or ``unreadable`` is no
-            choice.
+        ValueError: if an image cannot be read, or ``on_error`` is invalid.
         OSError: if there is no such file.
     """
 
     def __init__(
         self,
-        unreadable: str = 'refuse',
+        on_error: str = 'raise',
         to_float32: bool = False,
         color_type: str = 'color',
         backend_args: dict | None = None,
@@ -103,8 +100,8 @@ class LoadCheckedImage(LoadImageFromFile):
             color_type=color_type,
             backend_args=backend_args,
         )
-        check_choice(unreadable)
-        self.unreadable = unreadable
+        check_choice(on_error)
+        self.on_error = on_error
         self.skipped = Skipped()
 
     def transform(self, results: dict) -> dict | None:
@@ -120,7 +117,7 @@ class LoadCheckedImage(LoadImageFromFile):
             results['img_shape'] = results['ori_shape'] = picture.shape[:2]
             return results
 
-        return _load_or_skip(load, path, self.unreadable, self.skipped)
+        return _load_or_skip(load, path, self.on_error, self.skipped)
 
 
 @TRANSFORMS.register_module()
@@ -133,7 +130,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
     column keep their shape.
 
     Args:
-        unreadable (str): see :class:`LoadCheckedImage`.
+        on_error (str): see :class:`LoadCheckedImage`.
         reduce_zero_label (bool, optional): see mmseg; None takes that of the
             data set.
         backend_args (dict, optional): file backend of mmengine.
@@ -141,14 +138,14 @@ class LoadCheckedAnnotations(LoadAnnotations):
 
     Raises:
         ValueError: if a mask cannot be read, has several channels, another
-            size than its picture or labels over 255, or if an argument is no
-            choice.
+            size than its image or labels over 255, or if an argument is
+            invalid.
         OSError: if there is no such file.
     """
 
     def __init__(
         self,
-        unreadable: str = 'refuse',
+        on_error: str = 'raise',
         reduce_zero_label: bool | None = None,
         backend_args: dict | None = None,
         imdecode_backend: str = 'pillow',
@@ -158,13 +155,13 @@ class LoadCheckedAnnotations(LoadAnnotations):
             backend_args=backend_args,
             imdecode_backend=imdecode_backend,
         )
-        check_choice(unreadable)
+        check_choice(on_error)
         if imdecode_backend not in BACKENDS:
             raise ValueError(
                 f'imdecode_backend must be one of {BACKENDS}: '
                 f'{imdecode_backend!r}'
             )
-        self.unreadable = unreadable
+        self.on_error = on_error
         self.skipped = Skipped()
 
     def transform(self, results: dict) -> dict | None:
@@ -172,7 +169,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         return _load_or_skip(
             lambda: super(LoadCheckedAnnotations, self).transform(results),
             results['seg_map_path'],
-            self.unreadable,
+            self.on_error,
             self.skipped,
         )
 
@@ -253,13 +250,13 @@ class LoadCheckedAnnotations(LoadAnnotations):
 
 
 def _load_or_skip(
-    load: Callable[[], Any], path: str, unreadable: str, skipped: Skipped
+    load: Callable[[], Any], path: str, on_error: str, skipped: Skipped
 ) -> Any:
-    """Returns what is loaded, or None, which makes mmengine take another."""
+    """Returns what ``load`` returns; None makes mmengine load another one."""
     try:
         return load()
     except (OSError, UnreadableError) as error:
-        if unreadable == 'refuse':
+        if on_error == 'raise':
             raise
         skipped.add(path, error)
         return None
