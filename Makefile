@@ -66,7 +66,7 @@ docs: $(DOCS_INSTALLED) ## build the site in build/site; a warning is an error
 	$(DOCS_VENV)/bin/mkdocs build --strict
 
 clean: ## remove the environments and everything that was built
-	rm -rf $(VENV) $(ONEDL_VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/.mim mmfaseg/*.so
+	rm -rf $(VENV) $(ONEDL_VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
 # $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) fills an environment.

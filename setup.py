@@ -29,7 +29,10 @@ MIM_FILES = ('tools', 'configs', 'model-index.yml')
 
 
 class BuildPyWithMim(build_py):
-    """Adds ``mmfaseg/.mim``: copies for a wheel, links for an editable one."""
+    """Adds ``mmfaseg/.mim``: copies for a wheel, links for an editable one.
+
+    The links are also in the Git repository, but not in an sdist.
+    """
 
     def run(self) -> None:
         """Build as usual, then add the files of mim."""

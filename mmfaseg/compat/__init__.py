@@ -22,6 +22,7 @@ from .mmcv_operators import (
     check_compiled_mmcv_ops,
     import_mmcv_ops_uncompiled,
 )
+from .package_configs import register_package_configs
 
 
 def prepare_stack() -> None:
@@ -40,3 +41,4 @@ def prepare_stack() -> None:
     load_with_care()
     read_safetensors_in_mmengine()
     offer_panopticapi()
+    register_package_configs()

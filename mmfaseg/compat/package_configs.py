@@ -1,0 +1,78 @@
+"""Configs of this package by name: ``mmfaseg::faseg/CONFIG.py``.
+
+mmengine resolves ``package::path``, in ``_base_`` and in ``mmengine.hub``, for
+a fixed list of packages whose default scope is their own name. The default
+scope of the configs of mmfaseg is ``mmseg`` or ``mmdet``.
+"""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+PREFIX = 'mmfaseg::'
+
+
+def find_package_config(name: str) -> Path:
+    """Return the path of a config of this package.
+
+    Args:
+        name (str): path below ``configs``, for example
+            ``'_base_/default_runtime.py'``.
+    """
+    shipped = PACKAGE / '.mim' / 'configs'
+    # A checkout without symbolic links, and an unpacked sdist, have no .mim.
+    folder = shipped if shipped.is_dir() else PACKAGE.parent / 'configs'
+    return folder.resolve() / name
+
+
+def register_package_configs() -> None:
+    """Let mmengine find ``mmfaseg::`` names; a second call changes nothing."""
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    if 'mmfaseg' in MODULE2PACKAGE:
+        return
+    # mmengine looks for a distribution, then for a module. Only the latter
+    # leads to the package's folder in editable installs and checkouts.
+    MODULE2PACKAGE['mmfaseg'] = 'mmfaseg.version'
+    _resolve_bases()
+    _build_models_in_their_scope()
+
+
+def _resolve_bases() -> None:
+    """Resolve ``mmfaseg::`` in ``_base_`` without setting a scope.
+
+    mmengine would set ``_scope_ = 'mmfaseg'`` in the config, and so find no
+    class of mmseg or mmdet.
+    """
+    from mmengine.config import Config
+
+    get_cfg_path = Config._get_cfg_path
+
+    def get_package_cfg_path(
+        cfg_path: str, filename: str
+    ) -> tuple[str, str | None]:
+        if cfg_path.startswith(PREFIX):
+            path = find_package_config(cfg_path.removeprefix(PREFIX))
+            return str(path), None
+        return get_cfg_path(cfg_path, filename)
+
+    Config._get_cfg_path = staticmethod(get_package_cfg_path)
+
+
+def _build_models_in_their_scope() -> None:
+    """Let ``mmengine.hub.get_model`` build in the ``default_scope``."""
+    from mmengine.config import Config
+    from mmengine.hub import hub
+
+    get_config = hub.get_config
+
+    def get_scoped_config(cfg_path: str, pretrained: bool = False) -> Config:
+        cfg = get_config(cfg_path, pretrained)
+        if cfg_path.startswith(PREFIX):
+            cfg.model._scope_ = cfg.get('default_scope', 'mmseg')
+            # hub.get_model would replace the model's by that of the config
+            if cfg.get('data_preprocessor') is None:
+                cfg.pop('data_preprocessor', None)
+        return cfg
+
+    # used by get_model; mmengine.hub.get_config is the unchanged function
+    hub.get_config = get_scoped_config

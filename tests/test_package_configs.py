@@ -1,0 +1,170 @@
+"""Configs of this package by name: ``mmfaseg::faseg/CONFIG.py``."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import mmengine.hub
+import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+import mmfaseg  # noqa: F401  registers the package in mmengine
+
+DEMO = 'faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+DETECTOR = 'faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
+# mmfaseg comes last: functions of mmengine may be imported before it
+SCRIPT = f"""
+from mmengine.config import Config
+from mmengine.hub import get_config, get_model
+import mmfaseg
+
+child = Config.fromfile('my config.py')
+assert child.train_cfg.max_iters == 7
+assert child.model == get_config('mmfaseg::{DEMO}').model
+print(type(get_model('mmfaseg::{DEMO}')).__name__, mmfaseg.__file__)
+"""
+
+
+def write_child(folder: Path, *bases: str, text: str = '') -> Path:
+    path = folder / 'my config.py'
+    path.write_text(f'_base_ = {list(bases)}\n{text}')
+    return path
+
+
+def run_script(folder: Path, path: Path, *options: str, before='') -> str:
+    """Run ``SCRIPT`` in a folder and return the last line that it prints."""
+    write_child(folder, f'mmfaseg::{DEMO}', text='train_cfg = {"max_iters":7}')
+    done = subprocess.run(
+        [sys.executable, *options, '-c', before + SCRIPT],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': str(path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.splitlines()[-1]
+
+
+# _base_
+
+
+@pytest.mark.smoke
+def test_base_by_name_equals_base_by_path(root, tmp_path):
+    """No ``_scope_``: types are looked up in ``default_scope`` as before."""
+    found = Config.fromfile(write_child(tmp_path, f'mmfaseg::{DEMO}'))
+    expected = Config.fromfile(root / 'configs' / DEMO)
+    assert found.to_dict() == expected.to_dict()
+
+
+def test_bases_by_name_can_be_combined_and_referenced(root, tmp_path):
+    names = (
+        '_base_/models/faseg_r18_shapes.py',
+        '_base_/datasets/shapes-128x128.py',
+        '_base_/schedules/schedule_shapes.py',
+        '_base_/default_runtime.py',
+    )
+    text = """
+depth = _base_.model.backbone.depth
+val_dataloader = _base_.test_dataloader
+val_evaluator = {{_base_.test_evaluator}}
+"""
+    configs = root / 'configs'
+    by_path = [f'{configs}/{x}' for x in names]
+    path = write_child(tmp_path, *by_path, text=text)
+    expected = Config.fromfile(path).to_dict()
+    by_name = [f'mmfaseg::{x}' for x in names]
+    path = write_child(tmp_path, *by_name, text=text)
+    found = Config.fromfile(path).to_dict()
+    assert found['depth'] == 18
+    assert found == expected
+
+
+def test_unknown_base_is_named(tmp_path):
+    path = write_child(tmp_path, 'mmfaseg::faseg/no_such_config.py')
+    with pytest.raises(FileNotFoundError, match=r'faseg/no_such_config\.py'):
+        Config.fromfile(path)
+
+
+def test_bases_of_other_packages_are_resolved_by_mmengine(tmp_path):
+    import mmseg
+
+    if not Path(mmseg.__path__[0], '.mim/configs').is_dir():
+        pytest.skip('this mmseg comes without its configs')
+    path = write_child(tmp_path, 'mmseg::_base_/models/fcn_unet_s5-d16.py')
+    assert Config.fromfile(path).model._scope_ == 'mmseg'
+
+
+# mmengine.hub
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    'name', [DEMO, '_base_/models/faseg_r50.py'], ids=['listed', 'base']
+)
+def test_hub_returns_the_config(name, root):
+    found = mmengine.hub.get_config(f'mmfaseg::{name}')
+    expected = Config.fromfile(root / 'configs' / name)
+    assert found.to_dict() == expected.to_dict()
+
+
+@pytest.mark.smoke
+def test_hub_builds_segmentors_without_weights():
+    model = mmengine.hub.get_model(f'mmfaseg::{DEMO}')
+    assert type(model).__name__ == 'MaskEncoderDecoder'
+    name = 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py'
+    model = mmengine.hub.get_model(f'mmfaseg::{name}', pretrained=False)
+    assert type(model).__name__ == 'EncoderDecoder'
+
+
+@pytest.mark.smoke
+def test_hub_builds_the_detector_that_its_config_describes(root):
+    found = mmengine.hub.get_model(f'mmfaseg::{DETECTOR}')
+    cfg = Config.fromfile(root / 'configs' / DETECTOR)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        expected = MODELS.build(cfg.model)
+    assert repr(found) == repr(expected)
+
+
+def test_hub_raises_where_no_weights_are_published():
+    with pytest.raises(AssertionError, match='Weights'):
+        mmengine.hub.get_config(f'mmfaseg::{DEMO}', pretrained=True)
+
+
+# installations
+
+# With -S Python does not see the installation of mmfaseg that runs this test.
+PACKAGES = f"""
+import site, sys
+sys.path.append({sysconfig.get_path('purelib')!r})
+"""
+
+
+def test_names_work_in_a_checkout_that_is_not_installed(root, tmp_path):
+    found = run_script(tmp_path, root, '-S', before=PACKAGES)
+    assert found == f'MaskEncoderDecoder {root / "mmfaseg/__init__.py"}'
+
+
+def test_names_work_with_the_wheel(wheel, tmp_path):
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    found = run_script(tmp_path, site)
+    assert found == f'MaskEncoderDecoder {site / "mmfaseg/__init__.py"}'
+
+
+def test_names_work_with_an_editable_install(
+    build, source, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(build('editable', source, tmp_path / 'b')) as archive:
+        archive.extractall(site)
+    before = f'{PACKAGES}site.addsitedir({str(site)!r})\n'
+    found = run_script(tmp_path, site, '-S', before=before)
+    assert found == f'MaskEncoderDecoder {source / "mmfaseg/__init__.py"}'
