@@ -15,7 +15,6 @@ from rich.progress import track
 import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 
 TOOLS = Path(__file__).resolve().parent
-CONFIGS = TOOLS.parent / 'configs'
 MODELS = ('small', 'r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
 
 
@@ -194,7 +193,6 @@ def main(argv: list[str] | None = None) -> None:
             pairing,
             args.classes,
             args.out,
-            CONFIGS / '_base_',
             args.model,
             args.iterations,
             args.batch,

@@ -16,7 +16,11 @@ MODELS = {
 TEMPLATE = '''\
 """{title}: written by tools/new_dataset.py, to be changed at will."""
 
-_base_ = {bases}
+_base_ = [
+    'mmfaseg::_base_/models/{model}.py',
+    'mmfaseg::_base_/schedules/schedule_160k.py',
+    'mmfaseg::_base_/default_runtime.py',
+]
 
 crop_size = {crop}
 metainfo = dict(
@@ -108,7 +112,6 @@ def config_text(
     pairing: Pairing,
     classes: list[str],
     lists: Path,
-    base: Path,
     model: str,
     iterations: int,
     batch: int,
@@ -120,25 +123,17 @@ def config_text(
         pairing (Pairing): pictures and masks.
         classes (list[str]): names, in the order of their numbers.
         lists (Path): folder that holds ``splits/``.
-        base (Path): the folder ``configs/_base_`` of mmfaseg.
         model (str): of ``MODELS``.
         iterations (int): of training.
         batch (int): pictures at once.
     """
     height, width = usual_size(pairing)
     side = max(64, min(512, round(min(height, width) / 32) * 32))
-    parts = (
-        f'models/{MODELS[model]}.py',
-        'schedules/schedule_160k.py',
-        'default_runtime.py',
-    )
-    # through links, which a path with .. would not survive
-    folder = path.parent.resolve()
     count = len(classes)
     small = model == 'small'
     return TEMPLATE.format(
         title=path.stem,
-        bases=[os.path.relpath(base.resolve() / x, folder) for x in parts],
+        model=MODELS[model],
         crop=(side, side),
         classes=tuple(classes),
         palette=make_palette(count),

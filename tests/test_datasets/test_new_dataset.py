@@ -205,11 +205,11 @@ def test_bad_options(folders, call, options, message):
     assert not path.exists()
 
 
-def test_config_works_from_everywhere(
+def test_config_works_behind_a_symbolic_link_and_after_a_move(
     folders, root, run_python, tmp_path, monkeypatch
 ):
-    """Names with blanks and quotes, a folder behind a link."""
-    images, masks = folders()
+    """With blanks and quotes in names, and from any working directory."""
+    folders()
     (tmp_path / "it's here" / 'deep').mkdir(parents=True)
     (tmp_path / 'link').symlink_to(tmp_path / "it's here" / 'deep')
     monkeypatch.chdir(tmp_path)
@@ -220,8 +220,10 @@ def test_config_works_from_everywhere(
     )
     assert "'link/my config.py'" in done.stdout
     monkeypatch.chdir(root)
-    cfg = Config.fromfile(tmp_path / 'link/my config.py')
-    assert list(check_dataset(cfg).findings) == []
+    path = tmp_path / 'link' / 'my config.py'
+    assert list(check_dataset(Config.fromfile(path)).findings) == []
+    path = path.rename(tmp_path / 'moved.py')
+    assert list(check_dataset(Config.fromfile(path)).findings) == []
 
 
 def test_lists_are_never_overwritten(folders, call, tmp_path):
