@@ -1,6 +1,7 @@
 """Configs of this package by name: ``mmfaseg::faseg/CONFIG.py``."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -83,6 +84,17 @@ val_evaluator = {{_base_.test_evaluator}}
     found = Config.fromfile(path).to_dict()
     assert found['depth'] == 18
     assert found == expected
+
+
+def test_examples_of_the_docs_can_be_loaded(root, tmp_path):
+    page = (root / 'docs/config_inheritance.md').read_text()
+    blocks = re.findall(r'```python\n(.+?)```', page, re.DOTALL)
+    examples = [block for block in blocks if '_base_ =' in block]
+    assert len(examples) == 2
+    for text in examples:
+        path = tmp_path / 'example.py'
+        path.write_text(text)
+        assert Config.fromfile(path).model.type == 'mmfaseg.MaskEncoderDecoder'
 
 
 def test_unknown_base_is_named(tmp_path):
