@@ -3,6 +3,7 @@ from itertools import permutations
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.models.losses import CrossEntropyLoss
 
 from mmfaseg.models import MaskClassificationLoss
 from mmfaseg.models.task_modules import (
@@ -354,14 +355,60 @@ def test_uncertain_points_avoid_ignored_pixels():
     assert (points[..., 0] > 0.5).all()
 
 
+CLASS_WEIGHT = [0.5, 2.0, 1.0, 4.0]
+NO_OBJECT_WEIGHT = 0.3
+
+
+@pytest.mark.parametrize('has_no_object', [False, True])
+def test_class_weight_equals_weighted_cross_entropy(has_no_object):
+    cls_scores, mask_preds = _predictions()
+    predictions = as_predictions(mask_preds)
+    targets = _targets(_label_map(0), _label_map(1, classes=(1, 2)))
+    weights = [*CLASS_WEIGHT, NO_OBJECT_WEIGHT]
+    loss = MaskClassificationLoss(
+        K,
+        loss_cls_weight=3.0,
+        class_weight=weights if has_no_object else CLASS_WEIGHT,
+        no_object_weight=NO_OBJECT_WEIGHT,
+        num_points=64,
+    ).double()
+    torch.manual_seed(1)
+    losses = loss(cls_scores, predictions, targets)
+    torch.manual_seed(1)
+    matches = loss.matcher(torch.stack(cls_scores), predictions, targets)
+    mmdet_loss = CrossEntropyLoss(class_weight=weights, loss_weight=3.0)
+    weights = torch.tensor(weights, dtype=torch.float64)
+    for i, prefix in enumerate(('d0.', 'd1.', '')):
+        labels = torch.full((2, Q), K)
+        for image, image_targets in enumerate(targets):
+            query_index, target_index = matches[image][i]
+            labels[image, query_index] = image_targets.labels[target_index]
+        scores, labels = cls_scores[i].flatten(0, 1), labels.flatten()
+        expected = 3 * F.cross_entropy(scores, labels, weights)
+        of_mmdet = mmdet_loss(scores, labels, avg_factor=weights[labels].sum())
+        for value in (expected, of_mmdet):
+            torch.testing.assert_close(
+                losses[f'{prefix}loss_cls'], value, rtol=1e-6, atol=0
+            )
+
+
+def test_class_weight_of_ones_is_the_default():
+    loss = MaskClassificationLoss(K, class_weight=(1,) * K)
+    default = MaskClassificationLoss(K).class_weight
+    assert torch.equal(loss.class_weight, default)
+    assert_close(default, torch.tensor([1.0] * K + [0.1]))
+
+
 @pytest.mark.parametrize(
     'arguments',
     [
         dict(num_points=0),
         dict(no_object_weight=-1.0),
-        dict(class_weight=-2.0),
-        dict(dice_weight=float('nan')),
-        dict(mask_weight=float('inf')),
+        dict(loss_cls_weight=-2.0),
+        dict(loss_dice_weight=float('nan')),
+        dict(loss_mask_weight=float('inf')),
+        dict(class_weight=[1.0, 1.0, -1.0, 1.0]),
+        dict(class_weight=[1.0, 1.0, float('nan'), 1.0]),
         dict(oversample_ratio=0.5),
         dict(importance_sample_ratio=1.5),
     ],
@@ -371,8 +418,27 @@ def test_invalid_arguments_raise(arguments):
         MaskClassificationLoss(K, **arguments)
 
 
-def test_weights_of_classes_are_no_weight_of_the_loss():
-    """As Mask2Former's configs list them."""
-    with pytest.raises(TypeError, match='class_weight must be a number') as e:
-        MaskClassificationLoss(K, class_weight=[1.0] * K + [0.1])
-    assert 'no_object_weight' in str(e.value)
+@pytest.mark.parametrize('length', [0, K - 1, K + 2])
+def test_class_weight_of_the_wrong_length_raises(length):
+    message = rf'class_weight has {length} entries, .*num_classes={K}: set'
+    with pytest.raises(ValueError, match=message):
+        MaskClassificationLoss(K, class_weight=[1.0] * length)
+
+
+def test_class_weight_that_contradicts_no_object_weight_raises():
+    with pytest.raises(ValueError, match=r'0\.2, and no_object_weight=0\.1'):
+        MaskClassificationLoss(K, class_weight=[1.0] * K + [0.2])
+
+
+@pytest.mark.parametrize('weight', [2.0, 'weights.npy'])
+def test_class_weight_that_is_not_a_sequence_raises(weight):
+    with pytest.raises(TypeError, match='loss_cls_weight is the weight'):
+        MaskClassificationLoss(K, class_weight=weight)
+
+
+@pytest.mark.parametrize(
+    'name', ['loss_cls_weight', 'loss_mask_weight', 'no_object_weight']
+)
+def test_weight_that_is_not_a_number_raises(name):
+    with pytest.raises(TypeError, match=rf'{name} must be a number'):
+        MaskClassificationLoss(K, **{name: [1.0] * K})

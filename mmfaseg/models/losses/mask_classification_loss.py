@@ -42,29 +42,40 @@ class MaskClassificationLoss(nn.Module):
 
     Args:
         num_classes (int): K.
-        class_weight (float): weight of the class loss.
-        mask_weight (float): weight of the mask loss (binary cross-entropy).
-        dice_weight (float): weight of the dice loss.
-        no_object_weight (float): weight of the class "no object".
-        num_points (int): P, points per mask.
-        oversample_ratio (float): candidates per uncertain point.
-        importance_sample_ratio (float): share of the points that are the
-            most uncertain candidates; the others are drawn uniformly.
-        exclude_ignored (bool): leave pixels without a label out of the mask
-            and dice losses and out of the matching. Mask2Former takes them
-            as outside of every segment (False).
+        loss_cls_weight (float): weight of ``loss_cls`` (cross-entropy) and of
+            its matching cost.
+        loss_mask_weight (float): weight of ``loss_mask`` (binary
+            cross-entropy) and of its matching cost.
+        loss_dice_weight (float): weight of ``loss_dice`` and of its matching
+            cost.
+        class_weight (Sequence[float], optional): weight of each class in the
+            cross-entropy, K entries. An entry K + 1 is the weight of "no
+            object" and must equal ``no_object_weight``. All classes weigh 1
+            if None.
+        no_object_weight (float): weight of "no object" in the cross-entropy.
+        num_points (int): P.
+        oversample_ratio (float): number of random points, as a multiple of P,
+            among which the uncertain ones are chosen.
+        importance_sample_ratio (float): share of the P points that are
+            uncertain; the others are drawn uniformly. In [0, 1].
+        exclude_ignored (bool): leave ignored pixels out of the mask and dice
+            losses and of the matching. With False they count as pixels
+            outside of every mask, as in Mask2Former.
 
     Raises:
-        TypeError: if a weight is no number.
-        ValueError: if a number is out of its range.
+        TypeError: if a weight is not a number, or ``class_weight`` is not a
+            sequence.
+        ValueError: if an argument is out of range, ``class_weight`` has the
+            wrong length, or its entry K + 1 is not ``no_object_weight``.
     """
 
     def __init__(
         self,
         num_classes: int,
-        class_weight: float = 2.0,
-        mask_weight: float = 5.0,
-        dice_weight: float = 5.0,
+        loss_cls_weight: float = 2.0,
+        loss_mask_weight: float = 5.0,
+        loss_dice_weight: float = 5.0,
+        class_weight: Sequence[float] | None = None,
         no_object_weight: float = 0.1,
         num_points: int = 12544,
         oversample_ratio: float = 3.0,
@@ -73,21 +84,12 @@ class MaskClassificationLoss(nn.Module):
     ) -> None:
         super().__init__()
         for name, weight in (
-            ('class_weight', class_weight),
-            ('mask_weight', mask_weight),
-            ('dice_weight', dice_weight),
+            ('loss_cls_weight', loss_cls_weight),
+            ('loss_mask_weight', loss_mask_weight),
+            ('loss_dice_weight', loss_dice_weight),
             ('no_object_weight', no_object_weight),
         ):
-            if not isinstance(weight, (int, float)):
-                raise TypeError(
-                    f'{name} must be a number, got {weight!r}; '
-                    'no_object_weight is the weight of the class "no object", '
-                    'and the others weigh 1'
-                )
-            if not 0 <= weight < math.inf:
-                raise ValueError(
-                    f'{name} must be finite and not negative, got {weight}'
-                )
+            _check_weight(name, weight)
         if num_points < 1 or oversample_ratio < 1:
             raise ValueError(
                 'num_points and oversample_ratio must be at least 1, got '
@@ -98,21 +100,24 @@ class MaskClassificationLoss(nn.Module):
                 'importance_sample_ratio must lie in [0, 1], got '
                 f'{importance_sample_ratio}'
             )
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
+        self.loss_cls_weight = loss_cls_weight
+        self.loss_mask_weight = loss_mask_weight
+        self.loss_dice_weight = loss_dice_weight
         self.num_points = num_points
         self.num_candidates = int(num_points * oversample_ratio)
         self.num_uncertain = int(num_points * importance_sample_ratio)
         self.exclude_ignored = exclude_ignored
         self.matcher = MaskMatcher(
-            class_weight, mask_weight, dice_weight, num_points
+            loss_cls_weight, loss_mask_weight, loss_dice_weight, num_points
         )
-        weights = torch.ones(num_classes + 1)
-        weights[-1] = no_object_weight
-        self.register_buffer('label_weights', weights, persistent=False)
+        weights = _all_class_weights(
+            num_classes, class_weight, no_object_weight
+        )
+        self.register_buffer(
+            'class_weight', torch.tensor(weights), persistent=False
+        )
 
-    label_weights: Tensor
+    class_weight: Tensor  # (K + 1,), the last one is that of "no object"
 
     def forward(
         self,
@@ -147,7 +152,7 @@ class MaskClassificationLoss(nn.Module):
             ]
             point_targets = [PointTargets(x, scores.dtype) for x in targets]
             labels = self._query_labels(scores, matches, targets)
-            weights = self.label_weights.to(scores)
+            weights = self.class_weight.to(scores)
             num_masks, weight_sums = self._avg_factors(
                 targets, weights[labels]
             )
@@ -166,13 +171,13 @@ class MaskClassificationLoss(nn.Module):
                     [x[i][1] for x in matches],
                 )
                 losses |= {
-                    f'{prefix}loss_cls': self.class_weight
+                    f'{prefix}loss_cls': self.loss_cls_weight
                     * loss_cls
                     / weight_sums[i],
-                    f'{prefix}loss_mask': self.mask_weight
+                    f'{prefix}loss_mask': self.loss_mask_weight
                     * loss_mask.sum()
                     / num_masks,
-                    f'{prefix}loss_dice': self.dice_weight
+                    f'{prefix}loss_dice': self.loss_dice_weight
                     * loss_dice.sum()
                     / num_masks,
                 }
@@ -339,6 +344,49 @@ def _matched_masks(
     )
     masks = multiply_masks(embeds[None], mask_preds.features[image][None])
     return _at_least_float(masks[0]).split(counts)
+
+
+def _check_weight(name: str, weight: object) -> None:
+    if not isinstance(weight, (int, float)):
+        raise TypeError(f'{name} must be a number, got {weight!r}')
+    if not 0 <= weight < math.inf:
+        raise ValueError(
+            f'{name} must be finite and not negative, got {weight}'
+        )
+
+
+def _all_class_weights(
+    num_classes: int,
+    class_weight: Sequence[float] | None,
+    no_object_weight: float,
+) -> list[float]:
+    """Returns the weights of K classes and, last, that of "no object"."""
+    if class_weight is None:
+        return [1.0] * num_classes + [float(no_object_weight)]
+    if isinstance(class_weight, str) or not isinstance(class_weight, Sequence):
+        raise TypeError(
+            f'class_weight={class_weight!r} must be a sequence with one '
+            'weight per class; loss_cls_weight is the weight of the whole '
+            'class loss'
+        )
+    for i, weight in enumerate(class_weight):
+        _check_weight(f'class_weight[{i}]', weight)
+    weights = [float(x) for x in class_weight]
+    if len(weights) == num_classes:
+        return [*weights, float(no_object_weight)]
+    if len(weights) != num_classes + 1:
+        raise ValueError(
+            f'class_weight has {len(weights)} entries, but num_classes='
+            f'{num_classes}: set one weight per class, and the weight of "no '
+            'object" as no_object_weight'
+        )
+    if weights[-1] != no_object_weight:
+        raise ValueError(
+            f'the last entry of class_weight, {weights[-1]}, and '
+            f'no_object_weight={no_object_weight} are both weights of "no '
+            'object": set them to the same value, or remove the last entry'
+        )
+    return weights
 
 
 def _at_least_float(x: Tensor) -> Tensor:

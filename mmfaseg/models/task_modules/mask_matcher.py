@@ -34,23 +34,23 @@ class MaskMatcher(nn.Module):
     """Hungarian matching on class, mask and dice costs at random points.
 
     Args:
-        class_weight (float): weight of the class probability.
-        mask_weight (float): weight of the binary cross-entropy.
-        dice_weight (float): weight of the dice cost.
+        cls_cost_weight (float): weight of the negative class probability.
+        mask_cost_weight (float): weight of the binary cross-entropy.
+        dice_cost_weight (float): weight of the dice cost.
         num_points (int): P, points drawn per image and prediction.
     """
 
     def __init__(
         self,
-        class_weight: float = 2.0,
-        mask_weight: float = 5.0,
-        dice_weight: float = 5.0,
+        cls_cost_weight: float = 2.0,
+        mask_cost_weight: float = 5.0,
+        dice_cost_weight: float = 5.0,
         num_points: int = 12544,
     ) -> None:
         super().__init__()
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
+        self.cls_cost_weight = cls_cost_weight
+        self.mask_cost_weight = mask_cost_weight
+        self.dice_cost_weight = dice_cost_weight
         self.num_points = num_points
 
     @torch.no_grad()
@@ -143,7 +143,7 @@ class MaskMatcher(nn.Module):
             )
             for run in chunks(depth, numbers, features.device)
         ]
-        return self.class_weight * cls_cost + torch.cat(mask_costs)
+        return self.cls_cost_weight * cls_cost + torch.cat(mask_costs)
 
     def _mask_cost(
         self,
@@ -178,7 +178,10 @@ class MaskMatcher(nn.Module):
         overlap = 2 * probability @ target
         total = probability.sum(-1)[..., None] + target.sum(1)[:, None]
         dice_cost = 1 - (overlap + 1) / (total + 1)
-        return self.mask_weight * mask_cost + self.dice_weight * dice_cost
+        return (
+            self.mask_cost_weight * mask_cost
+            + self.dice_cost_weight * dice_cost
+        )
 
 
 def _to_device(
