@@ -14,7 +14,6 @@ Shapes:
     h, w: size of the mask features, stride 4.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +31,7 @@ from ..task_modules import (
     draw_points,
     sample_points,
 )
+from .class_weight import check_weight, expand_class_weight
 
 Match = tuple[Tensor, Tensor]  # query indices and target indices, int64, (n,)
 
@@ -89,7 +89,7 @@ class MaskClassificationLoss(nn.Module):
             ('loss_dice_weight', loss_dice_weight),
             ('no_object_weight', no_object_weight),
         ):
-            _check_weight(name, weight)
+            check_weight(name, weight)
         if num_points < 1 or oversample_ratio < 1:
             raise ValueError(
                 'num_points and oversample_ratio must be at least 1, got '
@@ -110,7 +110,7 @@ class MaskClassificationLoss(nn.Module):
         self.matcher = MaskMatcher(
             loss_cls_weight, loss_mask_weight, loss_dice_weight, num_points
         )
-        weights = _all_class_weights(
+        weights = expand_class_weight(
             num_classes, class_weight, no_object_weight
         )
         self.register_buffer(
@@ -344,49 +344,6 @@ def _matched_masks(
     )
     masks = multiply_masks(embeds[None], mask_preds.features[image][None])
     return _at_least_float(masks[0]).split(counts)
-
-
-def _check_weight(name: str, weight: object) -> None:
-    if not isinstance(weight, (int, float)):
-        raise TypeError(f'{name} must be a number, got {weight!r}')
-    if not 0 <= weight < math.inf:
-        raise ValueError(
-            f'{name} must be finite and not negative, got {weight}'
-        )
-
-
-def _all_class_weights(
-    num_classes: int,
-    class_weight: Sequence[float] | None,
-    no_object_weight: float,
-) -> list[float]:
-    """Returns the weights of K classes and, last, that of "no object"."""
-    if class_weight is None:
-        return [1.0] * num_classes + [float(no_object_weight)]
-    if isinstance(class_weight, str) or not isinstance(class_weight, Sequence):
-        raise TypeError(
-            f'class_weight={class_weight!r} must be a sequence with one '
-            'weight per class; loss_cls_weight is the weight of the whole '
-            'class loss'
-        )
-    for i, weight in enumerate(class_weight):
-        _check_weight(f'class_weight[{i}]', weight)
-    weights = [float(x) for x in class_weight]
-    if len(weights) == num_classes:
-        return [*weights, float(no_object_weight)]
-    if len(weights) != num_classes + 1:
-        raise ValueError(
-            f'class_weight has {len(weights)} entries, but num_classes='
-            f'{num_classes}: set one weight per class, and the weight of "no '
-            'object" as no_object_weight'
-        )
-    if weights[-1] != no_object_weight:
-        raise ValueError(
-            f'the last entry of class_weight, {weights[-1]}, and '
-            f'no_object_weight={no_object_weight} are both weights of "no '
-            'object": set them to the same value, or remove the last entry'
-        )
-    return weights
 
 
 def _at_least_float(x: Tensor) -> Tensor:
