@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers.mask_merge import merge_rows, merge_scores
+from ..mask2former_arguments import SEMANTIC_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead, check_count
 from ..task_modules import targets_from_label_map
 from .label_maps import label_map_of_picture
@@ -36,8 +38,8 @@ class FASegHead(MaskClassificationHead):
         ignore_index (int): label of pixels that belong to no class.
         align_corners (bool): how mmseg resizes the result to the size of the
             original image.
-        train_cfg (dict, optional): must be empty; the settings of Mask2Former
-            that stand there belong to ``loss``.
+        train_cfg (dict, optional): must be empty; Mask2Former's settings
+            belong in ``loss``.
         test_cfg (dict, optional): not used; mmseg passes the ``test_cfg`` of
             the model to ``predict``.
         init_cfg (dict, optional): initialization config of
@@ -46,9 +48,11 @@ class FASegHead(MaskClassificationHead):
     Raises:
         TypeError: if a number is not an integer, or ``in_channels`` is not a
             sequence.
-        ValueError: if there are fewer than two classes, or no queries.
+        ValueError: if there are fewer than two classes or no queries, or
+            ``train_cfg`` is not empty.
     """
 
+    @reject_misplaced(SEMANTIC_HEAD)
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -64,6 +68,7 @@ class FASegHead(MaskClassificationHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        check_train_cfg(train_cfg, type(self).__name__)
         check_count('num_classes', num_classes)
         if num_classes < 2:
             raise ValueError(
@@ -100,11 +105,16 @@ class FASegHead(MaskClassificationHead):
         """Returns the losses of all predictions.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages.
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
             batch_data_samples (Sequence[SegDataSample]): with
                 ``gt_sem_seg``, int64, shape (1, H, W).
-            train_cfg (dict, optional): not used.
+            train_cfg (dict, optional): of the model; must be empty.
+
+        Raises:
+            ValueError: if ``train_cfg`` is not empty, or a label is invalid.
         """
+        check_train_cfg(train_cfg, type(self).__name__)
         targets = [
             targets_from_label_map(
                 sample.gt_sem_seg.data.squeeze(0),

@@ -17,7 +17,9 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
+from ..mask2former_arguments import DET_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead
 from ..task_modules import MaskTargets, targets_from_instances
 
@@ -54,8 +56,7 @@ class FASegDetHead(MaskClassificationHead):
         loss (dict): config of the loss, without ``num_classes``.
         ignore_index (int): label of pixels that belong to no class.
         train_cfg (dict, optional): must be empty; mmdet passes that of the
-            detector. The settings of Mask2Former that stand there belong to
-            ``loss``.
+            detector. Mask2Former's settings belong in ``loss``.
         test_cfg (dict, optional): mmdet passes that of the detector, which
             the fusion head reads; only ``max_per_image`` is checked here.
         init_cfg (dict, optional): initialization config of
@@ -64,10 +65,11 @@ class FASegDetHead(MaskClassificationHead):
     Raises:
         TypeError: if a number is not an integer, or ``in_channels`` is not a
             sequence.
-        ValueError: if there is no thing class, or ``max_per_image`` exceeds
-            the number of queries times classes.
+        ValueError: if there is no thing class, ``train_cfg`` is not empty, or
+            ``max_per_image`` exceeds the number of queries times classes.
     """
 
+    @reject_misplaced(DET_HEAD)
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -83,6 +85,7 @@ class FASegDetHead(MaskClassificationHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        check_train_cfg(train_cfg, type(self).__name__)
         if num_things_classes < 1 or num_stuff_classes < 0:
             raise ValueError(
                 f'num_things_classes={num_things_classes} must be at least 1 '

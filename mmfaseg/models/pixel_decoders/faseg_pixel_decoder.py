@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers import DeformableEncoder
 from ..layers.positional_encoding import make_positional_encoding
+from ..mask2former_arguments import PIXEL_DECODER
 
 NUM_STAGES = 4
 CHANNELS_LAST = torch.channels_last
@@ -53,6 +55,7 @@ class FASegPixelDecoder(nn.Module):
             divide ``embed_dims``, or another argument is out of its range.
     """
 
+    @reject_misplaced(PIXEL_DECODER)
     def __init__(
         self,
         in_channels: Sequence[int],
