@@ -14,7 +14,7 @@ from parity_cases import Watch, replace_points
 from torch import Tensor, nn
 
 from mmfaseg.models import FASegHead
-from mmfaseg.models.task_modules import Segments
+from mmfaseg.models.task_modules import MaskTargets
 from mmfaseg.visualization.decoder_trace import trace_decoder
 
 GOLDEN = Path(__file__).parent / 'data' / 'golden_tiny.npz'
@@ -104,19 +104,20 @@ def make_feats() -> list[Tensor]:
     ]
 
 
-def make_truth() -> list[Segments]:
-    """Return the segments of two pictures; the second has unlabelled rows."""
+def make_targets() -> list[MaskTargets]:
+    """Return the targets of two images; the second has unlabelled rows."""
     maps = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int64)
     maps[0, :, 50:] = 3
     maps[0, 20:50, 30:90] = 1
     maps[1, 30:] = 2
-    truth = []
+    targets = []
     for labels in maps:
         classes = labels.unique()
-        truth.append(Segments(classes, labels == classes[:, None, None]))
-    truth[1].ignored = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
-    truth[1].ignored[:8] = True
-    return truth
+        masks = labels == classes[:, None, None]
+        targets.append(MaskTargets(classes, masks))
+    targets[1].ignored = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    targets[1].ignored[:8] = True
+    return targets
 
 
 def compute(replace) -> dict[str, np.ndarray]:
@@ -140,7 +141,7 @@ def compute(replace) -> dict[str, np.ndarray]:
         head.transformer_decoder, memories, positions, mask_features
     )
     losses = head.loss_module(
-        output.cls_scores, output.mask_preds, make_truth()
+        output.cls_scores, output.mask_preds, make_targets()
     )
     sum(losses.values()).backward()
     gradients = [x.grad.norm() for x in (*head.parameters(), *feats)]

@@ -19,7 +19,7 @@ from mmfaseg.models.layers.mask_merge import (
     merge_scores_plain,
 )
 from mmfaseg.models.losses import MaskClassificationLoss
-from mmfaseg.models.task_modules import segments_from_label_map
+from mmfaseg.models.task_modules import targets_from_label_map
 from mmfaseg.ops import hrca_gather, ms_deform_attn, reference
 from mmfaseg.testing import as_predictions, assert_close, make_pyramid
 from mmfaseg.visualization.decoder_trace import trace_decoder
@@ -207,18 +207,18 @@ def test_scores_and_owners_are_those_of_all_pixels_at_once(data):
 
 @FUZZ
 @given(st.data())
-def test_losses_and_gradients_are_finite_whatever_the_truth(data):
-    """More segments than queries, one pixel, no label at all, 1x1 pictures."""
+def test_losses_and_gradients_are_finite_for_any_targets(data):
+    """More targets than queries, one pixel, no label at all, 1x1 images."""
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     queries, count = draw(st.integers(1, 9)), draw(st.integers(1, 12))
     size = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     share = draw(st.sampled_from([0.0, 0.5, 1.0]))
-    segments = []
+    targets = []
     for _ in range(2):
         labels = torch.randint(0, count, size)
         labels[torch.rand(size) < share] = 255
-        segments.append(segments_from_label_map(labels, count, 255))
+        targets.append(targets_from_label_map(labels, count, 255))
     loss = MODELS.build(
         dict(
             type='mmfaseg.MaskClassificationLoss',
@@ -235,7 +235,7 @@ def test_losses_and_gradients_are_finite_whatever_the_truth(data):
     scores = reach * torch.randn(2, queries, count + 1)
     masks = reach * torch.randn(2, queries, height, width)
     inputs = scores.requires_grad_(), masks.requires_grad_()
-    losses = loss([inputs[0]], as_predictions([inputs[1]]), segments)
+    losses = loss([inputs[0]], as_predictions([inputs[1]]), targets)
     total = sum(losses.values())
     assert total.isfinite() and total >= 0
     gradients = torch.autograd.grad(total, inputs, allow_unused=True)

@@ -11,7 +11,7 @@ from parity_cases import deal_points, difference, load_case
 from torch import Tensor
 
 from mmfaseg.models import MaskClassificationLoss
-from mmfaseg.models.task_modules import Segments
+from mmfaseg.models.task_modules import MaskTargets
 from mmfaseg.testing import as_predictions
 
 pytestmark = pytest.mark.skipif(
@@ -22,7 +22,7 @@ WEIGHTS = (2.0, 5.0, 5.0)
 
 
 def watch_matcher(loss: MaskClassificationLoss) -> list[tuple[Tensor, list]]:
-    """Record costs (D, Q, n) and pairs of each picture."""
+    """Record costs (D, Q, n) and matches of each image."""
     seen: list[tuple[Tensor, list]] = []
     matcher, cost, costs = loss.matcher, loss.matcher.cost, []
 
@@ -32,7 +32,9 @@ def watch_matcher(loss: MaskClassificationLoss) -> list[tuple[Tensor, list]]:
 
     matcher.cost = watched_cost
     matcher.register_forward_hook(
-        lambda module, args, pairs: seen.extend(zip(costs, pairs, strict=True))
+        lambda module, args, matches: seen.extend(
+            zip(costs, matches, strict=True)
+        )
     )
     return seen
 
@@ -43,36 +45,36 @@ def losses_in_their_order(losses: dict[str, Tensor], heads: int) -> Tensor:
     return torch.stack([losses[p + k] for p in prefixes for k in KINDS])
 
 
-def sorted_pairs(queries: object, chosen: object) -> list[tuple[int, int]]:
-    return sorted(zip(map(int, queries), map(int, chosen), strict=True))
+def sorted_pairs(queries: object, targets: object) -> list[tuple[int, int]]:
+    return sorted(zip(map(int, queries), map(int, targets), strict=True))
 
 
 def test_losses_matching_and_gradients_of_random_predictions(monkeypatch):
     """Case E2: 5 classes, 20 queries, 2 pictures, 3 predictions."""
     expected, _ = load_case('E2')
-    heads, targets = parity.load_recipe('inputs').crit_inputs()
+    heads, ground_truth = parity.load_recipe('inputs').crit_inputs()
     names = ('aux_0', 'aux_1', 'final')
     logits, masks = (
         [torch.from_numpy(head[i]).requires_grad_() for head in heads]
         for i in (0, 1)
     )
-    segments = [
-        Segments(torch.from_numpy(labels).long(), torch.from_numpy(boxes))
-        for labels, boxes in targets
+    targets = [
+        MaskTargets(torch.from_numpy(labels).long(), torch.from_numpy(boxes))
+        for labels, boxes in ground_truth
     ]
     loss = MaskClassificationLoss(num_classes=5, num_points=256)
     seen = watch_matcher(loss)
     deal_points(monkeypatch, 3, 2, 5, loss)
-    losses = loss(logits, as_predictions(masks), segments)
+    losses = loss(logits, as_predictions(masks), targets)
 
     raw = losses_in_their_order(losses, 3) / torch.tensor(WEIGHTS * 3)
     assert difference(expected['loss_raw'], raw) < 1e-6
-    for picture, (cost, pairs) in enumerate(seen):
+    for image, (cost, matches) in enumerate(seen):
         for i, name in enumerate(names):
-            key = f'{name}/{picture}'
+            key = f'{name}/{image}'
             wanted = expected[f'match_cost/{key}']
             assert difference(wanted, cost[i]) < 1e-5
-            assert sorted_pairs(*pairs[i]) == sorted_pairs(
+            assert sorted_pairs(*matches[i]) == sorted_pairs(
                 expected[f'match_src/{key}'], expected[f'match_tgt/{key}']
             )
     losses_in_their_order(losses, 3).sum().backward()
@@ -109,18 +111,18 @@ def test_training_step_of_r50(monkeypatch):
     losses = head.loss_module(
         output.cls_scores,
         output.mask_preds,
-        [Segments(torch.tensor(labels), boxes)],
+        [MaskTargets(torch.tensor(labels), boxes)],
     )
 
     weighted = losses_in_their_order(losses, 14)
     raw = weighted / torch.tensor(WEIGHTS * 14)
     assert difference(expected['loss_raw'], raw) < 6e-5
     assert difference(expected['loss_weighted'], weighted) < 3e-4
-    ((costs, pairs),) = seen
+    ((costs, matches),) = seen
     order = [13, *range(13)]  # the authors' first row is the final head
     assert difference(expected['match_cost'], costs[order]) < 2e-4
     for row, i in enumerate(order):
-        assert sorted_pairs(*pairs[i]) == sorted_pairs(
+        assert sorted_pairs(*matches[i]) == sorted_pairs(
             expected['match_src'][row], expected['match_tgt'][row]
         )
 

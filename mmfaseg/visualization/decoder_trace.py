@@ -163,6 +163,7 @@ def _make_trace(
         trace.window_index = windows
         trace.window_grid = level.window_grid
         trace.window_size = attention.window_size
-        if hasattr(attention, 'importance'):
-            trace.importance = attention.importance(state, level)
+        importance: Any = getattr(attention, 'importance', None)
+        if importance is not None:
+            trace.importance = importance(state, level)
     return trace

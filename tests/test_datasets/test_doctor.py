@@ -395,7 +395,8 @@ def test_wrong_num_classes(root):
 
 
 @pytest.mark.parametrize(
-    ('loss', 'length', 'wanted'), [('loss_decode', 2, 3), ('loss_cls', 3, 4)]
+    ('loss', 'length', 'wanted'),
+    [('loss', 2, 3), ('loss_decode', 2, 3), ('loss_cls', 3, 4)],
 )
 def test_wrong_number_of_class_weights(root, loss, length, wanted):
     cfg = make_config(root)

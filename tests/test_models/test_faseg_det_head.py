@@ -1,4 +1,4 @@
-"""The head of detectors: its truth, its losses, and what mmdet makes of it."""
+"""Targets, losses and predictions of the head, alone and in mmdet."""
 
 import copy
 import json
@@ -87,7 +87,7 @@ def make_detector():
 
 
 def make_sample(count=3, size=SIZE, crowds=0, polygons=False, stuff=None):
-    """Squares as objects, then crowds; the lower half may be stuff."""
+    """Instances are squares, then crowds; the lower half may be stuff."""
     height, width = size
     masks = np.zeros((count + crowds, height, width), np.uint8)
     corners = []
@@ -141,7 +141,7 @@ def loss_of(model, batch):
     return model.parse_losses(losses)
 
 
-# the function
+# forward
 
 
 @pytest.mark.parametrize('size', [SIZE, (70, 50)])
@@ -159,7 +159,7 @@ def test_equal_weights_give_the_logits_of_the_semantic_head(size):
                 assert torch.equal(x, y)
 
 
-def test_predict_gives_masks_of_the_padded_input():
+def test_predict_returns_masks_at_the_padded_size():
     head = make_head().double().eval()
     feats = make_pyramid(2, HEAD['in_channels'], *SIZE)
     scores, masks = head.predict(feats, [make_sample(), make_sample()])
@@ -174,7 +174,7 @@ def test_predict_gives_masks_of_the_padded_input():
     )
 
 
-def test_boxes_are_off_by_default_and_change_nothing_at_first():
+def test_box_aware_query_starts_as_the_plain_query():
     plain, aware = (
         make_head().double(),
         make_head(positional_query=BOX_AWARE).double(),
@@ -202,7 +202,7 @@ def test_every_parameter_gets_a_gradient(make_detector, query):
 
 
 @pytest.mark.parametrize('counts', [(0, 0), (0, 2)])
-def test_empty_pictures_train(make_detector, counts):
+def test_images_without_instances_train(make_detector, counts):
     model = make_detector()
     samples = [make_sample(count) for count in counts]
     total, log = loss_of(model, make_batch(*samples))
@@ -212,7 +212,7 @@ def test_empty_pictures_train(make_detector, counts):
     assert (log['loss_mask'] > 0) == (sum(counts) > 0)
 
 
-def test_training_learns_one_batch(make_detector):
+def test_training_reduces_the_loss_of_one_batch(make_detector):
     model = make_detector(positional_query=BOX_AWARE)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     history = []
@@ -227,33 +227,34 @@ def test_training_learns_one_batch(make_detector):
 
 
 @pytest.mark.parametrize('polygons', [False, True])
-def test_objects_become_segments(polygons):
+def test_instances_become_targets(polygons):
     sample = make_sample(3, polygons=polygons)
-    found = make_head()._segments(sample)
-    assert found.labels.tolist() == [0, 1, 2]
-    assert found.masks.dtype == torch.bool
-    assert found.masks.shape == (3, *SIZE)
-    assert found.masks.sum((1, 2)).tolist() == [16 * 12] * 3
-    assert found.ignored is None
+    targets = make_head()._targets(sample)
+    assert targets.labels.tolist() == [0, 1, 2]
+    assert targets.masks.dtype == torch.bool
+    assert targets.masks.shape == (3, *SIZE)
+    assert targets.masks.sum((1, 2)).tolist() == [16 * 12] * 3
+    assert targets.ignored is None
 
 
 def test_crowds_are_padded_and_ignored():
-    """The preprocessor pads the objects alone."""
+    """The preprocessor pads only the masks of instances."""
     sample = make_sample(2, crowds=1)
     sample.set_metainfo(dict(batch_input_shape=(96, 128)))
     masks = sample.gt_instances.masks
     sample.gt_instances.masks = masks.pad((96, 128))
-    found = make_head()._segments(sample)
-    assert found.masks.shape == (2, 96, 128)
+    targets = make_head()._targets(sample)
+    assert targets.masks.shape == (2, 96, 128)
     crowd = sample.ignored_instances.masks.to_ndarray()[0]
-    assert torch.equal(found.ignored[:64, :96], torch.from_numpy(crowd).bool())
-    assert not found.ignored[64:].any()
-    assert not found.ignored[:, 96:].any()
+    assert torch.equal(
+        targets.ignored[:64, :96], torch.from_numpy(crowd).bool()
+    )
+    assert not targets.ignored[64:].any()
+    assert not targets.ignored[:, 96:].any()
 
 
 @pytest.mark.parametrize('exclude', [True, False])
-def test_masks_in_a_crowd_cost_nothing(exclude):
-    """Unless pixels without a label shall count as outside."""
+def test_crowds_get_a_mask_gradient_only_if_not_excluded(exclude):
     head = make_head(loss=dict(exclude_ignored=exclude)).double()
     sample = make_sample(2, crowds=1)
     crowd = np.zeros((1, *SIZE), np.uint8)
@@ -262,18 +263,16 @@ def test_masks_in_a_crowd_cost_nothing(exclude):
     output = head.decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
     features = output.mask_preds.features.detach().requires_grad_()
     output.mask_preds.features = features
-    segments = [head._segments(sample)]
-    losses = head.loss_module(output.cls_scores, output.mask_preds, segments)
+    targets = [head._targets(sample)]
+    losses = head.loss_module(output.cls_scores, output.mask_preds, targets)
     (losses['loss_mask'] + losses['loss_dice']).backward()
     grad = features.grad[0].abs().sum(0)  # (16, 24)
     assert grad[:6].sum() > 0
-    # samples between row 7 and 8 touch both sides
+    # samples between rows 7 and 8 touch both sides
     assert (grad[9:].sum() == 0) == exclude
 
 
-def test_more_objects_than_queries_train_and_are_told_once(
-    make_detector, caplog
-):
+def test_more_targets_than_queries_train_and_warn_once(make_detector, caplog):
     model = make_detector()
     batch = make_batch(make_sample(QUERIES + 3), make_sample(1))
     logger = MMLogger.get_current_instance()
@@ -286,70 +285,69 @@ def test_more_objects_than_queries_train_and_are_told_once(
         logger.removeHandler(caplog.handler)
     total.backward()
     assert total.isfinite()
-    told = [x for x in caplog.messages if 'segments, and the head' in x]
-    assert len(told) == 1
-    assert 'a picture has 9 segments, and the head 6 queries' in told[0]
-    assert 'num_queries' in told[0]
+    (warning,) = [x for x in caplog.messages if 'an image has' in x]
+    assert '9 targets, but the head has only 6 queries' in warning
+    assert 'num_queries' in warning
 
 
-def test_more_objects_than_queries_use_every_query_once():
+def test_more_targets_than_queries_match_every_query_once():
     head = make_head().double()
     output = head.decode(make_pyramid(1, HEAD['in_channels'], *SIZE))
-    segments = [head._segments(make_sample(QUERIES + 3))]
+    targets = [head._targets(make_sample(QUERIES + 3))]
     scores = torch.stack(output.cls_scores)
-    (pairs,) = head.loss_module.matcher(scores, output.mask_preds, segments)
-    for queries, chosen in pairs:
-        assert sorted(queries.tolist()) == list(range(QUERIES))
-        assert len(set(chosen.tolist())) == QUERIES
+    (matches,) = head.loss_module.matcher(scores, output.mask_preds, targets)
+    for query_index, target_index in matches:
+        assert sorted(query_index.tolist()) == list(range(QUERIES))
+        assert len(set(target_index.tolist())) == QUERIES
 
 
 # stuff
 
 
-def test_stuff_becomes_segments():
+def test_stuff_classes_become_targets():
     sample = make_sample(2, stuff=THINGS)
-    found = make_head(stuff=2)._segments(sample)
-    assert found.labels.tolist() == [0, 1, THINGS]
-    assert found.masks[2].sum() == SIZE[0] * SIZE[1] // 2
+    targets = make_head(stuff=2)._targets(sample)
+    assert targets.labels.tolist() == [0, 1, THINGS]
+    assert targets.masks[2].sum() == SIZE[0] * SIZE[1] // 2
     upper = torch.ones(SIZE, dtype=torch.bool)
     upper[SIZE[0] // 2 :] = False
-    objects = found.masks[0] | found.masks[1]
-    assert torch.equal(found.ignored, upper & ~objects)
+    instances = targets.masks[0] | targets.masks[1]
+    assert torch.equal(targets.ignored, upper & ~instances)
 
 
-def test_stuff_needs_a_label_map():
+def test_stuff_without_a_label_map_raises():
     with pytest.raises(ValueError, match=r'num_stuff_classes=2.*gt_sem_seg'):
-        make_head(stuff=2)._segments(make_sample())
+        make_head(stuff=2)._targets(make_sample())
 
 
-def test_label_map_is_padded_like_the_masks():
-    """A preprocessor without pad_seg leaves it as it was."""
+def test_label_map_is_padded_to_the_size_of_the_masks():
+    """A preprocessor without pad_seg does not pad it."""
     sample = make_sample(2, stuff=THINGS)
     sample.set_metainfo(dict(batch_input_shape=(96, 128)))
     masks = sample.gt_instances.masks
     sample.gt_instances.masks = masks.pad((96, 128))
-    found = make_head(stuff=2)._segments(sample)
-    assert found.masks.shape == (3, 96, 128)
-    assert found.ignored[64:].all()
-    assert found.ignored[:, 96:].all()
+    targets = make_head(stuff=2)._targets(sample)
+    assert targets.masks.shape == (3, 96, 128)
+    assert targets.ignored[64:].all()
+    assert targets.ignored[:, 96:].all()
 
 
-def test_objects_need_masks():
+def test_instances_without_masks_raise():
     sample = make_sample()
     del sample.gt_instances.masks
     with pytest.raises(ValueError, match=r'with_mask=True'):
-        make_head()._segments(sample)
+        make_head()._targets(sample)
 
 
-def truth_as_output(head, sample):
-    """What a head would give that predicts the truth."""
-    found = head._segments(sample)
-    count, queries = len(found.labels), head.num_queries
+def perfect_output(head, sample):
+    """Decoder output that equals the ground truth."""
+    targets = head._targets(sample)
+    count, queries = len(targets.labels), head.num_queries
     scores = torch.full((1, queries, head.num_classes + 1), -20.0)
-    scores[0, range(count), found.labels] = 20.0
+    scores[0, range(count), targets.labels] = 20.0
     scores[0, count:, -1] = 20.0
-    masks = torch.full((1, queries, *found.masks.shape[1:]), -20.0)
-    masks[0, :count][found.masks] = 20.0
+    masks = torch.full((1, queries, *targets.masks.shape[1:]), -20.0)
+    masks[0, :count][targets.masks] = 20.0
     return DecoderOutput([scores], as_predictions([masks]))
 
 
@@ -360,10 +358,10 @@ def truth_as_output(head, sample):
         ('panoptic', 'coco_panoptic/PQ', 100),
     ],
 )
-def test_truth_through_head_fusion_and_metric_is_perfect(
+def test_perfect_predictions_have_a_perfect_metric(
     tmp_path, root, task, metric, expected
 ):
-    """Data set, segments, fusion and evaluation speak of the same classes."""
+    """Dataset, targets, fusion head and metric agree on the classes."""
     list(write_shapes_coco(tmp_path, 'val', 4, (128, 128)))
     (path,) = (root / 'configs/faseg_coco').glob(f'faseg_*_shapes-{task}-*')
     cfg = Config.fromfile(path)
@@ -381,14 +379,14 @@ def test_truth_through_head_fusion_and_metric_is_perfect(
         batch = pseudo_collate([dataset[index]])
         sample = batch['data_samples'][0].clone()
         sample.set_metainfo(dict(batch_input_shape=(128, 128)))
-        output = truth_as_output(head, sample)
+        output = perfect_output(head, sample)
         head.decode = lambda feats, trace=False, output=output: output
         evaluator.process(model.test_step(batch), batch)
     results = evaluator.evaluate(len(dataset))
     assert results[metric] == pytest.approx(expected)
 
 
-def test_a_panoptic_detector_trains_and_predicts(make_detector):
+def test_panoptic_detector_trains_and_predicts(make_detector):
     model = make_detector(stuff=1, panoptic_on=True)
     batch = make_batch(make_sample(2, stuff=THINGS), make_sample(0, stuff=255))
     total, _ = loss_of(model, copy.deepcopy(batch))
@@ -404,7 +402,7 @@ def test_a_panoptic_detector_trains_and_predicts(make_detector):
 
 
 @pytest.mark.parametrize('original', [SIZE, (90, 60)])
-def test_a_detector_predicts_objects_at_the_original_size(
+def test_detector_predicts_instances_at_the_original_size(
     make_detector, original
 ):
     model = make_detector().eval()
@@ -416,26 +414,26 @@ def test_a_detector_predicts_objects_at_the_original_size(
         model.test_step(make_batch(sample, small)),
         strict=True,
     ):
-        found = result.pred_instances
-        assert found.masks.shape == (5, *size)
-        assert found.masks.dtype == torch.bool
-        assert (found.labels < THINGS).all()
-        assert found.bboxes.shape == (5, 4)
-        assert ((found.scores >= 0) & (found.scores <= 1)).all()
+        instances = result.pred_instances
+        assert instances.masks.shape == (5, *size)
+        assert instances.masks.dtype == torch.bool
+        assert (instances.labels < THINGS).all()
+        assert instances.bboxes.shape == (5, 4)
+        assert ((instances.scores >= 0) & (instances.scores <= 1)).all()
 
 
 # errors
 
 
-def test_more_instances_than_there_can_be_are_refused():
+def test_max_per_image_above_queries_times_classes_raises():
     settings = dict(instance_on=True, max_per_image=19)
-    with pytest.raises(ValueError, match=r'max_per_image=19.*are 18'):
+    with pytest.raises(ValueError, match=r'max_per_image=19.* 18: lower'):
         make_head(test_cfg=settings)
     make_head(test_cfg=dict(settings, max_per_image=18))
     make_head(test_cfg=dict(settings, instance_on=False))
 
 
 @pytest.mark.parametrize(('things', 'stuff'), [(0, 2), (2, -1)])
-def test_there_must_be_things(things, stuff):
+def test_invalid_number_of_classes_raises(things, stuff):
     with pytest.raises(ValueError, match=f'num_things_classes={things}'):
         make_head(things, stuff)

@@ -342,8 +342,8 @@ def test_channels_last_changes_nothing(make_model):
     torch.testing.assert_close(*results, atol=1e-9, rtol=0)
 
 
-def test_one_class_is_refused_with_the_remedy(make_model):
-    with pytest.raises(ValueError, match=r'num_classes=1.*second one'):
+def test_single_class_raises(make_model):
+    with pytest.raises(ValueError, match=r'num_classes=1.*background'):
         make_model(num_classes=1)
 
 

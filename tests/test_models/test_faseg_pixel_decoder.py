@@ -12,7 +12,7 @@ CHANNELS = (6, 10, 7, 12)  # no doubling
 MMDET = dict(type='mmdet.SinePositionalEncoding', num_feats=8, normalize=True)
 
 
-def _small(positional_encoding=CONDITIONAL, num_levels=4):
+def _small(positional_encoding=CONDITIONAL, num_levels=4, with_cp=False):
     return FASegPixelDecoder(
         CHANNELS,
         embed_dims=16,
@@ -23,6 +23,7 @@ def _small(positional_encoding=CONDITIONAL, num_levels=4):
         norm_cfg=dict(type='GN', num_groups=4),
         positional_encoding=positional_encoding,
         num_levels=num_levels,
+        with_cp=with_cp,
     ).double()
 
 

@@ -3,14 +3,15 @@ from itertools import permutations
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.models.losses import CrossEntropyLoss
 
 from mmfaseg.models import MaskClassificationLoss
-from mmfaseg.models.losses.mask_classification_loss import _Truth
 from mmfaseg.models.task_modules import (
     MaskMatcher,
-    Segments,
+    MaskTargets,
+    PointTargets,
     sample_points,
-    segments_from_label_map,
+    targets_from_label_map,
 )
 from mmfaseg.testing import as_predictions, assert_close
 
@@ -29,8 +30,8 @@ def _predictions(batch=2, height=8, width=12, dtype=torch.float64):
     return cls_scores, mask_preds
 
 
-def _truth(*label_maps):
-    return [segments_from_label_map(x, K, 255) for x in label_maps]
+def _targets(*label_maps):
+    return [targets_from_label_map(x, K, 255) for x in label_maps]
 
 
 def _label_map(seed=0, height=32, width=48, classes=(0, 1, 3)):
@@ -40,26 +41,26 @@ def _label_map(seed=0, height=32, width=48, classes=(0, 1, 3)):
     return blocks.repeat_interleave(width // 6, 1)
 
 
-def test_segments_of_a_label_map():
+def test_label_map_gives_one_target_per_class():
     label_map = torch.tensor([[3, 3, 255], [0, 3, 0]])
-    segments = segments_from_label_map(label_map, K, 255)
-    assert segments.labels.tolist() == [0, 3]
-    assert segments.masks.int().tolist() == [
+    targets = targets_from_label_map(label_map, K, 255)
+    assert targets.labels.tolist() == [0, 3]
+    assert targets.masks.int().tolist() == [
         [[0, 0, 0], [1, 0, 1]],
         [[1, 1, 0], [0, 1, 0]],
     ]
-    assert segments.ignored.int().tolist() == [[0, 0, 1], [0, 0, 0]]
-    assert segments_from_label_map(label_map * 0, K, 255).ignored is None
+    assert targets.ignored.int().tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert targets_from_label_map(label_map * 0, K, 255).ignored is None
 
 
 @pytest.mark.parametrize('label', [4, -1, 254])
-def test_a_label_beyond_the_classes_is_named(label):
+def test_label_out_of_range_raises(label):
     label_map = torch.tensor([[0, label]])
     with pytest.raises(ValueError, match=rf'\[{label}\].*num_classes=4'):
-        segments_from_label_map(label_map, K, 255)
+        targets_from_label_map(label_map, K, 255)
 
 
-def test_sampled_points_are_bilinear():
+def test_points_are_sampled_bilinearly():
     maps = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
     points = torch.tensor([[[0.25, 0.25], [0.5, 0.5], [0.75, 0.5], [0, 0]]])
     assert sample_points(maps, points).tolist() == [[[0.0, 1.5, 2.0, 0.0]]]
@@ -67,30 +68,30 @@ def test_sampled_points_are_bilinear():
     assert sample_points(maps, outside).item() == 0
 
 
-def test_matching_is_the_cheapest_of_all_permutations():
+def test_matching_has_the_least_cost_of_all_permutations():
     cls_scores, mask_preds = _predictions(1)
-    (segments,) = _truth(_label_map())
+    (targets,) = _targets(_label_map())
     matcher = MaskMatcher(num_points=64)
     cls_scores = torch.cat(cls_scores).detach()
     mask_preds = torch.cat(mask_preds).detach()
     torch.manual_seed(1)
     masks = as_predictions([mask_preds[:1], mask_preds[1:2], mask_preds[2:]])
     costs = matcher.cost(
-        cls_scores, masks.embeds[:, 0], masks.features[0], segments
+        cls_scores, masks.embeds[:, 0], masks.features[0], targets
     )
     torch.manual_seed(1)
-    (pairs,) = matcher(cls_scores[:, None], masks, [segments])
-    for cost, (queries, chosen) in zip(costs, pairs, strict=True):
+    (matches,) = matcher(cls_scores[:, None], masks, [targets])
+    for cost, (query_index, target_index) in zip(costs, matches, strict=True):
         cheapest = min(
             sum(cost[q, n] for n, q in enumerate(order))
-            for order in permutations(range(Q), len(segments.labels))
+            for order in permutations(range(Q), len(targets.labels))
         )
-        assert_close(cost[queries, chosen].sum(), cheapest)
+        assert_close(cost[query_index, target_index].sum(), cheapest)
 
 
-def test_cost_is_the_formula_by_hand(monkeypatch):
-    """Points on the centres of all mask pixels make sampling exact."""
-    (segments,) = _truth(_label_map(height=8, width=12))
+def test_matching_cost_equals_the_formula(monkeypatch):
+    """Sampling is exact at the centres of all mask pixels."""
+    (targets,) = _targets(_label_map(height=8, width=12))
     y, x = torch.meshgrid(
         (torch.arange(8) + 0.5) / 8,
         (torch.arange(12) + 0.5) / 12,
@@ -104,25 +105,25 @@ def test_cost_is_the_formula_by_hand(monkeypatch):
     cls_score = torch.randn(1, Q, K + 1, dtype=torch.float64)
     mask_pred = torch.randn(1, Q, 8, 12, dtype=torch.float64)
     embeds = torch.eye(Q, dtype=torch.float64)[None]
-    cost = MaskMatcher().cost(cls_score, embeds, mask_pred[0], segments)[0]
+    cost = MaskMatcher().cost(cls_score, embeds, mask_pred[0], targets)[0]
     for q in range(Q):
-        for n, label in enumerate(segments.labels):
-            truth = segments.masks[n].double()
+        for n, label in enumerate(targets.labels):
+            target = targets.masks[n].double()
             probability = mask_pred[0, q].sigmoid()
-            entropy = F.binary_cross_entropy(probability, truth)
-            overlap = (probability * truth).sum()
+            entropy = F.binary_cross_entropy(probability, target)
+            overlap = (probability * target).sum()
             dice = 1 - (2 * overlap + 1) / (
-                probability.sum() + truth.sum() + 1
+                probability.sum() + target.sum() + 1
             )
-            chance = cls_score[0, q].softmax(-1)[label]
-            expected = -2 * chance + 5 * entropy + 5 * dice
+            class_probability = cls_score[0, q].softmax(-1)[label]
+            expected = -2 * class_probability + 5 * entropy + 5 * dice
             torch.testing.assert_close(
                 cost[q, n], expected, atol=1e-5, rtol=1e-5
             )
 
 
-def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
-    """Again at the centres of all mask pixels; one segment, one query."""
+def test_mask_and_dice_losses_equal_the_formulas(monkeypatch):
+    """At the centres of all mask pixels, for one target and one query."""
     y, x = torch.meshgrid(
         (torch.arange(8) + 0.5) / 8,
         (torch.arange(12) + 0.5) / 12,
@@ -141,7 +142,7 @@ def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
         )
     label_map = torch.full((8, 12), 255)
     label_map[:4] = 2
-    segments = segments_from_label_map(label_map, K, 255)
+    targets = targets_from_label_map(label_map, K, 255)
     masks = torch.randn(1, 1, 8, 12, dtype=torch.float64)
     loss = MaskClassificationLoss(
         K, num_points=96, importance_sample_ratio=0, exclude_ignored=False
@@ -149,12 +150,12 @@ def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
     losses = loss(
         [torch.randn(1, 1, K + 1).double()],
         as_predictions([masks]),
-        [segments],
+        [targets],
     )
-    truth, probability = segments.masks[0].double(), masks[0, 0].sigmoid()
-    entropy = F.binary_cross_entropy(probability, truth)
-    overlap = (probability * truth).sum()
-    total = probability.sum() + truth.sum()
+    target, probability = targets.masks[0].double(), masks[0, 0].sigmoid()
+    entropy = F.binary_cross_entropy(probability, target)
+    overlap = (probability * target).sum()
+    total = probability.sum() + target.sum()
     for name, expected in (
         ('loss_mask', 5 * entropy),
         ('loss_dice', 5 * (1 - (2 * overlap + 1) / (total + 1))),
@@ -164,12 +165,12 @@ def test_mask_losses_are_the_formulas_by_hand(monkeypatch):
         )
 
 
-def test_names_and_number_of_losses():
+def test_every_prediction_has_three_losses():
     cls_scores, mask_preds = _predictions()
     losses = MaskClassificationLoss(K, num_points=32)(
         cls_scores,
         as_predictions(mask_preds),
-        _truth(_label_map(0), _label_map(1)),
+        _targets(_label_map(0), _label_map(1)),
     )
     kinds = ('loss_cls', 'loss_mask', 'loss_dice')
     assert set(losses) == {
@@ -177,28 +178,28 @@ def test_names_and_number_of_losses():
     }
 
 
-def test_a_perfect_prediction_costs_nothing():
-    """Only points between two segments, where masks are blurred, cost."""
+def test_perfect_prediction_has_almost_no_loss():
+    """Only points between two targets, where masks are blurred, add loss."""
     label_map = torch.zeros(32, 48, dtype=torch.int64)
     label_map[:, 24:] = 3
-    (segments,) = _truth(label_map)
+    (targets,) = _targets(label_map)
     cls_score = torch.full((1, Q, K + 1), -30.0)
     cls_score[0, range(Q), [0, 3, K, K, K, K]] = 30
     mask_pred = torch.full((1, Q, 32, 48), -30.0)
-    mask_pred[0, :2][segments.masks] = 30
+    mask_pred[0, :2][targets.masks] = 30
     loss = MaskClassificationLoss(K, num_points=500, oversample_ratio=1)
-    right = loss([cls_score], as_predictions([mask_pred]), [segments])
+    right = loss([cls_score], as_predictions([mask_pred]), [targets])
     wrong = loss(
-        [cls_score], as_predictions([mask_pred.roll(12, 3)]), [segments]
+        [cls_score], as_predictions([mask_pred.roll(12, 3)]), [targets]
     )
     assert right['loss_cls'] < 1e-6
     assert right['loss_dice'] < 0.2 < 2 < wrong['loss_dice']
     assert right['loss_mask'] < 2 < 50 < wrong['loss_mask']
 
 
-def test_unmatched_queries_learn_no_object_at_a_tenth():
+def test_unmatched_queries_learn_no_object_with_weight_0_1():
     cls_scores, mask_preds = _predictions(1)
-    empty = Segments(
+    empty = MaskTargets(
         torch.empty(0, dtype=torch.int64), torch.empty(0, 32, 48) > 0
     )
     loss = MaskClassificationLoss(K, num_points=32)
@@ -206,7 +207,7 @@ def test_unmatched_queries_learn_no_object_at_a_tenth():
     expected = 2 * F.cross_entropy(cls_scores[-1][0], torch.full((Q,), K))
     assert_close(losses['loss_cls'], expected)
     label_map = _label_map()
-    losses = loss(cls_scores, as_predictions(mask_preds), _truth(label_map))
+    losses = loss(cls_scores, as_predictions(mask_preds), _targets(label_map))
     total = sum(losses.values())
     gradients = torch.autograd.grad(total, cls_scores)
     tenth = torch.tensor(0.1).double()  # the weight is a float32
@@ -219,10 +220,9 @@ def test_unmatched_queries_learn_no_object_at_a_tenth():
         assert_close(gradient[0, unmatched, K], expected)
 
 
-def test_no_object_may_weigh_nothing():
-    """Also where nothing else is there."""
+def test_no_object_weight_0_without_targets_gives_zero_losses():
     cls_scores, mask_preds = _predictions(1)
-    empty = Segments(
+    empty = MaskTargets(
         torch.empty(0, dtype=torch.int64), torch.empty(0, 32, 48) > 0
     )
     loss = MaskClassificationLoss(K, num_points=32, no_object_weight=0.0)
@@ -230,11 +230,10 @@ def test_no_object_may_weigh_nothing():
     assert all(value == 0 for value in losses.values())
 
 
-def test_ignored_pixels_change_no_loss():
-    """What is predicted inside an ignored area has no effect at all."""
+def test_predictions_at_ignored_pixels_do_not_change_the_losses():
     label_map = _label_map()
     label_map[8:, 16:40] = 255
-    truth = _truth(label_map)
+    targets = _targets(label_map)
     cls_scores, mask_preds = _predictions(1)
     changed = [x.detach().clone() for x in mask_preds]
     for masks in changed:  # stride 4; one cell away from labelled pixels
@@ -243,13 +242,13 @@ def test_ignored_pixels_change_no_loss():
     results = []
     for masks in (mask_preds, changed):
         torch.manual_seed(3)
-        results.append(loss(cls_scores, as_predictions(masks), truth))
+        results.append(loss(cls_scores, as_predictions(masks), targets))
     for name, value in results[0].items():
         assert_close(results[1][name], value)
     everything = MaskClassificationLoss(
         K, num_points=200, exclude_ignored=False
     )
-    other = everything(cls_scores, as_predictions(changed), truth)
+    other = everything(cls_scores, as_predictions(changed), targets)
     assert (other['loss_mask'] - results[0]['loss_mask']).abs() > 1
 
 
@@ -260,7 +259,7 @@ def test_ignored_pixels_get_no_gradient():
     loss = MaskClassificationLoss(K, num_points=200)
     sum(
         loss(
-            cls_scores, as_predictions(mask_preds), _truth(label_map)
+            cls_scores, as_predictions(mask_preds), _targets(label_map)
         ).values()
     ).backward()
     for masks in mask_preds:
@@ -269,14 +268,14 @@ def test_ignored_pixels_get_no_gradient():
 
 
 @pytest.mark.parametrize('exclude_ignored', [True, False])
-def test_a_wholly_ignored_picture(exclude_ignored):
+def test_fully_ignored_images_have_zero_mask_losses(exclude_ignored):
     nothing = torch.full((32, 48), 255)
     cls_scores, mask_preds = _predictions(2)
     loss = MaskClassificationLoss(
         K, num_points=32, exclude_ignored=exclude_ignored
     )
     losses = loss(
-        cls_scores, as_predictions(mask_preds), _truth(nothing, nothing)
+        cls_scores, as_predictions(mask_preds), _targets(nothing, nothing)
     )
     sum(losses.values()).backward()
     assert losses['loss_mask'] == losses['loss_dice'] == 0
@@ -284,12 +283,12 @@ def test_a_wholly_ignored_picture(exclude_ignored):
         assert x.grad is not None and x.grad.isfinite().all()
 
 
-def test_an_empty_picture_beside_a_full_one():
+def test_image_without_labels_gets_no_mask_gradient():
     nothing = torch.full((32, 48), 255)
     cls_scores, mask_preds = _predictions(2)
     loss = MaskClassificationLoss(K, num_points=32)
     losses = loss(
-        cls_scores, as_predictions(mask_preds), _truth(nothing, _label_map())
+        cls_scores, as_predictions(mask_preds), _targets(nothing, _label_map())
     )
     sum(losses.values()).backward()
     for masks in mask_preds:
@@ -297,63 +296,107 @@ def test_an_empty_picture_beside_a_full_one():
         assert masks.grad[1].abs().sum() > 0
 
 
-def test_more_segments_than_queries():
+def test_more_targets_than_queries_train_every_query():
     classes = 2 * Q
     label_map = torch.arange(classes).repeat_interleave(4)[None].repeat(8, 1)
-    segments = segments_from_label_map(label_map, classes, 255)
+    targets = targets_from_label_map(label_map, classes, 255)
     cls_score = torch.randn(1, Q, classes + 1)
     mask_pred = torch.randn(1, Q, 2, classes, requires_grad=True)
     loss = MaskClassificationLoss(classes, num_points=64)
-    losses = loss([cls_score], as_predictions([mask_pred]), [segments])
+    losses = loss([cls_score], as_predictions([mask_pred]), [targets])
     losses['loss_mask'].backward()
     assert (mask_pred.grad.abs().sum((0, 2, 3)) > 0).all()
 
 
 @pytest.mark.parametrize('kind', ['class', 'mask'])
-def test_nan_is_refused_and_named(kind):
+def test_nan_logits_raise(kind):
     cls_scores, mask_preds = _predictions(1)
     broken = cls_scores if kind == 'class' else mask_preds
     with torch.no_grad():
         broken[1][0, 2] = float('nan')
     with pytest.raises(ValueError, match=f'{kind} logits finite: False'):
         MaskClassificationLoss(K, num_points=32)(
-            cls_scores, as_predictions(mask_preds), _truth(_label_map())
+            cls_scores, as_predictions(mask_preds), _targets(_label_map())
         )
 
 
-def test_half_precision_predictions_are_compared_in_float():
+def test_losses_of_bfloat16_predictions_are_float32():
     cls_scores, mask_preds = _predictions(1, dtype=torch.bfloat16)
     losses = MaskClassificationLoss(K, num_points=32)(
-        cls_scores, as_predictions(mask_preds), _truth(_label_map())
+        cls_scores, as_predictions(mask_preds), _targets(_label_map())
     )
     assert {x.dtype for x in losses.values()} == {torch.float32}
 
 
 def test_uncertain_points_are_preferred():
-    """Three quarters of the points lie where the mask is undecided."""
+    """Three quarters of the points lie where the logits are 0."""
     matched = torch.full((1, 1, 8, 8), 10.0)
-    matched[..., 3:5] = 0  # a quarter of the picture
+    matched[..., 3:5] = 0  # a quarter of the image
     torch.manual_seed(0)
     loss = MaskClassificationLoss(K, num_points=400)
-    nothing_ignored = Segments(torch.zeros(1), torch.zeros(1, 8, 8) > 0)
-    truth = _Truth(nothing_ignored, torch.float32)
-    points = loss._choose_points(matched, [truth], [1])
-    undecided = ((points[0, :, 0] - 0.5).abs() < 0.14).float().mean()
-    assert 0.75 <= undecided <= 0.95
+    none_ignored = MaskTargets(torch.zeros(1), torch.zeros(1, 8, 8) > 0)
+    point_targets = PointTargets(none_ignored, torch.float32)
+    points = loss._choose_points(matched, [point_targets], [1])
+    uncertain = ((points[0, :, 0] - 0.5).abs() < 0.14).float().mean()
+    assert 0.75 <= uncertain <= 0.95
 
 
-def test_uncertain_points_are_not_spent_on_ignored_pixels():
+def test_uncertain_points_avoid_ignored_pixels():
     ignored = torch.zeros(32, 32, dtype=torch.bool)
     ignored[:, :16] = True
-    segments = Segments(torch.zeros(1), ignored[None], ignored)
+    targets = MaskTargets(torch.zeros(1), ignored[None], ignored)
     torch.manual_seed(0)
     loss = MaskClassificationLoss(
         K, num_points=400, importance_sample_ratio=1.0
     )
-    truth = _Truth(segments, torch.float32)
-    points = loss._choose_points(torch.randn(1, 1, 8, 8), [truth], [1])
+    point_targets = PointTargets(targets, torch.float32)
+    points = loss._choose_points(torch.randn(1, 1, 8, 8), [point_targets], [1])
     assert points.shape == (1, 400, 2)
     assert (points[..., 0] > 0.5).all()
+
+
+CLASS_WEIGHT = [0.5, 2.0, 1.0, 4.0]
+NO_OBJECT_WEIGHT = 0.3
+
+
+@pytest.mark.parametrize('has_no_object', [False, True])
+def test_class_weight_equals_weighted_cross_entropy(has_no_object):
+    cls_scores, mask_preds = _predictions()
+    predictions = as_predictions(mask_preds)
+    targets = _targets(_label_map(0), _label_map(1, classes=(1, 2)))
+    weights = [*CLASS_WEIGHT, NO_OBJECT_WEIGHT]
+    loss = MaskClassificationLoss(
+        K,
+        loss_cls_weight=3.0,
+        class_weight=weights if has_no_object else CLASS_WEIGHT,
+        no_object_weight=NO_OBJECT_WEIGHT,
+        num_points=64,
+    ).double()
+    torch.manual_seed(1)
+    losses = loss(cls_scores, predictions, targets)
+    torch.manual_seed(1)
+    matches = loss.matcher(torch.stack(cls_scores), predictions, targets)
+    mmdet_loss = CrossEntropyLoss(class_weight=weights, loss_weight=3.0)
+    weights = torch.tensor(weights, dtype=torch.float64)
+    for i, prefix in enumerate(('d0.', 'd1.', '')):
+        labels = torch.full((2, Q), K)
+        for image, image_targets in enumerate(targets):
+            query_index, target_index = matches[image][i]
+            labels[image, query_index] = image_targets.labels[target_index]
+        scores, labels = cls_scores[i].flatten(0, 1), labels.flatten()
+        expected = 3 * F.cross_entropy(scores, labels, weights)
+        of_mmdet = mmdet_loss(scores, labels, avg_factor=weights[labels].sum())
+        for value in (expected, of_mmdet):
+            torch.testing.assert_close(
+                losses[f'{prefix}loss_cls'], value, rtol=1e-6, atol=0
+            )
+
+
+def test_class_weight_of_ones_is_the_default():
+    loss = MaskClassificationLoss(K, class_weight=(1,) * K)
+    default = MaskClassificationLoss(K).class_weight
+    assert torch.equal(loss.class_weight, default)
+    assert_close(default, torch.tensor([1.0] * K + [0.1]))
 
 
 @pytest.mark.parametrize(
@@ -361,20 +404,41 @@ def test_uncertain_points_are_not_spent_on_ignored_pixels():
     [
         dict(num_points=0),
         dict(no_object_weight=-1.0),
-        dict(class_weight=-2.0),
-        dict(dice_weight=float('nan')),
-        dict(mask_weight=float('inf')),
+        dict(loss_cls_weight=-2.0),
+        dict(loss_dice_weight=float('nan')),
+        dict(loss_mask_weight=float('inf')),
+        dict(class_weight=[1.0, 1.0, -1.0, 1.0]),
+        dict(class_weight=[1.0, 1.0, float('nan'), 1.0]),
         dict(oversample_ratio=0.5),
         dict(importance_sample_ratio=1.5),
     ],
 )
-def test_bad_arguments_are_named(arguments):
+def test_invalid_arguments_raise(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         MaskClassificationLoss(K, **arguments)
 
 
-def test_weights_of_classes_are_no_weight_of_the_loss():
-    """As Mask2Former's configs list them."""
-    with pytest.raises(TypeError, match='class_weight must be a number') as e:
-        MaskClassificationLoss(K, class_weight=[1.0] * K + [0.1])
-    assert 'no_object_weight' in str(e.value)
+@pytest.mark.parametrize('length', [0, K - 1, K + 2])
+def test_class_weight_of_the_wrong_length_raises(length):
+    message = rf'class_weight has {length} entries, .*num_classes={K}: set'
+    with pytest.raises(ValueError, match=message):
+        MaskClassificationLoss(K, class_weight=[1.0] * length)
+
+
+def test_class_weight_that_contradicts_no_object_weight_raises():
+    with pytest.raises(ValueError, match=r'0\.2, and no_object_weight=0\.1'):
+        MaskClassificationLoss(K, class_weight=[1.0] * K + [0.2])
+
+
+@pytest.mark.parametrize('weight', [2.0, 'weights.npy'])
+def test_class_weight_that_is_not_a_sequence_raises(weight):
+    with pytest.raises(TypeError, match='loss_cls_weight is the weight'):
+        MaskClassificationLoss(K, class_weight=weight)
+
+
+@pytest.mark.parametrize(
+    'name', ['loss_cls_weight', 'loss_mask_weight', 'no_object_weight']
+)
+def test_weight_that_is_not_a_number_raises(name):
+    with pytest.raises(TypeError, match=rf'{name} must be a number'):
+        MaskClassificationLoss(K, **{name: [1.0] * K})

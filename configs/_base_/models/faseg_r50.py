@@ -59,9 +59,9 @@ model = dict(
         ),
         loss=dict(
             type='mmfaseg.MaskClassificationLoss',
-            class_weight=2.0,
-            mask_weight=5.0,
-            dice_weight=5.0,
+            loss_cls_weight=2.0,
+            loss_mask_weight=5.0,
+            loss_dice_weight=5.0,
             no_object_weight=0.1,
             num_points=12544,  # 112 x 112
             oversample_ratio=3.0,

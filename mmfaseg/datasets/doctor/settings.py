@@ -155,8 +155,13 @@ def _check_head(
 def _check_weights(
     where: str, head: Mapping, count: int, findings: Findings
 ) -> None:
-    """One more weight is for "no object", which loss_cls always has."""
+    """Checks the length of ``class_weight``.
+
+    ``loss`` (mmfaseg) and ``loss_decode`` take one more weight for "no
+    object"; ``loss_cls`` (Mask2Former) needs it.
+    """
     for loss, lengths in (
+        ('loss', (count, count + 1)),
         ('loss_decode', (count, count + 1)),
         ('loss_cls', (count + 1,)),
     ):

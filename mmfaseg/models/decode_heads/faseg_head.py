@@ -11,38 +11,48 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers.mask_merge import merge_rows, merge_scores
+from ..mask2former_arguments import SEMANTIC_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead, check_count
-from ..task_modules import segments_from_label_map
+from ..task_modules import targets_from_label_map
 from .label_maps import label_map_of_picture
 
 
 @MODELS.register_module()
 class FASegHead(MaskClassificationHead):
-    """Pixel decoder, transformer decoder, losses and prediction.
+    """Decode head of FASeg for semantic segmentation.
 
     Args:
-        in_channels (Sequence[int]): see the parent, as for all that is not
-            told here.
-        num_classes (int): K.
-        feat_channels (int): see the parent.
+        in_channels (Sequence[int]): channels of the backbone stages with
+            stride 4, 8, 16, 32.
+        num_classes (int): K, without "no object".
+        feat_channels (int): channels of both decoders.
         num_queries (int): Q.
-        pixel_decoder (dict): see the parent.
-        transformer_decoder (dict): see the parent.
-        loss (dict): see the parent.
+        pixel_decoder (dict): config of the pixel decoder, without
+            ``in_channels``, ``embed_dims`` and ``num_levels``.
+        transformer_decoder (dict): config of the transformer decoder, without
+            ``embed_dims``, ``num_classes`` and ``num_queries``.
+        loss (dict): config of the loss, without ``num_classes``.
         ignore_index (int): label of pixels that belong to no class.
         align_corners (bool): how mmseg resizes the result to the size of the
-            original picture.
-        train_cfg (dict, optional): not used; mmseg passes it.
-        test_cfg (dict, optional): not used; mmseg passes it to ``predict``.
-        init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+            original image.
+        train_cfg (dict, optional): must be empty; Mask2Former's settings
+            belong in ``loss``.
+        test_cfg (dict, optional): not used; mmseg passes the ``test_cfg`` of
+            the model to ``predict``.
+        init_cfg (dict, optional): initialization config of
+            :class:`mmengine.model.BaseModule`.
 
     Raises:
-        TypeError: see the parent.
-        ValueError: if there are fewer than two classes, or no queries.
+        TypeError: if a number is not an integer, or ``in_channels`` is not a
+            sequence.
+        ValueError: if there are fewer than two classes or no queries, or
+            ``train_cfg`` is not empty.
     """
 
+    @reject_misplaced(SEMANTIC_HEAD)
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -58,11 +68,12 @@ class FASegHead(MaskClassificationHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        check_train_cfg(train_cfg, type(self).__name__)
         check_count('num_classes', num_classes)
         if num_classes < 2:
             raise ValueError(
-                f'num_classes={num_classes}: mmseg needs at least two; a '
-                'single class needs a second one for everything else'
+                f'num_classes={num_classes} must be at least 2: mmseg needs '
+                'two classes; add a background class'
             )
         super().__init__(
             in_channels,
@@ -82,7 +93,7 @@ class FASegHead(MaskClassificationHead):
     def forward(
         self, feats: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns :meth:`predictions`."""
+        """Returns class logits and mask logits, as :meth:`predictions`."""
         return self.predictions(feats)
 
     def loss(
@@ -94,13 +105,18 @@ class FASegHead(MaskClassificationHead):
         """Returns the losses of all predictions.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages.
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
             batch_data_samples (Sequence[SegDataSample]): with
                 ``gt_sem_seg``, int64, shape (1, H, W).
-            train_cfg (dict, optional): not used.
+            train_cfg (dict, optional): of the model; must be empty.
+
+        Raises:
+            ValueError: if ``train_cfg`` is not empty, or a label is invalid.
         """
-        segments = [
-            segments_from_label_map(
+        check_train_cfg(train_cfg, type(self).__name__)
+        targets = [
+            targets_from_label_map(
                 sample.gt_sem_seg.data.squeeze(0),
                 self.num_classes,
                 self.ignore_index,
@@ -108,7 +124,7 @@ class FASegHead(MaskClassificationHead):
             for sample in batch_data_samples
         ]
         output = self.decode(feats)
-        return self.loss_module(output.cls_scores, output.mask_preds, segments)
+        return self.loss_module(output.cls_scores, output.mask_preds, targets)
 
     def predict(
         self,

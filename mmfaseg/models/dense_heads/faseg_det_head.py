@@ -1,9 +1,10 @@
-"""FASeg in MMDetection's interface: instances and panoptic segmentation.
+"""FASeg for instance and panoptic segmentation with MMDetection.
 
 Shapes:
     B: batch size.
     Q: number of queries.
     K: number of classes, things and stuff.
+    n: number of masks.
     H, W: height and width of the padded input.
 """
 
@@ -16,9 +17,11 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
+from ..mask2former_arguments import DET_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead
-from ..task_modules import Segments, segments_from_objects
+from ..task_modules import MaskTargets, targets_from_instances
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
@@ -27,38 +30,46 @@ if TYPE_CHECKING:
 
 @MODELS.register_module()
 class FASegDetHead(MaskClassificationHead):
-    """The decoders and the loss of :class:`FASegHead` for objects.
+    """Panoptic head of FASeg for MMDetection's detectors.
 
     It is the ``panoptic_head`` of mmdet's ``Mask2Former`` and ``MaskFormer``
-    detectors; their fusion head makes instances, or a panoptic map, of what
-    ``predict`` returns. With equal weights it computes the logits of the
-    semantic head.
+    detectors, whose fusion head turns the output of ``predict`` into
+    instances or a panoptic map. Decoders and loss are those of
+    :class:`FASegHead`: equal weights give equal logits.
 
-    Pixels of crowds count neither in the loss nor in the matching, if the
-    loss has ``exclude_ignored``. Of a picture with more objects than queries
-    those count that the queries meet at the least cost.
+    Pixels of crowds are ignored in the loss and the matching if the loss has
+    ``exclude_ignored=True``. If an image has more targets than queries, only
+    the targets that are matched at the least cost are learned.
 
     Args:
-        in_channels (Sequence[int]): see the parent, as for all that is not
-            told here.
-        num_things_classes (int): classes of things, which come first.
-        num_stuff_classes (int): classes of stuff; 0 for instances alone.
-        feat_channels (int): see the parent.
+        in_channels (Sequence[int]): channels of the backbone stages with
+            stride 4, 8, 16, 32.
+        num_things_classes (int): number of thing classes, which come first.
+        num_stuff_classes (int): number of stuff classes; 0 for instance
+            segmentation.
+        feat_channels (int): channels of both decoders.
         num_queries (int): Q.
-        pixel_decoder (dict): see the parent.
-        transformer_decoder (dict): see the parent; ``box_aware=True`` tells
-            it the boxes of its masks.
-        loss (dict): see the parent.
+        pixel_decoder (dict): config of the pixel decoder, without
+            ``in_channels``, ``embed_dims`` and ``num_levels``.
+        transformer_decoder (dict): config of the transformer decoder, without
+            ``embed_dims``, ``num_classes`` and ``num_queries``.
+        loss (dict): config of the loss, without ``num_classes``.
         ignore_index (int): label of pixels that belong to no class.
-        train_cfg (dict, optional): not used; mmdet passes it.
-        test_cfg (dict, optional): of the fusion head; only checked here.
-        init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+        train_cfg (dict, optional): must be empty; mmdet passes that of the
+            detector. Mask2Former's settings belong in ``loss``.
+        test_cfg (dict, optional): mmdet passes that of the detector, which
+            the fusion head reads; only ``max_per_image`` is checked here.
+        init_cfg (dict, optional): initialization config of
+            :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ValueError: if there is no class of things, or ``max_per_image`` asks
-            for more instances than queries and classes can give.
+        TypeError: if a number is not an integer, or ``in_channels`` is not a
+            sequence.
+        ValueError: if there is no thing class, ``train_cfg`` is not empty, or
+            ``max_per_image`` exceeds the number of queries times classes.
     """
 
+    @reject_misplaced(DET_HEAD)
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -74,11 +85,12 @@ class FASegDetHead(MaskClassificationHead):
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        check_train_cfg(train_cfg, type(self).__name__)
         if num_things_classes < 1 or num_stuff_classes < 0:
             raise ValueError(
                 f'num_things_classes={num_things_classes} must be at least 1 '
-                f'and num_stuff_classes={num_stuff_classes} not negative; '
-                'mmfaseg.FASegHead is for stuff alone'
+                f'and num_stuff_classes={num_stuff_classes} at least 0; for '
+                'stuff classes alone use mmfaseg.FASegHead'
             )
         num_classes = num_things_classes + num_stuff_classes
         _check_test_cfg(test_cfg or {}, num_queries * num_classes)
@@ -100,10 +112,10 @@ class FASegDetHead(MaskClassificationHead):
     def forward(
         self, x: Sequence[Tensor], batch_data_samples: Sequence | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns :meth:`predictions`.
+        """Returns class logits and mask logits, as :meth:`predictions`.
 
         Args:
-            x (Sequence[Tensor]): backbone stages.
+            x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
             batch_data_samples (Sequence, optional): not used; mmdet passes
                 them.
         """
@@ -115,26 +127,27 @@ class FASegDetHead(MaskClassificationHead):
         """Returns the losses of all predictions.
 
         Args:
-            x (Sequence[Tensor]): backbone stages.
+            x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
             batch_data_samples (Sequence[DetDataSample]): with
-                ``gt_instances``, with ``gt_sem_seg`` if there is stuff, and
-                with crowds in ``ignored_instances``.
+                ``gt_instances``, with ``gt_sem_seg`` if there are stuff
+                classes, and with crowds in ``ignored_instances``.
 
         Raises:
-            ValueError: if there are classes of stuff and no ``gt_sem_seg``.
+            ValueError: if the instances have no masks, or there are stuff
+                classes and no ``gt_sem_seg``.
         """
-        segments = [self._segments(sample) for sample in batch_data_samples]
-        self._warn_of_too_many(max(len(x.labels) for x in segments))
+        targets = [self._targets(sample) for sample in batch_data_samples]
+        self._warn_if_too_many(max(len(x.labels) for x in targets))
         output = self.decode(x)
-        return self.loss_module(output.cls_scores, output.mask_preds, segments)
+        return self.loss_module(output.cls_scores, output.mask_preds, targets)
 
     def predict(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
     ) -> tuple[Tensor, Tensor]:
-        """Returns what the fusion head merges.
+        """Returns the input of the fusion head.
 
         Args:
-            x (Sequence[Tensor]): backbone stages.
+            x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
             batch_data_samples (Sequence[DetDataSample]): with
                 ``batch_input_shape``, (H, W).
 
@@ -151,22 +164,22 @@ class FASegDetHead(MaskClassificationHead):
         )
         return output.cls_scores[-1], masks
 
-    def _segments(self, sample: 'DetDataSample') -> Segments:
-        """Returns the truth of one picture."""
-        objects = sample.gt_instances
-        if 'masks' not in objects:
+    def _targets(self, sample: 'DetDataSample') -> MaskTargets:
+        """Returns the targets of one image."""
+        instances = sample.gt_instances
+        if 'masks' not in instances:
             raise ValueError(
-                'a picture comes without masks of its objects: load them with '
+                'gt_instances of an image has no masks: load them with '
                 'LoadAnnotations(with_mask=True)'
             )
         size = tuple(sample.metainfo['batch_input_shape'])
-        device = objects.labels.device
+        device = instances.labels.device
         crowds = None
         if 'ignored_instances' in sample:
             crowds = sample.ignored_instances.get('masks')
-        return segments_from_objects(
-            objects.labels,
-            _pad(_as_tensor(objects.masks, size, device), size, False),
+        return targets_from_instances(
+            instances.labels,
+            _pad(_as_tensor(instances.masks, size, device), size, False),
             _pad(_as_tensor(crowds, size, device), size, False),
             self._label_map(sample, size),
             self.num_things_classes,
@@ -177,28 +190,28 @@ class FASegDetHead(MaskClassificationHead):
     def _label_map(
         self, sample: 'DetDataSample', size: tuple[int, int]
     ) -> Tensor | None:
-        """Returns where stuff is, (H, W), None if there is no class of it."""
+        """Returns the label map, (H, W), or None without stuff classes."""
         if not self.num_stuff_classes:
             return None
         if 'gt_sem_seg' not in sample:
             raise ValueError(
-                f'num_stuff_classes={self.num_stuff_classes}, but a picture '
-                'comes without gt_sem_seg: load it with '
+                f'num_stuff_classes={self.num_stuff_classes}, but an image '
+                'has no gt_sem_seg: load it with '
                 'LoadPanopticAnnotations(with_seg=True), or set '
                 'num_stuff_classes=0'
             )
         label_map = sample.gt_sem_seg.sem_seg.squeeze(0)
         return _pad(label_map, size, self.ignore_index)
 
-    def _warn_of_too_many(self, count: int) -> None:
-        """Says once that there are more segments than queries."""
+    def _warn_if_too_many(self, count: int) -> None:
+        """Warns once if an image has more targets than queries."""
         if count <= self.num_queries or self._has_warned:
             return
         self._has_warned = True
         MMLogger.get_current_instance().warning(
-            f'a picture has {count} segments, and the head {self.num_queries} '
-            'queries: those that fit worst are not learnt from. Raise '
-            'panoptic_head.num_queries if that happens often.'
+            f'an image has {count} targets, but the head has only '
+            f'{self.num_queries} queries: unmatched targets are not learned. '
+            'Raise panoptic_head.num_queries if this happens often.'
         )
 
 
@@ -207,26 +220,33 @@ def _as_tensor(
     size: tuple[int, int],
     device: torch.device,
 ) -> Tensor:
-    """Returns mmdet's masks, bool, shape (n, any height, any width)."""
+    """Returns mmdet's masks as a tensor, bool, (n, any height, any width)."""
     if masks is None or not len(masks):
         return torch.zeros(0, *size, dtype=torch.bool, device=device)
     return masks.to_tensor(torch.bool, device)
 
 
 def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
-    """Returns maps (..., any height, any width) of the padded input.
+    """Pads maps at the bottom and right to the size of the padded input.
 
-    mmdet pads objects, label maps only if told to, and crowds never.
+    mmdet pads instance masks, label maps only with ``pad_seg=True``, and
+    crowd masks never.
+
+    Args:
+        maps (Tensor): shape (..., any height, any width).
+        size (tuple[int, int]): (H, W).
+        value (float): value of the padding.
     """
     below, beside = size[0] - maps.size(-2), size[1] - maps.size(-1)
     return F.pad(maps, (0, beside, 0, below), value=value)
 
 
-def _check_test_cfg(test_cfg: dict, most: int) -> None:
-    """Refuses to look for more instances than there can be."""
-    asked = test_cfg.get('max_per_image', 100)
-    if test_cfg.get('instance_on', False) and asked > most:
+def _check_test_cfg(test_cfg: dict, limit: int) -> None:
+    """Raises ValueError if ``max_per_image`` exceeds the limit."""
+    max_per_image = test_cfg.get('max_per_image', 100)
+    if test_cfg.get('instance_on', False) and max_per_image > limit:
         raise ValueError(
-            f'test_cfg.max_per_image={asked}, but queries times classes are '
-            f'{most}: lower it, or raise num_queries'
+            f'test_cfg.max_per_image={max_per_image} exceeds num_queries '
+            f'times the number of classes, {limit}: lower it, or raise '
+            'num_queries'
         )

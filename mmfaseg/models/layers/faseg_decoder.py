@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
+from ..mask2former_arguments import TRANSFORMER_DECODER
 from .build_part import build_part
 from .checkpointing import run_layer
 from .cross_attention import CrossAttention
@@ -92,6 +94,7 @@ class FASegDecoder(nn.Module):
         ValueError: if an argument is out of range.
     """
 
+    @reject_misplaced(TRANSFORMER_DECODER)
     def __init__(
         self,
         embed_dims: int,

@@ -1,16 +1,19 @@
-"""Losses of mask classification, on sampled points.
+"""Class, mask and dice losses of mask classification.
 
-Cheng et al., *Mask2Former*, CVPR 2022, section 3.3.
+Cheng et al., *Mask2Former*, CVPR 2022, section 3.3: mask and dice losses are
+computed at sampled points.
 
 Shapes:
     B: batch size.
+    D: number of predictions, one per decoder layer and one before.
     Q: number of queries.
     K: number of classes.
-    N: number of matched pairs in the batch.
+    n: number of matches of an image.
+    N: number of matches in the batch.
     P: number of points.
+    h, w: size of the mask features, stride 4.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -21,9 +24,16 @@ from torch import Tensor, nn
 from mmfaseg.registry import MODELS
 
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
-from ..task_modules import MaskMatcher, Segments, draw_points, sample_points
+from ..task_modules import (
+    MaskMatcher,
+    MaskTargets,
+    PointTargets,
+    draw_points,
+    sample_points,
+)
+from .class_weight import check_weight, expand_class_weight
 
-Pairs = tuple[Tensor, Tensor]  # queries and the segment of each
+Match = tuple[Tensor, Tensor]  # query indices and target indices, int64, (n,)
 
 
 @MODELS.register_module()
@@ -32,29 +42,40 @@ class MaskClassificationLoss(nn.Module):
 
     Args:
         num_classes (int): K.
-        class_weight (float): weight of the class loss.
-        mask_weight (float): weight of the mask loss (binary cross-entropy).
-        dice_weight (float): weight of the dice loss.
-        no_object_weight (float): weight of the class "no object".
-        num_points (int): P, points per mask.
-        oversample_ratio (float): candidates per uncertain point.
-        importance_sample_ratio (float): share of the points that are the
-            most uncertain candidates; the others are drawn uniformly.
-        exclude_ignored (bool): leave pixels without a label out of the mask
-            and dice losses and out of the matching. Mask2Former takes them
-            as outside of every segment (False).
+        loss_cls_weight (float): weight of ``loss_cls`` (cross-entropy) and of
+            its matching cost.
+        loss_mask_weight (float): weight of ``loss_mask`` (binary
+            cross-entropy) and of its matching cost.
+        loss_dice_weight (float): weight of ``loss_dice`` and of its matching
+            cost.
+        class_weight (Sequence[float], optional): weight of each class in the
+            cross-entropy, K entries. An entry K + 1 is the weight of "no
+            object" and must equal ``no_object_weight``. All classes weigh 1
+            if None.
+        no_object_weight (float): weight of "no object" in the cross-entropy.
+        num_points (int): P.
+        oversample_ratio (float): number of random points, as a multiple of P,
+            among which the uncertain ones are chosen.
+        importance_sample_ratio (float): share of the P points that are
+            uncertain; the others are drawn uniformly. In [0, 1].
+        exclude_ignored (bool): leave ignored pixels out of the mask and dice
+            losses and of the matching. With False they count as pixels
+            outside of every mask, as in Mask2Former.
 
     Raises:
-        TypeError: if a weight is no number.
-        ValueError: if a number is out of its range.
+        TypeError: if a weight is not a number, or ``class_weight`` is not a
+            sequence.
+        ValueError: if an argument is out of range, ``class_weight`` has the
+            wrong length, or its entry K + 1 is not ``no_object_weight``.
     """
 
     def __init__(
         self,
         num_classes: int,
-        class_weight: float = 2.0,
-        mask_weight: float = 5.0,
-        dice_weight: float = 5.0,
+        loss_cls_weight: float = 2.0,
+        loss_mask_weight: float = 5.0,
+        loss_dice_weight: float = 5.0,
+        class_weight: Sequence[float] | None = None,
         no_object_weight: float = 0.1,
         num_points: int = 12544,
         oversample_ratio: float = 3.0,
@@ -63,21 +84,12 @@ class MaskClassificationLoss(nn.Module):
     ) -> None:
         super().__init__()
         for name, weight in (
-            ('class_weight', class_weight),
-            ('mask_weight', mask_weight),
-            ('dice_weight', dice_weight),
+            ('loss_cls_weight', loss_cls_weight),
+            ('loss_mask_weight', loss_mask_weight),
+            ('loss_dice_weight', loss_dice_weight),
             ('no_object_weight', no_object_weight),
         ):
-            if not isinstance(weight, (int, float)):
-                raise TypeError(
-                    f'{name} must be a number, got {weight!r}; '
-                    'no_object_weight is the weight of the class "no object", '
-                    'and the others weigh 1'
-                )
-            if not 0 <= weight < math.inf:
-                raise ValueError(
-                    f'{name} must be finite and not negative, got {weight}'
-                )
+            check_weight(name, weight)
         if num_points < 1 or oversample_ratio < 1:
             raise ValueError(
                 'num_points and oversample_ratio must be at least 1, got '
@@ -88,176 +100,201 @@ class MaskClassificationLoss(nn.Module):
                 'importance_sample_ratio must lie in [0, 1], got '
                 f'{importance_sample_ratio}'
             )
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
+        self.loss_cls_weight = loss_cls_weight
+        self.loss_mask_weight = loss_mask_weight
+        self.loss_dice_weight = loss_dice_weight
         self.num_points = num_points
         self.num_candidates = int(num_points * oversample_ratio)
         self.num_uncertain = int(num_points * importance_sample_ratio)
         self.exclude_ignored = exclude_ignored
         self.matcher = MaskMatcher(
-            class_weight, mask_weight, dice_weight, num_points
+            loss_cls_weight, loss_mask_weight, loss_dice_weight, num_points
         )
-        weights = torch.ones(num_classes + 1)
-        weights[-1] = no_object_weight
-        self.register_buffer('label_weights', weights, persistent=False)
+        weights = expand_class_weight(
+            num_classes, class_weight, no_object_weight
+        )
+        self.register_buffer(
+            'class_weight', torch.tensor(weights), persistent=False
+        )
 
-    label_weights: Tensor
+    class_weight: Tensor  # (K + 1,), the last one is that of "no object"
 
     def forward(
         self,
         cls_scores: Sequence[Tensor],
         mask_preds: MaskPredictions,
-        segments: Sequence[Segments],
+        targets: Sequence[MaskTargets],
     ) -> dict[str, Tensor]:
-        """Returns the weighted losses of every prediction.
+        """Returns the weighted losses of all predictions.
 
-        Masks that no segment is paired with cost nothing: they are formed
-        only to be compared, without a graph.
+        Mask logits of unmatched queries only enter the matching costs, which
+        need no gradient.
 
         Args:
             cls_scores (Sequence[Tensor]): class logits of each prediction,
-                (B, Q, K + 1).
+                shape (B, Q, K + 1).
             mask_preds (MaskPredictions): mask logits.
-            segments (Sequence[Segments]): the truth of each picture.
+            targets (Sequence[MaskTargets]): targets of each image.
 
         Returns:
             dict[str, Tensor]: scalars ``loss_cls``, ``loss_mask`` and
-            ``loss_dice`` of the last prediction, and the same names behind
-            ``d0.``, ``d1.``, ... for those before it.
+            ``loss_dice`` of the last prediction, and the same names with the
+            prefixes ``d0.``, ``d1.``, ... of the predictions before it.
         """
         if not self.exclude_ignored:
-            segments = [Segments(x.labels, x.masks) for x in segments]
+            targets = [MaskTargets(x.labels, x.masks) for x in targets]
         losses: dict[str, Tensor] = {}
         with torch.autocast(cls_scores[0].device.type, enabled=False):
             scores = _at_least_float(torch.stack(list(cls_scores)))
-            pairs = self.matcher(scores, mask_preds, segments)
-            paired = [
-                _paired_masks(mask_preds, i, x) for i, x in enumerate(pairs)
+            matches = self.matcher(scores, mask_preds, targets)
+            matched_masks = [
+                _matched_masks(mask_preds, i, x) for i, x in enumerate(matches)
             ]
-            truths = [_Truth(x, scores.dtype) for x in segments]
-            targets = self._targets(scores, pairs, segments)
-            weights = self.label_weights.to(scores)
-            num_masks, weight_sums = self._denominators(
-                segments, weights[targets]
+            point_targets = [PointTargets(x, scores.dtype) for x in targets]
+            labels = self._query_labels(scores, matches, targets)
+            weights = self.class_weight.to(scores)
+            num_masks, weight_sums = self._avg_factors(
+                targets, weights[labels]
             )
             last = len(scores) - 1
             for i in range(len(scores)):
                 prefix = '' if i == last else f'd{i}.'
                 loss_cls = F.cross_entropy(
                     scores[i].transpose(1, 2),
-                    targets[i],
+                    labels[i],
                     weights,
                     reduction='sum',
                 )
                 loss_mask, loss_dice = self._mask_losses(
-                    [x[i] for x in paired], truths, [x[i][1] for x in pairs]
+                    [x[i] for x in matched_masks],
+                    point_targets,
+                    [x[i][1] for x in matches],
                 )
                 losses |= {
-                    f'{prefix}loss_cls': self.class_weight
+                    f'{prefix}loss_cls': self.loss_cls_weight
                     * loss_cls
                     / weight_sums[i],
-                    f'{prefix}loss_mask': self.mask_weight
+                    f'{prefix}loss_mask': self.loss_mask_weight
                     * loss_mask.sum()
                     / num_masks,
-                    f'{prefix}loss_dice': self.dice_weight
+                    f'{prefix}loss_dice': self.loss_dice_weight
                     * loss_dice.sum()
                     / num_masks,
                 }
         return losses
 
     @staticmethod
-    def _targets(
+    def _query_labels(
         scores: Tensor,
-        pairs: Sequence[Sequence[Pairs]],
-        segments: Sequence[Segments],
+        matches: Sequence[Sequence[Match]],
+        targets: Sequence[MaskTargets],
     ) -> Tensor:
-        """Returns the class of each query, int64, shape (D, B, Q)."""
-        no_object = scores.size(-1) - 1
-        targets = torch.full(
-            scores.shape[:-1], no_object, device=scores.device
-        )
-        for b, (of_picture, truth) in enumerate(
-            zip(pairs, segments, strict=True)
-        ):
-            for i, (queries, chosen) in enumerate(of_picture):
-                targets[i, b, queries] = truth.labels[chosen]
-        return targets
+        """Returns the target class of each query, int64, shape (D, B, Q).
 
-    @staticmethod
-    def _denominators(
-        segments: Sequence[Segments], weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Returns the number of masks, and the weights of each prediction.
-
-        Both are means over the processes, so that the mean of their gradients
-        is that of one process with all pictures.
+        The class of unmatched queries is K, "no object".
 
         Args:
-            segments (Sequence[Segments]): the truth of each picture.
-            weights (Tensor): of the class of each query, (D, B, Q).
+            scores (Tensor): class logits, shape (D, B, Q, K + 1).
+            matches (Sequence[Sequence[Match]]): matches of each image and
+                prediction.
+            targets (Sequence[MaskTargets]): targets of each image.
+        """
+        no_object = scores.size(-1) - 1
+        labels = torch.full(scores.shape[:-1], no_object, device=scores.device)
+        for b, (image_matches, image_targets) in enumerate(
+            zip(matches, targets, strict=True)
+        ):
+            for i, (query_index, target_index) in enumerate(image_matches):
+                labels[i, b, query_index] = image_targets.labels[target_index]
+        return labels
+
+    @staticmethod
+    def _avg_factors(
+        targets: Sequence[MaskTargets], weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns what the summed losses are divided by.
+
+        Both are means over all processes, so that the mean of the gradients
+        of all processes is that of one process with all images.
+
+        Args:
+            targets (Sequence[MaskTargets]): targets of each image.
+            weights (Tensor): weight of the target class of each query, shape
+                (D, B, Q).
 
         Returns:
-            tuple[Tensor, Tensor]: a number, and shape (D,).
+            tuple[Tensor, Tensor]:
+            - number of target masks, a scalar.
+            - sum of the weights of each prediction, shape (D,).
         """
-        count = weights.new_tensor([sum(len(x.labels) for x in segments)])
+        count = weights.new_tensor([sum(len(x.labels) for x in targets)])
         numbers = torch.cat([count, weights.sum((1, 2))])
         all_reduce(numbers, 'mean')
-        least = torch.finfo(numbers.dtype).eps  # no_object_weight may be 0
-        return numbers[0].clamp(min=1), numbers[1:].clamp(min=least)
+        eps = torch.finfo(numbers.dtype).eps  # all weights may be 0
+        return numbers[0].clamp(min=1), numbers[1:].clamp(min=eps)
 
     def _mask_losses(
         self,
         masks: Sequence[Tensor],
-        truths: Sequence['_Truth'],
-        chosen: Sequence[Tensor],
+        targets: Sequence[PointTargets],
+        target_indices: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Returns mask and dice loss of each of N pairs, shapes (N,).
+        """Returns mask and dice losses of N matches, both of shape (N,).
 
         Args:
-            masks (Sequence[Tensor]): logits of the paired queries of each
-                picture, (n, h, w).
-            truths (Sequence[_Truth]): the truth of each picture.
-            chosen (Sequence[Tensor]): the segment of each pair, (n,).
+            masks (Sequence[Tensor]): mask logits of the matched queries of
+                each image, shape (n, h, w).
+            targets (Sequence[PointTargets]): targets of each image.
+            target_indices (Sequence[Tensor]): index of the matched targets of
+                each image, int64, shape (n,).
         """
         matched = torch.cat(list(masks))[:, None]  # (N, 1, h, w)
         if not len(matched):  # keeps parameters in a distributed run's graph
-            nothing = matched.sum() * 0
-            return nothing, nothing
-        counts = [len(x) for x in chosen]
-        points = self._choose_points(matched.detach(), truths, counts)
-        per_picture = points.split(counts)
-        truth = torch.cat(
+            zero = matched.sum() * 0
+            return zero, zero
+        counts = [len(x) for x in target_indices]
+        points = self._choose_points(matched.detach(), targets, counts)
+        image_points = points.split(counts)
+        target = torch.cat(
             [
                 x.sample(index, part)
                 for x, index, part in zip(
-                    truths, chosen, per_picture, strict=True
+                    targets, target_indices, image_points, strict=True
                 )
             ]
         )
         logits = sample_points(matched, points)[:, 0]  # (N, P)
-        weight = 1 - _ignored(truths, per_picture)
+        weight = 1 - _sample_ignored(targets, image_points)
         entropy = F.binary_cross_entropy_with_logits(
-            logits, truth, weight, reduction='none'
+            logits, target, weight, reduction='none'
         )
         loss_mask = entropy.sum(-1) / weight.sum(-1).clamp(min=1)
-        probability, truth = logits.sigmoid() * weight, truth * weight
-        overlap = 2 * (probability * truth).sum(-1)
-        total = probability.sum(-1) + truth.sum(-1)
+        probability, target = logits.sigmoid() * weight, target * weight
+        overlap = 2 * (probability * target).sum(-1)
+        total = probability.sum(-1) + target.sum(-1)
         return loss_mask, 1 - (overlap + 1) / (total + 1)
 
     def _choose_points(
         self,
         matched: Tensor,
-        truths: Sequence['_Truth'],
+        targets: Sequence[PointTargets],
         counts: Sequence[int],
     ) -> Tensor:
-        """Returns mostly uncertain points of each mask, shape (N, P, 2)."""
+        """Returns points of each mask, most of them uncertain.
+
+        Args:
+            matched (Tensor): mask logits of all matches, shape (N, 1, h, w).
+            targets (Sequence[PointTargets]): targets of each image.
+            counts (Sequence[int]): number of matches of each image.
+
+        Returns:
+            Tensor: (x, y) in [0, 1), shape (N, P, 2).
+        """
         count = len(matched)
         points = draw_points((count, self.num_candidates), matched.device)
         uncertainty = -sample_points(matched, points)[:, 0].abs()
-        if any(x.ignored is not None for x in truths):
-            ignored = _ignored(truths, points.split(list(counts)))
+        if any(x.ignored is not None for x in targets):
+            ignored = _sample_ignored(targets, points.split(list(counts)))
             uncertainty = uncertainty.masked_fill(ignored > 0, float('-inf'))
         index = uncertainty.topk(self.num_uncertain, dim=1).indices
         uncertain = points.gather(1, index[..., None].expand(-1, -1, 2))
@@ -266,64 +303,46 @@ class MaskClassificationLoss(nn.Module):
         return torch.cat([uncertain, uniform], 1)
 
 
-class _Truth:
-    """The segments of one picture, made ready for sampling once.
+def _sample_ignored(
+    targets: Sequence[PointTargets], points: Sequence[Tensor]
+) -> Tensor:
+    """Returns 1 at points that touch an ignored pixel and 0 elsewhere.
 
     Args:
-        segments (Segments): the truth.
-        dtype (torch.dtype): of the samples.
+        targets (Sequence[PointTargets]): targets of each image.
+        points (Sequence[Tensor]): points of each image, shape (n, P, 2).
+
+    Returns:
+        Tensor: shape (N, P).
     """
-
-    def __init__(self, segments: Segments, dtype: torch.dtype) -> None:
-        self.masks = segments.masks.to(dtype)  # (n, H, W)
-        self.ignored = None
-        if segments.ignored is not None:
-            self.ignored = segments.ignored.to(dtype)[None, None]
-
-    def sample(self, chosen: Tensor, points: Tensor) -> Tensor:
-        """Returns segment ``chosen[i]`` at ``points[i]``, shape (N, P).
-
-        Where every segment is chosen, points are put in the order of the
-        segments: they are much smaller than maps in the order of the points.
-        """
-        order = chosen.argsort()
-        maps = self.masks
-        if len(order) < len(maps):
-            maps = maps[chosen[order]]
-        samples = torch.empty_like(points[..., 0], dtype=maps.dtype)
-        samples[order] = sample_points(maps[:, None], points[order])[:, 0]
-        return samples
-
-    def sample_ignored(self, points: Tensor) -> Tensor:
-        """Returns 1 at points that touch ignored pixels, else 0; (N, P)."""
-        if self.ignored is None:
-            return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
-        samples = sample_points(self.ignored, points.flatten(0, 1)[None])
-        return (samples > 0).view(points.shape[:2]).to(self.masks.dtype)
-
-
-def _ignored(truths: Sequence[_Truth], points: Sequence[Tensor]) -> Tensor:
-    """Returns the same for the pairs of all pictures."""
     return torch.cat(
-        [x.sample_ignored(y) for x, y in zip(truths, points, strict=True)]
+        [x.sample_ignored(y) for x, y in zip(targets, points, strict=True)]
     )
 
 
-def _paired_masks(
-    mask_preds: MaskPredictions, picture: int, pairs: Sequence[Pairs]
+def _matched_masks(
+    mask_preds: MaskPredictions, image: int, matches: Sequence[Match]
 ) -> Sequence[Tensor]:
-    """Returns the paired masks of one picture for each prediction, (n, h, w).
+    """Returns the mask logits of the matched queries of one image.
 
-    One product forms them all.
+    One matrix product computes those of all predictions.
+
+    Args:
+        mask_preds (MaskPredictions): mask logits.
+        image (int): index of the image in the batch.
+        matches (Sequence[Match]): matches of each prediction.
+
+    Returns:
+        Sequence[Tensor]: mask logits of each prediction, shape (n, h, w).
     """
-    counts = [len(queries) for queries, _ in pairs]
+    counts = [len(query_index) for query_index, _ in matches]
     embeds = torch.cat(
         [
-            mask_preds.embeds[i, picture, queries]
-            for i, (queries, _) in enumerate(pairs)
+            mask_preds.embeds[i, image, query_index]
+            for i, (query_index, _) in enumerate(matches)
         ]
     )
-    masks = multiply_masks(embeds[None], mask_preds.features[picture][None])
+    masks = multiply_masks(embeds[None], mask_preds.features[image][None])
     return _at_least_float(masks[0]).split(counts)
 
 

@@ -14,12 +14,14 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers import DeformableEncoder
 from ..layers.positional_encoding import (
     build_positional_encoding,
     encoding_needs_feature,
 )
+from ..mask2former_arguments import PIXEL_DECODER
 
 NUM_STAGES = 4
 CHANNELS_LAST = torch.channels_last
@@ -58,6 +60,7 @@ class FASegPixelDecoder(nn.Module):
             divide ``embed_dims``, or another argument is out of range.
     """
 
+    @reject_misplaced(PIXEL_DECODER)
     def __init__(
         self,
         in_channels: Sequence[int],

@@ -1,18 +1,20 @@
-"""Matching of predictions and segments."""
+"""Training targets, their sampling at points and Hungarian matching."""
 
 from .mask_matcher import MaskMatcher
-from .points import draw_points, sample_points
-from .segments import (
-    Segments,
-    segments_from_label_map,
-    segments_from_objects,
+from .mask_targets import (
+    MaskTargets,
+    targets_from_instances,
+    targets_from_label_map,
 )
+from .point_targets import PointTargets
+from .points import draw_points, sample_points
 
 __all__ = [
     'MaskMatcher',
-    'Segments',
+    'MaskTargets',
+    'PointTargets',
     'draw_points',
     'sample_points',
-    'segments_from_label_map',
-    'segments_from_objects',
+    'targets_from_instances',
+    'targets_from_label_map',
 ]

@@ -1,16 +1,17 @@
-"""Pairs queries with segments at the least cost.
+"""Hungarian matching of queries with targets.
 
 Cheng et al., *Masked-attention Mask Transformer for Universal Image
 Segmentation* (Mask2Former), CVPR 2022, section 3.3.
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per block and one before.
+    D: number of predictions, one per decoder layer and one before.
     Q: number of queries.
     K: number of classes.
-    n: number of segments.
+    n: number of targets of an image.
     P: number of points.
     M: channels of the mask features.
+    h, w: size of the mask features, stride 4.
 """
 
 from collections.abc import Sequence
@@ -25,31 +26,31 @@ from mmfaseg.utils.non_finite import NonFiniteError
 
 from ..layers.chunks import chunks
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
+from .mask_targets import MaskTargets
 from .points import draw_points, sample_points
-from .segments import Segments
 
 
 class MaskMatcher(nn.Module):
     """Hungarian matching on class, mask and dice costs at random points.
 
     Args:
-        class_weight (float): weight of the class probability.
-        mask_weight (float): weight of the binary cross-entropy.
-        dice_weight (float): weight of the dice cost.
-        num_points (int): P, points drawn per picture and prediction.
+        cls_cost_weight (float): weight of the negative class probability.
+        mask_cost_weight (float): weight of the binary cross-entropy.
+        dice_cost_weight (float): weight of the dice cost.
+        num_points (int): P, points drawn per image and prediction.
     """
 
     def __init__(
         self,
-        class_weight: float = 2.0,
-        mask_weight: float = 5.0,
-        dice_weight: float = 5.0,
+        cls_cost_weight: float = 2.0,
+        mask_cost_weight: float = 5.0,
+        dice_cost_weight: float = 5.0,
         num_points: int = 12544,
     ) -> None:
         super().__init__()
-        self.class_weight = class_weight
-        self.mask_weight = mask_weight
-        self.dice_weight = dice_weight
+        self.cls_cost_weight = cls_cost_weight
+        self.mask_cost_weight = mask_cost_weight
+        self.dice_cost_weight = dice_cost_weight
         self.num_points = num_points
 
     @torch.no_grad()
@@ -57,21 +58,22 @@ class MaskMatcher(nn.Module):
         self,
         cls_scores: Tensor,
         mask_preds: MaskPredictions,
-        segments: Sequence[Segments],
+        targets: Sequence[MaskTargets],
     ) -> list[list[tuple[Tensor, Tensor]]]:
-        """Returns the pairs of each picture for each prediction.
+        """Returns the matches of each image for each prediction.
 
-        All costs are formed on the device and leave it in one transfer.
+        All costs are computed on the device and copied to the CPU in one
+        transfer.
 
         Args:
             cls_scores (Tensor): class logits, shape (D, B, Q, K + 1).
             mask_preds (MaskPredictions): mask logits.
-            segments (Sequence[Segments]): the truth of each picture.
+            targets (Sequence[MaskTargets]): targets of each image.
 
         Returns:
-            list[list[tuple[Tensor, Tensor]]]: for each of B pictures D pairs
-            of int64 tensors of shape (min(Q, n),): the queries in ascending
-            order, and the segment of each.
+            list[list[tuple[Tensor, Tensor]]]: for each of B images and D
+            predictions two int64 tensors of shape (min(Q, n),): the indices
+            of the matched queries, ascending, and of their targets.
 
         Raises:
             NonFiniteError: if a cost is not finite.
@@ -81,9 +83,9 @@ class MaskMatcher(nn.Module):
                 cls_scores[:, i],
                 mask_preds.embeds[:, i],
                 mask_preds.features[i],
-                truth,
+                image_targets,
             )
-            for i, truth in enumerate(segments)
+            for i, image_targets in enumerate(targets)
         ]
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
@@ -97,86 +99,110 @@ class MaskMatcher(nn.Module):
                 'float16'
             )
         parts = flat.split([x.numel() for x in costs])
-        pairs = [
+        matches = [
             [linear_sum_assignment(x) for x in part.view(cost.shape).numpy()]
             for part, cost in zip(parts, costs, strict=True)
         ]
-        return _to_device(pairs, cls_scores.device)
+        return _to_device(matches, cls_scores.device)
 
     def cost(
         self,
         cls_scores: Tensor,
         embeds: Tensor,
         features: Tensor,
-        segments: Segments,
+        targets: MaskTargets,
     ) -> Tensor:
-        """Returns the cost of every pair of one picture, (D, Q, n).
+        """Returns the costs of all queries and targets of one image.
 
-        Every prediction has freshly drawn points of its own.
+        Each prediction draws its own random points.
 
         Args:
             cls_scores (Tensor): class logits, shape (D, Q, K + 1).
-            embeds (Tensor): mask embeddings, shape (D, Q, M); mask logits are
-                their products with the features.
+            embeds (Tensor): mask embeddings, shape (D, Q, M); the mask logits
+                are their products with the features.
             features (Tensor): mask features, shape (M, h, w).
-            segments (Segments): the truth.
+            targets (MaskTargets): targets of the image.
+
+        Returns:
+            Tensor: shape (D, Q, n).
         """
         depth, queries = cls_scores.shape[:2]
-        if not len(segments.labels):
+        if not len(targets.labels):
             return cls_scores.new_zeros(depth, queries, 0)
         points = draw_points((depth, self.num_points), features.device)
         pixels = features.size(1) * features.size(2)
         numbers = queries * max(self.num_points, pixels)
-        classes = -cls_scores.softmax(-1)[..., segments.labels]
+        cls_cost = -cls_scores.softmax(-1)[..., targets.labels]
         dtype = torch.promote_types(features.dtype, torch.float32)
-        truth, ignored = segments.masks.to(dtype), None
-        if segments.ignored is not None:
-            ignored = segments.ignored[None].to(dtype)
-        masks = [
-            self._mask_cost(embeds[run], features, points[run], truth, ignored)
+        target_masks, ignored = targets.masks.to(dtype), None
+        if targets.ignored is not None:
+            ignored = targets.ignored[None].to(dtype)
+        mask_costs = [
+            self._mask_cost(
+                embeds[run], features, points[run], target_masks, ignored
+            )
             for run in chunks(depth, numbers, features.device)
         ]
-        return self.class_weight * classes + torch.cat(masks)
+        return self.cls_cost_weight * cls_cost + torch.cat(mask_costs)
 
     def _mask_cost(
         self,
         embeds: Tensor,
         features: Tensor,
         points: Tensor,
-        segments: Tensor,
+        target_masks: Tensor,
         ignored: Tensor | None,
     ) -> Tensor:
-        """Returns mask and dice costs of some predictions, (d, Q, n)."""
+        """Returns weighted mask and dice costs of d predictions, (d, Q, n).
+
+        Args:
+            embeds (Tensor): mask embeddings, shape (d, Q, M).
+            features (Tensor): mask features, shape (M, h, w).
+            points (Tensor): (x, y) in [0, 1), shape (d, P, 2).
+            target_masks (Tensor): 0 or 1, shape (n, H, W).
+            ignored (Tensor | None): 1 at ignored pixels, shape (1, H, W).
+        """
         masks = multiply_masks(
             embeds, features.expand(len(embeds), -1, -1, -1)
         )
-        logits = sample_points(masks.to(segments.dtype), points)  # (d, Q, P)
-        truth = _sample_once(segments, points)  # (d, n, P)
+        logits = sample_points(masks.to(target_masks.dtype), points)
+        target = _sample_shared(target_masks, points)  # (d, n, P)
         weight = torch.ones_like(logits[:, :1])  # (d, 1, P)
         if ignored is not None:
-            weight = (_sample_once(ignored, points) == 0).to(logits)
-        truth = (truth * weight).transpose(1, 2)  # (d, P, n)
+            weight = (_sample_shared(ignored, points) == 0).to(logits)
+        target = (target * weight).transpose(1, 2)  # (d, P, n)
         # softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
-        entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ truth
+        entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ target
         mask_cost = entropy / weight.sum(-1, keepdim=True).clamp(min=1)
-        probability = logits.sigmoid_() * weight
-        overlap = 2 * probability @ truth
-        total = probability.sum(-1)[..., None] + truth.sum(1)[:, None]
+        probability = logits.sigmoid_() * weight  # (d, Q, P)
+        overlap = 2 * probability @ target
+        total = probability.sum(-1)[..., None] + target.sum(1)[:, None]
         dice_cost = 1 - (overlap + 1) / (total + 1)
-        return self.mask_weight * mask_cost + self.dice_weight * dice_cost
+        return (
+            self.mask_cost_weight * mask_cost
+            + self.dice_cost_weight * dice_cost
+        )
 
 
 def _to_device(
-    pairs: list[list[tuple[np.ndarray, np.ndarray]]], device: torch.device
+    matches: list[list[tuple[np.ndarray, np.ndarray]]], device: torch.device
 ) -> list[list[tuple[Tensor, Tensor]]]:
-    """Returns the same as tensors, in one transfer."""
-    arrays = [x for picture in pairs for pair in picture for x in pair]
+    """Returns the matches as tensors, copied in one transfer."""
+    arrays = [x for image in matches for match in image for x in match]
     flat = torch.from_numpy(np.concatenate(arrays)).to(device)
     tensors = iter(flat.split([len(x) for x in arrays]))
-    return [[(next(tensors), next(tensors)) for _ in x] for x in pairs]
+    return [[(next(tensors), next(tensors)) for _ in x] for x in matches]
 
 
-def _sample_once(maps: Tensor, points: Tensor) -> Tensor:
-    """Samples the same (n, H, W) maps at (D, P, 2) points; (D, n, P)."""
+def _sample_shared(maps: Tensor, points: Tensor) -> Tensor:
+    """Samples the same maps for all predictions.
+
+    Args:
+        maps (Tensor): shape (n, H, W).
+        points (Tensor): (x, y) in [0, 1), shape (d, P, 2).
+
+    Returns:
+        Tensor: shape (d, n, P).
+    """
     samples = sample_points(maps[None], points.flatten(0, 1)[None])
     return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)

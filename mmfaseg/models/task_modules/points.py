@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Returns uniform random points, (x, y) from 0 to 1, shape (*shape, 2)."""
+    """Returns uniform random points, (x, y) in [0, 1), shape (*shape, 2)."""
     return torch.rand(*shape, 2, device=device)
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Returns bilinear samples; zeros lie outside the maps.
+    """Samples maps bilinearly; maps are zero outside of their area.
 
     Args:
         maps (Tensor): shape (N, M, H, W).

@@ -1,0 +1,76 @@
+"""Weights of the classes in the cross-entropy.
+
+Shapes:
+    K: number of classes.
+"""
+
+import math
+from collections.abc import Sequence
+
+
+def check_weight(name: str, weight: object) -> None:
+    """Raises an error if a weight is invalid.
+
+    Args:
+        name (str): name of the argument.
+        weight (object): its value.
+
+    Raises:
+        TypeError: if the weight is not a number.
+        ValueError: if it is negative or not finite.
+    """
+    if not isinstance(weight, (int, float)):
+        raise TypeError(f'{name} must be a number, got {weight!r}')
+    if not 0 <= weight < math.inf:
+        raise ValueError(
+            f'{name} must be finite and not negative, got {weight}'
+        )
+
+
+def expand_class_weight(
+    num_classes: int,
+    class_weight: Sequence[float] | None,
+    no_object_weight: float,
+) -> list[float]:
+    """Returns the weights of all classes and of "no object".
+
+    Args:
+        num_classes (int): K.
+        class_weight (Sequence[float], optional): K weights, or K + 1 with
+            that of "no object"; all classes weigh 1 if None.
+        no_object_weight (float): weight of "no object".
+
+    Returns:
+        list[float]: K + 1 weights, the last one is that of "no object".
+
+    Raises:
+        TypeError: if ``class_weight`` is not a sequence of numbers.
+        ValueError: if a weight is negative or not finite, there are neither K
+            nor K + 1, or the last of K + 1 is not ``no_object_weight``.
+    """
+    if class_weight is None:
+        return [1.0] * num_classes + [float(no_object_weight)]
+    if isinstance(class_weight, str) or not isinstance(class_weight, Sequence):
+        raise TypeError(
+            f'class_weight={class_weight!r} must be a sequence with one '
+            'weight per class; loss_cls_weight is the weight of the whole '
+            'class loss'
+        )
+    for i, weight in enumerate(class_weight):
+        check_weight(f'class_weight[{i}]', weight)
+    weights = [float(x) for x in class_weight]
+    if len(weights) == num_classes:
+        return [*weights, float(no_object_weight)]
+    if len(weights) != num_classes + 1:
+        raise ValueError(
+            f'class_weight has {len(weights)} entries, but num_classes='
+            f'{num_classes}: set one weight per class, and the weight of "no '
+            'object" as no_object_weight'
+        )
+    if weights[-1] != no_object_weight:
+        raise ValueError(
+            f'the last entry of class_weight, {weights[-1]}, and '
+            f'no_object_weight={no_object_weight} are both weights of "no '
+            'object": set them to the same value, or remove the last entry'
+        )
+    return weights

@@ -1,0 +1,65 @@
+"""Sampling of the targets of one image at points.
+
+Shapes:
+    n: number of targets of the image.
+    N: number of masks to sample.
+    P: number of points per mask.
+    H, W: height and width of the image.
+"""
+
+import torch
+from torch import Tensor
+
+from .mask_targets import MaskTargets
+from .points import sample_points
+
+
+class PointTargets:
+    """Targets of one image as floating-point maps, converted once.
+
+    Args:
+        targets (MaskTargets): n targets.
+        dtype (torch.dtype): dtype of the samples.
+    """
+
+    def __init__(self, targets: MaskTargets, dtype: torch.dtype) -> None:
+        self.masks = targets.masks.to(dtype)  # (n, H, W)
+        self.ignored = None
+        if targets.ignored is not None:
+            self.ignored = targets.ignored.to(dtype)[None, None]
+
+    def sample(self, index: Tensor, points: Tensor) -> Tensor:
+        """Samples one target mask per row of points.
+
+        The points are sorted by target, not the maps by row: points are much
+        smaller than maps. Maps are copied only if some are left out.
+
+        Args:
+            index (Tensor): int64, shape (N,), values in [0, n): the target
+                that each row of points samples.
+            points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
+
+        Returns:
+            Tensor: shape (N, P).
+        """
+        order = index.argsort()
+        maps = self.masks
+        if len(order) < len(maps):
+            maps = maps[index[order]]
+        samples = torch.empty_like(points[..., 0], dtype=maps.dtype)
+        samples[order] = sample_points(maps[:, None], points[order])[:, 0]
+        return samples
+
+    def sample_ignored(self, points: Tensor) -> Tensor:
+        """Returns 1 at points that touch an ignored pixel and 0 elsewhere.
+
+        Args:
+            points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
+
+        Returns:
+            Tensor: shape (N, P).
+        """
+        if self.ignored is None:
+            return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
+        samples = sample_points(self.ignored, points.flatten(0, 1)[None])
+        return (samples > 0).view(points.shape[:2]).to(self.masks.dtype)

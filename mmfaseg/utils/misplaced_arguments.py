@@ -1,0 +1,41 @@
+"""Error messages for arguments that belong elsewhere in a config."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+Init = TypeVar('Init', bound=Callable[..., None])
+
+
+def reject_misplaced(remedies: Mapping[str, str]) -> Callable[[Init], Init]:
+    """Decorates an ``__init__`` to say where misplaced arguments belong.
+
+    The signature stays as it is, and arguments that it contains are accepted
+    even if they have a remedy.
+
+    Args:
+        remedies (Mapping[str, str]): what to do with each argument that users
+            pass although the class does not have it.
+
+    Raises:
+        TypeError: by the decorated ``__init__``, for such arguments.
+    """
+
+    def decorate(init: Init) -> Init:
+        parameters = inspect.signature(init).parameters
+        misplaced = {k: v for k, v in remedies.items() if k not in parameters}
+
+        @functools.wraps(init)
+        def checked_init(self: object, *args: Any, **kwargs: Any) -> None:
+            lines = [f'{k}: {misplaced[k]}' for k in kwargs if k in misplaced]
+            if lines:
+                raise TypeError(
+                    f'{type(self).__name__} does not have the arguments\n  '
+                    + '\n  '.join(lines)
+                )
+            init(self, *args, **kwargs)
+
+        return cast(Init, checked_init)
+
+    return decorate
