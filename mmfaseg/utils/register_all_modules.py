@@ -1,6 +1,13 @@
-"""The function that ``mmengine.hub`` calls before it builds a model."""
+"""Registration of all classes of this package."""
 
 
-def register_all_modules() -> None:
-    """Register all classes of this package."""
+def register_all_modules(init_default_scope: bool = True) -> None:
+    """Registers all classes of this package.
+
+    mmengine calls it, in ``mmengine.hub`` and in registries.
+
+    Args:
+        init_default_scope (bool): not used; mmengine passes it. Configs of
+            this package set their own ``default_scope``.
+    """
     from .. import datasets, engine, evaluation, models  # noqa: F401
