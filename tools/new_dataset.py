@@ -206,8 +206,8 @@ def main(argv: list[str] | None = None) -> None:
     for split, names in pairing.names.items():
         print(f'{split}: {len(names)} pictures')
     examination = check_dataset(Config.fromfile(args.config), limit=50)
-    for finding in examination.findings:
-        print(finding)
+    for diagnostic in examination.diagnostics:
+        print(diagnostic)
     python, tools = map(os.path.relpath, (sys.executable, TOOLS))
     config = str(args.config)
     check = f'{tools}/analysis_tools/check_dataset.py'

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmfaseg
-from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
+from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
 from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
 
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
@@ -175,7 +175,7 @@ def use_mixed_precision(model: nn.Module, precision: str) -> None:
 def check_names(cfg: Config) -> None:
     """Stop with a sentence where the config names what does not exist."""
     try:
-        refuse_unknown_names(cfg)
+        reject_unknown_names(cfg)
     except ConfigNameError as error:
         sys.exit(f'{error}\n--no-check tests all the same')
 

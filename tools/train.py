@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 import mmfaseg
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.checkpoints.untrusted import load_untrusted
-from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
+from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
 from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
@@ -172,7 +172,7 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
 def check_names(cfg: Config) -> None:
     """Stop with a sentence where the config names what does not exist."""
     try:
-        refuse_unknown_names(cfg)
+        reject_unknown_names(cfg)
     except ConfigNameError as error:
         sys.exit(f'{error}\n--no-check trains all the same')
 
@@ -198,9 +198,9 @@ def check_data(cfg: Config) -> None:
             level=logging.WARNING,
         )
         return
-    for finding in examination.findings:
-        if not finding.is_error:
-            print_log(str(finding), logger='current', level=logging.WARNING)
+    for diagnostic in examination.diagnostics:
+        if not diagnostic.is_error:
+            print_log(str(diagnostic), logger='current', level=logging.WARNING)
     if examination.errors:
         sys.exit(
             '\n'.join(

@@ -302,7 +302,7 @@ def test_the_doctor_lets_a_training_skip(unreadable, root, tmp_path):
             'model.auxiliary_head.num_classes': 5,
         }
     )
-    found = check_dataset(cfg, ['train']).findings
+    found = check_dataset(cfg, ['train']).diagnostics
     told = [str(x) for x in found if 'png' in str(x)]
     assert len(told) == 3
     errors = [x for x in found if x.is_error and 'png' in str(x)]

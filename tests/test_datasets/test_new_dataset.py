@@ -139,7 +139,7 @@ def call(root, run_python, tmp_path):
     return call
 
 
-def test_config_has_no_findings(folders, call):
+def test_config_has_no_diagnostics(folders, call):
     done, path = call(*folders())
     assert 'train: 4 pictures' in done.stdout
     assert 'train.py' in done.stdout
@@ -147,7 +147,7 @@ def test_config_has_no_findings(folders, call):
     assert cfg.model.decode_head.num_classes == 3
     assert cfg.crop_size == (64, 64)
     examination = check_dataset(cfg)
-    assert list(examination.findings) == []
+    assert list(examination.diagnostics) == []
     assert examination.censuses['train'].read == 4
     assert examination.censuses['train'].pictures.tolist() == [4, 4, 4]
 
@@ -221,7 +221,7 @@ def test_config_works_from_everywhere(
     assert "'link/my config.py'" in done.stdout
     monkeypatch.chdir(root)
     cfg = Config.fromfile(tmp_path / 'link/my config.py')
-    assert list(check_dataset(cfg).findings) == []
+    assert list(check_dataset(cfg).diagnostics) == []
 
 
 def test_lists_are_never_overwritten(folders, call, tmp_path):

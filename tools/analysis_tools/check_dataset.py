@@ -98,10 +98,10 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     print_census(examination, console)
-    for finding in examination.findings:
-        console.print(str(finding), markup=False, soft_wrap=True)
+    for diagnostic in examination.diagnostics:
+        console.print(str(diagnostic), markup=False, soft_wrap=True)
     errors = len(examination.errors)
-    warnings = len(examination.findings) - errors
+    warnings = len(examination.diagnostics) - errors
     console.print(f'{errors} errors, {warnings} warnings')
     if args.out is not None:
         figure = draw_histogram(examination.splits, examination.censuses)

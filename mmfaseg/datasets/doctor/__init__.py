@@ -1,6 +1,6 @@
 """The dataset doctor: traps of custom data, and what mends them."""
 
-from ...utils.finding import Finding
+from ...utils.diagnostics import Diagnostic
 from .census import Census
 from .check import QUICK, SPLITS, Examination, check_dataset
 from .histogram import draw_histogram
@@ -10,8 +10,8 @@ __all__ = [
     'QUICK',
     'SPLITS',
     'Census',
+    'Diagnostic',
     'Examination',
-    'Finding',
     'Split',
     'check_dataset',
     'draw_histogram',

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from .split import Split
 
 
@@ -42,7 +42,7 @@ class Census:
 def check_binary_masks(
     splits: Mapping[str, Split],
     censuses: Mapping[str, Census],
-    findings: Findings,
+    diagnostics: Diagnostics,
 ) -> None:
     """Tells of two classes, one of which no split has, and ignored pixels."""
     read = [name for name in censuses if censuses[name].read]
@@ -52,7 +52,7 @@ def check_binary_masks(
     ignored = sum(censuses[name].ignored for name in read)
     missing = [x for x in range(2) if not pixels[x]]
     if missing and ignored:
-        findings.error(
+        diagnostics.error(
             ', '.join(read),
             f'{splits[read[0]].classes[missing[0]]!r} never occurs, and '
             f'{ignored / (ignored + int(pixels.sum())):.0%} of the pixels are '
@@ -62,7 +62,9 @@ def check_binary_masks(
         )
 
 
-def check_census(split: Split, census: Census, findings: Findings) -> None:
+def check_census(
+    split: Split, census: Census, diagnostics: Diagnostics
+) -> None:
     """Tells of classes that never occur, and of what that may mean."""
     if not census.read:
         return
@@ -82,13 +84,13 @@ def check_census(split: Split, census: Census, findings: Findings) -> None:
                 'the last class is missing where reduce_zero_label=True: is '
                 'label 0 a class? then set it to False'
             )
-        findings.warn(
+        diagnostics.warn(
             split.name,
             f'in {census.read} pictures never occur: {", ".join(missing)}',
             hint,
         )
     if total and census.ignored > 0.5 * total:
-        findings.warn(
+        diagnostics.warn(
             split.name,
             f'{census.ignored / total:.0%} of the pixels are ignored',
             'check ignore_index and reduce_zero_label',

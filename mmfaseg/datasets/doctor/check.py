@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ...utils.finding import Finding, Findings
+from ...utils.diagnostics import Diagnostic, Diagnostics
 from ...visualization import spread_indices
 from .census import Census, check_binary_masks, check_census
 from .duplicates import check_duplicates
@@ -23,19 +23,19 @@ class Examination:
     """What the doctor found.
 
     Attributes:
-        findings (Sequence[Finding]): errors first.
+        diagnostics (Sequence[Diagnostic]): errors first.
         splits (dict[str, Split]): those that could be built.
         censuses (dict[str, Census]): what their pictures hold.
     """
 
-    findings: Sequence[Finding]
+    diagnostics: Sequence[Diagnostic]
     splits: dict[str, Split]
     censuses: dict[str, Census]
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[Diagnostic]:
         """What has to be mended before training."""
-        return [x for x in self.findings if x.is_error]
+        return [x for x in self.diagnostics if x.is_error]
 
 
 def check_dataset(
@@ -63,21 +63,21 @@ def check_dataset(
             'segmentation'
         )
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    findings = Findings()
-    found = read_splits(cfg, splits, findings)
-    check_settings(cfg, found, findings, with_colours=limit is None)
-    check_duplicates(found, findings, read=limit is None)
+    diagnostics = Diagnostics()
+    found = read_splits(cfg, splits, diagnostics)
+    check_settings(cfg, found, diagnostics, with_colours=limit is None)
+    check_duplicates(found, diagnostics, read=limit is None)
     censuses = {}
     for name, split in found.items():
         census = censuses[name] = Census(len(split.classes))
         indices = list(range(len(split.entries)))
         if limit is not None and len(indices) > limit:
             indices = spread_indices(len(indices), limit)
-        for done in check_pictures(split, indices, findings, census):
+        for done in check_pictures(split, indices, diagnostics, census):
             if tell is not None:
                 tell(name, done, len(indices))
-    check_binary_masks(found, censuses, findings)
+    check_binary_masks(found, censuses, diagnostics)
     if limit is None:
         for name, split in found.items():
-            check_census(split, censuses[name], findings)
-    return Examination(findings.list(), found, censuses)
+            check_census(split, censuses[name], diagnostics)
+    return Examination(diagnostics.list(), found, censuses)

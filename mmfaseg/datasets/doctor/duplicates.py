@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from .split import Split
 
 
 def check_duplicates(
-    splits: Mapping[str, Split], findings: Findings, read: bool = True
+    splits: Mapping[str, Split], diagnostics: Diagnostics, read: bool = True
 ) -> None:
     """Looks for pictures of one split in another.
 
@@ -17,7 +17,7 @@ def check_duplicates(
 
     Args:
         splits (Mapping[str, Split]): by name.
-        findings (Findings): gets what is wrong.
+        diagnostics (Diagnostics): gets what is wrong.
         read (bool): compare what is in the files, and take what is found for
             an error; else only their names.
     """
@@ -30,7 +30,7 @@ def check_duplicates(
         if entry.get('img_path') is not None
     ]
     marks = _contents(paths) if read else {}
-    tell = findings.error if read else findings.warn
+    tell = diagnostics.error if read else diagnostics.warn
     first_seen: dict[str, tuple[str, str]] = {}
     for split, path in paths:
         mark = marks.get(path, path)

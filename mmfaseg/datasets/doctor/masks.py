@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from .census import Census
 from .split import LOAD_LABELS, Split
 
 
 def read_raw_mask(
-    split: Split, entry: Mapping, findings: Findings
+    split: Split, entry: Mapping, diagnostics: Diagnostics
 ) -> np.ndarray | None:
     """Returns the labels as they are in the file; None if they are none."""
     path = str(entry['seg_map_path'])
@@ -19,7 +19,7 @@ def read_raw_mask(
         with Image.open(path) as image:
             mask, mode = np.asarray(image), image.mode
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a mask cannot be read',
             'write the file anew, or take it out',
@@ -27,7 +27,7 @@ def read_raw_mask(
         )
         return None
     if mask.ndim != 2:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a mask holds colours, several numbers per pixel',
             'write the number of the class into one channel: '
@@ -36,7 +36,7 @@ def read_raw_mask(
         )
         return None
     if mask.dtype != bool and mask.max(initial=0) > 255:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a mask holds more than 255, and mmseg reads 8 bits: 256 would '
             'be 0',
@@ -46,7 +46,7 @@ def read_raw_mask(
         return None
     backend = (split.step(LOAD_LABELS) or {}).get('imdecode_backend')
     if mode in ('P', '1') and backend not in (None, 'pillow'):
-        findings.error(
+        diagnostics.error(
             split.name,
             f'{backend} reads the colours of a mask of mode {mode}',
             "take imdecode_backend out of LoadAnnotations: 'pillow' reads the "
@@ -62,7 +62,7 @@ def check_labels(
     path: str,
     raw: np.ndarray | None,
     labels: np.ndarray,
-    findings: Findings,
+    diagnostics: Diagnostics,
     census: Census,
 ) -> None:
     """Looks for labels that are no class, else counts."""
@@ -75,7 +75,7 @@ def check_labels(
     file = raw if raw is not None else labels
     # the same pixels, as the file has them
     told = np.unique(file[np.isin(labels, strange)]).tolist()
-    findings.error(
+    diagnostics.error(
         split.name,
         f'labels are of no class: there are {len(split.classes)}',
         explain_labels(split, told, int(file.min())),

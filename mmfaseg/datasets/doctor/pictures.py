@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from ...utils.type_name import type_name
 from .census import Census
 from .masks import check_labels, read_raw_mask
@@ -20,14 +20,14 @@ ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
 
 
 def check_pictures(
-    split: Split, indices: list[int], findings: Findings, census: Census
+    split: Split, indices: list[int], diagnostics: Diagnostics, census: Census
 ) -> Iterator[int]:
     """Reads pictures of a split and tells how many are done.
 
     Args:
         split (Split): whose entries are read.
         indices (list[int]): which of them.
-        findings (Findings): gets what is wrong.
+        diagnostics (Diagnostics): gets what is wrong.
         census (Census): counts the labels.
 
     Yields:
@@ -36,21 +36,21 @@ def check_pictures(
     steps = [
         TRANSFORMS.build(_refusing(step)) for step in _loading_steps(split)
     ]
-    of_files = _Skipped(findings) if split.skips else findings
+    of_files = _Skipped(diagnostics) if split.skips else diagnostics
     for done, index in enumerate(indices, 1):
         entry = split.entries[index]
         if _files_are_there(split, entry, of_files):
             _check_picture(
-                split, dict(entry), steps, findings, of_files, census
+                split, dict(entry), steps, diagnostics, of_files, census
             )
         yield done
 
 
-class _Skipped(Findings):
+class _Skipped(Diagnostics):
     """Warns of files that training leaves out."""
 
-    def __init__(self, findings: Findings) -> None:
-        super().__init__(findings.entries)
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        super().__init__(diagnostics.entries)
 
     def error(
         self, where: str, problem: str, remedy: str, example: str = ''
@@ -75,7 +75,9 @@ def _refusing(step: Any) -> Any:
     return step
 
 
-def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
+def _files_are_there(
+    split: Split, entry: Mapping, diagnostics: Diagnostics
+) -> bool:
     """Looks for the files, where the entry names any."""
     for key, setting in (
         ('img_path', 'img_suffix'),
@@ -87,7 +89,7 @@ def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
         folder = Path(name).parent
         suffixes = count_suffixes(folder) if folder.is_dir() else {}
         told = ', '.join(f'{count} {x}' for x, count in suffixes.items())
-        findings.error(
+        diagnostics.error(
             split.name,
             'there is no picture' if key == 'img_path' else 'there is no mask',
             f'{folder} holds {told or "nothing"}: set {split.key}.{setting}, '
@@ -102,14 +104,14 @@ def _check_picture(
     split: Split,
     entry: dict,
     steps: list,
-    findings: Findings,
-    of_files: Findings,
+    diagnostics: Diagnostics,
+    of_files: Diagnostics,
     census: Census,
 ) -> None:
     path = str(entry.get('img_path'))
     usual = split.step(LOAD_LABELS)
     if usual is not None and 'seg_map_path' not in entry:
-        findings.error(
+        diagnostics.error(
             split.name,
             'there is no folder of masks',
             f'set {split.key}.data_prefix.seg_map_path',
@@ -135,23 +137,23 @@ def _check_picture(
     labels = entry.get('gt_seg_map')
     if labels is None:
         if split.group != 'test':  # which may be without labels
-            findings.error(
+            diagnostics.error(
                 split.name,
                 'the pipeline loads no labels',
                 f"add dict(type='LoadAnnotations') to {split.key}.pipeline",
             )
         return
-    _check_brightness(split, path, entry['img'], findings)
+    _check_brightness(split, path, entry['img'], diagnostics)
     if _fits(split, entry, labels, of_files):
-        check_labels(split, path, raw, labels, findings, census)
+        check_labels(split, path, raw, labels, diagnostics, census)
 
 
 def _check_brightness(
-    split: Split, path: str, picture: np.ndarray, findings: Findings
+    split: Split, path: str, picture: np.ndarray, diagnostics: Diagnostics
 ) -> None:
     """Warns of pictures that hardly use the numbers there are."""
     if picture.dtype == np.uint8 and picture.max(initial=0) < DARK:
-        findings.warn(
+        diagnostics.warn(
             split.name,
             'a picture is nearly black',
             'are its numbers from 0 to 1, or of 12 bits in a file of 16, of '
@@ -161,7 +163,7 @@ def _check_brightness(
 
 
 def _fits(
-    split: Split, entry: Mapping, labels: np.ndarray, findings: Findings
+    split: Split, entry: Mapping, labels: np.ndarray, diagnostics: Diagnostics
 ) -> bool:
     """Compares the sizes of picture and mask."""
     size, mask = entry['img'].shape[:2], labels.shape[:2]
@@ -173,7 +175,7 @@ def _fits(
     )
     if size == mask:
         if turned > 1:
-            findings.warn(
+            diagnostics.warn(
                 split.name,
                 'a picture is turned when it is read, and its mask is not',
                 f'if the mask is of the picture as it is stored, {remedy}',
@@ -181,14 +183,14 @@ def _fits(
             )
         return True
     if size == mask[::-1] and turned > 4:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a picture is turned when it is read, and its mask is not',
             remedy,
             example=path,
         )
         return False
-    findings.error(
+    diagnostics.error(
         split.name,
         'picture and mask differ in size',
         'write both with one size',
