@@ -129,8 +129,8 @@ def prepare_data(args: argparse.Namespace):
             'the masks hold colours: give the --colours of the classes'
         )
     labels = sorted({remap.get(x, x) for x in labels})
-    strange = [x for x in labels if x >= len(args.classes) and x != IGNORED]
-    if strange and colours is None:
+    invalid = [x for x in labels if x >= len(args.classes) and x != IGNORED]
+    if invalid and colours is None:
         raise ValueError(
             f'the masks hold the labels {labels}, and there are '
             f'{len(args.classes)} --classes: name all of them, or --remap '
@@ -205,8 +205,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(f'error: {error}')
     for split, names in pairing.names.items():
         print(f'{split}: {len(names)} pictures')
-    examination = check_dataset(Config.fromfile(args.config), limit=50)
-    for diagnostic in examination.diagnostics:
+    report = check_dataset(Config.fromfile(args.config), limit=50)
+    for diagnostic in report.diagnostics:
         print(diagnostic)
     python, tools = map(os.path.relpath, (sys.executable, TOOLS))
     config = str(args.config)
@@ -218,7 +218,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f'wrote {config}; next:')
     for command in commands:
         print(f'  {shlex.join(command)}')
-    sys.exit(1 if examination.errors else 0)
+    sys.exit(1 if report.errors else 0)
 
 
 if __name__ == '__main__':

@@ -182,14 +182,14 @@ def check_data(cfg: Config) -> None:
 
     Settings and a few pictures are looked at, by one process of several.
     """
-    from mmfaseg.datasets.doctor import QUICK, check_dataset
+    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
 
     names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
     rank = next((os.environ[x] for x in names if x in os.environ), '0')
     if 'decode_head' not in cfg.model or rank != '0':
         return
     try:
-        examination = check_dataset(cfg, ('train', 'val'), QUICK)
+        report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
     except Exception as error:
         # training may know better what to do with an unusual data set
         print_log(
@@ -198,14 +198,14 @@ def check_data(cfg: Config) -> None:
             level=logging.WARNING,
         )
         return
-    for diagnostic in examination.diagnostics:
+    for diagnostic in report.diagnostics:
         if not diagnostic.is_error:
             print_log(str(diagnostic), logger='current', level=logging.WARNING)
-    if examination.errors:
+    if report.errors:
         sys.exit(
             '\n'.join(
                 [
-                    *map(str, examination.errors),
+                    *map(str, report.errors),
                     'tools/analysis_tools/check_dataset.py looks at every '
                     'picture; --no-check trains all the same',
                 ]

@@ -85,28 +85,28 @@ def all_masks(root, change):
             mask_of(root, change, split, number)
 
 
-def only(examination, is_error=True):
-    """The one diagnostic of the examination."""
-    (diagnostic,) = examination.diagnostics
+def only(report, is_error=True):
+    """The one diagnostic of the report."""
+    (diagnostic,) = report.diagnostics
     assert diagnostic.is_error == is_error
     return diagnostic
 
 
 def test_a_good_data_set_has_nothing(root):
     told = []
-    examination = check_dataset(
-        make_config(root), tell=lambda *x: told.append(x)
+    report = check_dataset(
+        make_config(root), progress=lambda *x: told.append(x)
     )
-    assert list(examination.diagnostics) == []
+    assert list(report.diagnostics) == []
     assert told == [
         *(('train', n, 3) for n in (1, 2, 3)),
         *(('val', n, 2) for n in (1, 2)),
     ]
-    assert list(examination.splits) == ['train', 'val']  # test is val
-    census = examination.censuses['train']
-    assert (census.read, census.ignored) == (3, 3 * 3 * W)
-    assert census.pixels.sum() == 3 * (H - 3) * W
-    assert census.pictures.tolist() == [3, 3, 3]
+    assert list(report.splits) == ['train', 'val']  # test is val
+    stats = report.statistics['train']
+    assert (stats.num_images, stats.num_ignored) == (3, 3 * 3 * W)
+    assert stats.pixel_counts.sum() == 3 * (H - 3) * W
+    assert stats.image_counts.tolist() == [3, 3, 3]
 
 
 # files
@@ -351,9 +351,9 @@ def test_ignored_label_that_is_a_class(root):
     cfg = make_config(root, ignore_index=1)
     cfg.model.decode_head.ignore_index = 1
     all_masks(root, lambda mask: np.where(mask == 255, 0, mask))
-    census = check_dataset(cfg).censuses['train']
-    assert census.ignored == 753  # a third of what has a label
-    assert census.pixels[1] == 0
+    stats = check_dataset(cfg).statistics['train']
+    assert stats.num_ignored == 753  # a third of what has a label
+    assert stats.pixel_counts[1] == 0
 
 
 def test_masks_of_16_bits(root):
@@ -570,25 +570,25 @@ def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
             path = Path(at['data_root'], at['ann_file'])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text('\n'.join(names))
-    examination = check_dataset(cfg, ('train', 'val'), limit=8)
-    assert [str(x) for x in examination.diagnostics] == []
-    for census in examination.censuses.values():
-        assert census.read == 2
-        assert census.ignored == 2 * 3 * 90
+    report = check_dataset(cfg, ('train', 'val'), limit=8)
+    assert [str(x) for x in report.diagnostics] == []
+    for stats in report.statistics.values():
+        assert stats.num_images == 2
+        assert stats.num_ignored == 2 * 3 * 90
 
 
 def test_generated_pictures_have_no_files(root):
     cfg = Config.fromfile(
         ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
     )
-    examination = check_dataset(cfg, limit=2)
-    assert list(examination.diagnostics) == []
-    assert examination.censuses['train'].read == 2
+    report = check_dataset(cfg, limit=2)
+    assert list(report.diagnostics) == []
+    assert report.statistics['train'].num_images == 2
 
 
 def test_a_limit_reads_pictures_spread_over_the_split(root):
-    examination = check_dataset(make_config(root), limit=2)
-    assert examination.censuses['train'].read == 2
+    report = check_dataset(make_config(root), limit=2)
+    assert report.statistics['train'].num_images == 2
     mask_of(root, lambda mask: mask[:-1], number=2)
     assert check_dataset(make_config(root), limit=2).errors
 
@@ -600,8 +600,8 @@ def test_detectors_are_refused(root):
 
 def test_histogram_counts_pictures(root):
     all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
-    examination = check_dataset(make_config(root))
-    figure = draw_histogram(examination.splits, examination.censuses)
+    report = check_dataset(make_config(root))
+    figure = draw_histogram(report.splits, report.statistics)
     (axes,) = figure.axes
     counts = [x.get_text() for x in axes.texts]
     assert counts == ['3', '3', 'never', '2', '2', 'never']

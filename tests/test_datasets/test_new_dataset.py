@@ -146,10 +146,10 @@ def test_config_has_no_diagnostics(folders, call):
     cfg = Config.fromfile(path)
     assert cfg.model.decode_head.num_classes == 3
     assert cfg.crop_size == (64, 64)
-    examination = check_dataset(cfg)
-    assert list(examination.diagnostics) == []
-    assert examination.censuses['train'].read == 4
-    assert examination.censuses['train'].pictures.tolist() == [4, 4, 4]
+    report = check_dataset(cfg)
+    assert list(report.diagnostics) == []
+    assert report.statistics['train'].num_images == 4
+    assert report.statistics['train'].image_counts.tolist() == [4, 4, 4]
 
 
 @pytest.mark.slow
@@ -171,10 +171,12 @@ def test_masks_of_0_and_255_are_written_anew(folders, call):
     assert not path.exists()
     _, path = call(*where, '--remap', '255=1', classes='ab')
     assert 'splits' in {x.name for x in (path.parent / 'data').iterdir()}
-    census = check_dataset(Config.fromfile(path)).censuses['train']
+    stats = check_dataset(Config.fromfile(path)).statistics['train']
     share = (MASK == 1).mean()
-    assert census.pixels[1] / census.pixels.sum() == pytest.approx(share)
-    assert census.ignored == 0
+    assert stats.pixel_counts[1] / stats.pixel_counts.sum() == pytest.approx(
+        share
+    )
+    assert stats.num_ignored == 0
 
 
 def test_masks_of_colours_are_written_anew(folders, call):
@@ -183,10 +185,10 @@ def test_masks_of_colours_are_written_anew(folders, call):
     done, _ = call(*where, classes='ab', check=False)
     assert 'give the --colours of the classes' in done.stdout
     _, path = call(*where, '--colours', 'ff0000', '#0000ff', classes='ab')
-    census = check_dataset(Config.fromfile(path)).censuses['train']
+    stats = check_dataset(Config.fromfile(path)).statistics['train']
     counts = np.bincount(MASK.ravel())
-    assert census.pixels.tolist() == [4 * counts[0], 4 * counts[1]]
-    assert census.ignored == 4 * counts[2]
+    assert stats.pixel_counts.tolist() == [4 * counts[0], 4 * counts[1]]
+    assert stats.num_ignored == 4 * counts[2]
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ def check_duplicates(
         if entry.get('img_path') is not None
     ]
     marks = _contents(paths) if read else {}
-    tell = diagnostics.error if read else diagnostics.warn
+    report = diagnostics.error if read else diagnostics.warn
     first_seen: dict[str, tuple[str, str]] = {}
     for split, path in paths:
         mark = marks.get(path, path)
         group, other = first_seen.setdefault(mark, (split.group, path))
         if group != split.group:
-            tell(
+            report(
                 split.name,
                 f'a picture is in {group}, too',
                 'take it out of one of the two',

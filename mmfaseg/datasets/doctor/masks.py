@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...utils.diagnostics import Diagnostics
-from .census import Census
+from .label_statistics import LabelStatistics
 from .split import LOAD_LABELS, Split
 
 
@@ -63,54 +63,54 @@ def check_labels(
     raw: np.ndarray | None,
     labels: np.ndarray,
     diagnostics: Diagnostics,
-    census: Census,
+    stats: LabelStatistics,
 ) -> None:
-    """Looks for labels that are no class, else counts."""
+    """Reports invalid labels; counts valid ones."""
     labels = labels.astype(np.int64)
     known = (labels >= 0) & (labels < len(split.classes))
-    strange = np.unique(labels[~known & (labels != split.ignore_index)])
-    if not len(strange):
-        census.add(labels, split.ignore_index)
+    invalid = np.unique(labels[~known & (labels != split.ignore_index)])
+    if not len(invalid):
+        stats.add(labels, split.ignore_index)
         return
     file = raw if raw is not None else labels
     # the same pixels, as the file has them
-    told = np.unique(file[np.isin(labels, strange)]).tolist()
+    told = np.unique(file[np.isin(labels, invalid)]).tolist()
     diagnostics.error(
         split.name,
         f'labels are of no class: there are {len(split.classes)}',
-        explain_labels(split, told, int(file.min())),
+        suggest_label_fix(split, told, int(file.min())),
         example=f'{path}: {told}',
     )
 
 
-def explain_labels(split: Split, strange: list[int], lowest: int) -> str:
-    """Returns what mends labels that are no class.
+def suggest_label_fix(split: Split, invalid: list[int], lowest: int) -> str:
+    """Suggests a fix for labels that are no class.
 
     Args:
         split (Split): of the picture.
-        strange (list[int]): such labels, as the file has them.
+        invalid (list[int]): such labels, as the file has them.
         lowest (int): the lowest label in the file.
     """
     count = len(split.classes)
     key = f'{split.key}.reduce_zero_label=True, in all splits'
     remap = (
         f'write {split.ignore_index} in its place (tools/new_dataset.py '
-        f'--remap {strange[0]}={split.ignore_index})'
+        f'--remap {invalid[0]}={split.ignore_index})'
     )
-    if strange == [255]:
+    if invalid == [255]:
         return (
             'set ignore_index=255 in data set and heads, which it usually is'
         )
-    if strange == [count] and not split.reduce_zero_label:
+    if invalid == [count] and not split.reduce_zero_label:
         if lowest > 0:
             return f'labels count from 1: set {key}'
         return (
             f'does 0 mean nothing, and {count} the last class? then set '
             f'{key}. Does {count} mean nothing? then {remap}'
         )
-    if len(strange) == 1 and strange[0] >= count:
+    if len(invalid) == 1 and invalid[0] >= count:
         return (
-            f'is {strange[0]} the label of pixels that belong to nothing? '
+            f'is {invalid[0]} the label of pixels that belong to nothing? '
             f'then {remap}, else add a class'
         )
     return (

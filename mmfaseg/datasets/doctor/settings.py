@@ -14,7 +14,7 @@ def check_settings(
     cfg: Config,
     splits: Mapping[str, Split],
     diagnostics: Diagnostics,
-    with_colours: bool = True,
+    check_colours: bool = True,
 ) -> None:
     """Compares model, data sets and preprocessor of a config.
 
@@ -22,10 +22,10 @@ def check_settings(
         cfg (Config): of a semantic segmentor.
         splits (Mapping[str, Split]): those that could be built, by name.
         diagnostics (Diagnostics): gets what is wrong.
-        with_colours (bool): tell of classes with one colour, too.
+        check_colours (bool): also report classes that share a colour.
     """
     for split in splits.values():
-        _check_palette(split, diagnostics, with_colours)
+        _check_palette(split, diagnostics, check_colours)
         _check_zero_label(split, diagnostics)
         if split.skips and split.group != 'train':
             diagnostics.error(
@@ -42,7 +42,7 @@ def check_settings(
 
 
 def _check_palette(
-    split: Split, diagnostics: Diagnostics, with_colours: bool
+    split: Split, diagnostics: Diagnostics, check_colours: bool
 ) -> None:
     where = f'{split.name} palette'
     remedy = 'give metainfo.palette one colour (R, G, B), 0 to 255, per class'
@@ -58,7 +58,7 @@ def _check_palette(
     bad = [x for x in colours if len(x) != 3 or not _is_colour(x)]
     if bad:
         diagnostics.error(where, f'{bad[0]} is no colour', remedy)
-    if not with_colours:
+    if not check_colours:
         return
     names: dict[tuple, str] = {}
     for name, colour in zip(split.classes, colours, strict=False):
@@ -134,17 +134,17 @@ def _check_head(
 ) -> None:
     count = len(split.classes)
     # an auxiliary head may look for something else, such as borders
-    tell = diagnostics.warn if 'auxiliary' in where else diagnostics.error
+    report = diagnostics.warn if 'auxiliary' in where else diagnostics.error
     told = head.get('num_classes')
     if told is not None and told != count:
-        tell(
+        report(
             where,
             f'num_classes={told}, and the data have {count} classes',
             f'set {where}.num_classes={count}',
         )
     ignored = head.get('ignore_index', 255)
     if ignored != split.ignore_index:
-        tell(
+        report(
             where,
             f'ignore_index={ignored}, and that of the data set is '
             f'{split.ignore_index}',

@@ -120,12 +120,12 @@ def _build(
         diagnostics.error(
             name,
             f'the data set cannot be built: {type(error).__name__}: {error}',
-            _why_not(settings, key),
+            _suggest_path_fix(settings, key),
         )
         return None
     if not entries:
         diagnostics.error(
-            name, 'no picture was found', _why_not(settings, key)
+            name, 'no picture was found', _suggest_path_fix(settings, key)
         )
     return Split(
         name=name,
@@ -142,7 +142,7 @@ def _build(
     )
 
 
-def _why_not(settings: Mapping, key: str) -> str:
+def _suggest_path_fix(settings: Mapping, key: str) -> str:
     """Returns what to change where no picture was found."""
     root = settings.get('data_root') or ''
     if root and not Path(root).is_dir():

@@ -1,4 +1,4 @@
-"""Every picture with its labels: are they what training believes?"""
+"""Checks of every image and its labels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,44 +10,50 @@ from PIL import Image
 
 from ...utils.diagnostics import Diagnostics
 from ...utils.type_name import type_name
-from .census import Census
+from .label_statistics import LabelStatistics
 from .masks import check_labels, read_raw_mask
 from .split import LOAD_LABELS, Split, count_suffixes
 
-LOAD_PICTURE = ('LoadImageFromFile', 'LoadCheckedImage')
+LOAD_IMAGE = ('LoadImageFromFile', 'LoadCheckedImage')
 DARK = 16  # of 255; what 12 bits of 16 reach
 ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
 
 
-def check_pictures(
-    split: Split, indices: list[int], diagnostics: Diagnostics, census: Census
+def check_images(
+    split: Split,
+    indices: list[int],
+    diagnostics: Diagnostics,
+    stats: LabelStatistics,
 ) -> Iterator[int]:
-    """Reads pictures of a split and tells how many are done.
+    """Reads images of a split and yields how many are done.
 
     Args:
         split (Split): whose entries are read.
         indices (list[int]): which of them.
-        diagnostics (Diagnostics): gets what is wrong.
-        census (Census): counts the labels.
+        diagnostics (Diagnostics): collects the errors.
+        stats (LabelStatistics): counts the labels.
 
     Yields:
         int: number of pictures read.
     """
     steps = [
-        TRANSFORMS.build(_refusing(step)) for step in _loading_steps(split)
+        TRANSFORMS.build(_raise_on_unreadable(step))
+        for step in _loading_steps(split)
     ]
-    of_files = _Skipped(diagnostics) if split.skips else diagnostics
+    file_diagnostics = (
+        _SkippedFiles(diagnostics) if split.skips else diagnostics
+    )
     for done, index in enumerate(indices, 1):
         entry = split.entries[index]
-        if _files_are_there(split, entry, of_files):
-            _check_picture(
-                split, dict(entry), steps, diagnostics, of_files, census
+        if _check_files_exist(split, entry, file_diagnostics):
+            _check_image(
+                split, dict(entry), steps, diagnostics, file_diagnostics, stats
             )
         yield done
 
 
-class _Skipped(Diagnostics):
-    """Warns of files that training leaves out."""
+class _SkippedFiles(Diagnostics):
+    """Turns errors about files that training skips into warnings."""
 
     def __init__(self, diagnostics: Diagnostics) -> None:
         super().__init__(diagnostics.entries)
@@ -60,7 +66,7 @@ class _Skipped(Diagnostics):
 
 
 def _loading_steps(split: Split) -> list:
-    """Returns the steps that read picture and labels, and no other."""
+    """Returns the steps that load image and labels."""
     return [
         step
         for step in split.pipeline
@@ -68,17 +74,17 @@ def _loading_steps(split: Split) -> list:
     ]
 
 
-def _refusing(step: Any) -> Any:
-    """Returns a step that leaves nothing out."""
+def _raise_on_unreadable(step: Any) -> Any:
+    """Returns a loading step that raises where it would skip a file."""
     if isinstance(step, Mapping) and step.get('unreadable') == 'skip':
         return dict(step, unreadable='refuse')
     return step
 
 
-def _files_are_there(
+def _check_files_exist(
     split: Split, entry: Mapping, diagnostics: Diagnostics
 ) -> bool:
-    """Looks for the files, where the entry names any."""
+    """Checks that the files of an entry exist."""
     for key, setting in (
         ('img_path', 'img_suffix'),
         ('seg_map_path', 'seg_map_suffix'),
@@ -100,13 +106,13 @@ def _files_are_there(
     return True
 
 
-def _check_picture(
+def _check_image(
     split: Split,
     entry: dict,
     steps: list,
     diagnostics: Diagnostics,
-    of_files: Diagnostics,
-    census: Census,
+    file_diagnostics: Diagnostics,
+    stats: LabelStatistics,
 ) -> None:
     path = str(entry.get('img_path'))
     usual = split.step(LOAD_LABELS)
@@ -119,7 +125,7 @@ def _check_picture(
         return
     raw = None
     if usual is not None:  # another loader may read what it likes
-        raw = read_raw_mask(split, entry, of_files)
+        raw = read_raw_mask(split, entry, file_diagnostics)
         if raw is None:
             return
     try:
@@ -127,7 +133,7 @@ def _check_picture(
             entry = step(entry)
     except Exception as error:
         # whatever a loader of any kind may raise
-        of_files.error(
+        file_diagnostics.error(
             split.name,
             'a picture or its mask cannot be read',
             'write the file anew, or take it out',
@@ -144,8 +150,8 @@ def _check_picture(
             )
         return
     _check_brightness(split, path, entry['img'], diagnostics)
-    if _fits(split, entry, labels, of_files):
-        check_labels(split, path, raw, labels, diagnostics, census)
+    if _check_size(split, entry, labels, file_diagnostics):
+        check_labels(split, path, raw, labels, diagnostics, stats)
 
 
 def _check_brightness(
@@ -162,7 +168,7 @@ def _check_brightness(
         )
 
 
-def _fits(
+def _check_size(
     split: Split, entry: Mapping, labels: np.ndarray, diagnostics: Diagnostics
 ) -> bool:
     """Compares the sizes of picture and mask."""
@@ -201,7 +207,7 @@ def _fits(
 
 def _orientation(split: Split, path: str) -> int:
     """Returns how mmcv turns a picture, 1 for not at all."""
-    step = split.step(LOAD_PICTURE)
+    step = split.step(LOAD_IMAGE)
     if step is None or 'ignore_orientation' in step.get('color_type', ''):
         return 1
     try:
