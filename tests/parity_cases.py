@@ -18,7 +18,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmfaseg.checkpoints import from_faseg
-from mmfaseg.checkpoints.names import DECODER, FASEG, translate
+from mmfaseg.checkpoints.key_mapping import DECODER, FASEG, map_key
 from mmfaseg.models import FASegDecoder
 from mmfaseg.models.losses import mask_classification_loss
 from mmfaseg.models.task_modules import mask_matcher
@@ -232,7 +232,7 @@ def sample(x: Tensor) -> Tensor:
 
 def our_name(name: str) -> str:
     """Return what a parameter of the authors' model is called here."""
-    found = translate(name, FASEG)
+    found = map_key(name, FASEG)
     assert found is not None, name
     return found[0]
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_one_sentence(
     said = refused(short, target)
     assert 'missing: decode_head.transformer_decoder.query_feat' in said
     wrong = CONFIG.parent / 'faseg_r50_8xb2-160k_ade20k-512x512.py'
-    assert 'misshapen' in refused(source, target, '--config', wrong)
+    assert 'shape mismatch' in refused(source, target, '--config', wrong)
 
 
 def test_normalization_in_the_checkpoint_is_compared(

@@ -24,7 +24,7 @@ def pair(build_mask2former, build_faseg_like_mask2former, shapes_of):
     assert detect_format(state) == MMSEG
     conversion = from_mask2former(state, shapes_of(ours), MMSEG)
     missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
-    assert missing == conversion.untouched
+    assert missing == conversion.missing_keys
     assert not unexpected
     return peer.double().eval(), ours.double().eval(), conversion
 
@@ -33,7 +33,7 @@ def test_every_entry_of_mask2former_is_used(pair):
     peer, _, conversion = pair
     assert [x.source for x in conversion.entries] == list(peer.state_dict())
     assert all(x.target is not None for x in conversion.entries)
-    ends = {name.split('.')[2] for name in conversion.untouched}
+    ends = {name.split('.')[2] for name in conversion.missing_keys}
     assert ends == {
         'input_projs',
         'positional_encodings',
@@ -42,7 +42,7 @@ def test_every_entry_of_mask2former_is_used(pair):
     }
     blocks = {
         int(name.removeprefix(DECODER + 'layers.').split('.')[0])
-        for name in conversion.untouched
+        for name in conversion.missing_keys
         if name.startswith(DECODER + 'layers.')
     }
     assert blocks == {3, 7, 11, 12}
@@ -95,7 +95,7 @@ def test_rival_is_mask2former(
             else:
                 torch.nn.init.normal_(x, float(name.endswith('weight')), 0.1)
     conversion = from_mask2former(peer.state_dict(), shapes_of(ours), MMSEG)
-    assert conversion.untouched == []
+    assert conversion.missing_keys == []
     assert all(x.target is not None for x in conversion.entries)
     ours.load_state_dict(conversion.state)
     peer, ours = peer.double().eval(), ours.double().eval()
@@ -140,7 +140,7 @@ def test_rivals_take_a_warm_start(
     start = DECODER + 'layers.'
     assert blocks == {
         int(name.removeprefix(start).split('.')[0])
-        for name in conversion.untouched
+        for name in conversion.missing_keys
         if name.startswith(start)
     }
     left = [x.source for x in conversion.entries if x.target is None]
@@ -234,10 +234,10 @@ def test_another_number_of_classes_stays_as_built(
 
 def test_another_width_is_refused(build_mask2former, build_faseg, shapes_of):
     state = build_mask2former().state_dict()
-    with pytest.raises(ConversionError, match='misshapen: decode_head'):
+    with pytest.raises(ConversionError, match='shape mismatch: decode_head'):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
     state['decode_head.novel.weight'] = torch.zeros(1)
-    with pytest.raises(ConversionError, match='unknown: decode_head\\.nov'):
+    with pytest.raises(ConversionError, match='unexpected: decode_head\\.nov'):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
 
 
@@ -265,7 +265,7 @@ def test_heads_that_only_training_needs_are_left_out(
     state = build_mask2former().state_dict() | extra
     conversion = from_mask2former(state, shapes, MMSEG)
     assert conversion.entries[-1].target is None
-    assert set(extra) < set(conversion.untouched)
+    assert set(extra) < set(conversion.missing_keys)
 
 
 def test_a_name_of_the_first_release_is_known(

@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
-from mmfaseg.checkpoints.fit import check_fit
+from mmfaseg.checkpoints.compatibility import check_compatible
 from mmfaseg.datasets.transforms import Corrupt
 
 Place = tuple[list, int]  # the steps of a pipeline, and where in it
@@ -45,7 +45,7 @@ class Tester:
         MMLogger.get_current_instance().setLevel(logging.WARNING)
         model = MODELS.build(cfg.model)
         content = load_checkpoint(model, checkpoint, map_location='cpu')
-        check_fit(content.get('state_dict', content), model, checkpoint)
+        check_compatible(content.get('state_dict', content), model, checkpoint)
         if device == 'cpu':
             model = revert_sync_batchnorm(model)
         self.model = model.to(device).eval()

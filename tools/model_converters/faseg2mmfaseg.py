@@ -23,7 +23,6 @@ from mmfaseg.checkpoints import (
     NORMALIZATION,
     Conversion,
     ConversionError,
-    as_segmentor,
     check_target,
     describe_network,
     detect_format,
@@ -32,9 +31,10 @@ from mmfaseg.checkpoints import (
     from_mmfaseg,
     is_detector,
     make_table,
-    put_into_detector,
     read_state,
+    rename_to_detector,
     to_faseg,
+    to_segmentor_keys,
     write_state,
 )
 
@@ -150,12 +150,13 @@ def convert(
     """Return the checkpoint under its new names.
 
     Raises:
-        ConversionError: if an entry is unknown, missing or misshapen.
+        ConversionError: if an entry is unexpected, missing or has another
+            shape.
     """
     entries = entries_of(cfg)
     to_detector = is_detector(entries)
     same_task = to_detector == is_detector(state)
-    state, shapes = as_segmentor(state), as_segmentor(entries)
+    state, shapes = to_segmentor_keys(state), to_segmentor_keys(entries)
     source = detect_format(state)
     if to_detector and (reverse or source == 'faseg'):
         raise ConversionError(
@@ -173,7 +174,7 @@ def convert(
     else:
         conversion = from_mask2former(state, shapes, source, same_task)
     if to_detector:
-        put_into_detector(conversion)
+        rename_to_detector(conversion)
     return conversion
 
 
@@ -222,7 +223,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.target is not None:
         check_target(Path(args.target), Path(args.source))
     state = read_state(args.source)
-    source = detect_format(as_segmentor(state))
+    source = detect_format(to_segmentor_keys(state))
     if args.reverse and source != 'mmfaseg':
         raise ConversionError(
             f'{args.source} is a checkpoint of {source}: convert it without '
@@ -234,7 +235,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             '--reverse, or name the --config of the model that it is to start'
         )
     config = args.config or find_config(
-        *describe_network(as_segmentor(state), source)
+        *describe_network(to_segmentor_keys(state), source)
     )
     cfg = Config.fromfile(config)
     conversion = convert(

@@ -7,7 +7,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
-from mmfaseg.checkpoints.fit import check_finite, check_fit
+from mmfaseg.checkpoints.compatibility import check_compatible, check_finite
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
 
@@ -52,14 +52,17 @@ class SafeCheckpointHook(CheckpointHook):
         """Refuses weights that cannot be meant, before they are used.
 
         Raises:
-            ValueError: see :func:`mmfaseg.checkpoints.fit.check_fit`.
+            ValueError: see :func:`mmfaseg.checkpoints.compatibility.
+            check_compatible`.
         """
         state = checkpoint.get('state_dict', checkpoint)
         path = runner._load_from or f'the checkpoint in {runner.work_dir}'
         by_config = runner._resume or runner._load_from
         if runner._resume or (by_config and not is_training(runner)):
             network = unwrap_model(runner.model)
-            check_fit(state, network, path, with_auxiliary=runner._resume)
+            check_compatible(
+                state, network, path, with_auxiliary=runner._resume
+            )
         else:
             check_finite(state, path)
         # EMAHook has swapped the two

@@ -1,6 +1,6 @@
 import pytest
 
-from mmfaseg.checkpoints.names import FASEG, MMSEG_MASK2FORMER, translate
+from mmfaseg.checkpoints.key_mapping import FASEG, MMSEG_MASK2FORMER, map_key
 
 HEAD = 'sem_seg_head.'
 OURS = 'decode_head.'
@@ -57,9 +57,9 @@ NAMES = [
 
 @pytest.mark.parametrize(('theirs', 'ours'), NAMES)
 def test_names_of_the_authors_there_and_back(theirs, ours):
-    renamed, (source, target) = translate(theirs, FASEG)
+    renamed, (source, target) = map_key(theirs, FASEG)
     assert renamed == ours
-    renamed, rule = translate(ours, FASEG, back=True)
+    renamed, rule = map_key(ours, FASEG, reverse=True)
     assert renamed == theirs
     assert rule == (target, source)
 
@@ -75,7 +75,7 @@ def test_names_of_the_authors_there_and_back(theirs, ours):
     ],
 )
 def test_a_name_that_no_rule_fits(name):
-    assert translate(name, FASEG) is None
+    assert map_key(name, FASEG) is None
 
 
 def test_every_rule_leads_back():
@@ -85,10 +85,10 @@ def test_every_rule_leads_back():
         for theirs, ours in rules:
             fill = dict(i=3, j=4)
             name = theirs.replace('*', 'rest').format(**fill)
-            renamed, rule = translate(name, rules)
+            renamed, rule = map_key(name, rules)
             assert rule == (theirs, ours)
             assert renamed == ours.replace('*', 'rest').format(**fill)
-            assert translate(renamed, rules, back=True) == (
+            assert map_key(renamed, rules, reverse=True) == (
                 name,
                 (ours, theirs),
             )
