@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def by_reference(
+def run_reference(
     function: Callable[..., Sequence[Tensor]], *arguments: object
 ) -> Sequence[Tensor]:
     """Return what the definition in PyTorch gives."""
@@ -131,7 +131,7 @@ def bench_deform(
     variants = {
         'mmfaseg': partial(run, ours),
         'grid_sample, mmcv': partial(run, mmcv),
-        'definition': partial(by_reference, run, ours),
+        'definition': partial(run_reference, run, ours),
     }
     if args.device.type == 'cuda' and compiled_ms_deform_attn_available():
         kernel = {'kernel of mmcv': partial(run, mmcv_kernel)}
@@ -218,7 +218,7 @@ def bench_gather(
     variants = {
         'mmfaseg': ours,
         'permute, then gather': permute,
-        'definition': partial(by_reference, ours),
+        'definition': partial(run_reference, ours),
     }
     counts = (rate, 2 * written, written + read)
     settings = (args.device, args.seconds)
