@@ -13,7 +13,7 @@ from mmengine.runner import Runner, load_checkpoint
 from mmengine.utils.dl_utils.misc import mmcv_full_available
 
 import mmfaseg
-from mmfaseg.compat import prepare_stack
+from mmfaseg.compat import apply_patches
 
 pytestmark = pytest.mark.smoke
 
@@ -106,7 +106,7 @@ def test_second_preparation_changes_nothing() -> None:
     import mmcv.ops
 
     before = mmcv.ops, len(torch.serialization.get_safe_globals())
-    prepare_stack()
+    apply_patches()
     after = (
         sys.modules['mmcv.ops'],
         len(torch.serialization.get_safe_globals()),

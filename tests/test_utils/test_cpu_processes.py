@@ -10,7 +10,9 @@ def started(monkeypatch):
     """Collects whether processes were to meet; there is no GPU."""
     backends = []
     monkeypatch.setattr(cpu_processes, 'get_device', lambda: 'cpu')
-    monkeypatch.setattr(cpu_processes, '_meet', lambda: backends.append(1))
+    monkeypatch.setattr(
+        cpu_processes, '_init_process_group', lambda: backends.append(1)
+    )
     return backends
 
 

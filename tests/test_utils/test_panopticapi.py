@@ -20,7 +20,7 @@ from mmfaseg.utils.panopticapi import (
     PanopticApiFinder,
     PQStat,
     id2rgb,
-    offer_panopticapi,
+    register_panopticapi,
     rgb2id,
 )
 
@@ -95,7 +95,7 @@ def test_parts_of_mmdet_that_are_loaded_already_get_it(monkeypatch):
             monkeypatch.setattr(f'{module}.{name}', None)
     others = [x for x in sys.meta_path if not isinstance(x, PanopticApiFinder)]
     monkeypatch.setattr(sys, 'meta_path', others)
-    offer_panopticapi()
+    register_panopticapi()
     for module, names in modules.items():
         for name in names:
             assert getattr(sys.modules[module], name) is not None
