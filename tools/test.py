@@ -14,7 +14,10 @@ from torch import nn
 
 import mmfaseg
 from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
-from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
+from mmfaseg.utils.cpu_processes import (
+    destroy_process_group,
+    prepare_cpu_processes,
+)
 
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 
@@ -193,7 +196,7 @@ def main() -> None:
         use_mixed_precision(runner.model, args.amp)
     mmfaseg.log_stack_info()
     runner.test()
-    leave_processes()
+    destroy_process_group()
 
 
 if __name__ == '__main__':

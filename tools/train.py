@@ -16,7 +16,10 @@ import mmfaseg
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.checkpoints.untrusted import load_untrusted
 from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
-from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
+from mmfaseg.utils.cpu_processes import (
+    destroy_process_group,
+    prepare_cpu_processes,
+)
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 
@@ -225,7 +228,7 @@ def main() -> None:
     runner = build(cfg)
     mmfaseg.log_stack_info()
     runner.train()
-    leave_processes()
+    destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from mmfaseg.engine.strategies import FullyShardStrategy
 from mmfaseg.engine.strategies.fully_shard_strategy import find_blocks
 from mmfaseg.engine.strategies.sharded_state import (
-    gather,
+    gather_full_state,
     shard_like,
     shard_optimizer_state,
 )
@@ -168,7 +168,7 @@ def test_states_come_back_as_they_were(mesh):
     shard = shard_like(whole, like)
     assert isinstance(shard, DTensor) and shard.placements == like.placements
     state = {'a': shard, 'b': [whole, (1, 'x')], 'c': None}
-    gathered = gather(state)
+    gathered = gather_full_state(state)
     assert torch.equal(gathered['a'], whole) and gathered['c'] is None
     assert gathered['b'][0] is whole and gathered['b'][1] == (1, 'x')
     assert shard_like(whole[:2], like).shape == (2, 2)
@@ -188,7 +188,7 @@ def test_the_optimizer_goes_on_from_whole_states(mesh):
         (parameter**2).sum().backward()
         optimizer.step()
         after = optimizer.state_dict(), parameter.detach()
-        return deepcopy([gather(x) for x in after])
+        return deepcopy([gather_full_state(x) for x in after])
 
     plain = nn.Parameter(start.clone())
     state, weights = step(plain)

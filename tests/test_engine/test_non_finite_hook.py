@@ -156,7 +156,7 @@ def test_it_changes_nothing_where_all_is_finite(train):
             assert torch.equal(value, two[name])
 
 
-def guarded(step=None):
+def patched(step=None):
     """A hook that stands before an optimizer, and its runner."""
     model = BaseModelOf(torch.nn.Linear(2, 2))
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.0))
@@ -183,7 +183,7 @@ class BaseModelOf(torch.nn.Module):
 
 
 def test_what_cannot_be_looked_at_does_not_hide_the_reason():
-    hook, runner = guarded()
+    hook, runner = patched()
     for parameter in runner.model.parameters():
         parameter.grad = torch.full_like(parameter, float('inf'))
     message = (
@@ -195,13 +195,13 @@ def test_what_cannot_be_looked_at_does_not_hide_the_reason():
 
 
 def test_a_step_without_gradients_is_taken():
-    _, runner = guarded()
+    _, runner = patched()
     runner.optim_wrapper.step()
 
 
 def test_who_stood_there_before_stands_there_again():
     calls = []
-    hook, runner = guarded(step=lambda: calls.append(1))
+    hook, runner = patched(step=lambda: calls.append(1))
     hook.before_train(runner)  # trained twice
     runner.optim_wrapper.step()
     assert calls == [1]
@@ -213,7 +213,7 @@ def test_who_stood_there_before_stands_there_again():
 
 
 def test_other_errors_pass_through():
-    hook, runner = guarded()
+    hook, runner = patched()
     hook.after_train(runner)
     runner.model.train_step = lambda data: {}[data]
     hook.before_train(runner)

@@ -96,7 +96,7 @@ class ValidationLossHook(Hook):
         batch = model.data_preprocessor(data_batch, False)
         sizes = [x.shape[-2:] for x in data_batch['inputs']]
         samples = [
-            _fit_labels(sample, size, batch['inputs'], model)
+            _resize_labels(sample, size, batch['inputs'], model)
             for sample, size in zip(batch['data_samples'], sizes, strict=True)
         ]
         devices = [batch['inputs'].device] if batch['inputs'].is_cuda else []
@@ -132,7 +132,7 @@ class ValidationLossHook(Hook):
             )
 
 
-def _fit_labels(
+def _resize_labels(
     sample: Any, size: Sequence[int], inputs: Tensor, model: Any
 ) -> Any:
     """Returns the sample with labels of the size of the padded input."""
