@@ -1,4 +1,4 @@
-"""Times the operators against their definitions, rivals and a plain copy.
+"""Times the operators against the PyTorch reference, mmcv and a copy.
 
     python benchmarks/bench_ops.py --threads 2 --json ops.json
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    from mmfaseg.apis.networks import add_networks
+    from mmfaseg.apis.networks import add_model_arguments
     from mmfaseg.visualization.explorer import MAX_QUERIES
 
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.explore',
         description='Writes a page about where the queries look in a picture.',
     )
-    add_networks(parser)
+    add_model_arguments(parser)
     parser.add_argument('picture', type=Path, help='file of the picture')
     parser.add_argument(
         '--out',
@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the page, or say in one sentence why not."""
-    from mmfaseg.apis.networks import load_networks
+    from mmfaseg.apis.networks import load_models
     from mmfaseg.visualization.explorer import check_page_name, write_page
 
     args = parse_args(argv)
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         check_page_name(args.out)
         explorations = {
             name: network.explore(args.picture, args.max_queries)
-            for name, network in load_networks(args).items()
+            for name, network in load_models(args).items()
         }
         title = f'Where a query looks: {args.picture.name}'
         path = write_page(args.out, title, explorations)

@@ -96,18 +96,18 @@ def _read_source(
     source: Source, number: int, taken: set[str]
 ) -> Iterator[Frame]:
     if isinstance(source, np.ndarray):
-        name = _free(f'array_{number:06d}', taken)
+        name = _unique_name(f'array_{number:06d}', taken)
         yield Frame(name, _check_array(source))
     elif _is_camera(source):
         device = 0 if source == WEBCAM else int(source)  # type: ignore
-        name = _free(f'{WEBCAM}_{device}', taken)
+        name = _unique_name(f'{WEBCAM}_{device}', taken)
         yield from _read_video(device, name)
     elif isinstance(source, (str, Path)):
         folder = Path(source) if Path(source).is_dir() else None
         for path in _list_files(source):
             # pictures of a folder keep their place in it
             place = path.relative_to(folder) if folder else Path(path.name)
-            name = _free(place.with_suffix('').as_posix(), taken)
+            name = _unique_name(place.with_suffix('').as_posix(), taken)
             if path.suffix.lower() in VIDEOS:
                 yield from _read_video(str(path), name)
             else:
@@ -119,7 +119,7 @@ def _read_source(
         )
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _unique_name(name: str, taken: set[str]) -> str:
     """Returns the name, with a number where it is taken, and takes it."""
     free, count = name, 1
     while free in taken:

@@ -66,14 +66,14 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def address(work_dir, rival_dir, pictures, tmp_path_factory):
+def address(work_dir, baseline_dir, pictures, tmp_path_factory):
     """``python -m mmfaseg.demo`` with two networks and two pictures."""
     log = tmp_path_factory.mktemp('demo') / 'log.txt'
     with log.open('w') as file:
         process = subprocess.Popen(
             [
                 *(sys.executable, '-m', 'mmfaseg.demo', str(work_dir)),
-                *('--rival', str(rival_dir), '--pictures', str(pictures)),
+                *('--compare', str(baseline_dir), '--pictures', str(pictures)),
                 *('--port', '0', '--device', 'cpu'),
             ],
             stdout=file,
@@ -159,7 +159,7 @@ def test_sliding_through_the_blocks(address, page):
     page.goto(address)
     wait_until_drawn(page)
     slider = page.locator('#block')
-    assert slider.get_attribute('max') == '8'  # the rival has nine blocks
+    assert slider.get_attribute('max') == '8'  # the baseline has nine blocks
     seen = []
     for block in range(5):
         slider.fill(str(block))
@@ -172,7 +172,7 @@ def test_sliding_through_the_blocks(address, page):
     assert len(set(seen)) == 5
     slider.press('ArrowRight')
     wait_until_drawn(page)
-    # FASeg has five: its last one stays, while the rival goes on
+    # FASeg has five: its last one stays, while the baseline goes on
     assert pixels(page, 'focus').tobytes() == seen[-1]
     captions = page.locator('figcaption').all_inner_texts()
     assert 'block 4' in captions[0] and 'block 5' in captions[3]

@@ -14,14 +14,14 @@ import torch
 
 from mmfaseg import demo
 from mmfaseg.apis import FASegInferencer
-from mmfaseg.apis.networks import load_networks
+from mmfaseg.apis.networks import load_models
 from mmfaseg.datasets.shapes_generator import generate_shapes
 from mmfaseg.explore import main, parse_args
 from mmfaseg.visualization.explorer import describe
 
 uvicorn = pytest.importorskip('uvicorn')
 FASEG = 'faseg_r18_1xb8-demo_shapes-128x128'
-RIVAL = 'mask2former_r18_1xb8-1k_shapes-128x128'
+BASELINE = 'mask2former_r18_1xb8-1k_shapes-128x128'
 
 
 @pytest.fixture(scope='module')
@@ -40,12 +40,12 @@ def content_of(path):
 # one page
 
 
-def test_command_line_writes_a_page(work_dir, rival_dir, picture, tmp_path):
+def test_command_line_writes_a_page(work_dir, baseline_dir, picture, tmp_path):
     out = tmp_path / 'focus.html'
-    command = [work_dir, picture, '--rival', rival_dir, '--out', out]
+    command = [work_dir, picture, '--compare', baseline_dir, '--out', out]
     main([*map(str, command), '--device', 'cpu', '--max-queries', '3'])
     models = content_of(out)['models']
-    assert [x['name'] for x in models] == [FASEG, RIVAL]
+    assert [x['name'] for x in models] == [FASEG, BASELINE]
     assert [len(x['blocks']) for x in models] == [5, 9]
     assert all(1 <= len(x['queries']) <= 3 for x in models)
 
@@ -66,7 +66,10 @@ def test_page_is_that_of_the_library(work_dir, picture, tmp_path):
         (['nowhere', '{picture}'], 'nowhere is no config file'),
         (['{work_dir}', '{picture}', '--max-queries', '0'], 'got 0'),
         (['{work_dir}', '{work_dir}'], 'there is no file'),
-        (['{work_dir}', '{picture}', '--rival-weights', 'x'], 'needs --rival'),
+        (
+            ['{work_dir}', '{picture}', '--compare-weights', 'x'],
+            'needs --compare',
+        ),
     ],
 )
 def test_errors_are_one_sentence(work_dir, picture, arguments, message):
@@ -76,9 +79,9 @@ def test_errors_are_one_sentence(work_dir, picture, arguments, message):
 
 
 def test_one_network_twice_has_two_names(work_dir, picture):
-    args = [str(work_dir), str(picture), '--rival', str(work_dir)]
-    found = load_networks(parse_args([*args, '--device', 'cpu']))
-    assert list(found) == [FASEG, f'{FASEG} (rival)']
+    args = [str(work_dir), str(picture), '--compare', str(work_dir)]
+    found = load_models(parse_args([*args, '--device', 'cpu']))
+    assert list(found) == [FASEG, f'{FASEG} (2)']
 
 
 def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):

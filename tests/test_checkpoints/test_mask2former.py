@@ -72,7 +72,7 @@ def test_pixel_decoder_is_the_same_function(pair):
     torch.testing.assert_close(mask_features, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_rival_is_mask2former(
+def test_baseline_is_mask2former(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     """By switches alone our model is mmseg's, with the same weights."""
@@ -124,7 +124,7 @@ def test_rival_is_mask2former(
         (dict(positional_query='none'), {3, 7, 11, 12}),
     ],
 )
-def test_rivals_take_a_warm_start(
+def test_ablation_variants_load_mask2former(
     build_mask2former,
     build_faseg_like_mask2former,
     shapes_of,

@@ -19,7 +19,7 @@ from mmfaseg.testing import make_pyramid
 DECODER = 'decode_head.transformer_decoder.'
 PEER = 'mask2former_r18_1xb8-demo_shapes-instance-128x128.py'
 OURS = 'faseg_r18_1xb8-demo_shapes-instance-128x128.py'
-RIVAL = dict(
+BASELINE = dict(
     positional_query='parameterized',
     high_resolution='off',
     num_blocks=9,
@@ -91,9 +91,11 @@ def test_classes_are_kept_on_request_alone(build):
     conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
     assert conversion.missing_keys == []
     peer = to_segmentor_keys(build(f'faseg_coco/{PEER}').state_dict())
-    rival = shapes_of(build(f'faseg_coco/{OURS}', 1, 'sine', **RIVAL))
+    baseline = shapes_of(build(f'faseg_coco/{OURS}', 1, 'sine', **BASELINE))
     for keep, missing in ((True, 0), (False, 2)):
-        conversion = from_mask2former(peer, rival, 'mmseg-mask2former', keep)
+        conversion = from_mask2former(
+            peer, baseline, 'mmseg-mask2former', keep
+        )
         assert len(conversion.missing_keys) == missing
 
 
@@ -120,10 +122,10 @@ def test_other_blocks_are_refused(build):
         from_mmfaseg(state, shapes_of(target))
 
 
-def test_mask2former_of_mmdet_is_the_function_of_its_rival(build):
+def test_mmdet_mask2former_equals_our_baseline(build):
     """The names of a detector, and the weights of all of it."""
     peer = build(f'faseg_coco/{PEER}')
-    ours = build(f'faseg_coco/{OURS}', 1, 'sine', **RIVAL)
+    ours = build(f'faseg_coco/{OURS}', 1, 'sine', **BASELINE)
     with torch.no_grad():
         for x in peer.parameters():
             if x.dim() > 1:

@@ -169,7 +169,7 @@ def test_windows_hold_all_attention(view):
     ],
     ids=str,
 )
-def test_rivals_are_explored_too(make, decoder):
+def test_ablation_variants_are_supported(make, decoder):
     view = explore(*make(FASEG, **decoder))
     assert len(view.blocks) == decoder.get('num_blocks', 13)
     shared = decoder.get('high_resolution', 'hrca') == 'hrca'
