@@ -1,4 +1,4 @@
-"""Resident memory of inference on large pictures.
+"""Resident memory of inference on large images.
 
     python benchmarks/bench_memory.py --threads 2
 
@@ -39,9 +39,9 @@ def measure(size: str, mode: str, classes: int, labels: bool) -> float | None:
     )
     height, width = (int(x) for x in size.split('x'))
     model.predict(torch.randn(1, 3, 64, 64))  # libraries, workspaces
-    picture = torch.randn(1, 3, height, width)
-    samples = [SegDataSample(metainfo=x) for x in metas(picture)]
-    return resident_memory(lambda: model.predict(picture, samples))
+    image = torch.randn(1, 3, height, width)
+    samples = [SegDataSample(metainfo=x) for x in metas(image)]
+    return resident_memory(lambda: model.predict(image, samples))
 
 
 def main() -> None:

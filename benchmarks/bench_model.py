@@ -9,7 +9,7 @@ peer::
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
     python benchmarks/bench_model.py --other my_module:make
 
-``make`` gets our model and returns a function from pictures to scores.
+``make`` gets our model and returns a function from images to scores.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--sizes', nargs='+', default=SIZES, help='HEIGHTxWIDTH')
-    add('--batch', type=int, default=1, help='pictures at inference')
+    add('--batch', type=int, default=1, help='images at inference')
     add('--classes', type=int, default=150, help='number of classes')
     add('--device', type=torch.device, default=torch.device('cpu'))
     add('--amp', choices=['bfloat16', 'float16'], help='run under autocast')
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     add('--train', action='store_true', help='also a training step, 512x512')
     add('--other', help='module:function that makes another variant of ours')
     add('--json', help='file for the rows')
-    add('--plot', help='picture of the cost against the area')
+    add('--plot', help='plot of the cost against the area')
     return parser.parse_args()
 
 
@@ -81,11 +81,11 @@ def bench_inference(
 ) -> list[Row]:
     """Measure all stages at one size."""
     shape = [int(x) for x in size.split('x')]
-    picture = torch.randn(args.batch, 3, *shape, device=args.device)
+    image = torch.randn(args.batch, 3, *shape, device=args.device)
     ours, peer = models.values()
     with autocast(args):
         stages = {
-            name: cut(model, picture)
+            name: cut(model, image)
             for (name, model), cut in zip(
                 models.items(), (stages_of_ours, stages_of_peer), strict=True
             )
@@ -94,11 +94,11 @@ def bench_inference(
         ours_name = names[0]
         right = dict.fromkeys(names, True)
         scores = stages[ours_name]['whole']()
-        right[ours_name] = agrees(scores, plain_scores(ours, picture))
+        right[ours_name] = agrees(scores, plain_scores(ours, image))
         if args.other:
             module, function = args.other.split(':')
             make = getattr(importlib.import_module(module), function)
-            run = partial(make(ours), picture)
+            run = partial(make(ours), image)
             stages[args.other] = {'whole': run}
             right[args.other] = agrees(run(), scores)
         del scores
@@ -106,7 +106,7 @@ def bench_inference(
         for stage in stages[ours_name]:
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
             rows += compare(args, stage, size, runs, right)
-        once = {ours_name: hrca_stage(ours, picture)}
+        once = {ours_name: hrca_stage(ours, image)}
         rows += compare(args, '3 x HRCA', size, once, right, memory=False)
     return rows
 
@@ -116,13 +116,13 @@ def bench_training(
 ) -> list[Row]:
     """Measure forward and backward of two crops."""
     size = (512, 512)
-    picture = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
+    image = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
     samples = make_samples(TRAIN_BATCH, size, args.classes, args.device)
     runs, right = {}, {}
     with autocast(args):
         for name, model in models.items():
             model.train()
-            runs[name] = partial(training_step, model, picture, samples)
+            runs[name] = partial(training_step, model, image, samples)
             right[name] = bool(runs[name]().isfinite())
         return compare(args, 'training step, batch 2', '512x512', runs, right)
 

@@ -50,7 +50,7 @@ def laid_out(maps, layout):
 
 @FUZZ
 @given(st.data())
-def test_gathered_windows_are_those_of_the_definition(data):
+def test_gathered_windows_equal_reference(data):
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     grid = draw(st.integers(1, 5)), draw(st.integers(1, 5))
@@ -83,7 +83,7 @@ def test_gathered_windows_are_those_of_the_definition(data):
 
 @FUZZ
 @given(st.data())
-def test_deformable_attention_is_that_of_the_definition(data):
+def test_deformable_attention_equals_reference(data):
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     side = st.integers(1, 9)
@@ -187,8 +187,8 @@ def test_scores_and_owners_are_those_of_all_pixels_at_once(data):
 
 @FUZZ
 @given(st.data())
-def test_losses_and_gradients_are_finite_whatever_the_truth(data):
-    """More segments than queries, one pixel, no label at all, 1x1 pictures."""
+def test_losses_and_gradients_are_finite_whatever_the_ground_truth(data):
+    """More segments than queries, one pixel, no label at all, 1x1 images."""
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     queries, count = draw(st.integers(1, 9)), draw(st.integers(1, 12))
@@ -228,7 +228,7 @@ def test_losses_and_gradients_are_finite_whatever_the_truth(data):
 )
 @FUZZ
 @given(word=st.text(max_size=12))
-def test_unknown_words_are_named_with_those_that_are_known(name, word):
+def test_unknown_options_raise_with_known_options(name, word):
     known = dict(
         positional_query=['dfpq', 'parameterized', 'anchor', 'none'],
         high_resolution=['hrca', 'hrca_per_query', 'dense', 'off'],

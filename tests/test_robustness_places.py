@@ -1,4 +1,4 @@
-"""Where tools/analysis_tools/robustness.py corrupts the picture."""
+"""Where tools/analysis_tools/robustness.py corrupts the image."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def _dataset(pipeline: list) -> ShapesDataset:
     )
 
 
-def test_place_is_behind_the_picture_also_in_nested_pipelines(find_places):
+def test_place_is_behind_the_image_also_in_nested_pipelines(find_places):
     nested = dict(type='RandomApply', transforms=[SHAPES, FLIP], prob=1.0)
     augmented = dict(type='TestTimeAug', transforms=[[FLIP], [PACK]])
     for pipeline, names in [
@@ -76,6 +76,6 @@ def test_place_is_found_in_each_joined_data_set(find_places):
         [dict(type='TestTimeAug', transforms=[[SHAPES], [PACK]])],
     ],
 )
-def test_no_place_is_said(find_places, pipeline):
+def test_missing_loading_step_raises(find_places, pipeline):
     with pytest.raises(ValueError, match=r"results\['img'\]"):
         find_places(_dataset(pipeline))

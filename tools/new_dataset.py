@@ -1,4 +1,4 @@
-"""Writes a working config for a folder of pictures and a folder of masks.
+"""Writes a working config for a folder of images and a folder of masks.
 
 Masks hold the number of the class of each pixel, 255 where nothing is known;
 --remap and --colours write such masks where yours are others.
@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('images', type=Path, help='folder of the pictures')
+    parser.add_argument('images', type=Path, help='folder of the images')
     parser.add_argument('masks', type=Path, help='folder of the masks')
     parser.add_argument('config', type=Path, help='the config to write, .py')
     parser.add_argument(
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=0.2,
         metavar='SHARE',
-        help='of the pictures, where there are no folders train and val '
+        help='of the images, where there are no folders train and val '
         '(default: %(default)s)',
     )
     parser.add_argument('--seed', type=int, default=0, help='of that choice')
@@ -105,7 +105,7 @@ def prepare_data(args: argparse.Namespace):
         The pairs, with the folder that the config is to read masks from.
 
     Raises:
-        ValueError: if pictures and masks do not fit, or labels are no
+        ValueError: if images and masks do not fit, or labels are no
             classes.
     """
     from dataclasses import replace
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     for split, names in pairing.names.items():
-        print(f'{split}: {len(names)} pictures')
+        print(f'{split}: {len(names)} images')
     report = check_dataset(Config.fromfile(args.config), limit=50)
     for diagnostic in report.diagnostics:
         print(diagnostic)

@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--wait-time',
         type=float,
         default=2,
-        help='seconds that --show leaves a picture (default: 2)',
+        help='seconds that --show leaves an image (default: 2)',
     )
     parser.add_argument(
         '--tta', action='store_true', help="use the config's tta_pipeline"
@@ -117,7 +117,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def draw_predictions(
     cfg: Config, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
-    """Make the config's visualization hook draw every picture.
+    """Make the config's visualization hook draw every image.
 
     Raises:
         ValueError: If the config has no such hook.
@@ -136,7 +136,7 @@ def draw_predictions(
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Test on several versions of each picture and merge the predictions.
+    """Test on several versions of each image and merge the predictions.
 
     Raises:
         ValueError: If the config does not say how.

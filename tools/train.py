@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--no-check',
         action='store_true',
         help='start without a look at the config and the data; by default '
-        'names, settings and a few pictures are examined first',
+        'names, settings and a few images are examined first',
     )
     parser.add_argument(
         '--cfg-options',
@@ -183,7 +183,7 @@ def check_names(cfg: Config) -> None:
 def check_data(cfg: Config) -> None:
     """Stop with a sentence where the data would make training fail.
 
-    Settings and a few pictures are looked at, by one process of several.
+    Settings and a few images are looked at, by one process of several.
     """
     from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
 
@@ -210,7 +210,7 @@ def check_data(cfg: Config) -> None:
                 [
                     *map(str, report.errors),
                     'tools/analysis_tools/check_dataset.py looks at every '
-                    'picture; --no-check trains all the same',
+                    'image; --no-check trains all the same',
                 ]
             )
         )

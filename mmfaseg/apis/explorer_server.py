@@ -1,4 +1,4 @@
-"""A web page that explores pictures with one or two networks."""
+"""A web page that explores images with one or two networks."""
 
 import io
 import logging
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..datasets.decode_picture import decode_picture
+from ..datasets.decode_image import decode_image
 from ..visualization.explorer import describe, make_page
 from .inferencer import FASegInferencer
 
@@ -33,15 +33,15 @@ def make_app(
 ) -> Starlette:
     """Returns the application, for uvicorn or another server of ASGI.
 
-    ``GET /`` is the page. ``POST /explore`` takes the bytes of a picture, and
+    ``GET /`` is the page. ``POST /explore`` takes the bytes of an image, and
     ``POST /explore/N`` none: the N-th example. Both answer with what
     :func:`mmfaseg.visualization.explorer.describe` gives, or with an
-    ``error`` in a sentence. Pictures are kept nowhere, one is looked at after
+    ``error`` in a sentence. Images are kept nowhere, one is looked at after
     the other, and pages of other sites are refused.
 
     Args:
         networks (Mapping[str, FASegInferencer]): by name, side by side.
-        examples (Sequence[Path]): files of pictures to choose from.
+        examples (Sequence[Path]): files of images to choose from.
         hosts (Sequence[str]): names that browsers may call the server by;
             ``['*']`` for any.
     """
@@ -51,9 +51,9 @@ def make_app(
     def explore_bytes(content: bytes, name: str) -> dict[str, Any]:
         _check_size(content, name)
         with lock:
-            picture = decode_picture(content, name)
+            image = decode_image(content, name)
             return describe(
-                {key: x.explore(picture) for key, x in networks.items()}
+                {key: x.explore(image) for key, x in networks.items()}
             )
 
     async def index(request: Request) -> Response:
@@ -100,13 +100,13 @@ def make_app(
 def _check_size(content: bytes, name: str) -> None:
     """Raises ValueError for too many pixels, before any is decoded."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            width, height = picture.size
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name}: {error}') from error
     except OSError as error:
         raise ValueError(
-            f'{name} cannot be read as a picture: it is damaged, or of an '
+            f'{name} cannot be read as an image: it is damaged, or of an '
             'unknown kind'
         ) from error
     if width * height > MAX_PIXELS:

@@ -37,8 +37,8 @@ def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
 def find_non_finite(model: nn.Module, data: Any) -> str:
     """Describes the first module of a network with a non-finite output.
 
-    It looks at the pictures, then at parameters and statistics, then lets the
-    network see the pictures once more, in evaluation mode; afterwards it is
+    It looks at the images, then at parameters and statistics, then lets the
+    network see the images once more, in evaluation mode; afterwards it is
     as it was. It never raises: it is asked when something has failed.
 
     Args:
@@ -60,7 +60,7 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
 def _trace_non_finite(model: nn.Module, data: Any) -> str:
     batch = model.data_preprocessor(data, True)  # type: ignore
     if not _is_finite(batch['inputs']):
-        return 'the pictures of the batch are not finite'
+        return 'the images of the batch are not finite'
     state = [*model.named_parameters(), *model.named_buffers()]
     if name := name_non_finite((name, _local_tensor(x)) for name, x in state):
         return f'{name} of the network is not finite'

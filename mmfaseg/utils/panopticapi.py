@@ -10,7 +10,7 @@ PQ = SQ · RQ, where SQ is the mean IoU of the matched, and
 RQ = TP / (TP + FP / 2 + FN / 2).
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
 """
 
 import importlib.util
@@ -109,7 +109,7 @@ class PQStat:
 
         Returns:
             tuple: ``pq``, ``sq`` and ``rq`` from 0 to 1 over the ``n``
-            categories that occur, in the truth or in a prediction; the same
+            categories that occur in ground truth or prediction; the same
             of each category, zeros for one that does not occur.
         """
         values, classwise = [], {}

@@ -81,7 +81,7 @@ def test_every_entry_of_the_authors_swin_t():
         assert torch.equal(restored[key], value), key
 
 
-def test_what_does_not_fit_is_named(build_faseg, shapes_of):
+def test_mismatched_keys_are_listed(build_faseg, shapes_of):
     model = build_faseg()
     shapes = shapes_of(model)
     state = to_faseg(model.state_dict(), shapes).state
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_named(build_faseg, shapes_of):
     ]
 
 
-def test_our_auxiliary_head_is_left_out_on_the_way_there(
+def test_auxiliary_head_is_dropped_in_reverse_conversion(
     build_faseg, shapes_of
 ):
     model = build_faseg()
@@ -115,7 +115,7 @@ def test_our_auxiliary_head_is_left_out_on_the_way_there(
     assert from_faseg(theirs.state, shapes).missing_keys == list(extra)
 
 
-def test_what_a_model_makes_itself_may_be_absent(build_faseg, shapes_of):
+def test_computed_buffers_may_be_missing(build_faseg, shapes_of):
     """Stripped checkpoints of Swin come without it."""
     model = build_faseg('swin')
     shapes = shapes_of(model)
@@ -128,9 +128,7 @@ def test_what_a_model_makes_itself_may_be_absent(build_faseg, shapes_of):
 
 
 @pytest.mark.parametrize('shape', [(), (6,), (64, 6), (0,)])
-def test_patch_merging_of_another_shape_is_misshapen(
-    build_faseg, shapes_of, shape
-):
+def test_patch_merging_shape_mismatch_raises(build_faseg, shapes_of, shape):
     model = build_faseg('swin')
     shapes = shapes_of(model)
     state = to_faseg(model.state_dict(), shapes).state
@@ -139,7 +137,7 @@ def test_patch_merging_of_another_shape_is_misshapen(
         from_faseg(state, shapes)
 
 
-def test_counters_of_frozen_batch_norm_may_be_absent(build_faseg, shapes_of):
+def test_frozen_batch_norm_counters_may_be_missing(build_faseg, shapes_of):
     model = build_faseg()
     shapes = shapes_of(model)
     state = {
@@ -164,7 +162,7 @@ def test_class_weights_of_the_loss(build_faseg, shapes_of, weight):
     assert ('no_object_weight=0.25' in entry.note) == (weight == 0.25)
 
 
-def test_patch_merging_is_the_same_function():
+def test_patch_merging_outputs_are_equal():
     """The original stacks the four pixels of a patch column by column."""
     torch.manual_seed(0)
     ours = PatchMerging(6, 12).double()
@@ -203,9 +201,7 @@ def test_network_is_recognized_by_its_shapes(build_faseg, shapes_of):
         detect_format({'fc.weight': torch.zeros(1)})
 
 
-def test_swin_becomes_what_the_converter_of_mmseg_makes_of_it(
-    build_faseg, shapes_of
-):
+def test_swin_equals_mmseg_converter(build_faseg, shapes_of):
     """The one with which its published weights were made."""
     path = Path(mmseg.__file__).parent / '.mim/tools/model_converters'
     if not path.is_dir():

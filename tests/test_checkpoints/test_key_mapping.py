@@ -56,7 +56,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize(('theirs', 'ours'), NAMES)
-def test_names_of_the_authors_there_and_back(theirs, ours):
+def test_keys_map_in_both_directions(theirs, ours):
     renamed, (source, target) = map_key(theirs, FASEG)
     assert renamed == ours
     renamed, rule = map_key(ours, FASEG, reverse=True)
@@ -74,11 +74,11 @@ def test_names_of_the_authors_there_and_back(theirs, ours):
         'prefix.backbone.norm3.weight',
     ],
 )
-def test_a_name_that_no_rule_fits(name):
+def test_unknown_key_maps_to_none(name):
     assert map_key(name, FASEG) is None
 
 
-def test_every_rule_leads_back():
+def test_every_rule_is_invertible():
     """No rule hides another one, in either direction."""
     for rules in (FASEG, MMSEG_MASK2FORMER):
         assert len(set(rules)) == len(rules)

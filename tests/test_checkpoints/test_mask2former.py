@@ -48,7 +48,7 @@ def test_every_entry_of_mask2former_is_used(pair):
     assert blocks == {3, 7, 11, 12}
 
 
-def test_pixel_decoder_is_the_same_function(pair):
+def test_pixel_decoder_outputs_are_equal(pair):
     """With Mask2Former's sine encoding in the place of K_p."""
     peer, ours, _ = pair
     feats = make_pyramid(2, (64, 128, 256, 512), 64, 96)
@@ -99,8 +99,8 @@ def test_baseline_is_mask2former(
     assert all(x.target is not None for x in conversion.entries)
     ours.load_state_dict(conversion.state)
     peer, ours = peer.double().eval(), ours.double().eval()
-    picture = torch.randn(2, 3, 96, 128, dtype=torch.float64)
-    meta = [dict(img_shape=(96, 128)) for _ in picture]
+    image = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    meta = [dict(img_shape=(96, 128)) for _ in image]
     blocked = []
     decoder = ours.decode_head.transformer_decoder
     for layer in decoder.layers:
@@ -108,8 +108,8 @@ def test_baseline_is_mask2former(
             lambda _, args: blocked.append(args[2].double().mean())
         )
     with torch.no_grad():
-        expected = peer.encode_decode(picture, meta)
-        found = ours.encode_decode(picture, meta)
+        expected = peer.encode_decode(image, meta)
+        found = ours.encode_decode(image, meta)
     assert len(blocked) == 9
     assert 0.05 < torch.stack(blocked).mean() < 0.95, 'masks must block'
     assert expected.std() > 1e-3
@@ -151,7 +151,7 @@ def test_ablation_variants_load_mask2former(
 @pytest.mark.parametrize(
     ('theirs', 'ours'), [(0, 0), (2, 2), (3, 4), (5, 6), (6, 8), (8, 10)]
 )
-def test_block_is_the_same_function(pair, theirs, ours):
+def test_decoder_layer_outputs_are_equal(pair, theirs, ours):
     peer, model, _ = pair
     torch.manual_seed(0)
     query, query_pos = torch.randn(2, 2, 20, 128).double()
@@ -176,7 +176,7 @@ def test_block_is_the_same_function(pair, theirs, ours):
     assert torch.equal(level, wanted)
 
 
-def test_predictions_are_the_same_function(pair):
+def test_predictions_are_equal(pair):
     peer, ours, _ = pair
     torch.manual_seed(0)
     query, features = torch.randn(2, 20, 128), torch.randn(2, 128, 8, 8)
@@ -193,7 +193,7 @@ def test_predictions_are_the_same_function(pair):
         assert torch.equal(ours.weight, theirs.weight)
 
 
-def test_detectron2_names_become_the_same(
+def test_detectron2_keys_give_the_same_state(
     build_faseg_like_mask2former, shapes_of
 ):
     """Its Mask2Former has the authors' names, nine blocks and three levels."""
@@ -216,7 +216,7 @@ def test_detectron2_names_become_the_same(
     assert torch.equal(embed[3], embed[2])
 
 
-def test_another_number_of_classes_stays_as_built(
+def test_class_count_mismatch_keeps_initialization(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     ours = build_faseg_like_mask2former(num_classes=11, num_queries=30)
@@ -232,7 +232,7 @@ def test_another_number_of_classes_stays_as_built(
     }
 
 
-def test_another_width_is_refused(build_mask2former, build_faseg, shapes_of):
+def test_width_mismatch_raises(build_mask2former, build_faseg, shapes_of):
     state = build_mask2former().state_dict()
     with pytest.raises(ConversionError, match='shape mismatch: decode_head'):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
@@ -241,7 +241,7 @@ def test_another_width_is_refused(build_mask2former, build_faseg, shapes_of):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
 
 
-def test_part_of_a_mask2former_is_refused(
+def test_incomplete_mask2former_raises(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     shapes = shapes_of(build_faseg_like_mask2former())
@@ -256,7 +256,7 @@ def test_part_of_a_mask2former_is_refused(
     ]
 
 
-def test_heads_that_only_training_needs_are_left_out(
+def test_auxiliary_heads_are_dropped(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     shapes = shapes_of(build_faseg_like_mask2former())
@@ -268,7 +268,7 @@ def test_heads_that_only_training_needs_are_left_out(
     assert set(extra) < set(conversion.missing_keys)
 
 
-def test_a_name_of_the_first_release_is_known(
+def test_key_of_first_release_is_mapped(
     build_faseg_like_mask2former, shapes_of
 ):
     model = build_faseg_like_mask2former()

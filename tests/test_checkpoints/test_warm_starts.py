@@ -79,7 +79,7 @@ def test_detector_starts_from_a_semantic_model(build):
 BOTH = ('weight', 'bias')
 
 
-def test_classes_are_kept_on_request_alone(build):
+def test_classifier_is_kept_only_on_request(build):
     """The same number of classes may be other ones, or in another order."""
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', seed=1)
@@ -99,7 +99,7 @@ def test_classes_are_kept_on_request_alone(build):
         assert len(conversion.missing_keys) == missing
 
 
-def test_boxes_may_be_new(build):
+def test_box_embedding_may_be_missing(build):
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', seed=1, box_aware=True)
     state = to_segmentor_keys(source.state_dict())
@@ -114,7 +114,7 @@ def test_boxes_may_be_new(build):
     assert 'other positional queries' in entry.note
 
 
-def test_other_blocks_are_refused(build):
+def test_layer_mismatch_raises(build):
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', num_blocks=13)
     state = to_segmentor_keys(source.state_dict())

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmfaseg.datasets.doctor import check_dataset, draw_histogram
 
-TURNED = 'a picture is turned when it is read, and its mask is not'
+TURNED = 'an image is turned when it is read, and its mask is not'
 ROOT = Path(__file__).parents[2]
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
@@ -22,15 +22,15 @@ H, W = 24, 36
 
 @pytest.fixture(scope='module')
 def good(tmp_path_factory):
-    """Pictures with masks of 0, 1, 2 and some 255."""
+    """Images with masks of 0, 1, 2 and some 255."""
     root = tmp_path_factory.mktemp('good')
     rng = np.random.default_rng(0)
     for split, count in (('train', 3), ('val', 2)):
         for kind in ('img', 'ann'):
             (root / kind / split).mkdir(parents=True)
         for n in range(count):
-            picture = rng.integers(0, 256, (H, W, 3), np.uint8)
-            Image.fromarray(picture).save(root / f'img/{split}/{n}.png')
+            image = rng.integers(0, 256, (H, W, 3), np.uint8)
+            Image.fromarray(image).save(root / f'img/{split}/{n}.png')
             mask = np.arange(H * W).reshape(H, W).astype(np.uint8) % 3
             mask[:3] = 255
             Image.fromarray(mask).save(root / f'ann/{split}/{n}.png')
@@ -92,7 +92,7 @@ def only(report, is_error=True):
     return diagnostic
 
 
-def test_a_good_data_set_has_nothing(root):
+def test_valid_data_set_has_no_diagnostics(root):
     told = []
     report = check_dataset(
         make_config(root), progress=lambda *x: told.append(x)
@@ -112,10 +112,10 @@ def test_a_good_data_set_has_nothing(root):
 # files
 
 
-def test_wrong_suffix_of_pictures(root):
+def test_wrong_suffix_of_images(root):
     found = check_dataset(make_config(root, img_suffix='.jpg')).diagnostics
     assert {x.where for x in found if x.is_error} == {'train', 'val'}
-    assert found[0].problem == 'no picture was found'
+    assert found[0].problem == 'no image was found'
     assert "holds 3 .png: set train_dataloader.dataset.img_suffix='.png'" in (
         found[0].remedy
     )
@@ -160,20 +160,20 @@ def test_broken_file(root, kind):
     assert str(root / kind) in diagnostic.examples[0]
 
 
-def test_picture_and_mask_of_different_size(root):
+def test_image_and_mask_of_different_size(root):
     mask_of(root, lambda mask: mask[:-1])
     diagnostic = only(check_dataset(make_config(root)))
-    assert diagnostic.problem == 'picture and mask differ in size'
+    assert diagnostic.problem == 'image and mask differ in size'
     assert diagnostic.examples[0].endswith('0.png: 36x24 and 36x23')
 
 
-def test_turned_picture(root):
-    """As cameras write them; mmcv turns the picture, and not the mask."""
-    picture = Image.open(root / 'img/train/0.png')
+def test_exif_rotated_images(root):
+    """As cameras write them; mmcv turns the image, and not the mask."""
+    image = Image.open(root / 'img/train/0.png')
     exif = Image.Exif()
     exif[0x0112] = 6
     for path in (root / 'img/train').iterdir():
-        picture.save(path.with_suffix('.jpg'), exif=exif)
+        image.save(path.with_suffix('.jpg'), exif=exif)
         path.unlink()
     cfg = make_config(root)
     cfg.train_dataloader.dataset.img_suffix = '.jpg'
@@ -188,25 +188,25 @@ def test_turned_picture(root):
 
 
 @pytest.mark.parametrize('kind', ['12 of 16 bits', '0 to 1'])
-def test_nearly_black_pictures(root, kind):
+def test_nearly_black_images(root, kind):
     path = root / 'img/train/1.png'
     rng = np.random.default_rng(0)
     high, dtype = (4096, np.uint16) if '12' in kind else (2, np.uint8)
     Image.fromarray(rng.integers(0, high, (H, W), dtype)).save(path)
     (diagnostic,) = check_dataset(make_config(root)).diagnostics
     assert not diagnostic.is_error and diagnostic.count == 1
-    assert diagnostic.problem == 'a picture is nearly black'
+    assert diagnostic.problem == 'an image is nearly black'
     most = 15 if '12' in kind else 1
     assert diagnostic.examples == (f'{path}: at most {most} of 255',)
     assert '12 bits in a file of 16' in diagnostic.remedy
 
 
-def test_same_picture_in_two_splits(root):
+def test_same_image_in_two_splits(root):
     shutil.copy(root / 'img/train/1.png', root / 'img/val/0.png')
     diagnostic = only(check_dataset(make_config(root)))
     assert (diagnostic.where, diagnostic.problem) == (
         'val',
-        'a picture is in train, too',
+        'an image is in train, too',
     )
     assert list(check_dataset(make_config(root), limit=8).diagnostics) == []
     cfg = make_config(root)
@@ -215,16 +215,16 @@ def test_same_picture_in_two_splits(root):
     cfg.test_dataloader = None
     diagnostic = only(check_dataset(cfg, limit=8), is_error=False)
     assert (diagnostic.problem, diagnostic.count) == (
-        'a picture is in train, too',
+        'an image is in train, too',
         2,
     )
 
 
-def test_a_picture_turned_within_its_size(root):
-    picture = Image.open(root / 'img/train/0.png')
+def test_exif_rotation_by_180_degrees(root):
+    image = Image.open(root / 'img/train/0.png')
     exif = Image.Exif()
     exif[0x0112] = 3
-    picture.save(root / 'img/train/0.png', exif=exif)
+    image.save(root / 'img/train/0.png', exif=exif)
     diagnostic = only(check_dataset(make_config(root)), is_error=False)
     assert diagnostic.problem == TURNED
 
@@ -314,7 +314,7 @@ def test_masks_of_colours(root):
     assert 'a mask holds colours' in diagnostic.problem
 
 
-def test_numbers_of_a_palette_are_read_by_pillow_alone(root):
+def test_palette_masks_need_pillow_backend(root):
     for path in (root / 'ann/train').iterdir():
         mask = Image.open(path)
         mask.putpalette(list(range(256)) * 3)
@@ -326,7 +326,7 @@ def test_numbers_of_a_palette_are_read_by_pillow_alone(root):
     assert diagnostic.problem == 'cv2 reads the colours of a mask of mode P'
 
 
-def test_positives_may_miss_in_one_split(root):
+def test_positive_class_may_be_missing_in_one_split(root):
     """Two classes and void, val without the second class."""
     cfg = make_config(
         root, metainfo=dict(classes=('back', 'cell'), palette=PALETTE[:2])
@@ -336,7 +336,7 @@ def test_positives_may_miss_in_one_split(root):
     for number in range(2):
         mask_of(root, lambda mask: np.where(mask == 1, 0, mask), 'val', number)
     diagnostic = only(check_dataset(cfg), is_error=False)
-    assert diagnostic.problem == 'in 2 pictures never occur: cell'
+    assert diagnostic.problem == 'in 2 images never occur: cell'
 
 
 def test_void_label_beside_a_reduced_zero_label(root):
@@ -370,10 +370,10 @@ def test_class_that_never_occurs(root):
     all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
     found = check_dataset(make_config(root)).diagnostics
     assert [x.is_error for x in found] == [False, False]
-    assert found[0].problem == 'in 3 pictures never occur: car'
+    assert found[0].problem == 'in 3 images never occur: car'
 
 
-def test_most_of_it_ignored(root):
+def test_mostly_ignored_pixels(root):
     def hide(mask):
         mask[4:] = 255
         return mask
@@ -417,7 +417,7 @@ def test_other_ignored_label(root):
     assert 'ignore_index=0' in only(check_dataset(cfg)).problem
 
 
-def test_padding_that_counts(root):
+def test_padding_label_of_a_class(root):
     cfg = make_config(root)
     cfg.model.data_preprocessor.seg_pad_val = 0
     diagnostic = only(check_dataset(cfg))
@@ -437,7 +437,7 @@ def test_wrong_palette(root, palette, problem):
     assert problem in found[0].problem
 
 
-def test_palette_that_shows_two_classes_alike(root):
+def test_palette_with_equal_colours(root):
     metainfo = dict(classes=CLASSES, palette=[*PALETTE[:2], PALETTE[0]])
     found = check_dataset(make_config(root, metainfo=metainfo)).diagnostics
     assert "'sky' and 'car' have the colour (10, 20, 30)" in found[0].problem
@@ -472,7 +472,7 @@ def test_joined_and_repeated_data_sets(root):
     assert key in diagnostic.remedy
 
 
-def test_parts_of_one_split_may_share_pictures(root):
+def test_parts_of_one_split_may_share_images(root):
     cfg = make_config(root)
     part = cfg.train_dataloader.dataset.to_dict()
     cfg.train_dataloader.dataset = dict(
@@ -481,7 +481,7 @@ def test_parts_of_one_split_may_share_pictures(root):
     assert list(check_dataset(cfg).diagnostics) == []
 
 
-def test_pictures_resized_before_their_masks_are_read(root):
+def test_images_resized_before_their_masks_are_read(root):
     """As in mmseg's test pipelines."""
     resize = dict(type='Resize', scale=(72, 48), keep_ratio=True)
     pipeline = [PIPELINE[0], resize, PIPELINE[1]]
@@ -491,7 +491,7 @@ def test_pictures_resized_before_their_masks_are_read(root):
     )
 
 
-def test_other_loaders_may_read_what_they_like(root):
+def test_other_loaders_are_not_checked(root):
     """Masks of colours, by a loader that knows them."""
 
     class LoadColours:
@@ -515,7 +515,7 @@ def test_a_test_split_may_be_without_labels(root):
         pipeline=PIPELINE[:1],
     )
     found = check_dataset(cfg).diagnostics
-    assert {x.problem for x in found} == {'a picture is in val, too'}
+    assert {x.problem for x in found} == {'an image is in val, too'}
     cfg.val_dataloader.dataset.data_prefix = dict(img_path='img/val')
     problems = {x.problem: x.remedy for x in check_dataset(cfg).diagnostics}
     assert problems['there is no folder of masks'] == (
@@ -534,8 +534,8 @@ def data_sets():
 
 
 @pytest.mark.parametrize('kind', data_sets())
-def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
-    """Small pictures in their folders, with labels as they have them."""
+def test_package_data_sets_have_no_diagnostics(tmp_path, monkeypatch, kind):
+    """Small images in their folders, with labels as they have them."""
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile(data_sets()[kind])
     init_default_scope('mmseg')
@@ -560,9 +560,9 @@ def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
         mask = rng.integers(0, count, (60, 90)) + reduced
         mask[:3] = void
         for name in names:
-            picture = rng.integers(0, 256, (60, 90, 3), np.uint8)
+            image = rng.integers(0, 256, (60, 90, 3), np.uint8)
             for folder, end, content in zip(
-                folders, ends, (picture, mask.astype(np.uint8)), strict=True
+                folders, ends, (image, mask.astype(np.uint8)), strict=True
             ):
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(content).save(folder / f'{name}{end}')
@@ -577,7 +577,7 @@ def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
         assert stats.num_ignored == 2 * 3 * 90
 
 
-def test_generated_pictures_have_no_files(root):
+def test_generated_images_have_no_files(root):
     cfg = Config.fromfile(
         ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
     )
@@ -586,19 +586,19 @@ def test_generated_pictures_have_no_files(root):
     assert report.statistics['train'].num_images == 2
 
 
-def test_a_limit_reads_pictures_spread_over_the_split(root):
+def test_a_limit_reads_images_spread_over_the_split(root):
     report = check_dataset(make_config(root), limit=2)
     assert report.statistics['train'].num_images == 2
     mask_of(root, lambda mask: mask[:-1], number=2)
     assert check_dataset(make_config(root), limit=2).errors
 
 
-def test_detectors_are_refused(root):
+def test_detectors_raise(root):
     with pytest.raises(ValueError, match=r'no model\.decode_head'):
         check_dataset(Config(dict(model=dict(panoptic_head={}))))
 
 
-def test_histogram_counts_pictures(root):
+def test_histogram_counts_images(root):
     all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
     report = check_dataset(make_config(root))
     figure = draw_histogram(report.splits, report.statistics)
@@ -614,14 +614,14 @@ def write(cfg, path):
     return path
 
 
-def test_tool_prints_and_leaves_with_what_it_found(root, run_python, tmp_path):
+def test_tool_prints_and_exits_with_status(root, run_python, tmp_path):
     tool = ROOT / 'tools/analysis_tools/check_dataset.py'
     cfg = make_config(root)
     path = write(cfg, tmp_path / 'config.py')
-    picture = tmp_path / 'classes.png'
-    done = run_python(tool, path, '--out', picture)
+    image = tmp_path / 'classes.png'
+    done = run_python(tool, path, '--out', image)
     assert '0 errors, 0 warnings' in done.stdout
-    assert picture.stat().st_size > 1000
+    assert image.stat().st_size > 1000
     cfg.model.decode_head.num_classes = 2
     write(cfg, path)
     done = run_python(tool, path, '--quick', check=False)

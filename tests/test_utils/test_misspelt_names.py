@@ -73,7 +73,7 @@ TAKE_ANYTHING = (
 
 
 @pytest.mark.parametrize('place', MISSPELT)
-def test_a_misspelt_argument_is_named_with_the_right_one(place, demo):
+def test_misspelled_argument_gets_suggestion(place, demo):
     (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
     assert diagnostic.where == place
     assert diagnostic.is_error == (place not in TAKE_ANYTHING)
@@ -123,14 +123,14 @@ SHARDED = 'mmfaseg.FullyShardStrategy'
         ),
     ],
 )
-def test_a_strategy_is_for_one_runner(demo, settings, where, remedy):
+def test_strategy_settings_must_match_runner(demo, settings, where, remedy):
     cfg = Config(demo.to_dict() | settings)
     assert [(x.where, x.remedy) for x in diagnostics_of(cfg)] == [
         (where, remedy)
     ]
 
 
-def test_a_strategy_may_be_meant(root, demo):
+def test_shipped_strategy_has_no_diagnostics(root, demo):
     path = root / 'configs/_base_/strategies/fully_shard.py'
     cfg = Config(demo.to_dict() | Config.fromfile(path).to_dict())
     assert diagnostics_of(cfg) == []
@@ -148,7 +148,7 @@ CLASSES = {
 
 
 @pytest.mark.parametrize('place', CLASSES)
-def test_a_class_that_does_not_exist_is_named(place, demo):
+def test_unknown_class_gets_suggestion(place, demo):
     written, meant = CLASSES[place]
     if meant is None:  # the usual slip: the name of the package is missing
         meant = f'mmfaseg.{written}'
@@ -168,14 +168,14 @@ def test_a_class_that_does_not_exist_is_named(place, demo):
         ('defaults_hooks', 'default_hooks'),
     ],
 )
-def test_keys_that_mmengine_would_ignore(written, meant, demo):
+def test_misspelled_runner_keys_are_errors(written, meant, demo):
     (diagnostic,) = diagnostics_of(changed(demo, **{written: [1]}))
     assert diagnostic.where == written
     assert diagnostic.problem == 'mmengine ignores this key'
     assert diagnostic.remedy.startswith(f'did you mean {meant}?')
 
 
-def test_a_key_that_is_missing(demo):
+def test_missing_required_argument_is_an_error(demo):
     cfg = changed(demo)
     del cfg.model.decode_head['num_queries']
     del cfg.model.backbone['depth']
@@ -191,7 +191,7 @@ def test_a_key_that_is_missing(demo):
     }
 
 
-def test_an_unknown_argument_without_a_like(demo):
+def test_unknown_argument_lists_known_arguments(demo):
     """All that the class knows are named instead."""
     place = 'model.decode_head.transformer_decoder.zzz'
     (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
@@ -199,7 +199,7 @@ def test_an_unknown_argument_without_a_like(demo):
     assert diagnostic.remedy.startswith('it knows embed_dims, num_classes, ')
 
 
-def test_what_a_class_may_have_a_use_for_is_only_warned_of(demo):
+def test_arguments_of_open_classes_are_warnings(demo):
     cfg = changed(demo, **{'model.auxiliary_head.num_class': 3})
     (diagnostic,) = diagnostics_of(cfg)
     assert not diagnostic.is_error
@@ -223,14 +223,14 @@ def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
 
 
 @pytest.mark.parametrize('kind', [None, '', '.'])
-def test_a_type_that_is_no_name(kind, demo):
+def test_invalid_type_is_an_error(kind, demo):
     cfg = changed(demo, custom_hooks=[dict(type=kind)], default_scope=None)
     (diagnostic,) = diagnostics_of(cfg)
     assert diagnostic.where == 'custom_hooks.0.type'
     assert diagnostic.problem == f'{kind!r} is no class'
 
 
-def test_variables_beside_the_keys_are_left_alone(demo):
+def test_other_config_variables_are_ignored(demo):
     assert diagnostics_of(changed(demo, train_dataloader_2=1, lr=2)) == []
 
 
@@ -244,7 +244,7 @@ def test_all_errors_come_at_once(demo):
 
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(data=st.data())
-def test_a_letter_too_many_or_too_few_is_found_anywhere(data, demo):
+def test_single_letter_errors_are_found(data, demo):
     """In any argument that the demo sets, of five letters at least."""
     cfg = Config(demo.to_dict())
     parts = {

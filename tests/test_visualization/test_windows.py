@@ -61,7 +61,7 @@ def test_window_size_counts_pixels_of_the_stride_4_map(output):
     assert boxes_of(output, [6]) == [WindowBox(1, 32, 16, 48, 32)]
 
 
-def test_the_chosen_picture_of_a_batch_is_used(output):
+def test_the_chosen_image_of_a_batch_is_used(output):
     trace = last_windows(output.traces)
     trace.window_index = torch.tensor([[0], [5]])
     boxes = window_boxes(trace, np.ones((3, 4)), (96, 128), sample=1)
@@ -69,12 +69,12 @@ def test_the_chosen_picture_of_a_batch_is_used(output):
 
 
 @pytest.mark.parametrize('index', [-1, 12])
-def test_windows_outside_the_grid_are_refused(output, index):
+def test_windows_outside_the_grid_raise(output, index):
     with pytest.raises(ValueError, match='grid of 12'):
         boxes_of(output, [index])
 
 
-def test_a_trace_that_does_not_fit_is_refused(output):
+def test_mismatched_trace_raises(output):
     trace = last_windows(output.traces)
     with pytest.raises(ValueError, match='window grid'):
         window_boxes(trace, np.ones((4, 3)), (96, 128))

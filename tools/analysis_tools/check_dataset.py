@@ -1,7 +1,7 @@
 """Checks the data of a config and suggests fixes.
 
 Exit code 1 if there is an error. Training reads the settings and a few
-pictures by itself before it starts.
+images by itself before it starts.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='only what training looks at: settings and a few pictures',
+        help='only what training looks at: settings and a few images',
     )
     parser.add_argument(
         '--out',
@@ -76,7 +76,7 @@ def print_statistics(report, console: Console) -> None:
     table = Table('class')
     for name, stats in shown.items():
         table.add_column(f'{name}: % of pixels', justify='right')
-        table.add_column(f'of {stats.num_images} pictures', justify='right')
+        table.add_column(f'of {stats.num_images} images', justify='right')
     for number, name in enumerate(classes):
         cells = []
         for stats in shown.values():

@@ -1,4 +1,4 @@
-"""Measures how much of its mIoU a network keeps on corrupted pictures.
+"""Measures how much of its mIoU a network keeps on corrupted images.
 
 Each checkpoint is tested on the test set of its config, clean and under the
 corruptions of Hendrycks and Dietterich (ICLR 2019). Every cell of the grid is

@@ -1,4 +1,4 @@
-"""Tests one network on clean and corrupted pictures."""
+"""Tests one network on clean and corrupted images."""
 
 import copy
 import logging
@@ -31,7 +31,7 @@ class Tester:
         seed: seed of the corruptions.
 
     Raises:
-        ValueError: If no step of the test pipeline loads the picture, or the
+        ValueError: If no step of the test pipeline loads the image, or the
             checkpoint is damaged or of another config.
     """
 
@@ -64,7 +64,7 @@ class Tester:
             advance: is told after each batch which part of the cell it was.
 
         Raises:
-            ValueError: If the corruption fails on a picture, or the metric
+            ValueError: If the corruption fails on an image, or the metric
                 gives no mIoU.
         """
         with self._corrupted(cell):
@@ -88,7 +88,7 @@ class Tester:
 
     @contextmanager
     def _corrupted(self, cell: Cell) -> Iterator[None]:
-        """Have the pictures corrupted behind the steps that load them."""
+        """Have the images corrupted behind the steps that load them."""
         places = [] if cell == CLEAN else self.places
         for steps, number in places:
             steps.insert(number, Corrupt(*cell, self.seed))
@@ -100,9 +100,9 @@ class Tester:
 
 
 def find_places(dataset: Any) -> list[Place]:
-    """Return the places behind the steps that load or make the picture.
+    """Return the places behind the steps that load or make the image.
 
-    The steps are tried on the first picture, until there is one.
+    The steps are tried on the first image, until there is one.
 
     Raises:
         ValueError: If there is no such step.
@@ -119,7 +119,7 @@ def find_places(dataset: Any) -> list[Place]:
     if place is None:
         raise ValueError(
             f'no step of the test pipeline of {type(dataset).__name__} loads '
-            "the picture as results['img']: the corruption has to stand "
+            "the image as results['img']: the corruption has to stand "
             'directly behind it; move that step to the top of the pipeline'
         )
     return [place]

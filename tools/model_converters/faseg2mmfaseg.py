@@ -178,16 +178,16 @@ def convert(
     return conversion
 
 
-def pictures(state: dict[str, Tensor], cfg: Config) -> str:
-    """Return how pictures must be given to the network.
+def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
+    """Return how images must be given to the network.
 
     Checkpoints of old detectron2 hold mean and deviation, in the order of
-    their pictures; others were trained as the config says.
+    their images; others were trained as the config says.
     """
     ours = cfg.model.data_preprocessor
     if not all(name in state for name in NORMALIZATION):
         return (
-            f'pictures: RGB, mean {ours.mean}, deviation {ours.std}, as in '
+            f'images: RGB, mean {ours.mean}, deviation {ours.std}, as in '
             'the config; if INPUT.FORMAT and MODEL.PIXEL_MEAN of its program '
             'say otherwise, set model.data_preprocessor to that'
         )
@@ -196,8 +196,8 @@ def pictures(state: dict[str, Tensor], cfg: Config) -> str:
         for name in NORMALIZATION
     )
     if mean == ours.mean and std == ours.std:
-        return 'pictures: as in the config'
-    # the mean of natural pictures falls from red to blue
+        return 'images: as in the config'
+    # the mean of natural images falls from red to blue
     order = 'RGB' if mean[0] > mean[2] else 'BGR'
     prefix = 'model.data_preprocessor.'
     options = [
@@ -206,7 +206,7 @@ def pictures(state: dict[str, Tensor], cfg: Config) -> str:
         f'{prefix}bgr_to_rgb={order == "RGB"}',
     ]
     return (
-        f'pictures: {order} by the mean in the checkpoint, other than in the '
+        f'images: {order} by the mean in the checkpoint, other than in the '
         'config; give this to the tools:\n  --cfg-options '
         + ' '.join(options).replace(', ', ',')
     )
@@ -245,7 +245,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     where = os.path.relpath(config)
     console.print(f'config: {where}', soft_wrap=True)
     if source in ('faseg', 'mask2former'):
-        console.print(pictures(state, cfg), soft_wrap=True)
+        console.print(describe_preprocessing(state, cfg), soft_wrap=True)
     if args.dry_run:
         console.print('nothing was written (--dry-run)')
         return

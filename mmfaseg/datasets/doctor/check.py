@@ -19,7 +19,7 @@ from .settings import check_settings
 from .split import Split, read_splits
 
 SPLITS = ('train', 'val', 'test')
-NUM_QUICK_IMAGES = 8  # pictures of a split that are read before training
+NUM_QUICK_IMAGES = 8  # images of a split that are read before training
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def check_dataset(
     Args:
         cfg (Config): of a semantic segmentor.
         splits (Sequence[str]): of ``'train'``, ``'val'``, ``'test'``.
-        limit (int, optional): read at most so many pictures of each split,
-            spread over it, and compare names of pictures only.
+        limit (int, optional): read at most so many images of each split,
+            spread over it, and compare names of images only.
         progress (Callable, optional): called with the split, the number of
             images read, and their total.
 

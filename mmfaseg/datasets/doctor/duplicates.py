@@ -1,4 +1,4 @@
-"""The same picture in two splits: results would be too good."""
+"""The same image in two splits: results would be too good."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from .split import Split
 def check_duplicates(
     splits: Mapping[str, Split], diagnostics: Diagnostics, read: bool = True
 ) -> None:
-    """Looks for pictures of one split in another.
+    """Looks for images of one split in another.
 
-    Data sets that are joined to one split may share pictures.
+    Data sets that are joined to one split may share images.
 
     Args:
         splits (Mapping[str, Split]): by name.
@@ -38,7 +38,7 @@ def check_duplicates(
         if group != split.group:
             report(
                 split.name,
-                f'a picture is in {group}, too',
+                f'an image is in {group}, too',
                 'take it out of one of the two',
                 example=path if path == other else f'{path} = {other}',
             )

@@ -1,4 +1,4 @@
-"""A picture of how often each class occurs.
+"""Bar chart of the class frequencies.
 
 Shapes:
     K: number of classes.
@@ -47,11 +47,11 @@ def draw_histogram(
             places + number * height,
             share,
             height,
-            label=f'{name}, {stats.num_images} pictures',
+            label=f'{name}, {stats.num_images} images',
         )
-        for bar, pictures in zip(bars, stats.image_counts, strict=True):
+        for bar, images in zip(bars, stats.image_counts, strict=True):
             axes.annotate(
-                f'{pictures}' if pictures else 'never',
+                f'{images}' if images else 'never',
                 (bar.get_width(), bar.get_y() + height / 2),
                 (3, 0),
                 textcoords='offset points',
@@ -62,7 +62,7 @@ def draw_histogram(
     axes.set_xlim(left=0)
     axes.set_yticks(places + 0.4 - height / 2, classes)
     axes.invert_yaxis()
-    axes.set_xlabel('% of the labelled pixels; at the bars: pictures')
+    axes.set_xlabel('% of the labelled pixels; at the bars: images')
     axes.spines[['top', 'right']].set_visible(False)
     if shown:
         axes.legend(frameon=False)

@@ -16,7 +16,7 @@ from .split import LOAD_LABELS, Split, count_suffixes
 
 LOAD_IMAGE = ('LoadImageFromFile', 'LoadCheckedImage')
 DARK = 16  # of 255; what 12 bits of 16 reach
-ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
+ORIENTATION = 0x0112  # EXIF: how the image is to be turned
 
 
 def check_images(
@@ -34,7 +34,7 @@ def check_images(
         stats (LabelStatistics): counts the labels.
 
     Yields:
-        int: number of pictures read.
+        int: number of images read.
     """
     steps = [
         TRANSFORMS.build(_raise_on_unreadable(step))
@@ -97,7 +97,7 @@ def _check_files_exist(
         told = ', '.join(f'{count} {x}' for x, count in suffixes.items())
         diagnostics.error(
             split.name,
-            'there is no picture' if key == 'img_path' else 'there is no mask',
+            'there is no image' if key == 'img_path' else 'there is no mask',
             f'{folder} holds {told or "nothing"}: set {split.key}.{setting}, '
             'or data_prefix, or take the entry out',
             example=name,
@@ -135,7 +135,7 @@ def _check_image(
         # whatever a loader of any kind may raise
         file_diagnostics.error(
             split.name,
-            'a picture or its mask cannot be read',
+            'an image or its mask cannot be read',
             'write the file anew, or take it out',
             example=f'{path}: {type(error).__name__}: {error}',
         )
@@ -155,23 +155,23 @@ def _check_image(
 
 
 def _check_brightness(
-    split: Split, path: str, picture: np.ndarray, diagnostics: Diagnostics
+    split: Split, path: str, image: np.ndarray, diagnostics: Diagnostics
 ) -> None:
-    """Warns of pictures that hardly use the numbers there are."""
-    if picture.dtype == np.uint8 and picture.max(initial=0) < DARK:
+    """Warns of images that hardly use the numbers there are."""
+    if image.dtype == np.uint8 and image.max(initial=0) < DARK:
         diagnostics.warn(
             split.name,
-            'a picture is nearly black',
+            'an image is nearly black',
             'are its numbers from 0 to 1, or of 12 bits in a file of 16, of '
             'which the upper 8 count? then write it with 0 to 255',
-            example=f'{path}: at most {picture.max(initial=0)} of 255',
+            example=f'{path}: at most {image.max(initial=0)} of 255',
         )
 
 
 def _check_size(
     split: Split, entry: Mapping, labels: np.ndarray, diagnostics: Diagnostics
 ) -> bool:
-    """Compares the sizes of picture and mask."""
+    """Compares the sizes of image and mask."""
     size, mask = entry['img'].shape[:2], labels.shape[:2]
     path = str(entry.get('img_path'))
     turned = _orientation(split, path)
@@ -183,22 +183,22 @@ def _check_size(
         if turned > 1:
             diagnostics.warn(
                 split.name,
-                'a picture is turned when it is read, and its mask is not',
-                f'if the mask is of the picture as it is stored, {remedy}',
+                'an image is turned when it is read, and its mask is not',
+                f'if the mask is of the image as it is stored, {remedy}',
                 example=path,
             )
         return True
     if size == mask[::-1] and turned > 4:
         diagnostics.error(
             split.name,
-            'a picture is turned when it is read, and its mask is not',
+            'an image is turned when it is read, and its mask is not',
             remedy,
             example=path,
         )
         return False
     diagnostics.error(
         split.name,
-        'picture and mask differ in size',
+        'image and mask differ in size',
         'write both with one size',
         example=f'{path}: {size[1]}x{size[0]} and {mask[1]}x{mask[0]}',
     )
@@ -206,7 +206,7 @@ def _check_size(
 
 
 def _orientation(split: Split, path: str) -> int:
-    """Returns how mmcv turns a picture, 1 for not at all."""
+    """Returns how mmcv turns an image, 1 for not at all."""
     step = split.step(LOAD_IMAGE)
     if step is None or 'ignore_orientation' in step.get('color_type', ''):
         return 1

@@ -1,7 +1,7 @@
 """Class frequencies of a split, and checks of them.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
     K: number of classes.
 """
 

@@ -87,7 +87,7 @@ def suggest_label_fix(split: Split, invalid: list[int], lowest: int) -> str:
     """Suggests a fix for labels that are no class.
 
     Args:
-        split (Split): of the picture.
+        split (Split): of the image.
         invalid (list[int]): such labels, as the file has them.
         lowest (int): the lowest label in the file.
     """

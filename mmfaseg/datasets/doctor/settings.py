@@ -31,7 +31,7 @@ def check_settings(
             diagnostics.error(
                 split.name,
                 "a loading step has unreadable='skip', which needs another "
-                'picture to take the place, as in training',
+                'image to take the place, as in training',
                 f"set 'refuse' in {split.key}.pipeline",
             )
     _check_splits_agree(splits, diagnostics)
@@ -66,7 +66,7 @@ def _check_palette(
             diagnostics.warn(
                 where,
                 f'{names[colour]!r} and {name!r} have the colour {colour}',
-                'pictures cannot show them apart: change one of the two',
+                'images cannot show them apart: change one of the two',
             )
         names.setdefault(colour, name)
 
@@ -76,7 +76,7 @@ def _is_colour(colour: tuple) -> bool:
 
 
 def _check_zero_label(split: Split, diagnostics: Diagnostics) -> None:
-    """Mmseg asserts this at the first picture, in a worker process."""
+    """Mmseg asserts this at the first image, in a worker process."""
     for step in split.pipeline:
         told = None
         if isinstance(step, Mapping) and type_name(step) in LOAD_LABELS:

@@ -125,7 +125,7 @@ def _build(
         return None
     if not entries:
         diagnostics.error(
-            name, 'no picture was found', _suggest_path_fix(settings, key)
+            name, 'no image was found', _suggest_path_fix(settings, key)
         )
     return Split(
         name=name,
@@ -143,7 +143,7 @@ def _build(
 
 
 def _suggest_path_fix(settings: Mapping, key: str) -> str:
-    """Returns what to change where no picture was found."""
+    """Returns what to change where no image was found."""
     root = settings.get('data_root') or ''
     if root and not Path(root).is_dir():
         return f'there is no folder {root!r}: set {key}.data_root'

@@ -48,7 +48,7 @@ class FullyShardStrategy(DDPStrategy):
     processes goes on from them, with a strategy or without. They are written
     as :class:`mmfaseg.SafeCheckpointHook` has them written.
 
-    In evaluation mode every process has all parameters: pictures may need
+    In evaluation mode every process has all parameters: images may need
     different numbers of windows then, and one process may draw what others do
     not. One process without ``--launcher`` has nothing to share.
 
