@@ -3,8 +3,8 @@
 FASeg of this package against Mask2Former of MMSegmentation, both with
 ResNet-50, on one stack, one machine and in turns. Ours gets no time if its
 scores are not those of the definitions, a training step none if its loss is
-not finite; the peer's scores are checked against nothing. *relative*: to the
-peer::
+not finite; the scores of the baseline are not checked. *relative*: time
+relative to the baseline::
 
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
     python benchmarks/bench_model.py --other my_module:make
@@ -31,14 +31,14 @@ from measure import (
     run_all,
 )
 from models import (
-    PEER,
-    agrees,
+    BASELINE,
     build_pair,
+    faseg_stages,
     hrca_stage,
     make_samples,
-    plain_scores,
-    stages_of_ours,
-    stages_of_peer,
+    mask2former_stages,
+    reference_scores,
+    scores_match,
     training_step,
 )
 from plots import plot_cost
@@ -82,25 +82,25 @@ def bench_inference(
     """Measure all stages at one size."""
     shape = [int(x) for x in size.split('x')]
     image = torch.randn(args.batch, 3, *shape, device=args.device)
-    ours, peer = models.values()
+    ours, baseline = models.values()
     with autocast(args):
         stages = {
             name: cut(model, image)
             for (name, model), cut in zip(
-                models.items(), (stages_of_ours, stages_of_peer), strict=True
+                models.items(), (faseg_stages, mask2former_stages), strict=True
             )
         }
         names = list(stages)
         ours_name = names[0]
         right = dict.fromkeys(names, True)
         scores = stages[ours_name]['whole']()
-        right[ours_name] = agrees(scores, plain_scores(ours, image))
+        right[ours_name] = scores_match(scores, reference_scores(ours, image))
         if args.other:
             module, function = args.other.split(':')
             make = getattr(importlib.import_module(module), function)
             run = partial(make(ours), image)
             stages[args.other] = {'whole': run}
-            right[args.other] = agrees(run(), scores)
+            right[args.other] = scores_match(run(), scores)
         del scores
         rows = []
         for stage in stages[ours_name]:
@@ -140,8 +140,8 @@ def compare(
     rows = []
     for (name, run), ms in zip(runs.items(), times, strict=True):
         row = Row(stage, size, name, ms if right[name] else None)
-        if right[name] and PEER in runs:
-            row.relative = ms / times[list(runs).index(PEER)]
+        if right[name] and BASELINE in runs:
+            row.relative = ms / times[list(runs).index(BASELINE)]
         if memory and right[name]:
             row.extra = extra_memory(partial(_tensors, run), args.device)
             row.rss = resident_memory(run)

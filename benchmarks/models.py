@@ -17,7 +17,7 @@ from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.ops import use_backend
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
-PEER = 'mmseg Mask2Former'
+BASELINE = 'mmseg Mask2Former'
 Stages = dict[str, Callable[[], Any]]
 
 
@@ -39,50 +39,50 @@ def build(name: str, num_classes: int) -> nn.Module:
 def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
     """Return our FASeg and mmseg's Mask2Former with the same backbone."""
     ours = build('faseg_r50', num_classes)
-    peer = build('mask2former_r50', num_classes)
-    peer.backbone.load_state_dict(ours.backbone.state_dict())
+    baseline = build('mask2former_r50', num_classes)
+    baseline.backbone.load_state_dict(ours.backbone.state_dict())
     return {
         'mmfaseg FASeg': ours.to(device),
-        PEER: peer.to(device),
+        BASELINE: baseline.to(device),
     }
 
 
-def meta_of(size: tuple[int, ...]) -> dict:
+def make_meta(size: tuple[int, ...]) -> dict:
     """Return what mmseg's heads ask to know about an image."""
     names = ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape')
     return dict.fromkeys(names, size)
 
 
-def metas(image: Tensor) -> list[dict]:
+def make_metas(image: Tensor) -> list[dict]:
     """Return the same of every image of a batch."""
-    return [meta_of(tuple(image.shape[2:])) for _ in image]
+    return [make_meta(tuple(image.shape[2:])) for _ in image]
 
 
-def stages_of_ours(model: nn.Module, image: Tensor) -> Stages:
+def faseg_stages(model: nn.Module, image: Tensor) -> Stages:
     """Return the stages, each on what the one before gave."""
     head = model.decode_head
     feats = model.extract_feat(image)
     decoded = head.pixel_decoder(feats)
     classes, masks = head._last_prediction(feats)
     size = tuple(image.shape[2:])
-    only_decoder = _without_pixel_decoder(head, decoded)
+    only_decoder = _replace_pixel_decoder(head, decoded)
     return {
         'backbone': lambda: model.extract_feat(image),
         'pixel decoder': lambda: head.pixel_decoder(feats),
-        # with the mask product, which the peer's decoder has as well
+        # with the mask product, which the baseline's decoder has as well
         'decoder': lambda: only_decoder._last_prediction(feats),
         'post-processing': lambda: merge_scores(classes, masks, size),
-        'whole': lambda: model.encode_decode(image, metas(image)),
+        'whole': lambda: model.encode_decode(image, make_metas(image)),
     }
 
 
-def stages_of_peer(model: nn.Module, image: Tensor) -> Stages:
+def mask2former_stages(model: nn.Module, image: Tensor) -> Stages:
     """Return the same of mmseg's Mask2Former."""
     feats = model.extract_feat(image)
-    about = metas(image)
+    about = make_metas(image)
     samples = [SegDataSample(metainfo=x) for x in about]
     head = model.decode_head
-    only_decoder = _without_pixel_decoder(head, head.pixel_decoder(feats))
+    only_decoder = _replace_pixel_decoder(head, head.pixel_decoder(feats))
     only_merge = copy.copy(head)
     given = head(feats, samples)
     only_merge.forward = lambda *_: given
@@ -91,19 +91,19 @@ def stages_of_peer(model: nn.Module, image: Tensor) -> Stages:
         'pixel decoder': lambda: head.pixel_decoder(feats),
         'decoder': lambda: only_decoder(feats, samples),
         'post-processing': lambda: only_merge.predict(feats, about, {}),
-        'whole': lambda: model.encode_decode(image, metas(image)),
+        'whole': lambda: model.encode_decode(image, make_metas(image)),
     }
 
 
-def _without_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
+def _replace_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
     """Return a head whose pixel decoder gives a result that is ready."""
     other = copy.copy(head)
     other._modules = dict(head._modules)
-    other.pixel_decoder = _Given(result)
+    other.pixel_decoder = _Constant(result)
     return other
 
 
-class _Given(nn.Module):
+class _Constant(nn.Module):
     """Returns what it was given, whatever is asked."""
 
     def __init__(self, result: Any) -> None:
@@ -135,7 +135,7 @@ def hrca_stage(model: nn.Module, image: Tensor) -> Callable[[], None]:
     return run
 
 
-def plain_scores(model: nn.Module, image: Tensor) -> Tensor:
+def reference_scores(model: nn.Module, image: Tensor) -> Tensor:
     """Return the scores of our model in float64, by the definitions."""
     exact = copy.deepcopy(model).double()
     exact.channels_last = False
@@ -145,7 +145,7 @@ def plain_scores(model: nn.Module, image: Tensor) -> Tensor:
     return merge_scores_plain(classes, masks, tuple(image.shape[2:]))
 
 
-def agrees(found: Tensor, expected: Tensor) -> bool:
+def scores_match(found: Tensor, expected: Tensor) -> bool:
     """Return whether scores are the same, but for rounding.
 
     Rounding may move a mask over the threshold of the next block, which
@@ -171,7 +171,9 @@ def make_samples(
         blocks = torch.randint(classes, (1, 1, 4, 4), generator=generator)
         labels = nn.functional.interpolate(blocks.float(), size).long()[0]
         data = PixelData(data=labels.to(device))
-        samples.append(SegDataSample(gt_sem_seg=data, metainfo=meta_of(size)))
+        samples.append(
+            SegDataSample(gt_sem_seg=data, metainfo=make_meta(size))
+        )
     return samples
 
 

@@ -45,9 +45,9 @@ def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_incorrect_results_have_no_time(bench, monkeypatch, tmp_path, capsys):
-    plain = bench.plain_scores
+    plain = bench.reference_scores
     monkeypatch.setattr(
-        bench, 'plain_scores', lambda *args: plain(*args).roll(1, 1)
+        bench, 'reference_scores', lambda *args: plain(*args).roll(1, 1)
     )
     file = tmp_path / 'rows.json'
     assert _run(bench, monkeypatch, '--json', str(file)) == 1

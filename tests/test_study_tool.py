@@ -194,12 +194,15 @@ def test_moved_or_truncated_checkpoint_is_handled(tool, tmp_path):
 
 def test_two_processes_do_not_share_a_cell(tool, configs, tmp_path):
     _, study_cell, _ = tool
-    from result_files import Busy, locked
+    from result_files import LockedError, folder_lock
 
     cell = study_cell.Cell(configs[0], 0, tmp_path, {})
-    with locked(cell.work_dir), pytest.raises(Busy, match='seed_0'):
+    with (
+        folder_lock(cell.work_dir),
+        pytest.raises(LockedError, match='seed_0'),
+    ):
         study_cell.run(cell)
-    with locked(cell.work_dir):
+    with folder_lock(cell.work_dir):
         pass  # free again
 
 

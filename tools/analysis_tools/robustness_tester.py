@@ -18,7 +18,7 @@ from robustness_results import CLEAN, METRIC, Cell
 from mmfaseg.checkpoints.compatibility import check_compatible
 from mmfaseg.datasets.transforms import Corrupt
 
-Place = tuple[list, int]  # the steps of a pipeline, and where in it
+InsertionPoint = tuple[list, int]  # steps of a pipeline, and an index
 
 
 class Tester:
@@ -51,7 +51,7 @@ class Tester:
         self.model = model.to(device).eval()
         self.loader = dict(cfg.test_dataloader, persistent_workers=False)
         self.dataset = DATASETS.build(self.loader['dataset'])
-        self.places = find_places(self.dataset)
+        self.insertion_points = find_insertion_points(self.dataset)
         self.evaluator = Evaluator(cfg.test_evaluator)
         self.evaluator.dataset_meta = self.dataset.metainfo
 
@@ -89,18 +89,18 @@ class Tester:
     @contextmanager
     def _corrupted(self, cell: Cell) -> Iterator[None]:
         """Have the images corrupted behind the steps that load them."""
-        places = [] if cell == CLEAN else self.places
-        for steps, number in places:
+        insertion_points = [] if cell == CLEAN else self.insertion_points
+        for steps, number in insertion_points:
             steps.insert(number, Corrupt(*cell, self.seed))
         try:
             yield
         finally:
-            for steps, number in places:
+            for steps, number in insertion_points:
                 del steps[number]
 
 
-def find_places(dataset: Any) -> list[Place]:
-    """Return the places behind the steps that load or make the image.
+def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
+    """Return the positions after the steps that load or generate the image.
 
     The steps are tried on the first image, until there is one.
 
@@ -111,22 +111,28 @@ def find_places(dataset: Any) -> list[Place]:
     if inner is None and hasattr(dataset, 'dataset'):
         inner = [dataset.dataset]
     if inner is not None:  # a wrapper of data sets
-        return [place for each in inner for place in find_places(each)]
+        return [
+            insertion_point
+            for each in inner
+            for insertion_point in find_insertion_points(each)
+        ]
     steps = _steps_of(getattr(dataset, 'pipeline', None))
-    place = None
+    insertion_point = None
     if steps is not None:
-        place = _find_place(steps, dataset.get_data_info(0))
-    if place is None:
+        insertion_point = _find_insertion_point(
+            steps, dataset.get_data_info(0)
+        )
+    if insertion_point is None:
         raise ValueError(
             f'no step of the test pipeline of {type(dataset).__name__} loads '
             "the image as results['img']: the corruption has to stand "
             'directly behind it; move that step to the top of the pipeline'
         )
-    return [place]
+    return [insertion_point]
 
 
-def _find_place(steps: list, entry: Any) -> Place | None:
-    """Return the place behind the step that adds img to the entry."""
+def _find_insertion_point(steps: list, entry: Any) -> InsertionPoint | None:
+    """Return the position after the step that adds img to the entry."""
     for number, step in enumerate(steps, 1):
         before = copy.deepcopy(entry)
         entry = step(entry)
@@ -136,7 +142,9 @@ def _find_place(steps: list, entry: Any) -> Place | None:
             if not hasattr(step, 'transforms'):
                 return steps, number
             inner = _steps_of(step.transforms)
-            return None if inner is None else _find_place(inner, before)
+            return (
+                None if inner is None else _find_insertion_point(inner, before)
+            )
     return None
 
 

@@ -156,7 +156,7 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
     steps.end()
 
 
-def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
+def print_next_steps(args: argparse.Namespace, work_dir: str) -> None:
     """Print commands that build on the demo."""
     checkpoint = os.path.relpath(find_latest_checkpoint(work_dir))
     # the runner left the config there, the command line's wishes in it
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
 interrupted in step {steps.number}; this goes on from the latest checkpoint:
   {again} --resume""")
         return 130
-    say_what_next(args, str(Path(args.out) / 'train'))
+    print_next_steps(args, str(Path(args.out) / 'train'))
     return 0
 
 
