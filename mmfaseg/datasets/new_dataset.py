@@ -231,7 +231,7 @@ def _from_colours(
     return mask
 
 
-def usual_size(pairing: Pairing, sample: int = 50) -> tuple[int, int]:
+def median_size(pairing: Pairing, sample: int = 50) -> tuple[int, int]:
     """Returns the median height and width of some images."""
     sizes = []
     for number, (path, _) in enumerate(pairing.pairs()):

@@ -105,7 +105,7 @@ def test_color_type_ignores_orientation(tmp_path):
 @pytest.mark.parametrize('name', ['rgb.png', 'cmyk.jpg', 'progressive.jpg'])
 def test_truncated_file_raises(name, share):
     content = KINDS[name][0]
-    with pytest.raises(ValueError, match=f'{name} cannot be read as a pict'):
+    with pytest.raises(ValueError, match=f'{name} cannot be read as an image'):
         decode_image(content[: int(share * len(content))], name)
 
 
@@ -118,7 +118,7 @@ def test_truncated_file_raises_where_opencv_decodes_it(
     monkeypatch.setattr(decoding.mmcv, 'imfrombytes', lambda *a, **k: RGB)
     content = KINDS[name][0]
     assert decode_image(content, name) is RGB
-    with pytest.raises(ValueError, match=f'{name} cannot be read as a pict'):
+    with pytest.raises(ValueError, match=f'{name} cannot be read as an image'):
         decode_image(content[: int(share * len(content))], name)
 
 

@@ -81,9 +81,9 @@ def measure(args: argparse.Namespace, model: str) -> dict[int, dict]:
 
 def mean(parts: list[np.ndarray]) -> float | None:
     """Return the mean of what is known, or None."""
-    from mmfaseg.visualization.explorer import known_mean
+    from mmfaseg.visualization.explorer import nan_mean
 
-    value = known_mean(parts)
+    value = nan_mean(parts)
     return None if np.isnan(value) else round(value, 4)
 
 

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
 from mmfaseg.visualization import figure_pixels
-from mmfaseg.visualization.explorer import Exploration, known_mean, view_trace
+from mmfaseg.visualization.explorer import Exploration, nan_mean, view_trace
 from mmfaseg.visualization.report import dataset_palette, draw_traced_focus
 from mmfaseg.visualization.tracing import head_of, trace_item
 
@@ -87,6 +87,4 @@ class FocusHook(Hook):
 
 def _mean(views: Sequence[Exploration], name: str) -> float:
     """Over blocks, queries and images, without what is unknown."""
-    return known_mean(
-        [getattr(x, name) for view in views for x in view.blocks]
-    )
+    return nan_mean([getattr(x, name) for view in views for x in view.blocks])

@@ -109,8 +109,8 @@ def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
     )
 
 
-def known_mean(parts: Sequence[np.ndarray]) -> float:
-    """Returns the mean of all numbers but NaN; NaN if there is no other."""
+def nan_mean(parts: Sequence[np.ndarray]) -> float:
+    """Returns the mean of all numbers without NaN; NaN if none is left."""
     numbers = np.concatenate(parts)
     known = numbers[~np.isnan(numbers)]
     return float(known.mean()) if len(known) else float('nan')
