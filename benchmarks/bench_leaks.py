@@ -1,10 +1,10 @@
-"""Memory over thousands of iterations, on pictures of changing sizes.
+"""Memory over thousands of iterations, on images of changing sizes.
 
     python benchmarks/bench_leaks.py --plot benchmarks/plots/leaks.png
 
 It trains, then infers, and reads the resident memory of the process as the
 system counts it, after the allocator of C gave back what is free: with
-pictures of ever other sizes its pools are fragmented more and more for a
+images of ever other sizes its pools are fragmented more and more for a
 while, which is no leak (--keep-free counts it). Growth is the mean of the
 last tenth of the readings over that of the tenth after the warm-up, the first
 fifth of the run. Sizes repeat in a random order, so that whatever is
@@ -34,7 +34,7 @@ from mmfaseg.visualization.decoder_trace import trace_head
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
-SIDES = range(64, 161, 8)  # 169 sizes of pictures
+SIDES = range(64, 161, 8)  # 169 sizes of images
 EVERY = 10  # iterations between two readings
 MOST = 0.02
 
@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--json', type=Path, help='file for the readings')
-    parser.add_argument('--plot', type=Path, help='file for a picture')
+    parser.add_argument('--plot', type=Path, help='file for the plot')
     return parser.parse_args(argv)
 
 
@@ -75,7 +75,7 @@ def make_model() -> torch.nn.Module:
 
 
 def make_batch(chance: random.Random) -> tuple[torch.Tensor, list]:
-    """Return two pictures of one size that is drawn."""
+    """Return two images of one size that is drawn."""
     size = chance.choice(SIDES), chance.choice(SIDES)
     inputs, samples = [], []
     for _ in range(2):

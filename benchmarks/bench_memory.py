@@ -1,4 +1,4 @@
-"""Resident memory of inference on large pictures.
+"""Resident memory of inference on large images.
 
     python benchmarks/bench_memory.py --threads 2
 
@@ -14,7 +14,7 @@ import sys
 import torch
 from measure import describe, resident_memory
 from mmseg.structures import SegDataSample
-from models import build, metas
+from models import build, make_metas
 from rich.console import Console
 from rich.table import Table
 
@@ -39,9 +39,9 @@ def measure(size: str, mode: str, classes: int, labels: bool) -> float | None:
     )
     height, width = (int(x) for x in size.split('x'))
     model.predict(torch.randn(1, 3, 64, 64))  # libraries, workspaces
-    picture = torch.randn(1, 3, height, width)
-    samples = [SegDataSample(metainfo=x) for x in metas(picture)]
-    return resident_memory(lambda: model.predict(picture, samples))
+    image = torch.randn(1, 3, height, width)
+    samples = [SegDataSample(metainfo=x) for x in make_metas(image)]
+    return resident_memory(lambda: model.predict(image, samples))
 
 
 def main() -> None:

@@ -3,13 +3,13 @@
 FASeg of this package against Mask2Former of MMSegmentation, both with
 ResNet-50, on one stack, one machine and in turns. Ours gets no time if its
 scores are not those of the definitions, a training step none if its loss is
-not finite; the peer's scores are checked against nothing. *relative*: to the
-peer::
+not finite; the scores of the baseline are not checked. *relative*: time
+relative to the baseline::
 
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
     python benchmarks/bench_model.py --other my_module:make
 
-``make`` gets our model and returns a function from pictures to scores.
+``make`` gets our model and returns a function from images to scores.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from measure import (
     run_all,
 )
 from models import (
-    PEER,
-    agrees,
+    BASELINE,
     build_pair,
+    faseg_stages,
     hrca_stage,
     make_samples,
-    plain_scores,
-    stages_of_ours,
-    stages_of_peer,
+    mask2former_stages,
+    reference_scores,
+    scores_match,
     training_step,
 )
 from plots import plot_cost
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--sizes', nargs='+', default=SIZES, help='HEIGHTxWIDTH')
-    add('--batch', type=int, default=1, help='pictures at inference')
+    add('--batch', type=int, default=1, help='images at inference')
     add('--classes', type=int, default=150, help='number of classes')
     add('--device', type=torch.device, default=torch.device('cpu'))
     add('--amp', choices=['bfloat16', 'float16'], help='run under autocast')
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     add('--train', action='store_true', help='also a training step, 512x512')
     add('--other', help='module:function that makes another variant of ours')
     add('--json', help='file for the rows')
-    add('--plot', help='picture of the cost against the area')
+    add('--plot', help='plot of the cost against the area')
     return parser.parse_args()
 
 
@@ -81,32 +81,32 @@ def bench_inference(
 ) -> list[Row]:
     """Measure all stages at one size."""
     shape = [int(x) for x in size.split('x')]
-    picture = torch.randn(args.batch, 3, *shape, device=args.device)
-    ours, peer = models.values()
+    image = torch.randn(args.batch, 3, *shape, device=args.device)
+    ours, baseline = models.values()
     with autocast(args):
         stages = {
-            name: cut(model, picture)
+            name: cut(model, image)
             for (name, model), cut in zip(
-                models.items(), (stages_of_ours, stages_of_peer), strict=True
+                models.items(), (faseg_stages, mask2former_stages), strict=True
             )
         }
         names = list(stages)
         ours_name = names[0]
         right = dict.fromkeys(names, True)
         scores = stages[ours_name]['whole']()
-        right[ours_name] = agrees(scores, plain_scores(ours, picture))
+        right[ours_name] = scores_match(scores, reference_scores(ours, image))
         if args.other:
             module, function = args.other.split(':')
             make = getattr(importlib.import_module(module), function)
-            run = partial(make(ours), picture)
+            run = partial(make(ours), image)
             stages[args.other] = {'whole': run}
-            right[args.other] = agrees(run(), scores)
+            right[args.other] = scores_match(run(), scores)
         del scores
         rows = []
         for stage in stages[ours_name]:
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
             rows += compare(args, stage, size, runs, right)
-        once = {ours_name: hrca_stage(ours, picture)}
+        once = {ours_name: hrca_stage(ours, image)}
         rows += compare(args, '3 x HRCA', size, once, right, memory=False)
     return rows
 
@@ -116,13 +116,13 @@ def bench_training(
 ) -> list[Row]:
     """Measure forward and backward of two crops."""
     size = (512, 512)
-    picture = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
+    image = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
     samples = make_samples(TRAIN_BATCH, size, args.classes, args.device)
     runs, right = {}, {}
     with autocast(args):
         for name, model in models.items():
             model.train()
-            runs[name] = partial(training_step, model, picture, samples)
+            runs[name] = partial(training_step, model, image, samples)
             right[name] = bool(runs[name]().isfinite())
         return compare(args, 'training step, batch 2', '512x512', runs, right)
 
@@ -140,8 +140,8 @@ def compare(
     rows = []
     for (name, run), ms in zip(runs.items(), times, strict=True):
         row = Row(stage, size, name, ms if right[name] else None)
-        if right[name] and PEER in runs:
-            row.relative = ms / times[list(runs).index(PEER)]
+        if right[name] and BASELINE in runs:
+            row.relative = ms / times[list(runs).index(BASELINE)]
         if memory and right[name]:
             row.extra = extra_memory(partial(_tensors, run), args.device)
             row.rss = resident_memory(run)

@@ -1,4 +1,4 @@
-"""Times the operators against their definitions, rivals and a plain copy.
+"""Times the operators against the PyTorch reference, mmcv and a copy.
 
     python benchmarks/bench_ops.py --threads 2 --json ops.json
 
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def by_reference(
+def run_reference(
     function: Callable[..., Sequence[Tensor]], *arguments: object
 ) -> Sequence[Tensor]:
     """Return what the definition in PyTorch gives."""
@@ -135,7 +135,7 @@ def bench_deform(
     variants = {
         'mmfaseg': partial(run, ours),
         'grid_sample, mmcv': partial(run, mmcv),
-        'definition': partial(by_reference, run, ours),
+        'definition': partial(run_reference, run, ours),
     }
     if args.device.type == 'cuda' and compiled_ms_deform_attn_available():
         kernel = {'kernel of mmcv': partial(run, mmcv_kernel)}
@@ -222,7 +222,7 @@ def bench_gather(
     variants = {
         'mmfaseg': ours,
         'permute, then gather': permute,
-        'definition': partial(by_reference, ours),
+        'definition': partial(run_reference, ours),
     }
     counts = (rate, 2 * written, written + read)
     settings = (args.device, args.seconds)

@@ -49,7 +49,7 @@ class Row:
         variant: by which implementation.
         ms: median milliseconds of one run, None if the result was wrong.
         relative: ms by those of the first variant; of whole models, by the
-            peer's.
+            baseline's.
         floor: ms by the time to move the necessary bytes, if there is one.
         lines: the same with whole lines of memory, if they are more.
         extra: memory taken and not returned as a result, MiB.
@@ -140,7 +140,7 @@ def resident_memory(function: Callable[[], Any]) -> float | None:
     return (read('VmHWM') - before) / 1024
 
 
-def is_right(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+def is_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
     """Return whether all results are right for their type of numbers.
 
     One number of 100,000 is let off: the slope of a bilinear sample jumps at
@@ -180,7 +180,7 @@ def compare(
         lines: the same in whole lines of memory.
     """
     expected = [x.clone() for x in list(variants.values())[-1]()]
-    right = [is_right(run(), expected) for run in variants.values()]
+    right = [is_close(run(), expected) for run in variants.values()]
     times = medians(list(variants.values()), device, seconds)
     rows = []
     for (name, run), ms, ok in zip(

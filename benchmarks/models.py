@@ -17,7 +17,7 @@ from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.ops import use_backend
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
-PEER = 'mmseg Mask2Former'
+BASELINE = 'mmseg Mask2Former'
 Stages = dict[str, Callable[[], Any]]
 
 
@@ -39,71 +39,71 @@ def build(name: str, num_classes: int) -> nn.Module:
 def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
     """Return our FASeg and mmseg's Mask2Former with the same backbone."""
     ours = build('faseg_r50', num_classes)
-    peer = build('mask2former_r50', num_classes)
-    peer.backbone.load_state_dict(ours.backbone.state_dict())
+    baseline = build('mask2former_r50', num_classes)
+    baseline.backbone.load_state_dict(ours.backbone.state_dict())
     return {
         'mmfaseg FASeg': ours.to(device),
-        PEER: peer.to(device),
+        BASELINE: baseline.to(device),
     }
 
 
-def meta_of(size: tuple[int, ...]) -> dict:
-    """Return what mmseg's heads ask to know about a picture."""
+def make_meta(size: tuple[int, ...]) -> dict:
+    """Return what mmseg's heads ask to know about an image."""
     names = ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape')
     return dict.fromkeys(names, size)
 
 
-def metas(picture: Tensor) -> list[dict]:
-    """Return the same of every picture of a batch."""
-    return [meta_of(tuple(picture.shape[2:])) for _ in picture]
+def make_metas(image: Tensor) -> list[dict]:
+    """Return the same of every image of a batch."""
+    return [make_meta(tuple(image.shape[2:])) for _ in image]
 
 
-def stages_of_ours(model: nn.Module, picture: Tensor) -> Stages:
+def faseg_stages(model: nn.Module, image: Tensor) -> Stages:
     """Return the stages, each on what the one before gave."""
     head = model.decode_head
-    feats = model.extract_feat(picture)
+    feats = model.extract_feat(image)
     decoded = head.pixel_decoder(feats)
     classes, masks = head._last_prediction(feats)
-    size = tuple(picture.shape[2:])
-    only_decoder = _without_pixel_decoder(head, decoded)
+    size = tuple(image.shape[2:])
+    only_decoder = _replace_pixel_decoder(head, decoded)
     return {
-        'backbone': lambda: model.extract_feat(picture),
+        'backbone': lambda: model.extract_feat(image),
         'pixel decoder': lambda: head.pixel_decoder(feats),
-        # with the mask product, which the peer's decoder has as well
+        # with the mask product, which the baseline's decoder has as well
         'decoder': lambda: only_decoder._last_prediction(feats),
         'post-processing': lambda: merge_scores(classes, masks, size),
-        'whole': lambda: model.encode_decode(picture, metas(picture)),
+        'whole': lambda: model.encode_decode(image, make_metas(image)),
     }
 
 
-def stages_of_peer(model: nn.Module, picture: Tensor) -> Stages:
+def mask2former_stages(model: nn.Module, image: Tensor) -> Stages:
     """Return the same of mmseg's Mask2Former."""
-    feats = model.extract_feat(picture)
-    about = metas(picture)
+    feats = model.extract_feat(image)
+    about = make_metas(image)
     samples = [SegDataSample(metainfo=x) for x in about]
     head = model.decode_head
-    only_decoder = _without_pixel_decoder(head, head.pixel_decoder(feats))
+    only_decoder = _replace_pixel_decoder(head, head.pixel_decoder(feats))
     only_merge = copy.copy(head)
     given = head(feats, samples)
     only_merge.forward = lambda *_: given
     return {
-        'backbone': lambda: model.extract_feat(picture),
+        'backbone': lambda: model.extract_feat(image),
         'pixel decoder': lambda: head.pixel_decoder(feats),
         'decoder': lambda: only_decoder(feats, samples),
         'post-processing': lambda: only_merge.predict(feats, about, {}),
-        'whole': lambda: model.encode_decode(picture, metas(picture)),
+        'whole': lambda: model.encode_decode(image, make_metas(image)),
     }
 
 
-def _without_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
+def _replace_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
     """Return a head whose pixel decoder gives a result that is ready."""
     other = copy.copy(head)
     other._modules = dict(head._modules)
-    other.pixel_decoder = _Given(result)
+    other.pixel_decoder = _Constant(result)
     return other
 
 
-class _Given(nn.Module):
+class _Constant(nn.Module):
     """Returns what it was given, whatever is asked."""
 
     def __init__(self, result: Any) -> None:
@@ -114,7 +114,7 @@ class _Given(nn.Module):
         return self.result
 
 
-def hrca_stage(model: nn.Module, picture: Tensor) -> Callable[[], None]:
+def hrca_stage(model: nn.Module, image: Tensor) -> Callable[[], None]:
     """Return a function that runs the HRCA cross-attentions alone."""
     head = model.decode_head
     calls: list[tuple[nn.Module, tuple]] = []
@@ -124,7 +124,7 @@ def hrca_stage(model: nn.Module, picture: Tensor) -> Callable[[], None]:
         )
         for attention in head.transformer_decoder.cross_attentions()[3::4]
     ]
-    head.transformer_decoder(*head.pixel_decoder(model.extract_feat(picture)))
+    head.transformer_decoder(*head.pixel_decoder(model.extract_feat(image)))
     for hook in hooks:
         hook.remove()
 
@@ -135,17 +135,17 @@ def hrca_stage(model: nn.Module, picture: Tensor) -> Callable[[], None]:
     return run
 
 
-def plain_scores(model: nn.Module, picture: Tensor) -> Tensor:
+def reference_scores(model: nn.Module, image: Tensor) -> Tensor:
     """Return the scores of our model in float64, by the definitions."""
     exact = copy.deepcopy(model).double()
     exact.channels_last = False
     with use_backend('reference'):
-        feats = exact.extract_feat(picture.double())
+        feats = exact.extract_feat(image.double())
         classes, masks = exact.decode_head._last_prediction(feats)
-    return merge_scores_plain(classes, masks, tuple(picture.shape[2:]))
+    return merge_scores_plain(classes, masks, tuple(image.shape[2:]))
 
 
-def agrees(found: Tensor, expected: Tensor) -> bool:
+def scores_match(found: Tensor, expected: Tensor) -> bool:
     """Return whether scores are the same, but for rounding.
 
     Rounding may move a mask over the threshold of the next block, which
@@ -164,26 +164,28 @@ def agrees(found: Tensor, expected: Tensor) -> bool:
 def make_samples(
     batch: int, size: tuple[int, int], classes: int, device: torch.device
 ) -> Sequence[SegDataSample]:
-    """Return label maps of 4 x 4 blocks, so about 15 classes a picture."""
+    """Return label maps of 4 x 4 blocks, so about 15 classes an image."""
     generator = torch.Generator().manual_seed(0)
     samples = []
     for _ in range(batch):
         blocks = torch.randint(classes, (1, 1, 4, 4), generator=generator)
         labels = nn.functional.interpolate(blocks.float(), size).long()[0]
         data = PixelData(data=labels.to(device))
-        samples.append(SegDataSample(gt_sem_seg=data, metainfo=meta_of(size)))
+        samples.append(
+            SegDataSample(gt_sem_seg=data, metainfo=make_meta(size))
+        )
     return samples
 
 
 def training_step(
-    model: nn.Module, picture: Tensor, samples: Sequence[SegDataSample]
+    model: nn.Module, image: Tensor, samples: Sequence[SegDataSample]
 ) -> Tensor:
     """Run forward and backward; return the loss.
 
     Gradients go at the end: released at the start of the next step they would
     be missing from its peak.
     """
-    total, _ = model.parse_losses(model.loss(picture, samples))
+    total, _ = model.parse_losses(model.loss(image, samples))
     total.backward()
     model.zero_grad(set_to_none=True)
     return total.detach()

@@ -1,4 +1,4 @@
-"""Pictures of what was measured."""
+"""Images of what was measured."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -24,7 +24,7 @@ PAGES = {  # of the repository, and their places in the site
     'configs/mask2former/README.md': 'configs/mask2former.md',
     'README.md': 'index.md',
 }
-PICTURES = {
+IMAGE_SUFFIXES = {
     f'benchmarks/plots/{name}.png': f'images/{name}.png'
     for name in ('leaks', 'model_cost')
 }
@@ -34,13 +34,13 @@ LINK = re.compile(
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages and pictures that are not below docs/."""
+    """Add the pages and images that are not below docs/."""
     for source, target in PAGES.items():
         if source != 'README.md':  # index.md is a page of its own
             text = (ROOT / source).read_text(encoding='utf-8')
             content = turn_links(text, source, target)
             files.append(File.generated(config, target, content=content))
-    for source, target in PICTURES.items():
+    for source, target in IMAGE_SUFFIXES.items():
         content = (ROOT / source).read_bytes()
         files.append(File.generated(config, target, content=content))
     return files
@@ -70,7 +70,7 @@ def turn_links(text: str, source: str, target: str) -> str:
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(source), link)
         )
-        place = {**PAGES, **PICTURES}.get(path)
+        place = {**PAGES, **IMAGE_SUFFIXES}.get(path)
         if place is None and path.startswith('docs/'):
             place = path.removeprefix('docs/')
         if place is None:

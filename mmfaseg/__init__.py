@@ -1,9 +1,9 @@
 """FASeg: semantic segmentation with dynamic focus-aware positional queries."""
 
-from .compat import prepare_stack
+from .compat import apply_patches
 from .utils import log_stack_info, stack_info
 from .version import __version__
 
-prepare_stack()
+apply_patches()
 
 __all__ = ['__version__', 'log_stack_info', 'stack_info']

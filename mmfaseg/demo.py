@@ -9,20 +9,20 @@ LOCAL = ('localhost', '127.0.0.1')
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    from mmfaseg.apis.networks import add_networks
+    from mmfaseg.apis.networks import add_model_arguments
 
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.demo',
-        description='Serves a web page: upload a picture, click a pixel, '
+        description='Serves a web page: upload an image, click a pixel, '
         'slide through the blocks.',
     )
-    add_networks(parser)
+    add_model_arguments(parser)
     parser.add_argument(
-        '--pictures',
+        '--images',
         nargs='+',
         default=[],
         metavar='PATH',
-        help='files or folders of pictures to choose from',
+        help='files or folders of images to choose from',
     )
     parser.add_argument(
         '--host',
@@ -47,14 +47,14 @@ def main(argv: list[str] | None = None) -> None:
             f'error: {error}; the page needs a web server: '
             'pip install starlette uvicorn'
         )
-    from mmfaseg.apis.networks import load_networks
-    from mmfaseg.apis.sources import list_pictures
+    from mmfaseg.apis.networks import load_models
+    from mmfaseg.apis.sources import list_images
 
     try:
         examples: list[Path] = [
-            path for each in args.pictures for path in list_pictures(each)
+            path for each in args.images for path in list_images(each)
         ]
-        networks = load_networks(args)
+        networks = load_models(args)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')
     everywhere = args.host in ('0.0.0.0', '::', '')

@@ -1,6 +1,6 @@
-"""Shows how the queries of a picture came to their answers.
+"""Shows how the queries of an image came to their answers.
 
-``python -m mmfaseg.explore WORK_DIR PICTURE --out focus.html`` writes one
+``python -m mmfaseg.explore WORK_DIR IMAGE --out focus.html`` writes one
 file that opens in a browser, without a network.
 """
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
-    from mmfaseg.apis.networks import add_networks
+    from mmfaseg.apis.networks import add_model_arguments
     from mmfaseg.visualization.explorer import MAX_QUERIES
 
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.explore',
-        description='Writes a page about where the queries look in a picture.',
+        description='Writes a page about where the queries look in an image.',
     )
-    add_networks(parser)
-    parser.add_argument('picture', type=Path, help='file of the picture')
+    add_model_arguments(parser)
+    parser.add_argument('image', type=Path, help='file of the image')
     parser.add_argument(
         '--out',
         type=Path,
@@ -38,19 +38,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the page, or say in one sentence why not."""
-    from mmfaseg.apis.networks import load_networks
+    from mmfaseg.apis.networks import load_models
     from mmfaseg.visualization.explorer import check_page_name, write_page
 
     args = parse_args(argv)
     try:
-        if not args.picture.is_file():
-            raise FileNotFoundError(f'there is no file {args.picture}')
+        if not args.image.is_file():
+            raise FileNotFoundError(f'there is no file {args.image}')
         check_page_name(args.out)
         explorations = {
-            name: network.explore(args.picture, args.max_queries)
-            for name, network in load_networks(args).items()
+            name: network.explore(args.image, args.max_queries)
+            for name, network in load_models(args).items()
         }
-        title = f'Where a query looks: {args.picture.name}'
+        title = f'Where a query looks: {args.image.name}'
         path = write_page(args.out, title, explorations)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')

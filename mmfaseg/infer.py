@@ -1,4 +1,4 @@
-"""Labels pictures: ``python -m mmfaseg.infer WORK_DIR pictures/``."""
+"""Labels images: ``python -m mmfaseg.infer WORK_DIR images/``."""
 
 import argparse
 import itertools
@@ -11,7 +11,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.infer',
-        description='Labels pictures with a trained network.',
+        description='Labels images with a trained network.',
     )
     parser.add_argument(
         'model', help='work dir, config file, or name of a config'
@@ -19,7 +19,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'inputs',
         nargs='+',
-        help='pictures, videos, folders, patterns, webcam, or the number of '
+        help='images, videos, folders, patterns, webcam, or the number of '
         'a camera',
     )
     parser.add_argument('--weights', help='checkpoint; a work dir has its own')
@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-frames',
         type=int,
-        help='stop after so many pictures, for cameras',
+        help='stop after so many images, for cameras',
     )
     parser.add_argument(
         '--cfg-options',
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         pass
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')
-    sys.stdout.write(f'{count} pictures labelled: {args.out}\n')
+    sys.stdout.write(f'{count} images labelled: {args.out}\n')
 
 
 if __name__ == '__main__':

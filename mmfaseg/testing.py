@@ -34,13 +34,13 @@ def make_pyramid(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> list[Tensor]:
-    """Returns random maps with strides 4, 8, 16, 32 of a picture.
+    """Returns random maps with strides 4, 8, 16, 32 of an image.
 
     Args:
         batch (int): B.
         channels (tuple[int, int, int, int]): of strides 4, 8, 16, 32.
-        height (int): of the picture, pixels.
-        width (int): of the picture, pixels.
+        height (int): of the image, pixels.
+        width (int): of the image, pixels.
         dtype (torch.dtype): of the maps.
         seed (int): of the generator.
     """

@@ -2,7 +2,7 @@
 
     torchrun --nproc_per_node=N distributed_worker.py CONFIG OUT SCENARIO
 
-Every iteration has the same eight pictures, whatever the number of processes,
+Every iteration has the same eight images, whatever the number of processes,
 and losses are sampled at the same points: what differs is who does what.
 """
 
@@ -24,7 +24,7 @@ from mmfaseg.datasets.shapes_generator import generate_shapes
 from mmfaseg.models.losses import mask_classification_loss
 from mmfaseg.models.task_modules import mask_matcher
 
-PICTURES, SIZE, ITERATIONS = 8, (64, 96), 20
+IMAGES, SIZE, ITERATIONS = 8, (64, 96), 20
 
 
 def fixed_points(shape: tuple[int, int], device: torch.device) -> torch.Tensor:
@@ -35,12 +35,12 @@ def fixed_points(shape: tuple[int, int], device: torch.device) -> torch.Tensor:
 
 
 def make_batch(iteration: int, scenario: str) -> tuple:
-    """This process' share of the pictures of one iteration."""
+    """This process' share of the images of one iteration."""
     rank, world = dist.get_rank(), dist.get_world_size()
-    share = PICTURES // world
+    share = IMAGES // world
     inputs, samples = [], []
     for n in range(rank * share, (rank + 1) * share):
-        number = iteration * PICTURES + n
+        number = iteration * IMAGES + n
         image, labels = generate_shapes(number, 'train', SIZE)
         # the first two are all of process 0 where there are four
         if scenario == 'unlabelled' and n < 2:

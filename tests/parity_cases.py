@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmfaseg.checkpoints import from_faseg
-from mmfaseg.checkpoints.names import DECODER, FASEG, translate
+from mmfaseg.checkpoints.key_mapping import DECODER, FASEG, map_key
 from mmfaseg.models import FASegDecoder
 from mmfaseg.models.layers import (
     CrossAttention,
@@ -255,7 +255,7 @@ def sample(x: Tensor) -> Tensor:
 
 def our_name(name: str) -> str:
     """Return what a parameter of the authors' model is called here."""
-    found = translate(name, FASEG)
+    found = map_key(name, FASEG)
     assert found is not None, name
     return found[0]
 

@@ -27,8 +27,8 @@ def _run(bench, monkeypatch, *words):
 
 @pytest.mark.slow
 def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
-    file, picture = tmp_path / 'rows.json', tmp_path / 'cost.png'
-    words = ('--json', str(file), '--plot', str(picture))
+    file, image = tmp_path / 'rows.json', tmp_path / 'cost.png'
+    words = ('--json', str(file), '--plot', str(image))
     assert _run(bench, monkeypatch, *words) == 0
     rows = json.loads(file.read_text())['rows']
     assert [(x['op'], x['variant']) for x in rows] == [
@@ -40,14 +40,14 @@ def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
     whole = [x['ms'] for x in rows if x['op'] == 'whole']
     found = [x['relative'] for x in rows if x['op'] == 'whole']
     assert found == pytest.approx([whole[0] / whole[1], 1])
-    assert picture.stat().st_size > 5000
+    assert image.stat().st_size > 5000
 
 
 @pytest.mark.slow
-def test_what_is_wrong_gets_no_time(bench, monkeypatch, tmp_path, capsys):
-    plain = bench.plain_scores
+def test_incorrect_results_have_no_time(bench, monkeypatch, tmp_path, capsys):
+    plain = bench.reference_scores
     monkeypatch.setattr(
-        bench, 'plain_scores', lambda *args: plain(*args).roll(1, 1)
+        bench, 'reference_scores', lambda *args: plain(*args).roll(1, 1)
     )
     file = tmp_path / 'rows.json'
     assert _run(bench, monkeypatch, '--json', str(file)) == 1
@@ -58,7 +58,7 @@ def test_what_is_wrong_gets_no_time(bench, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.smoke
-def test_rows_of_a_run_that_is_cut_off_are_kept(monkeypatch, tmp_path):
+def test_interrupted_run_keeps_rows(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(FOLDER)
     from measure import Row, run_all
 

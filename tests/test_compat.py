@@ -13,7 +13,7 @@ from mmengine.runner import Runner, load_checkpoint
 from mmengine.utils.dl_utils.misc import mmcv_full_available
 
 import mmfaseg
-from mmfaseg.compat import prepare_stack
+from mmfaseg.compat import apply_patches
 
 pytestmark = pytest.mark.smoke
 
@@ -102,11 +102,11 @@ def test_placeholder_leaves_no_trace() -> None:
     assert not mmcv_full_available()
 
 
-def test_second_preparation_changes_nothing() -> None:
+def test_applying_patches_twice_changes_nothing() -> None:
     import mmcv.ops
 
     before = mmcv.ops, len(torch.serialization.get_safe_globals())
-    prepare_stack()
+    apply_patches()
     after = (
         sys.modules['mmcv.ops'],
         len(torch.serialization.get_safe_globals()),
@@ -115,7 +115,7 @@ def test_second_preparation_changes_nothing() -> None:
     assert 'mmcv._ext' not in sys.modules
 
 
-def test_missing_op_says_what_is_missing() -> None:
+def test_missing_op_raises_with_its_name() -> None:
     from mmcv.ops import nms
 
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
@@ -145,7 +145,7 @@ def test_compiled_mmcv_is_used(tmp_path, run_python, monkeypatch) -> None:
     assert 'mmcv on cuda' in done.stdout
 
 
-def test_broken_compiled_mmcv_is_named(tmp_path, run_python) -> None:
+def test_broken_compiled_mmcv_raises(tmp_path, run_python) -> None:
     (tmp_path / '_ext.py').write_text('raise ImportError("no symbol _Z")\n')
     script = COMPILED.format(directory=str(tmp_path))
     done = run_python('-c', script, check=False)
@@ -205,7 +205,7 @@ class Gadget:
     'gadget',
     [Gadget(HistoryBuffer, '__init__'), Gadget(torch.nn.Module, 'mean')],
 )
-def test_crafted_checkpoint_reaches_no_attribute(gadget, tmp_path) -> None:
+def test_crafted_checkpoint_cannot_access_attributes(gadget, tmp_path) -> None:
     torch.save(gadget, tmp_path / 'crafted.pth')
     with pytest.raises(pickle.UnpicklingError):
         torch.load(tmp_path / 'crafted.pth', weights_only=True)
@@ -222,7 +222,9 @@ class _Bomb:
 
 
 @pytest.mark.parametrize('way', ['file', 'download', 'load_from'])
-def test_checkpoints_run_nothing(way, tmp_path, monkeypatch) -> None:
+def test_loading_checkpoints_executes_no_code(
+    way, tmp_path, monkeypatch
+) -> None:
     """Files, and what mmengine downloads, from a server of our own."""
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 

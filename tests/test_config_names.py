@@ -90,12 +90,12 @@ def test_swin_has_the_size_and_the_weights_of_its_name(path):
     backbone = cfg.model.backbone
     name = NAME.fullmatch(path.stem)['backbone']
     weights, channels, depths = SWIN[name[len('swin-')]]
-    picture = backbone.get('pretrain_img_size', 224)
+    image = backbone.get('pretrain_img_size', 224)
     file = backbone.init_cfg.checkpoint.rsplit('/', 1)[1]
-    start = f'{weights}_window{backbone.window_size}_{picture}'
+    start = f'{weights}_window{backbone.window_size}_{image}'
     assert re.fullmatch(rf'{start}(_22k)?_\d{{8}}-[0-9a-f]{{8}}\.pth', file)
     assert ('_22k_' in file) == ('-in22k-' in name)
-    assert (picture == 384) == ('-384x384-' in name)
+    assert (image == 384) == ('-384x384-' in name)
     assert (backbone.embed_dims, backbone.depths) == (channels, depths)
     assert backbone.num_heads == [channels // 32 * 2**i for i in range(4)]
     assert backbone.drop_path_rate == 0.3

@@ -69,15 +69,15 @@ def experiment(request, backbones):
 
 
 def test_config_builds_and_predicts(experiment, finished):
-    """A picture of 60x90, which the preprocessor pads to 64x96."""
-    picture = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    """An image of 60x90, which the preprocessor pads to 64x96."""
+    image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
     sample = SegDataSample(
         metainfo=dict(img_shape=(60, 90), ori_shape=(60, 90))
     )
     model = experiment.model.eval()
     with torch.no_grad():
         (result,) = model.test_step(
-            dict(inputs=[picture], data_samples=[sample])
+            dict(inputs=[image], data_samples=[sample])
         )
     assert result.pad_shape == (64, 96)
     classes = experiment.cfg.model.decode_head.num_classes
@@ -136,12 +136,12 @@ def test_ade20k_is_tested_at_the_size_of_the_paper(
         init_default_scope(cfg.default_scope)
         dataset = cfg.test_dataloader.dataset
         (resize,) = (x for x in dataset.pipeline if x['type'] == 'Resize')
-        picture = np.zeros((*size, 3), np.uint8)
-        picture = TRANSFORMS.build(resize)(dict(img=picture))['img']
-        assert picture.shape[:2] == resized
-        picture = torch.from_numpy(picture).permute(2, 0, 1)
+        image = np.zeros((*size, 3), np.uint8)
+        image = TRANSFORMS.build(resize)(dict(img=image))['img']
+        assert image.shape[:2] == resized
+        image = torch.from_numpy(image).permute(2, 0, 1)
         batch = MODELS.build(cfg.model.data_preprocessor)(
-            dict(inputs=[picture], data_samples=[SegDataSample()])
+            dict(inputs=[image], data_samples=[SegDataSample()])
         )
         assert tuple(batch['inputs'].shape[2:]) == padded
 

@@ -50,7 +50,7 @@ def call(tool, monkeypatch, *arguments):
     tool.main()
 
 
-def test_dry_run_tells_and_writes_nothing(
+def test_dry_run_prints_and_writes_nothing(
     tool, authors, monkeypatch, capsys, tmp_path
 ):
     source, theirs, _ = authors
@@ -71,7 +71,7 @@ def test_dry_run_tells_and_writes_nothing(
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_there_and_back_again(
+def test_round_trip_is_the_identity(
     tool, authors, monkeypatch, capsys, tmp_path, suffix
 ):
     source, theirs, ours = authors
@@ -91,7 +91,7 @@ def test_there_and_back_again(
         assert torch.equal(again[name], value), name
 
 
-def test_what_cannot_be_done_is_one_sentence(
+def test_invalid_arguments_exit_with_message(
     tool, authors, monkeypatch, tmp_path
 ):
     source, theirs, _ = authors
@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_one_sentence(
     said = refused(short, target)
     assert 'missing: decode_head.transformer_decoder.query_feat' in said
     wrong = CONFIG.parent / 'faseg_r50_8xb2-160k_ade20k-512x512.py'
-    assert 'misshapen' in refused(source, target, '--config', wrong)
+    assert 'shape mismatch' in refused(source, target, '--config', wrong)
 
 
 def test_normalization_in_the_checkpoint_is_compared(
@@ -156,16 +156,16 @@ def test_normalization_in_the_checkpoint_is_compared(
         ('r50', 11, 'faseg_r50_1xb8-20k_camvid-360x480'),
     ],
 )
-def test_config_of_a_checkpoint(tool, backbone, classes, expected):
+def test_config_is_found_for_checkpoint(tool, backbone, classes, expected):
     assert tool.find_config(backbone, classes).stem == expected
 
 
-def test_no_config_for_a_checkpoint(tool):
+def test_unknown_checkpoint_raises(tool):
     with pytest.raises(ValueError, match='133 classes: name one with --conf'):
         tool.find_config('r50', 133)
 
 
-def test_one_of_ours_starts_a_detector(
+def test_segmentor_checkpoint_initializes_detector(
     tool, authors, monkeypatch, capsys, tmp_path
 ):
     """Through the file, into the model of the config."""

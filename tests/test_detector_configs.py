@@ -58,7 +58,7 @@ def test_page_names_every_config():
 @pytest.mark.smoke
 @PATHS
 def test_config_builds_and_predicts(path):
-    """A picture of 60x90, which the preprocessor pads to 64x96."""
+    """An image of 60x90, which the preprocessor pads to 64x96."""
     cfg = load(path)
     model = MODELS.build(cfg.model).eval()
     millions = sum(x.numel() for x in model.parameters()) / 1e6
@@ -66,10 +66,10 @@ def test_config_builds_and_predicts(path):
     sample = DetDataSample(
         metainfo=dict(img_shape=(60, 90), ori_shape=(30, 45), img_id=0)
     )
-    picture = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
     with torch.no_grad():
         (result,) = model.test_step(
-            dict(inputs=[picture], data_samples=[sample])
+            dict(inputs=[image], data_samples=[sample])
         )
     assert result.batch_input_shape == (64, 96)
     if cfg.model.test_cfg.panoptic_on:
@@ -90,8 +90,8 @@ def test_config_is_what_its_name_says(path):
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.auto_scale_lr.base_batch_size == batch * int(name['gpus'])
     if name['schedule'] == '50e':
-        pictures = cfg.train_cfg.max_iters * batch * int(name['gpus'])
-        assert round(pictures / 118000) == 50
+        images = cfg.train_cfg.max_iters * batch * int(name['gpus'])
+        assert round(images / 118000) == 50
     elif name['schedule'] != 'demo':
         assert f'{cfg.train_cfg.max_iters // 1000}k' == name['schedule']
     assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters
@@ -165,7 +165,7 @@ def mmdet_config(name):
 def steps(pipeline):
     """Without what mmdet spells out although it is the default.
 
-    Whether pictures are float32 makes no difference to a test.
+    Whether images are float32 makes no difference to a test.
     """
     defaults = {'backend_args', 'resize_type', 'to_float32'}
     return [

@@ -25,7 +25,7 @@ PAGES = sorted(
 @pytest.mark.parametrize(
     'page', PAGES, ids=lambda path: str(path.relative_to(ROOT))
 )
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     links = re.findall(r'\]\(([^)#\s]+)\)', page.read_text())
     missing = [
         link
@@ -68,7 +68,7 @@ def test_table_metafile_and_files_name_the_same_experiments():
         assert model['Config'] == f'configs/faseg/{model["Name"]}.py'
 
 
-def test_metafile_says_what_it_was_counted_on_and_whose_results_it_names():
+def test_metafile_names_hardware_and_source_of_results():
     (collection,) = _metafile()['Collections']
     assert (ROOT / 'configs/faseg' / collection['README']).is_file()
     assert (ROOT / collection['Code']['URL']).is_file()
@@ -174,7 +174,7 @@ def _find(name):
     raise AssertionError(name)
 
 
-def test_reference_has_all_that_configs_can_name():
+def test_reference_lists_all_registered_classes():
     for room in ('models', 'datasets', 'engine', 'evaluation'):
         importlib.import_module(f'mmfaseg.{room}')
     referred = {_find(name) for name in _referred()}
@@ -203,8 +203,8 @@ SHORTER = {'range(200)': 'range(24)', '--iterations 500': '--iterations 4'}
 
 
 @pytest.mark.slow
-def test_every_block_of_the_tutorial_runs(tmp_path):
-    """In one folder, in order; with fewer pictures and iterations."""
+def test_tutorial_code_blocks_run(tmp_path):
+    """In one folder, in order; with fewer images and iterations."""
     text = TUTORIAL.read_text()
     for long, short in SHORTER.items():
         assert text.count(long) == 1

@@ -71,7 +71,7 @@ def test_several_configs_give_a_row_each_at_their_padded_crops(
         assert flops == f'{metadata[name]["FLOPs"] / 1e9:.2f}'
 
 
-def test_a_config_without_a_crop_asks_for_the_size(root, run_python, tmp_path):
+def test_config_without_crop_needs_shape(root, run_python, tmp_path):
     base = root / 'configs/_base_/models/faseg_r18_shapes.py'
     config = tmp_path / 'no_crop.py'
     config.write_text(f'_base_ = {str(base)!r}\n')

@@ -70,7 +70,7 @@ def laid_out(maps, layout):
 
 @FUZZ
 @given(st.data())
-def test_gathered_windows_are_those_of_the_definition(data):
+def test_gathered_windows_equal_reference(data):
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     grid = draw(st.integers(1, 5)), draw(st.integers(1, 5))
@@ -105,7 +105,7 @@ def test_gathered_windows_are_those_of_the_definition(data):
 
 @FUZZ
 @given(st.data())
-def test_deformable_attention_is_that_of_the_definition(data):
+def test_deformable_attention_equals_reference(data):
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     side = st.integers(1, 9)

@@ -153,7 +153,7 @@ def test_mim_starts_two_processes(environment, tmp_path) -> None:
     printed = run(*train, '--work-dir', 'run', *options, cwd=tmp_path)
     assert 'Distributed training: True' in printed
     assert 'GPU number: 2' in printed
-    # each validates one of the two pictures, and one of them tells
+    # each validates one of the two images, and one of them tells
     assert printed.count('Iter(val) [1/1]') == 1
     assert checkpoint.is_file()
 
@@ -180,7 +180,7 @@ def test_mim_runs_other_tools(environment, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_mim_passes_on_what_it_does_not_know(environment, tmp_path) -> None:
+def test_mim_passes_unknown_arguments_on(environment, tmp_path) -> None:
     command = [environment / 'mim', 'train', 'mmfaseg', CONFIG, '--gpus', 0]
     printed = run(*command, '--amp', 'bf16', cwd=tmp_path, check=False)
     assert '--amp bf16: mmengine trains in mixed precision on' in printed

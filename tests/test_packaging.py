@@ -106,9 +106,7 @@ def test_wheel_without_operators_is_for_every_machine(
 
 
 @WITH_COMPILER
-def test_build_that_fails_is_no_wheel_without_operators(
-    source, tmp_path
-) -> None:
+def test_failing_build_raises(source, tmp_path) -> None:
     copy = copy_of(source, tmp_path)
     kernel = copy / 'mmfaseg/ops/csrc/cpu/hrca_kernel.cpp'
     kernel.write_text('no C++')
@@ -127,7 +125,7 @@ def test_build_that_fails_is_no_wheel_without_operators(
     ],
 )
 @WITH_COMPILER
-def test_operators_that_are_asked_for_and_cannot_be_built(
+def test_requested_operators_that_cannot_be_built_raise(
     root, setting, message
 ) -> None:
     done = setup(root, '--version', **setting)

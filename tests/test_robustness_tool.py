@@ -131,7 +131,7 @@ def test_clean_cell_is_what_the_runner_measures(
     assert _cells(tmp_path)['clean/0'] == pytest.approx(dict(metrics))
 
 
-def test_an_interrupted_run_goes_on(tool, run, tmp_path, monkeypatch, capsys):
+def test_interrupted_run_continues(tool, run, tmp_path, monkeypatch, capsys):
     test = tool.tester.Tester.test
 
     def interrupted(self, cell, advance):
@@ -153,7 +153,7 @@ def test_an_interrupted_run_goes_on(tool, run, tmp_path, monkeypatch, capsys):
     assert _cells(tmp_path) == resumed
 
 
-def test_what_a_cell_depends_on_starts_it_anew(tool, run, checkpoints):
+def test_changed_settings_repeat_a_cell(tool, run, checkpoints):
     once = ['--corruptions', 'fog', '--severities', '1']
     other = ('--model', 'fcn_shapes', CONFIG, checkpoints[1])
     fewer = ['--cfg-options', 'test_dataloader.dataset.length=1']
@@ -229,9 +229,7 @@ def test_a_failure_in_a_worker_is_reported(run, tmp_path, monkeypatch):
     assert _cells(tmp_path)['fog/1']['error'].endswith('no fog today')
 
 
-def test_a_failed_cell_leaves_nothing_to_the_next(
-    tool, checkpoints, monkeypatch
-):
+def test_failed_cell_does_not_affect_the_next(tool, checkpoints, monkeypatch):
     tester = tool.tester.Tester(
         Config.fromfile(CONFIG), str(checkpoints[0]), 'cpu', 0
     )
@@ -263,13 +261,13 @@ def test_a_failed_cell_leaves_nothing_to_the_next(
         ([*('--model', 'a', CONFIG, 'a.pth') * 2], 'its own name'),
     ],
 )
-def test_impossible_wishes_are_refused(tool, arguments, message, capsys):
+def test_invalid_arguments_raise(tool, arguments, message, capsys):
     with pytest.raises(SystemExit):
         tool.main.parse_args([str(x) for x in arguments])
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_another_file_is_not_overwritten(tool, run, tmp_path):
+def test_other_files_are_not_overwritten(tool, run, tmp_path):
     path = tmp_path / 'robustness.json'
     path.write_text('{"models": [{"name": "x"}]}')
     with pytest.raises(ValueError, match='move it away'):
@@ -277,7 +275,7 @@ def test_another_file_is_not_overwritten(tool, run, tmp_path):
     assert 'cells' not in path.read_text()
 
 
-def test_a_metric_without_miou_is_refused(tool, run):
+def test_metric_without_miou_raises(tool, run):
     option = 'test_evaluator.iou_metrics=[mFscore]'
     with pytest.raises(ValueError, match=r'mFscore.*no mIoU'):
         run(*CHOICE, '--cfg-options', option)

@@ -104,7 +104,7 @@ def test_all_cells_are_in_the_table(grid):
         assert (out / f'{name}.png').stat().st_size > 5000
 
 
-def test_a_finished_grid_does_nothing_and_prints_the_same(grid, configs):
+def test_finished_grid_prints_the_same_table(grid, configs):
     out, printed = grid
     files = sorted(out.rglob('*result.json'))
     before = [x.stat().st_mtime_ns for x in files]
@@ -124,7 +124,7 @@ def test_one_more_row_or_seed_runs_only_that(grid, configs, tmp_path):
     assert 'mIoU' not in _table(printed)
 
 
-def test_another_training_in_the_same_folder_is_refused(grid, configs):
+def test_other_training_in_the_same_folder_raises(grid, configs):
     out, _ = grid
     changed = ('--cfg-options', 'optim_wrapper.optimizer.lr=0.5')
     printed = _run(configs, out, '--seeds', 0, *changed, code=1)
@@ -133,7 +133,7 @@ def test_another_training_in_the_same_folder_is_refused(grid, configs):
 
 
 @pytest.mark.slow
-def test_another_test_trains_nothing(grid, configs, tool):
+def test_changed_test_settings_do_not_retrain(grid, configs, tool):
     """... and what concerns only files and the screen does not even that."""
     out, _ = grid
     log = out / 'plain/seed_0/output.txt'
@@ -150,7 +150,7 @@ def test_another_test_trains_nothing(grid, configs, tool):
     _run(configs[:1], out, '--seeds', 0)
 
 
-def test_rows_see_the_same_pictures_and_start_from_the_same_backbone(
+def test_rows_see_the_same_images_and_start_from_the_same_backbone(
     configs, tool, tmp_path
 ):
     _, study_cell, _ = tool
@@ -163,10 +163,10 @@ def test_rows_see_the_same_pictures_and_start_from_the_same_backbone(
         runner._init_model_weights()
         weight = runner.model.backbone.stem[0].weight.detach()
         loader = iter(Runner.build_dataloader(cfg.train_dataloader, seed=3))
-        pictures = torch.stack(
+        images = torch.stack(
             [x for _ in range(4) for x in next(loader)['inputs']]
         )
-        seen.append((weight.clone(), pictures, runner.model.decode_head))
+        seen.append((weight.clone(), images, runner.model.decode_head))
     (one, first, head), (two, second, other) = seen
     assert torch.equal(one, two)
     assert torch.equal(first, second)
@@ -174,7 +174,7 @@ def test_rows_see_the_same_pictures_and_start_from_the_same_backbone(
     assert head.channels != other.channels
 
 
-def test_a_moved_or_half_written_checkpoint_is_no_trap(tool, tmp_path):
+def test_moved_or_truncated_checkpoint_is_handled(tool, tmp_path):
     _, study_cell, _ = tool
     work_dir = tmp_path / 'moved'
     work_dir.mkdir()
@@ -194,16 +194,19 @@ def test_a_moved_or_half_written_checkpoint_is_no_trap(tool, tmp_path):
 
 def test_two_processes_do_not_share_a_cell(tool, configs, tmp_path):
     _, study_cell, _ = tool
-    from result_files import Busy, locked
+    from result_files import LockedError, folder_lock
 
     cell = study_cell.Cell(configs[0], 0, tmp_path, {})
-    with locked(cell.work_dir), pytest.raises(Busy, match='seed_0'):
+    with (
+        folder_lock(cell.work_dir),
+        pytest.raises(LockedError, match='seed_0'),
+    ):
         study_cell.run(cell)
-    with locked(cell.work_dir):
+    with folder_lock(cell.work_dir):
         pass  # free again
 
 
-def test_what_a_result_was_made_by_is_in_it(grid):
+def test_results_record_versions(grid):
     out, _ = grid
     result = json.loads((out / 'plain/seed_0/result.json').read_text())
     mark = json.loads((out / 'plain/seed_0/cell.json').read_text())
@@ -214,7 +217,7 @@ def test_what_a_result_was_made_by_is_in_it(grid):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_what_was_killed_goes_on(configs, tool, tmp_path, how):
+def test_killed_run_continues(configs, tool, tmp_path, how):
     _, study_cell, _ = tool
     options = ('--seeds', 0, '--cfg-options', f'train_cfg.max_iters={MANY}')
     command = _command(configs[:1], tmp_path, *options)
@@ -243,7 +246,7 @@ def test_what_was_killed_goes_on(configs, tool, tmp_path, how):
 
 
 @pytest.mark.slow
-def test_what_fails_is_named_and_the_others_run(configs, tmp_path):
+def test_failed_runs_are_reported_and_others_continue(configs, tmp_path):
     broken = tmp_path / 'broken_tiny.py'
     broken.write_text(
         configs[0].read_text().replace('channels=4', 'channels=0')
@@ -267,7 +270,7 @@ def test_what_fails_is_named_and_the_others_run(configs, tmp_path):
         ([BASE, '--report-only'], 'no cell is finished'),
     ],
 )
-def test_bad_arguments_are_named(tool, capsys, tmp_path, arguments, message):
+def test_invalid_arguments_raise(tool, capsys, tmp_path, arguments, message):
     study, _, _ = tool
     words = [*map(str, arguments), '--out', str(tmp_path)]
     assert study.main(words) == 1

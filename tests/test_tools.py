@@ -108,9 +108,9 @@ def test_testing_measures_draws_and_writes(
     (metrics,) = (tmp_path / 'logs').glob('*/*.json')
     assert 0 <= json.loads(metrics.read_text())['mIoU'] <= 100
     assert len(list(drawn.glob('vis_data/vis_image/*.png'))) == 2
-    pictures = [mmcv.imread(p, 'unchanged') for p in labels.glob('*.png')]
-    assert [picture.shape for picture in pictures] == [(32, 32)] * 2
-    assert np.max(pictures) < 7
+    images = [mmcv.imread(p, 'unchanged') for p in labels.glob('*.png')]
+    assert [image.shape for image in images] == [(32, 32)] * 2
+    assert np.max(images) < 7
 
 
 def test_testing_augments(trained, tmp_path, run_python) -> None:
@@ -181,7 +181,7 @@ def test_amp_in_bfloat16_does_not_scale_the_loss() -> None:
         assert wrapper.loss_scale == dict(enabled=False)
 
 
-def test_amp_refuses_another_wrapper() -> None:
+def test_amp_rejects_other_optim_wrapper() -> None:
     options = ['--cfg-options', 'optim_wrapper.type=ApexOptimWrapper']
     with pytest.raises(ValueError, match='ApexOptimWrapper'):
         amp_config_of('--amp', *options)
@@ -189,7 +189,7 @@ def test_amp_refuses_another_wrapper() -> None:
 
 @pytest.mark.parametrize('precision', ['fp16', 'bf16'])
 @pytest.mark.parametrize('device', ['cpu', 'mps'])
-def test_amp_names_a_device_that_cannot_train_so(precision, device) -> None:
+def test_amp_rejects_unsupported_device(precision, device) -> None:
     message = f"--amp {precision}.*cuda.*'{device}'; leave --amp out"
     with pytest.raises(ValueError, match=message):
         amp_config_of('--amp', precision, device=device)
@@ -267,15 +267,15 @@ def test_faseg_is_tested_with_augmentation(
     printed = run_python(
         *command, '--tta', *amp, *options, '--cfg-options', *QUICK
     ).stdout
-    # two pictures, each as it is and flipped
+    # two images, each as it is and flipped
     assert printed.count(f'scores in torch.{dtype}') == 4
     (metrics,) = tmp_path.glob('*/*.json')
     assert 0 <= json.loads(metrics.read_text())['mIoU'] <= 100
-    pictures = [mmcv.imread(p, 'unchanged') for p in labels.glob('*.png')]
-    assert [picture.shape for picture in pictures] == [(128, 128)] * 2
+    images = [mmcv.imread(p, 'unchanged') for p in labels.glob('*.png')]
+    assert [image.shape for image in images] == [(128, 128)] * 2
 
 
-def test_seed_keeps_other_randomness() -> None:
+def test_seed_keeps_other_randomness_settings() -> None:
     cfg = config_of(
         'train', '--seed', 7, '--cfg-options', 'randomness.deterministic=True'
     )
@@ -314,7 +314,7 @@ def test_log_adds_places_and_keeps_the_files() -> None:
     assert [x['type'] for x in cfg.visualizer.vis_backends] == kinds
 
 
-def test_show_dir_draws_every_picture() -> None:
+def test_show_dir_draws_every_image() -> None:
     cfg = config_of('test', 'a.pth', '--show-dir', 'drawn')
     hook = cfg.default_hooks.visualization
     assert (hook.draw, hook.interval) == (True, 1)
@@ -352,7 +352,7 @@ def test_tta_wraps_the_model() -> None:
         ('--out=x', 'test_evaluator=[]', 'needs one metric'),
     ],
 )
-def test_impossible_wishes_are_refused(
+def test_invalid_arguments_exit_with_message(
     flag, setting, message, tmp_path
 ) -> None:
     module = load_tool('test')
@@ -418,7 +418,7 @@ def test_scripts_pass_their_arguments(
     assert too_few.stderr.startswith('usage: ')
 
 
-def test_training_looks_at_the_data_first(run_python, tmp_path) -> None:
+def test_training_checks_data_first(run_python, tmp_path) -> None:
     """A sentence in the place of a CUDA assert; on request it trains."""
     command = [TOOLS / 'train.py', CONFIG, '--work-dir', tmp_path]
     wrong = ['--cfg-options', 'model.decode_head.num_classes=5']
@@ -433,7 +433,7 @@ def test_training_looks_at_the_data_first(run_python, tmp_path) -> None:
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])
-def test_misspelt_names_stop_a_tool(tool, monkeypatch) -> None:
+def test_misspelled_names_stop_tools(tool, monkeypatch) -> None:
     """Before anything is built; unless it is told not to look."""
     arguments = [f'{tool}.py', str(CONFIG), *(['x.pth'] * (tool == 'test'))]
     wrong = ['--cfg-options', 'train_dataloder.batch_size=4']
@@ -455,7 +455,7 @@ def test_misspelt_names_stop_a_tool(tool, monkeypatch) -> None:
     assert built
 
 
-def test_data_that_cannot_be_examined_do_not_stop_training(
+def test_failing_data_check_does_not_stop_training(
     monkeypatch,
 ) -> None:
     tool, cfg = load_tool('train'), config_of('train')
@@ -467,7 +467,7 @@ def test_data_that_cannot_be_examined_do_not_stop_training(
     tool.check_data(cfg)
 
 
-def test_one_process_of_several_looks_at_the_data(monkeypatch) -> None:
+def test_only_main_process_checks_data(monkeypatch) -> None:
     tool, cfg = load_tool('train'), config_of('train')
     cfg.model.decode_head.num_classes = 5
     monkeypatch.setenv('RANK', '1')

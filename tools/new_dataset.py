@@ -1,4 +1,4 @@
-"""Writes a working config for a folder of pictures and a folder of masks.
+"""Writes a working config for a folder of images and a folder of masks.
 
 Masks hold the number of the class of each pixel, 255 where nothing is known;
 --remap and --colours write such masks where yours are others.
@@ -24,7 +24,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('images', type=Path, help='folder of the pictures')
+    parser.add_argument('images', type=Path, help='folder of the images')
     parser.add_argument('masks', type=Path, help='folder of the masks')
     parser.add_argument('config', type=Path, help='the config to write, .py')
     parser.add_argument(
@@ -45,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=float,
         default=0.2,
         metavar='SHARE',
-        help='of the pictures, where there are no folders train and val '
+        help='of the images, where there are no folders train and val '
         '(default: %(default)s)',
     )
     parser.add_argument('--seed', type=int, default=0, help='of that choice')
@@ -104,7 +104,7 @@ def prepare_data(args: argparse.Namespace):
         The pairs, with the folder that the config is to read masks from.
 
     Raises:
-        ValueError: if pictures and masks do not fit, or labels are no
+        ValueError: if images and masks do not fit, or labels are no
             classes.
     """
     from dataclasses import replace
@@ -128,8 +128,8 @@ def prepare_data(args: argparse.Namespace):
             'the masks hold colours: give the --colours of the classes'
         )
     labels = sorted({remap.get(x, x) for x in labels})
-    strange = [x for x in labels if x >= len(args.classes) and x != IGNORED]
-    if strange and colours is None:
+    invalid = [x for x in labels if x >= len(args.classes) and x != IGNORED]
+    if invalid and colours is None:
         raise ValueError(
             f'the masks hold the labels {labels}, and there are '
             f'{len(args.classes)} --classes: name all of them, or --remap '
@@ -202,10 +202,10 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     for split, names in pairing.names.items():
-        print(f'{split}: {len(names)} pictures')
-    examination = check_dataset(Config.fromfile(args.config), limit=50)
-    for finding in examination.findings:
-        print(finding)
+        print(f'{split}: {len(names)} images')
+    report = check_dataset(Config.fromfile(args.config), limit=50)
+    for diagnostic in report.diagnostics:
+        print(diagnostic)
     python, tools = map(os.path.relpath, (sys.executable, TOOLS))
     config = str(args.config)
     check = f'{tools}/analysis_tools/check_dataset.py'
@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f'wrote {config}; next:')
     for command in commands:
         print(f'  {shlex.join(command)}')
-    sys.exit(1 if examination.errors else 0)
+    sys.exit(1 if report.errors else 0)
 
 
 if __name__ == '__main__':

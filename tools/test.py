@@ -13,8 +13,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmfaseg
-from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
-from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
+from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
+from mmfaseg.utils.cpu_processes import (
+    destroy_process_group,
+    prepare_cpu_processes,
+)
 
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 
@@ -46,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--wait-time',
         type=float,
         default=2,
-        help='seconds that --show leaves a picture (default: 2)',
+        help='seconds that --show leaves an image (default: 2)',
     )
     parser.add_argument(
         '--tta', action='store_true', help="use the config's tta_pipeline"
@@ -114,7 +117,7 @@ def load_config(args: argparse.Namespace) -> Config:
 def draw_predictions(
     cfg: Config, show: bool, show_dir: str | None, wait_time: float
 ) -> None:
-    """Make the config's visualization hook draw every picture.
+    """Make the config's visualization hook draw every image.
 
     Raises:
         ValueError: If the config has no such hook.
@@ -133,7 +136,7 @@ def draw_predictions(
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Test on several versions of each picture and merge the predictions.
+    """Test on several versions of each image and merge the predictions.
 
     Raises:
         ValueError: If the config does not say how.
@@ -175,7 +178,7 @@ def use_mixed_precision(model: nn.Module, precision: str) -> None:
 def check_names(cfg: Config) -> None:
     """Stop with a sentence where the config names what does not exist."""
     try:
-        refuse_unknown_names(cfg)
+        reject_unknown_names(cfg)
     except ConfigNameError as error:
         sys.exit(f'{error}\n--no-check tests all the same')
 
@@ -193,7 +196,7 @@ def main() -> None:
         use_mixed_precision(runner.model, args.amp)
     mmfaseg.log_stack_info()
     runner.test()
-    leave_processes()
+    destroy_process_group()
 
 
 if __name__ == '__main__':

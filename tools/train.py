@@ -15,8 +15,11 @@ from mmengine.runner import Runner
 import mmfaseg
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.checkpoints.untrusted import load_untrusted
-from mmfaseg.utils.config_names import ConfigNameError, refuse_unknown_names
-from mmfaseg.utils.cpu_processes import leave_processes, prepare_cpu_processes
+from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
+from mmfaseg.utils.cpu_processes import (
+    destroy_process_group,
+    prepare_cpu_processes,
+)
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 
@@ -61,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--no-check',
         action='store_true',
         help='start without a look at the config and the data; by default '
-        'names, settings and a few pictures are examined first',
+        'names, settings and a few images are examined first',
     )
     parser.add_argument(
         '--cfg-options',
@@ -172,7 +175,7 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
 def check_names(cfg: Config) -> None:
     """Stop with a sentence where the config names what does not exist."""
     try:
-        refuse_unknown_names(cfg)
+        reject_unknown_names(cfg)
     except ConfigNameError as error:
         sys.exit(f'{error}\n--no-check trains all the same')
 
@@ -180,16 +183,16 @@ def check_names(cfg: Config) -> None:
 def check_data(cfg: Config) -> None:
     """Stop with a sentence where the data would make training fail.
 
-    Settings and a few pictures are looked at, by one process of several.
+    Settings and a few images are looked at, by one process of several.
     """
-    from mmfaseg.datasets.doctor import QUICK, check_dataset
+    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
 
     names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
     rank = next((os.environ[x] for x in names if x in os.environ), '0')
     if 'decode_head' not in cfg.model or rank != '0':
         return
     try:
-        examination = check_dataset(cfg, ('train', 'val'), QUICK)
+        report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
     except Exception as error:
         # training may know better what to do with an unusual data set
         print_log(
@@ -198,16 +201,16 @@ def check_data(cfg: Config) -> None:
             level=logging.WARNING,
         )
         return
-    for finding in examination.findings:
-        if not finding.is_error:
-            print_log(str(finding), logger='current', level=logging.WARNING)
-    if examination.errors:
+    for diagnostic in report.diagnostics:
+        if not diagnostic.is_error:
+            print_log(str(diagnostic), logger='current', level=logging.WARNING)
+    if report.errors:
         sys.exit(
             '\n'.join(
                 [
-                    *map(str, examination.errors),
+                    *map(str, report.errors),
                     'tools/analysis_tools/check_dataset.py looks at every '
-                    'picture; --no-check trains all the same',
+                    'image; --no-check trains all the same',
                 ]
             )
         )
@@ -225,7 +228,7 @@ def main() -> None:
     runner = build(cfg)
     mmfaseg.log_stack_info()
     runner.train()
-    leave_processes()
+    destroy_process_group()
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""A web page that explores pictures with one or two networks."""
+"""A web page that explores images with one or two networks."""
 
 import io
 import logging
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..datasets.decode_picture import decode_picture
+from ..datasets.decode_image import decode_image
 from ..visualization.explorer import describe, make_page
 from .inferencer import FASegInferencer
 
@@ -33,44 +33,46 @@ def make_app(
 ) -> Starlette:
     """Returns the application, for uvicorn or another server of ASGI.
 
-    ``GET /`` is the page. ``POST /explore`` takes the bytes of a picture, and
+    ``GET /`` is the page. ``POST /explore`` takes the bytes of an image, and
     ``POST /explore/N`` none: the N-th example. Both answer with what
     :func:`mmfaseg.visualization.explorer.describe` gives, or with an
-    ``error`` in a sentence. Pictures are kept nowhere, one is looked at after
+    ``error`` in a sentence. Images are kept nowhere, one is looked at after
     the other, and pages of other sites are refused.
 
     Args:
         networks (Mapping[str, FASegInferencer]): by name, side by side.
-        examples (Sequence[Path]): files of pictures to choose from.
+        examples (Sequence[Path]): files of images to choose from.
         hosts (Sequence[str]): names that browsers may call the server by;
             ``['*']`` for any.
     """
     page = make_page(TITLE, None, [path.name for path in examples])
-    one_at_a_time = Lock()
+    lock = Lock()
 
-    def look(content: bytes, name: str) -> dict[str, Any]:
+    def explore_bytes(content: bytes, name: str) -> dict[str, Any]:
         _check_size(content, name)
-        with one_at_a_time:
-            picture = decode_picture(content, name)
+        with lock:
+            image = decode_image(content, name)
             return describe(
-                {key: x.explore(picture) for key, x in networks.items()}
+                {key: x.explore(image) for key, x in networks.items()}
             )
 
-    async def show(request: Request) -> Response:
+    async def index(request: Request) -> Response:
         return HTMLResponse(page)
 
     async def explore_upload(request: Request) -> Response:
-        if _is_of_another_site(request):
+        if _is_cross_origin(request):
             return _error('another site may not use this page', 403)
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MAX_BYTES:
                 return _error(f'more than {MAX_BYTES >> 20} MiB', 413)
-        return await _answer(look, bytes(content), 'your file')
+        return await _explore_response(
+            explore_bytes, bytes(content), 'your file'
+        )
 
     async def explore_example(request: Request) -> Response:
-        if _is_of_another_site(request):
+        if _is_cross_origin(request):
             return _error('another site may not use this page', 403)
         number = request.path_params['number']
         if number >= len(examples):
@@ -80,15 +82,15 @@ def make_app(
             content = path.read_bytes()
         except OSError as error:
             return _error(f'{path.name} cannot be read: {error}', 404)
-        return await _answer(look, content, path.name)
+        return await _explore_response(explore_bytes, content, path.name)
 
     return Starlette(
         routes=[
-            Route('/', show),
+            Route('/', index),
             Route('/explore', explore_upload, methods=['POST']),
             Route('/explore/{number:int}', explore_example, methods=['POST']),
         ],
-        exception_handlers={Exception: _tell},
+        exception_handlers={Exception: _server_error},
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
         ],
@@ -98,13 +100,13 @@ def make_app(
 def _check_size(content: bytes, name: str) -> None:
     """Raises ValueError for too many pixels, before any is decoded."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            width, height = picture.size
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name}: {error}') from error
     except OSError as error:
         raise ValueError(
-            f'{name} cannot be read as a picture: it is damaged, or of an '
+            f'{name} cannot be read as an image: it is damaged, or of an '
             'unknown kind'
         ) from error
     if width * height > MAX_PIXELS:
@@ -114,8 +116,8 @@ def _check_size(content: bytes, name: str) -> None:
         )
 
 
-def _is_of_another_site(request: Request) -> bool:
-    """Whether a page of another site sent this, as browsers tell."""
+def _is_cross_origin(request: Request) -> bool:
+    """Returns whether a page of another site sent the request."""
     headers = request.headers
     if headers.get('sec-fetch-site', 'none') not in ('same-origin', 'none'):
         return True
@@ -125,11 +127,15 @@ def _is_of_another_site(request: Request) -> bool:
     )
 
 
-async def _answer(
-    look: Callable[[bytes, str], dict[str, Any]], content: bytes, name: str
+async def _explore_response(
+    explore_bytes: Callable[[bytes, str], dict[str, Any]],
+    content: bytes,
+    name: str,
 ) -> Response:
     try:
-        return JSONResponse(await run_in_threadpool(look, content, name))
+        return JSONResponse(
+            await run_in_threadpool(explore_bytes, content, name)
+        )
     except ValueError as error:
         return _error(str(error), 400)
     except (RuntimeError, MemoryError) as error:  # such as CUDA's
@@ -142,8 +148,8 @@ async def _answer(
         )
 
 
-async def _tell(request: Request, error: Exception) -> Response:
-    """What nobody foresaw; starlette logs where it came from."""
+async def _server_error(request: Request, error: Exception) -> Response:
+    """Answers an unexpected error, which starlette logs."""
     return _error(f'the server failed: {type(error).__name__}', 500)
 
 

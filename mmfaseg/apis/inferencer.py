@@ -1,7 +1,7 @@
-"""From pictures to labels, overlays, scores and pictures of the focus.
+"""From images to labels, overlays, scores and images of the focus.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
     K: number of classes.
 """
 
@@ -31,12 +31,12 @@ OPACITY = 0.55
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one picture.
+    """What was found in one image.
 
     Attributes:
-        name (str): of the picture.
+        name (str): of the image.
         labels (np.ndarray): best class of each pixel, int64, shape (H, W).
-        overlay (np.ndarray | None): the picture with the colours of the
+        overlay (np.ndarray | None): the image with the colours of the
             classes, uint8, shape (H, W, 3), RGB; on request.
         probabilities (np.ndarray | None): of each class, float32, shape
             (K, H, W), sums to 1; on request. Of mask classification the share
@@ -52,9 +52,9 @@ class Prediction:
 
 
 class FASegInferencer:
-    """A trained network for pictures, folders, videos and cameras.
+    """A trained network for images, folders, videos and cameras.
 
-    ``FASegInferencer('work_dirs/mine')('pictures/', out_dir='found')``
+    ``FASegInferencer('work_dirs/mine')('images/', out_dir='found')``
 
     Args:
         model (str | Path): config file, name of a config or work dir.
@@ -92,7 +92,7 @@ class FASegInferencer:
         focus: bool = False,
         progress: bool = False,
     ) -> list[Prediction]:
-        """Returns what is found in all pictures; :meth:`iterate` in a list.
+        """Returns what is found in all images; :meth:`iterate` in a list.
 
         For long videos, and for cameras, take :meth:`iterate`.
         """
@@ -117,16 +117,16 @@ class FASegInferencer:
         focus: bool = False,
         progress: bool = False,
     ) -> Iterator[Prediction]:
-        """Yields what is found in one picture after the other.
+        """Yields what is found in one image after the other.
 
         Args:
             inputs (Sources): see :func:`read_frames`.
-            batch_size (int): pictures at once; only neighbours of one size
+            batch_size (int): images at once; only neighbours of one size
                 go together.
             out_dir (str | Path, optional): where files go: ``labels/``, as
                 PNG with a palette, and ``overlay/``, ``probabilities/`` (npz)
                 and ``focus/`` on request; overlays of a video are a video.
-            overlay (bool): also the picture with coloured classes.
+            overlay (bool): also the image with coloured classes.
             probabilities (bool): also those of all classes.
             focus (bool): also where the queries look.
             progress (bool): show a bar.
@@ -146,7 +146,7 @@ class FASegInferencer:
         total = count_frames(inputs)
         writer = Writer(out_dir, self.palette) if out_dir else None
         with Progress(disable=not progress) as bar:
-            task = bar.add_task('pictures', total=total)
+            task = bar.add_task('images', total=total)
             try:
                 for frames, items in self._batches(inputs, batch_size):
                     for frame, found in zip(
@@ -165,7 +165,7 @@ class FASegInferencer:
     def explore(
         self, source: str | Path | np.ndarray, max_queries: int = MAX_QUERIES
     ) -> Exploration:
-        """Returns how the queries of one picture came to their answers.
+        """Returns how the queries of one image came to their answers.
 
         Args:
             source (str | Path | np.ndarray): a file, or an array (H, W, 3) in
@@ -174,10 +174,10 @@ class FASegInferencer:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is no picture, or the head has no trace.
+            ValueError: if it is no image, or the head has no trace.
         """
         frame = next(read_frames(source))
-        item = self._prepare(dict(img=frame.picture, img_path=frame.name))
+        item = self._prepare(dict(img=frame.image, img_path=frame.name))
         return explore(
             self.model, item, self.classes, self.palette, max_queries
         )
@@ -189,7 +189,7 @@ class FASegInferencer:
         frames: list[Frame] = []
         items: list[dict] = []
         for frame in read_frames(inputs):
-            item = self._prepare(dict(img=frame.picture, img_path=frame.name))
+            item = self._prepare(dict(img=frame.image, img_path=frame.name))
             same = not items or (
                 item['inputs'].shape == items[0]['inputs'].shape
             )
@@ -237,13 +237,13 @@ class FASegInferencer:
 
     def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
         colours = np.asarray(self.palette, np.float32)[labels]
-        picture = frame.picture[..., ::-1]
-        mixed = (1 - OPACITY) * picture + OPACITY * colours
+        image = frame.image[..., ::-1]
+        mixed = (1 - OPACITY) * image + OPACITY * colours
         return mixed.round().astype(np.uint8)
 
 
 def _steps(cfg: Any) -> list:
-    """Returns the test pipeline for pictures that are in memory."""
+    """Returns the test pipeline for images that are in memory."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if any(type_name(step) == 'TestTimeAug' for step in pipeline):
         pipeline = cfg.test_pipeline  # before a test with augmentation

@@ -8,7 +8,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS
 from mmengine.runner import load_checkpoint
 
-from ..checkpoints.fit import check_fit
+from ..checkpoints.compatibility import check_compatible
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of a checkout, and of an installed wheel
@@ -96,7 +96,7 @@ def load_model(
         )
     network = init_model(cfg, None, device)
     content = load_checkpoint(network, str(checkpoint), map_location='cpu')
-    check_fit(content.get('state_dict', content), network, checkpoint)
+    check_compatible(content.get('state_dict', content), network, checkpoint)
     known = content.get('meta', {}).get('dataset_meta') or {}
     network.dataset_meta = _classes_of(cfg, network, known)
     if device == 'cpu':

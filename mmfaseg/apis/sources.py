@@ -1,7 +1,7 @@
-"""Pictures from wherever users keep them, one after the other.
+"""Images from wherever users keep them, one after the other.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
 """
 
 import glob
@@ -13,9 +13,18 @@ from typing import cast
 import cv2
 import numpy as np
 
-from ..datasets.decode_picture import decode_picture
+from ..datasets.decode_image import decode_image
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+IMAGE_SUFFIXES = (
+    '.png',
+    '.jpg',
+    '.jpeg',
+    '.bmp',
+    '.tif',
+    '.tiff',
+    '.webp',
+    '.ppm',
+)
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 WEBCAM = 'webcam'
 USUAL_RATE, MAX_RATE = 25.0, 240.0
@@ -26,37 +35,37 @@ Sources = Source | Sequence[Source]
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture.
+    """One image.
 
     Attributes:
-        name (str): what results of it are called; of a picture in a folder,
+        name (str): what results of it are called; of an image in a folder,
             its path there without the suffix.
-        picture (np.ndarray): uint8, shape (H, W, 3), BGR.
+        image (np.ndarray): uint8, shape (H, W, 3), BGR.
         video (str | None): name of the video that it is of.
         rate (float): frames of that video per second.
     """
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     video: str | None = None
     rate: float = 0.0
 
 
 def read_frames(sources: Sources) -> Iterator[Frame]:
-    """Returns the pictures of all sources.
+    """Returns the images of all sources.
 
     Args:
-        sources (Sources): a file of a picture or video, a folder, a pattern
+        sources (Sources): a file of an image or video, a folder, a pattern
             such as ``'*.png'``, an array (H, W, 3) in BGR or (H, W), the
             number of a camera or ``'webcam'``; or several of these.
 
     Yields:
-        Frame: the next picture; names are numbered where they would repeat.
+        Frame: the next image; names are numbered where they would repeat.
 
     Raises:
         FileNotFoundError: if a file does not exist, or a folder or pattern
-            has no picture.
-        ValueError: if a file cannot be read, or an array is no picture.
+            has no image.
+        ValueError: if a file cannot be read, or an array is no image.
         TypeError: if a source is none of the above.
     """
     taken: set[str] = set()
@@ -65,7 +74,7 @@ def read_frames(sources: Sources) -> Iterator[Frame]:
 
 
 def count_frames(sources: Sources) -> int | None:
-    """Returns how many pictures there are; None if nobody can know."""
+    """Returns how many images there are; None if nobody can know."""
     total = 0
     for source in _as_list(sources):
         if isinstance(source, np.ndarray):
@@ -96,22 +105,22 @@ def _read_source(
     source: Source, number: int, taken: set[str]
 ) -> Iterator[Frame]:
     if isinstance(source, np.ndarray):
-        name = _free(f'array_{number:06d}', taken)
+        name = _unique_name(f'array_{number:06d}', taken)
         yield Frame(name, _check_array(source))
     elif _is_camera(source):
         device = 0 if source == WEBCAM else int(source)  # type: ignore
-        name = _free(f'{WEBCAM}_{device}', taken)
+        name = _unique_name(f'{WEBCAM}_{device}', taken)
         yield from _read_video(device, name)
     elif isinstance(source, (str, Path)):
         folder = Path(source) if Path(source).is_dir() else None
         for path in _list_files(source):
-            # pictures of a folder keep their place in it
+            # images of a folder keep their place in it
             place = path.relative_to(folder) if folder else Path(path.name)
-            name = _free(place.with_suffix('').as_posix(), taken)
+            name = _unique_name(place.with_suffix('').as_posix(), taken)
             if path.suffix.lower() in VIDEOS:
                 yield from _read_video(str(path), name)
             else:
-                yield Frame(name, decode_picture(path.read_bytes(), str(path)))
+                yield Frame(name, decode_image(path.read_bytes(), str(path)))
     else:
         raise TypeError(
             f'{type(source).__name__} is no source: give a path, a pattern, '
@@ -119,7 +128,7 @@ def _read_source(
         )
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _unique_name(name: str, taken: set[str]) -> str:
     """Returns the name, with a number where it is taken, and takes it."""
     free, count = name, 1
     while free in taken:
@@ -135,19 +144,19 @@ def _is_camera(source: Source) -> bool:
     )
 
 
-def _check_array(picture: np.ndarray) -> np.ndarray:
-    if picture.dtype != np.uint8:
+def _check_array(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8:
         raise ValueError(
-            f'an array of {picture.dtype} is no picture: give uint8, 0 to 255'
+            f'an array of {image.dtype} is no image: give uint8, 0 to 255'
         )
-    if picture.ndim == 2:
-        picture = np.repeat(picture[..., None], 3, -1)
-    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, -1)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
-            f'an array of shape {picture.shape} is no picture: give '
+            f'an array of shape {image.shape} is no image: give '
             '(H, W, 3), BGR, or (H, W)'
         )
-    return picture
+    return image
 
 
 def _list_files(source: str | Path) -> list[Path]:
@@ -160,7 +169,7 @@ def _list_files(source: str | Path) -> list[Path]:
         found = [Path(x) for x in glob.glob(str(source), recursive=True)]
     else:
         raise FileNotFoundError(f'there is no file or folder {source}')
-    kinds = PICTURES + VIDEOS
+    kinds = IMAGE_SUFFIXES + VIDEOS
     found = [
         x
         for x in found
@@ -170,13 +179,13 @@ def _list_files(source: str | Path) -> list[Path]:
     ]
     if not found:
         raise FileNotFoundError(
-            f'{source} has no picture or video: they end in {", ".join(kinds)}'
+            f'{source} has no image or video: they end in {", ".join(kinds)}'
         )
     return sorted(found)
 
 
-def list_pictures(source: str | Path) -> list[Path]:
-    """Returns the files of pictures, not of videos, that a source names.
+def list_images(source: str | Path) -> list[Path]:
+    """Returns the files of images, not of videos, that a source names.
 
     Args:
         source (str | Path): a file, folder or pattern.
@@ -184,11 +193,13 @@ def list_pictures(source: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: if there is none.
     """
-    found = [x for x in _list_files(source) if x.suffix.lower() in PICTURES]
+    found = [
+        x for x in _list_files(source) if x.suffix.lower() in IMAGE_SUFFIXES
+    ]
     if not found:
         raise FileNotFoundError(
-            f'{source} is no picture and has none: they end in '
-            f'{", ".join(PICTURES)}'
+            f'{source} is no image and has none: they end in '
+            f'{", ".join(IMAGE_SUFFIXES)}'
         )
     return found
 
@@ -208,10 +219,10 @@ def _read_video(source: str | int, name: str) -> Iterator[Frame]:
     try:
         number = 0
         while True:
-            good, picture = video.read()
+            good, image = video.read()
             if not good:
                 break
-            yield Frame(f'{name}_{number:06d}', picture, name, rate)
+            yield Frame(f'{name}_{number:06d}', image, name, rate)
             number += 1
     finally:
         video.release()

@@ -10,7 +10,7 @@ from .conversion import (
 )
 from .faseg import from_faseg, to_faseg
 from .files import check_target, read_state, write_state
-from .heads import as_segmentor, is_detector, put_into_detector
+from .head_prefix import is_detector, rename_to_detector, to_segmentor_keys
 from .mask2former import from_mask2former
 from .mmfaseg import from_mmfaseg
 from .report import make_table
@@ -20,7 +20,6 @@ __all__ = [
     'Conversion',
     'ConversionError',
     'Entry',
-    'as_segmentor',
     'check_target',
     'describe_network',
     'detect_format',
@@ -29,8 +28,9 @@ __all__ = [
     'from_mmfaseg',
     'is_detector',
     'make_table',
-    'put_into_detector',
     'read_state',
+    'rename_to_detector',
     'to_faseg',
+    'to_segmentor_keys',
     'write_state',
 ]

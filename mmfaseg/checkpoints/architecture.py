@@ -5,7 +5,7 @@ import re
 import torch
 
 from .conversion import ConversionError, State
-from .names import DECODER, RULES, translate
+from .key_mapping import DECODER, RULES, map_key
 
 # width of the first stage and blocks of the third, which no two share
 RESNETS = {(64, 2): 'r18', (256, 6): 'r50', (256, 23): 'r101'}
@@ -30,7 +30,7 @@ def describe_network(state: State, source: str) -> tuple[str, int]:
     Raises:
         ConversionError: if the backbone is no ResNet or Swin of these sizes.
     """
-    shapes = _under_our_names(state, source)
+    shapes = _mapped_shapes(state, source)
     lateral = shapes.get('decode_head.pixel_decoder.lateral_conv.0.weight')
     classes = shapes.get(DECODER + 'predictor.class_embed.bias')
     if lateral is None or classes is None:
@@ -51,12 +51,12 @@ def describe_network(state: State, source: str) -> tuple[str, int]:
     )
 
 
-def _under_our_names(state: State, source: str) -> dict[str, torch.Size]:
+def _mapped_shapes(state: State, source: str) -> dict[str, torch.Size]:
     if source == 'mmfaseg':
         return {name: value.shape for name, value in state.items()}
     shapes = {}
     for name, value in state.items():
-        found = translate(name, RULES[source])
+        found = map_key(name, RULES[source])
         if found is not None:
             shapes[found[0]] = value.shape
     return shapes

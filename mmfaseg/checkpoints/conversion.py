@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .names import DECODER, Rule
+from .key_mapping import DECODER, Rule
 
 State = Mapping[str, Tensor]
 Shapes = Mapping[str, torch.Size]
@@ -57,15 +57,16 @@ class Conversion:
     Attributes:
         state (dict[str, Tensor]): parameters and buffers by their new names.
         entries (list[Entry]): what became of each entry of the source.
-        unknown (list[str]): entries of the source that fit nowhere.
-        untouched (list[str]): entries of the model that the source does not
-            have.
+        unexpected_keys (list[str]): entries of the source without a
+            counterpart.
+        missing_keys (list[str]): entries of the model that the source does
+            not have.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    untouched: list[str] = field(default_factory=list)
+    unexpected_keys: list[str] = field(default_factory=list)
+    missing_keys: list[str] = field(default_factory=list)
 
     def keep(
         self,
@@ -94,33 +95,34 @@ class Conversion:
         self,
         ours: State,
         shapes: Shapes,
-        may_miss: Callable[[str], bool] = lambda name: False,
+        allow_missing: Callable[[str], bool] = lambda name: False,
     ) -> None:
         """Compares the entries under our names with our model.
 
         Args:
             ours (Mapping[str, Tensor]): the entries.
             shapes (Mapping[str, torch.Size]): the model's.
-            may_miss (Callable): whether a model's entry need not be there.
-                ``NOT_LEARNED`` never need.
+            allow_missing (Callable): whether a model's entry may be missing.
+                ``NOT_LEARNED`` always may.
 
         Raises:
-            ConversionError: if an entry is unknown, missing or misshapen.
+            ConversionError: if an entry is unexpected, missing or has another
+                shape.
         """
-        self.untouched = [name for name in shapes if name not in ours]
-        problems = [f'unknown: {name}' for name in self.unknown]
+        self.missing_keys = [name for name in shapes if name not in ours]
+        problems = [f'unexpected: {name}' for name in self.unexpected_keys]
         problems += [
-            f'unknown: {name}'
+            f'unexpected: {name}'
             for name in ours
-            if name not in shapes and name not in self.unknown
+            if name not in shapes and name not in self.unexpected_keys
         ]
         problems += [
             f'missing: {name}'
-            for name in self.untouched
-            if not name.endswith(NOT_LEARNED) and not may_miss(name)
+            for name in self.missing_keys
+            if not name.endswith(NOT_LEARNED) and not allow_missing(name)
         ]
         problems += [
-            f'misshapen: {name} is {tuple(value.shape)}, the model has '
+            f'shape mismatch: {name} is {tuple(value.shape)}, the model has '
             f'{tuple(shapes[name])}'
             for name, value in ours.items()
             if name in shapes and value.shape != shapes[name]

@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' FASeg program, there and back.
+"""Checkpoints of the authors' FASeg program, in both directions.
 
 Shapes:
     K: number of classes.
@@ -15,7 +15,7 @@ from .conversion import (
     Shapes,
     State,
 )
-from .names import DECODER, FASEG, translate
+from .key_mapping import DECODER, FASEG, map_key
 from .patch_merging import from_unfold_order, reorder, to_unfold_order
 
 NO_OBJECT_WEIGHT = 0.1
@@ -29,17 +29,18 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
         shapes (Mapping[str, torch.Size]): our model's entries.
 
     Raises:
-        ConversionError: if an entry is unknown, missing or misshapen.
+        ConversionError: if an entry is unexpected, missing or has another
+            shape.
     """
     result = Conversion()
     for name, value in state.items():
-        found = translate(name, FASEG)
+        found = map_key(name, FASEG)
         if name == CLASS_WEIGHTS:
             result.drop(name, value, _describe_class_weights(value))
         elif name in NORMALIZATION:
             result.drop(name, value, 'belongs into data_preprocessor')
         elif found is None:
-            result.unknown.append(name)
+            result.unexpected_keys.append(name)
         else:
             target, rule = found
             converted, note = reorder(target, value, to_unfold_order)
@@ -62,15 +63,16 @@ def to_faseg(
             which the authors' checkpoints hold as ``criterion.empty_weight``.
 
     Raises:
-        ConversionError: if an entry is unknown, missing or misshapen.
+        ConversionError: if an entry is unexpected, missing or has another
+            shape.
     """
     result = Conversion()
     for name, value in state.items():
-        found = translate(name, FASEG, back=True)
+        found = map_key(name, FASEG, reverse=True)
         if name.startswith(AUXILIARY):
             result.drop(name, value, 'the authors have no such head')
         elif found is None:
-            result.unknown.append(name)
+            result.unexpected_keys.append(name)
         else:
             target, rule = found
             converted, note = reorder(name, value, from_unfold_order)

@@ -13,7 +13,7 @@ from .conversion import (
     Shapes,
     State,
 )
-from .names import DECODER, PIXEL_DECODER, RULES, translate
+from .key_mapping import DECODER, PIXEL_DECODER, RULES, map_key
 from .patch_merging import reorder, to_unfold_order
 
 LEVEL_EMBED = DECODER + 'level_embed.weight'
@@ -41,8 +41,8 @@ def from_mask2former(
             of classes.
 
     Raises:
-        ConversionError: if an entry is unknown, if one is missing that
-            Mask2Former has, or misshapen although its shape does not depend
+        ConversionError: if an entry is unexpected, if one is missing that
+            Mask2Former has, or has another shape that does not depend
             on the number of queries or classes.
     """
     result = Conversion()
@@ -57,15 +57,15 @@ def from_mask2former(
             continue
         # what query_feat was called in the first release of Mask2Former
         current = name.replace('static_query', 'query_feat')
-        found = translate(current, RULES[source])
+        found = map_key(current, RULES[source])
         if found is None:
-            result.unknown.append(name)
+            result.unexpected_keys.append(name)
             continue
-        target, rule = _same_block(found[0], levels), found[1]
+        target, rule = _map_layer_index(found[0], levels), found[1]
         if target == QUERY_EMBED and target not in shapes:
             result.drop(name, value, 'the model has no positional queries')
             continue
-        reason = other_number(target, value, shapes)
+        reason = count_mismatch(target, value, shapes)
         if target.startswith(CLASSIFIER) and not keep_classes:
             reason = 'the classes are others'
         if reason:
@@ -82,43 +82,43 @@ def from_mask2former(
     result.check(
         result.state,
         shapes,
-        lambda name: name in dropped or _is_ours_alone(name, levels),
+        lambda name: name in dropped or _is_faseg_only(name, levels),
     )
     return result
 
 
-# what Mask2Former has no counterpart of, by our names
-_OURS_ALONE = (
+# parameters of ours without a counterpart in Mask2Former
+_FASEG_ONLY = (
     rf'{re.escape(AUXILIARY)}'
     rf'|{re.escape(PIXEL_DECODER)}(input_projs\.3|positional_encodings)\.'
     rf'|{re.escape(DECODER)}positional_query\.'
 )
-_BLOCKS_AFTER_NINE = rf'{re.escape(DECODER)}layers\.(9|\d\d)\.'
-_BLOCKS_ALONE = rf'{re.escape(DECODER)}layers\.(3|7|11|12)\.'
-_BLOCK = rf'(?<={re.escape(DECODER)}layers\.)\d+'
+_LAYERS_AFTER_NINE = rf'{re.escape(DECODER)}layers\.(9|\d\d)\.'
+_FASEG_LAYERS = rf'{re.escape(DECODER)}layers\.(3|7|11|12)\.'
+_LAYER_INDEX = rf'(?<={re.escape(DECODER)}layers\.)\d+'
 
 
-def _is_ours_alone(name: str, levels: int) -> bool:
-    """Returns whether a weight of our model may stay as it was built."""
-    if re.match(_OURS_ALONE, name):
+def _is_faseg_only(name: str, levels: int) -> bool:
+    """Returns whether only our model has a weight."""
+    if re.match(_FASEG_ONLY, name):
         return True
     # with three levels all blocks are alike; Mask2Former has nine
-    alone = _BLOCKS_ALONE if levels > 3 else _BLOCKS_AFTER_NINE
+    alone = _FASEG_LAYERS if levels > 3 else _LAYERS_AFTER_NINE
     return bool(re.match(alone, name))
 
 
-def _same_block(target: str, levels: int) -> str:
-    """Returns a name with our block for one of a decoder of three levels."""
+def _map_layer_index(target: str, levels: int) -> str:
+    """Maps the layer index of a decoder of three levels to ours."""
 
     def same(match: re.Match[str]) -> str:
         cycle, level = divmod(int(match[0]), 3)
         return str(levels * cycle + level)
 
-    return re.sub(_BLOCK, same, target)
+    return re.sub(_LAYER_INDEX, same, target)
 
 
-def other_number(target: str, value: Tensor, shapes: Shapes) -> str:
-    """Returns why a tensor cannot be used whose first size users choose."""
+def count_mismatch(target: str, value: Tensor, shapes: Shapes) -> str:
+    """Describes a mismatch in the number of queries or classes, if any."""
     free = rf'{re.escape(DECODER)}(predictor\.class_embed|query_\w+)\.\w+'
     if target not in shapes or not re.fullmatch(free, target):
         return ''

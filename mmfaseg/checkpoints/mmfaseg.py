@@ -1,8 +1,8 @@
 """Warm starts of one of our models from another of ours."""
 
 from .conversion import AUXILIARY, Conversion, Shapes, State
-from .mask2former import CLASSIFIER, other_number
-from .names import DECODER
+from .key_mapping import DECODER
+from .mask2former import CLASSIFIER, count_mismatch
 
 IDENTITY = ('*', '*')
 POSITIONS = DECODER + 'positional_query.'
@@ -25,12 +25,13 @@ def from_mmfaseg(
             order: take the classifier, too.
 
     Raises:
-        ConversionError: if an entry is unknown, missing or misshapen.
+        ConversionError: if an entry is unexpected, missing or has another
+            shape.
     """
     result = Conversion()
     dropped: set[str] = set()
     for name, value in state.items():
-        reason = other_number(name, value, shapes)
+        reason = count_mismatch(name, value, shapes)
         if name.startswith(CLASSIFIER) and not keep_classes:
             reason = 'the classes may be others'
         if name.startswith(AUXILIARY) and name not in shapes:

@@ -24,7 +24,7 @@ def reorder(
     Args:
         name (str): our name of the entry; others are returned as they are.
         value (Tensor): a tensor that cannot be of four pixels is returned as
-            it is, misshapen.
+            it is.
         order (Callable): :func:`to_unfold_order` or
             :func:`from_unfold_order`.
     """

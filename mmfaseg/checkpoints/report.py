@@ -31,7 +31,7 @@ def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
         row = rows.setdefault((source, target, entry.note), [0, 0])
         row[0] += 1
         row[1] += math.prod(entry.shape)
-    for name in conversion.untouched:
+    for name in conversion.missing_keys:
         target = name if every_entry else _module(name)
         rows.setdefault(('-', target, STAYS), [0, 0])[0] += 1
     for (source, target, note), (count, values) in rows.items():
@@ -43,7 +43,7 @@ def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
     table.add_row('converted', '', str(len(kept)), f'{values:,}')
     dropped = len(conversion.entries) - len(kept)
     table.add_row('left out', '', str(dropped))
-    table.add_row(STAYS, '', str(len(conversion.untouched)))
+    table.add_row(STAYS, '', str(len(conversion.missing_keys)))
     return table
 
 

@@ -1,22 +1,23 @@
-"""Makes the OpenMMLab stack run on current PyTorch, in one place.
+"""Patches that make OpenMMLab packages run on current PyTorch.
 
-``import mmfaseg`` runs :func:`prepare_stack`: it checks what is installed,
-makes ``mmcv.ops`` importable where mmcv comes without compiled operators, lets
-the checkpoints of mmengine pass the safe loader of PyTorch, and no other, also
-those that it downloads, after a look for what is made to do harm, teaches
-mmengine to read ``.safetensors`` files, and offers mmdet what it takes from
-``panopticapi``.
+``import mmfaseg`` calls :func:`apply_patches`, which
 
-Nothing of the stack is imported above the functions: what is missing or too
-old is to be named by the check, not by a failing import.
+- checks the installed packages;
+- makes ``mmcv.ops`` importable without compiled operators;
+- lets mmengine load its checkpoints with ``weights_only=True``;
+- registers a loader for ``.safetensors`` files in mmengine;
+- provides the part of ``panopticapi`` that mmdet needs.
+
+OpenMMLab packages are imported inside the functions, so that a missing or
+unsupported package is reported by the check.
 """
 
-from ..utils.panopticapi import offer_panopticapi
+from ..utils.panopticapi import register_panopticapi
 from ..utils.stack_info import stack_info
 from .checkpoints import (
-    allow_mmengine_checkpoints,
-    load_with_care,
-    read_safetensors_in_mmengine,
+    patch_checkpoint_loaders,
+    register_safe_globals,
+    register_safetensors_loader,
 )
 from .mmcv_operators import (
     check_compiled_mmcv_ops,
@@ -25,8 +26,8 @@ from .mmcv_operators import (
 from .package_configs import register_package_configs
 
 
-def prepare_stack() -> None:
-    """Check the stack and make it usable; a second call changes nothing.
+def apply_patches() -> None:
+    """Check the packages and apply all patches; a second call does nothing.
 
     Raises:
         ImportError: If a package is missing or not supported, or if the
@@ -37,8 +38,8 @@ def prepare_stack() -> None:
         check_compiled_mmcv_ops(info)
     else:
         import_mmcv_ops_uncompiled(info)
-    allow_mmengine_checkpoints()
-    load_with_care()
-    read_safetensors_in_mmengine()
-    offer_panopticapi()
+    register_safe_globals()
+    patch_checkpoint_loaders()
+    register_safetensors_loader()
+    register_panopticapi()
     register_package_configs()

@@ -1,4 +1,4 @@
-"""Checkpoints of mmengine through the safe loader of PyTorch, and no other."""
+"""Patches of mmengine's checkpoint loaders."""
 
 import json
 import os
@@ -67,8 +67,8 @@ def _reconstruct_array(kind: type, shape: tuple, code: bytes) -> Any:
     return reconstruct(kind, shape, code)
 
 
-def allow_mmengine_checkpoints() -> None:
-    """Allow exactly the types that a checkpoint of mmengine holds.
+def register_safe_globals() -> None:
+    """Register the types in mmengine's checkpoints as safe globals.
 
     Its message hub keeps the history of each logged scalar as a
     ``HistoryBuffer`` of NumPy arrays, and the latest values as NumPy scalars.
@@ -97,8 +97,8 @@ def allow_mmengine_checkpoints() -> None:
     )
 
 
-def load_with_care() -> None:
-    """Let mmengine read local files and downloads by :func:`load_untrusted`.
+def patch_checkpoint_loaders() -> None:
+    """Make mmengine load files and URLs with :func:`load_untrusted`.
 
     By itself the mmengine of OneDL falls back to running what a file asks for,
     and both ask ``torch.hub`` for downloads, which does so, too.
@@ -135,8 +135,8 @@ def load_with_care() -> None:
     CheckpointLoader.register_scheme('', loader=load_from_local, force=True)
 
 
-def read_safetensors_in_mmengine() -> None:
-    """Let ``load_from`` and the tools take a local ``.safetensors`` file."""
+def register_safetensors_loader() -> None:
+    """Register a loader of local ``.safetensors`` files in mmengine."""
     from mmengine.runner import CheckpointLoader
     from safetensors import safe_open
     from safetensors.torch import load_file

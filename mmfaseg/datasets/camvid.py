@@ -1,4 +1,4 @@
-"""CamVid: street pictures with 11 classes."""
+"""CamVid: street images with 11 classes."""
 
 import os.path as osp
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ _IGNORED_LABEL = 255
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
-    """CamVid street pictures with 11 classes; the void label is ignored.
+    """CamVid street images with 11 classes; the void label is ignored.
 
     The public layout, from the SegNet tutorial, is::
 
@@ -23,29 +23,29 @@ class CamVidDataset(BaseSegDataset):
         ├── val/*.png      valannot/*.png
         └── test/*.png     testannot/*.png
 
-    A label picture holds one 8-bit class number per pixel: 0 to 10, or 11 for
+    A label image holds one 8-bit class number per pixel: 0 to 10, or 11 for
     void, which becomes 255. Start the pipeline with ``LoadImageFromFile`` and
     ``mmfaseg.LoadCamVidAnnotations``.
 
     Args:
         data_root: folder that both prefixes start from.
         data_prefix: ``img_path`` and ``seg_map_path``, the folders of the
-            pictures and of the labels; without the latter no labels are read.
-        img_suffix: ending of the picture files.
+            images and of the labels; without the latter no labels are read.
+        img_suffix: ending of the image files.
         seg_map_suffix: ending of the label files.
         ann_file: text file with the names to take, one a line, no suffix;
             empty takes all files of the folder.
         pipeline: transforms of each entry.
         metainfo: for example ``dict(classes=['Road', 'Car'])``, a part of the
             classes; the pixels of the others become 255.
-        indices: take only these pictures, or only the first so many.
-        test_mode: whether the pictures are for validation or testing.
+        indices: take only these images, or only the first so many.
+        test_mode: whether the images are for validation or testing.
         lazy_init: list the files only at the first access.
         serialize_data: keep the list as bytes that workers can share.
         backend_args: file backend of mmengine; None reads local files.
 
     Raises:
-        ValueError: a folder is missing or empty, or pictures and labels do
+        ValueError: a folder is missing or empty, or images and labels do
             not come in pairs.
     """
 
@@ -130,10 +130,10 @@ class CamVidDataset(BaseSegDataset):
         return label_map
 
     def load_data_list(self) -> list[dict]:
-        """Lists the pictures with their labels, after checking the files."""
+        """Lists the images with their labels, after checking the files."""
         img_dir = self.data_prefix['img_path']
         ann_dir = self.data_prefix.get('seg_map_path')
-        self._check_folder(img_dir, self.img_suffix, 'pictures', 'img')
+        self._check_folder(img_dir, self.img_suffix, 'images', 'img')
         if ann_dir is None:
             return super().load_data_list()
         suffix = self.seg_map_suffix
@@ -162,18 +162,18 @@ class CamVidDataset(BaseSegDataset):
         self, entries: list[dict], img_dir: str, ann_dir: str
     ) -> None:
         """Raises ValueError unless each entry has both of its files."""
-        pictures = set(self._stems(img_dir, self.img_suffix))
+        images = set(self._stems(img_dir, self.img_suffix))
         labels = set(self._stems(ann_dir, self.seg_map_suffix))
         names = {
             osp.relpath(entry['img_path'], img_dir)[: -len(self.img_suffix)]
             for entry in entries
         }
-        alone = sorted((names - pictures) | (names - labels))
+        alone = sorted((names - images) | (names - labels))
         if not self.ann_file:
-            alone = sorted(pictures ^ labels)
+            alone = sorted(images ^ labels)
         if alone:
             raise ValueError(
-                f'{len(alone)} names have not both a picture in {img_dir} and '
+                f'{len(alone)} names have not both an image in {img_dir} and '
                 f'labels in {ann_dir}, for example {alone[:3]}: add the '
                 'missing files, or list the complete pairs in ann_file'
             )

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ..visualization import make_palette
-from .new_dataset import Pairing, usual_size
+from .new_dataset import Pairing, median_size
 
 MODELS = {
     'small': 'faseg_r18_study',
@@ -127,7 +127,7 @@ def config_text(
         iterations (int): of training.
         batch (int): pictures at once.
     """
-    height, width = usual_size(pairing)
+    height, width = median_size(pairing)
     side = max(64, min(512, round(min(height, width) / 32) * 32))
     count = len(classes)
     small = model == 'small'

@@ -1,4 +1,4 @@
-"""From folders of pictures and masks to a data set that mmseg can read."""
+"""From folders of images and masks to a data set that mmseg can read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 SPLITS = ('train', 'val')
 IGNORED = 255
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Pictures with their masks.
+    """Images with their masks.
 
     Attributes:
-        images (Path): folder of the pictures.
+        images (Path): folder of the images.
         masks (Path): folder of the masks.
-        img_suffix (str): end of the name of every picture.
+        img_suffix (str): end of the name of every image.
         seg_map_suffix (str): end of the name of every mask.
         names (dict[str, list[str]]): of each split, paths below the folders
             without the suffixes.
@@ -32,7 +32,7 @@ class Pairing:
     names: dict[str, list[str]]
 
     def pairs(self) -> Iterator[tuple[Path, Path]]:
-        """Returns all pictures with their masks."""
+        """Returns all images with their masks."""
         for names in self.names.values():
             for name in names:
                 yield (
@@ -44,31 +44,31 @@ class Pairing:
 def pair_files(
     images: Path, masks: Path, share: float = 0.2, seed: int = 0
 ) -> Pairing:
-    """Finds the mask of every picture, and the splits.
+    """Finds the mask of every image, and the splits.
 
-    A mask has the name of its picture, with anything behind it:
+    A mask has the name of its image, with anything behind it:
     ``a.jpg`` and ``a_mask.png`` are a pair. Where both folders have the
     folders ``train`` and ``val``, these are the splits.
 
     Args:
-        images (Path): folder of the pictures, searched in depth.
+        images (Path): folder of the images, searched in depth.
         masks (Path): folder of the masks, likewise.
-        share (float): of the pictures that go to ``val`` where there are no
+        share (float): of the images that go to ``val`` where there are no
             such folders.
         seed (int): of that choice.
 
     Raises:
-        ValueError: if there are no pictures, if they have several suffixes,
+        ValueError: if there are no images, if they have several suffixes,
             or if one has no mask or several.
     """
-    pictures, labels = _list(images), _list(masks)
-    tops = {x.relative_to(images).parts[0] for x in pictures}
+    image_files, labels = _list(images), _list(masks)
+    tops = {x.relative_to(images).parts[0] for x in image_files}
     if set(SPLITS) <= tops:  # others, such as test, may be without masks
-        pictures = [
-            x for x in pictures if x.relative_to(images).parts[0] in SPLITS
+        image_files = [
+            x for x in image_files if x.relative_to(images).parts[0] in SPLITS
         ]
-    img_suffix = _common_suffix(images, [x.suffix for x in pictures])
-    stems = [_stem(x, images, img_suffix) for x in pictures]
+    img_suffix = _common_suffix(images, [x.suffix for x in image_files])
+    stems = [_stem(x, images, img_suffix) for x in image_files]
     seg_map_suffix = _mask_suffix(images, masks, img_suffix, stems, labels)
     return Pairing(
         images,
@@ -86,12 +86,12 @@ def _mask_suffix(
     stems: Sequence[str],
     labels: Sequence[Path],
 ) -> str:
-    """Returns the end that makes a mask's name of every picture's."""
+    """Returns the end that makes a mask's name of every image's."""
     known = {x.relative_to(masks).as_posix() for x in labels}
     first = stems[0]
     ends = [x[len(first) :] for x in sorted(known) if x.startswith(first)]
     ends = [x for x in ends if '/' not in x and not x[:1].isalnum()]
-    # the end of all other pictures, too: a_1_mask.png is none of a
+    # the end of all other images, too: a_1_mask.png is none of a
     good = [x for x in ends if all(stem + x in known for stem in stems)]
     if len(good) == 1:
         return good[0]
@@ -117,10 +117,10 @@ def _list(folder: Path) -> list[Path]:
     found = sorted(
         x
         for x in folder.rglob('*')
-        if x.suffix.lower() in PICTURES and not x.name.startswith('.')
+        if x.suffix.lower() in IMAGE_SUFFIXES and not x.name.startswith('.')
     )
     if not found:
-        raise ValueError(f'{folder} holds no picture of {PICTURES}')
+        raise ValueError(f'{folder} holds no image of {IMAGE_SUFFIXES}')
     return found
 
 
@@ -150,7 +150,7 @@ def _split(
     count = round(share * len(stems))
     if not 0 < count < len(stems):
         raise ValueError(
-            f'{share:g} of {len(stems)} pictures are {count}: both splits '
+            f'{share:g} of {len(stems)} images are {count}: both splits '
             'need some, give another share or folders train and val'
         )
     chosen = np.random.default_rng(seed).permutation(len(stems))[:count]
@@ -222,17 +222,17 @@ def convert_masks(
 
 
 def _from_colours(
-    picture: np.ndarray, colours: Mapping[tuple[int, int, int], int]
+    image: np.ndarray, colours: Mapping[tuple[int, int, int], int]
 ) -> np.ndarray:
     """Returns the class of each pixel, (H, W), from (H, W, 3)."""
-    mask = np.full(picture.shape[:2], IGNORED, np.int64)
+    mask = np.full(image.shape[:2], IGNORED, np.int64)
     for colour, label in colours.items():
-        mask[(picture == np.array(colour)).all(-1)] = label
+        mask[(image == np.array(colour)).all(-1)] = label
     return mask
 
 
-def usual_size(pairing: Pairing, sample: int = 50) -> tuple[int, int]:
-    """Returns the median height and width of some pictures."""
+def median_size(pairing: Pairing, sample: int = 50) -> tuple[int, int]:
+    """Returns the median height and width of some images."""
     sizes = []
     for number, (path, _) in enumerate(pairing.pairs()):
         if number >= sample:

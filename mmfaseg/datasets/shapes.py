@@ -1,4 +1,4 @@
-"""The default data set: pictures drawn from a seed."""
+"""The default data set: images drawn from a seed."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from .shapes_generator import check_arguments
 
 @DATASETS.register_module()
 class ShapesDataset(BaseSegDataset):
-    """Pictures drawn from a seed: a data set without files.
+    """Images drawn from a seed: a data set without files.
 
     Striped and checkered regions, discs, crosses, poles and wires lie on a
     ground of smooth noise. Colours are drawn alike for all classes, so that
@@ -19,16 +19,16 @@ class ShapesDataset(BaseSegDataset):
     ``dict(type='mmfaseg.GenerateShapes')`` instead of the loading steps.
 
     Args:
-        split: 'train', 'val' or 'test'; no picture belongs to two splits.
-        length: number of pictures.
+        split: 'train', 'val' or 'test'; no image belongs to two splits.
+        length: number of images.
         image_size: height and width in pixels, each at least 32.
         seed: another seed gives another data set with the same splits.
         pipeline: transforms of each entry.
         metainfo: for example ``dict(classes=[...])`` with a part of the
             classes; the pixels of the others get label 255, ignored.
-        indices: take only these pictures, or only the first so many.
-        test_mode: whether the pictures are for validation or testing.
-        lazy_init: build the list of pictures only at the first access.
+        indices: take only these images, or only the first so many.
+        test_mode: whether the images are for validation or testing.
+        lazy_init: build the list of images only at the first access.
         serialize_data: keep the list as bytes that workers can share.
 
     Raises:
@@ -80,7 +80,7 @@ class ShapesDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Lists what each picture is drawn from; nothing is drawn yet."""
+        """Lists what each image is drawn from; nothing is drawn yet."""
         return [
             dict(
                 img_path=f'shapes://{self.split}/{index:06d}',

@@ -4,7 +4,7 @@ Every instance draws its colour from one distribution, whatever its class:
 only texture, shape and context tell the classes apart.
 
 Shapes:
-    H, W: height and width of the picture in pixels.
+    H, W: height and width of the image in pixels.
     P: number of corners of an outline. Points are complex numbers, x + iy in
         pixels: turning and scaling them are products.
 """
@@ -25,8 +25,8 @@ CLASSES = (
 )
 GROUND, STRIPES, CHECKER, DISC, CROSS, POLE, WIRE = range(len(CLASSES))
 
-# Lengths are in pixels of a 128 x 128 picture and grow with the picture; only
-# the width of a line is in real pixels at any picture size.
+# Lengths are in pixels of a 128 x 128 image and grow with the image; only
+# the width of a line is in real pixels at any image size.
 _REFERENCE_SIZE = 128
 _MAX_INSTANCES = 32
 _CANDIDATES = 6
@@ -43,12 +43,12 @@ def pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ShapesCanvas:
-    """A picture and its labels under construction.
+    """An image and its labels under construction.
 
     Areas are kept as a map of their numbers and a texture map, where area n
     shows ``colours[n] + texture * tints[n]``: each pixel is coloured once,
     however many areas lie above each other. Lines are drawn on the coloured
-    picture, after the last area.
+    image, after the last area.
 
     Attributes:
         labels (np.ndarray): class of each pixel, uint8, shape (H, W).
@@ -85,7 +85,7 @@ class ShapesCanvas:
 
         Args:
             label: class of the area, which chooses its texture.
-            outline: complex, shape (P,); it may leave the picture.
+            outline: complex, shape (P,); it may leave the image.
         """
         points = np.ascontiguousarray(outline).view(float).reshape(-1, 2)
         left, top = np.maximum(points.min(axis=0), 0).astype(int)
@@ -132,14 +132,14 @@ class ShapesCanvas:
         self._draw_line(WIRE, half, distance, (slice(low, high), slice(None)))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Adds noise; returns the picture (H, W, 3) and labels, uint8."""
+        """Adds noise; returns the image (H, W, 3) and labels, uint8."""
         image = self._coloured()
         image += self.rng.integers(0, _NOISE_LEVELS, image.shape, np.uint8)
         np.clip(image, 0, 255, out=image)
         return image.astype(np.uint8), self.labels
 
     def _coloured(self) -> np.ndarray:
-        """Returns the picture so far, float32, shape (H, W, 3)."""
+        """Returns the image so far, float32, shape (H, W, 3)."""
         if self._image is None:
             image = self._tints.take(self.areas, axis=0)
             image *= self._texture[..., None]

@@ -1,10 +1,10 @@
-"""Pictures of Shapes as a data set in the form of COCO, for MMDetection.
+"""Images of Shapes as a data set in the form of COCO, for MMDetection.
 
 Regions, discs and crosses are things, each an object of its own; the ground,
 poles and wires are stuff.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
 """
 
 import json
@@ -33,7 +33,7 @@ CATEGORIES = [
     for number, label in enumerate(ORDER)
 ]
 _CATEGORY_OF = {label: number + 1 for number, label in enumerate(ORDER)}
-_STUFF = 100  # more than a picture has areas
+_STUFF = 100  # more than an image has areas
 
 
 def write_shapes_coco(
@@ -45,7 +45,7 @@ def write_shapes_coco(
 ) -> Iterator[int]:
     """Writes a split as COCO does, and tells how far it is.
 
-    Pictures go to ``SPLIT/``, their panoptic maps to ``panoptic_SPLIT/``, the
+    Images go to ``SPLIT/``, their panoptic maps to ``panoptic_SPLIT/``, the
     objects to ``annotations/instances_SPLIT.json`` and the segments to
     ``annotations/panoptic_SPLIT.json``. The files of annotations come last: a
     split that has them is complete. One that was written with the same
@@ -54,12 +54,12 @@ def write_shapes_coco(
     Args:
         folder (str | Path): the folder of all splits.
         split (str): ``'train'``, ``'val'`` or ``'test'``.
-        length (int): number of pictures.
+        length (int): number of images.
         image_size (tuple[int, int]): (H, W), each at least 32.
         seed (int): seed of the whole data set.
 
     Yields:
-        int: the number of pictures that are done.
+        int: the number of images that are done.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -127,7 +127,7 @@ def panoptic_ids(labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
 
 
 def find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
-    """Returns category, box and area of each segment of a picture.
+    """Returns category, box and area of each segment of an image.
 
     Args:
         labels (np.ndarray): shape (H, W).
@@ -153,7 +153,7 @@ def find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
 def _find_objects(
     segments: list[dict], ids: np.ndarray, image_id: int, first: int
 ) -> list[dict]:
-    """Returns the things of a picture, numbered from ``first`` on."""
+    """Returns the things of an image, numbered from ``first`` on."""
     things = [
         x for x in segments if CATEGORIES[x['category_id'] - 1]['isthing']
     ]
@@ -175,14 +175,14 @@ def _encode(mask: np.ndarray) -> dict:
 
 
 def _as_colours(ids: np.ndarray) -> np.ndarray:
-    """Returns COCO's picture of segments, BGR: red + 256 green + 256² blue."""
+    """Returns COCO's image of segments, BGR: red + 256 green + 256² blue."""
     parts = [ids >> 16, ids >> 8, ids]
     return np.stack([x & 255 for x in parts], -1).astype(np.uint8)
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture, BGR."""
-    if not cv2.imwrite(str(path), picture):
+def _write_png(path: Path, image: np.ndarray) -> None:
+    """Writes an image, BGR."""
+    if not cv2.imwrite(str(path), image):
         raise OSError(f'{path} cannot be written; is the disk full?')
 
 

@@ -1,10 +1,10 @@
-"""Draws the pictures of `ShapesDataset` from a seed.
+"""Draws the images of `ShapesDataset` from a seed.
 
-A picture is a ground of smooth noise with big striped and checkered regions,
+An image is a ground of smooth noise with big striped and checkered regions,
 discs and crosses lying on them, and poles with wires hung between them.
 
 Shapes:
-    H, W: height and width of the picture in pixels.
+    H, W: height and width of the image in pixels.
     P: number of corners of an outline. Points are complex numbers, x + iy in
         pixels: turning and scaling them are products.
 """
@@ -29,19 +29,19 @@ def generate_shapes(
     image_size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one picture and its labels.
+    """Draws one image and its labels.
 
-    The same arguments give the same picture in every process; the split is
-    part of the seed, so that no picture belongs to two splits.
+    The same arguments give the same image in every process; the split is
+    part of the seed, so that no image belongs to two splits.
 
     Args:
-        index: number of the picture within its split, not negative.
+        index: number of the image within its split, not negative.
         split: 'train', 'val' or 'test'.
         image_size: (H, W), each at least 32.
         seed: seed of the whole data set, not negative.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: the picture, uint8, shape (H, W, 3),
+        tuple[np.ndarray, np.ndarray]: the image, uint8, shape (H, W, 3),
         BGR; the labels, uint8, shape (H, W), values in [0, 7).
 
     Raises:
@@ -59,12 +59,12 @@ def generate_shapes_with_areas(
     image_size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws the same picture and tells its areas apart.
+    """Draws the same image and tells its areas apart.
 
     Args and Raises as for :func:`generate_shapes`.
 
     Returns:
-        tuple[np.ndarray, np.ndarray, np.ndarray]: picture and labels; the
+        tuple[np.ndarray, np.ndarray, np.ndarray]: image and labels; the
         number of the region, disc or cross that each pixel belongs to, from
         1, and 0 on the ground and on lines, uint8, shape (H, W).
     """
@@ -80,7 +80,7 @@ def generate_shapes_with_areas(
 def check_arguments(
     index: int, split: str, image_size: tuple[int, int], seed: int
 ) -> None:
-    """Raises ValueError unless a picture can be drawn from the arguments."""
+    """Raises ValueError unless an image can be drawn from the arguments."""
     if index < 0 or seed < 0:
         raise ValueError(
             'index and seed must not be negative, got '

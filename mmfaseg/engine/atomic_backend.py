@@ -1,4 +1,4 @@
-"""Files that are there as a whole, or not at all."""
+"""Atomic file writes."""
 
 import errno
 import os
@@ -68,8 +68,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def remove_parts(folder: str | Path) -> None:
-    """Removes what a process left that was killed while it wrote here."""
+def remove_partial_files(folder: str | Path) -> None:
+    """Removes partial files of processes that were killed while writing."""
     for path in Path(folder).glob(f'.*{PART}'):
         path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """IoU of the regions along the boundaries of the classes.
 
 Shapes:
-    H, W: height and width of the picture in pixels.
+    H, W: height and width of the image in pixels.
     K: number of classes. In a label map the value K means no class.
 """
 
@@ -29,14 +29,14 @@ class BoundaryIoU(BaseMetric):
     at most d pixels away from the boundary of their mask. As in the authors'
     program (github.com/bowenc0221/boundary-iou-api) they are what d steps of
     erosion by a square of 3 x 3 take away, and what lies outside of the
-    picture is not part of the mask.
+    image is not part of the mask.
 
-    The counts of all pictures are summed per class before they are divided,
+    The counts of all images are summed per class before they are divided,
     like those of mmseg's ``IoUMetric``. Results are in percent:
     ``mBoundaryIoU``, and for example ``BoundaryIoU.wire``.
 
     Args:
-        dilation_ratio: d as a share of the picture's diagonal, in (0, 1]; d
+        dilation_ratio: d as a share of the image's diagonal, in (0, 1]; d
             is rounded and at least 1. The authors take 0.02 for COCO and
             0.005 for Cityscapes.
         ignore_index: label of the pixels that belong to no class, neither in
@@ -70,7 +70,7 @@ class BoundaryIoU(BaseMetric):
     def process(
         self, data_batch: object, data_samples: Sequence[dict]
     ) -> None:
-        """Counts the pixels of each picture.
+        """Counts the pixels of each image.
 
         Args:
             data_batch: not used.
@@ -90,7 +90,7 @@ class BoundaryIoU(BaseMetric):
         """Returns the IoUs in percent and logs those of the classes.
 
         Args:
-            results: of each picture, int64, shape (2, 1, K).
+            results: of each image, int64, shape (2, 1, K).
         """
         classes = self.dataset_meta['classes']
         names = ('BoundaryIoU',)
@@ -98,7 +98,7 @@ class BoundaryIoU(BaseMetric):
 
 
 def count_boundaries(
-    truth: np.ndarray,
+    ground_truth: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
     dilation_ratio: float,
@@ -110,21 +110,25 @@ def count_boundaries(
     finds the boundary regions of all classes.
 
     Args:
-        truth: uint16, shape (H, W), values in [0, K].
-        prediction: like ``truth``.
+        ground_truth: uint16, shape (H, W), values in [0, K].
+        prediction: like ``ground_truth``.
         num_classes: K.
-        dilation_ratio: d as a share of the picture's diagonal.
+        dilation_ratio: d as a share of the image's diagonal.
 
     Returns:
         np.ndarray: int64, shape (2, K), intersections and unions in pixels.
     """
-    height, width = truth.shape
+    height, width = ground_truth.shape
     diagonal = math.sqrt(height**2 + width**2)
     window_size = 2 * max(1, round(dilation_ratio * diagonal)) + 1
-    in_truth = ~find_uniform_windows(truth, window_size)
+    in_ground_truth = ~find_uniform_windows(ground_truth, window_size)
     in_prediction = ~find_uniform_windows(prediction, window_size)
-    shared = in_truth & in_prediction & (truth == prediction)
-    regions = truth[shared], truth[in_truth], prediction[in_prediction]
+    shared = in_ground_truth & in_prediction & (ground_truth == prediction)
+    regions = (
+        ground_truth[shared],
+        ground_truth[in_ground_truth],
+        prediction[in_prediction],
+    )
     intersection, true, predicted = (
         np.bincount(labels, minlength=num_classes + 1)[:num_classes]
         for labels in regions

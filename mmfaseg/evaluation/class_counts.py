@@ -1,10 +1,10 @@
 """What metrics share that count pixels per class.
 
-A data sample becomes two label maps; each picture gives pixel counts, and
-the counts of all pictures give the IoUs and their table.
+A data sample becomes two label maps; each image gives pixel counts, and
+the counts of all images give the IoUs and their table.
 
 Shapes:
-    H, W: height and width of the picture in pixels.
+    H, W: height and width of the image in pixels.
     K: number of classes. In a label map the value K means no class.
     N: number of IoUs per class.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 def read_label_maps(
     sample: dict, num_classes: int, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads truth and prediction; ignored pixels get no class in both.
+    """Reads ground truth and prediction; ignored pixels get no class in both.
 
     Args:
         sample: has ``gt_sem_seg`` and ``pred_sem_seg``, each a dict whose
@@ -30,12 +30,12 @@ def read_label_maps(
         ignore_index: label of the pixels that do not count.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: truth and prediction, uint16, shape
-        (H, W), values in [0, K].
+        tuple[np.ndarray, np.ndarray]: ground truth and prediction, uint16,
+        shape (H, W), values in [0, K].
 
     Raises:
-        ValueError: there is no truth, the shapes differ, or a label is out
-            of its range.
+        ValueError: there is no ground truth, the shapes differ, or a label is
+            out of its range.
     """
     if 'gt_sem_seg' not in sample:
         raise ValueError(
@@ -43,17 +43,17 @@ def read_label_maps(
             f'{sorted(sample)}: load the labels in the pipeline, or leave '
             'this metric out of the evaluator'
         )
-    truth = _to_array(sample['gt_sem_seg']['data'])
+    ground_truth = _to_array(sample['gt_sem_seg']['data'])
     prediction = _to_array(sample['pred_sem_seg']['data'])
-    if truth.shape != prediction.shape:
+    if ground_truth.shape != prediction.shape:
         raise ValueError(
-            f'the label has shape {truth.shape} and the prediction '
+            f'the label has shape {ground_truth.shape} and the prediction '
             f'{prediction.shape}: resize the prediction to the label, and do '
-            'not resize the label of a test picture'
+            'not resize the label of a test image'
         )
-    ignored = truth == ignore_index
+    ignored = ground_truth == ignore_index
     return (
-        _to_label_map(truth, ignored, num_classes, 'label'),
+        _to_label_map(ground_truth, ignored, num_classes, 'label'),
         _to_label_map(prediction, ignored, num_classes, 'prediction'),
     )
 
@@ -61,7 +61,7 @@ def read_label_maps(
 def find_uniform_windows(
     label_map: np.ndarray, window_size: int
 ) -> np.ndarray:
-    """Tells where a window lies in the picture and holds one label only.
+    """Tells where a window lies in the image and holds one label only.
 
     Args:
         label_map: uint16, shape (H, W).
@@ -73,7 +73,7 @@ def find_uniform_windows(
         right.
     """
     kernel = np.ones((window_size, window_size), np.uint8)
-    shifted = label_map + 1  # 0 is outside of the picture
+    shifted = label_map + 1  # 0 is outside of the image
     lowest, highest = (
         change(shifted, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         for change in (cv2.erode, cv2.dilate)
@@ -87,10 +87,10 @@ def summarize_counts(
     classes: Sequence[str],
     per_class: bool,
 ) -> dict[str, float]:
-    """Sums the pictures, divides, and logs a table of the classes.
+    """Sums the images, divides, and logs a table of the classes.
 
     Args:
-        counts: of each picture, int64, shape (2, N, K): intersections and
+        counts: of each image, int64, shape (2, N, K): intersections and
             unions in pixels.
         names: of the N IoUs.
         classes: names of the K classes.

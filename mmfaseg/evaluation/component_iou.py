@@ -1,7 +1,7 @@
 """IoU of small, medium, large and thin parts of the classes.
 
 Shapes:
-    H, W: height and width of the picture in pixels.
+    H, W: height and width of the image in pixels.
     K: number of classes. In a label map the value K means no class.
 """
 
@@ -34,7 +34,7 @@ class ComponentIoU(BaseMetric):
       whose first pixel comes first, row by row. If none shares any, it counts
       in the bins of its own predicted component.
 
-    The counts of all pictures are summed before they are divided, and the
+    The counts of all images are summed before they are divided, and the
     mean of a bin is that of the classes that have pixels in it. Results are
     in percent: ``mIoU_small``, ``mIoU_medium``, ``mIoU_large``, ``mIoU_thin``
     (nan where no class has pixels), and for example ``IoU_thin.wire``.
@@ -81,7 +81,7 @@ class ComponentIoU(BaseMetric):
     def process(
         self, data_batch: object, data_samples: Sequence[dict]
     ) -> None:
-        """Counts the pixels of each picture.
+        """Counts the pixels of each image.
 
         Args:
             data_batch: not used.
@@ -103,7 +103,7 @@ class ComponentIoU(BaseMetric):
         """Returns the IoUs in percent and logs those of the classes.
 
         Args:
-            results: of each picture, int64, shape (2, 4, K).
+            results: of each image, int64, shape (2, 4, K).
         """
         classes = self.dataset_meta['classes']
         names = [f'IoU_{name}' for name in BINS]
@@ -111,7 +111,7 @@ class ComponentIoU(BaseMetric):
 
 
 def count_components(
-    truth: np.ndarray,
+    ground_truth: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
     areas: tuple[int, int],
@@ -120,8 +120,8 @@ def count_components(
     """Counts the pixels of each bin and class.
 
     Args:
-        truth: uint16, shape (H, W), values in [0, K].
-        prediction: like ``truth``.
+        ground_truth: uint16, shape (H, W), values in [0, K].
+        prediction: like ``ground_truth``.
         num_classes: K.
         areas: the least areas of medium and of large components in pixels.
         thin_width: the greatest width of thin components in pixels.
@@ -130,9 +130,9 @@ def count_components(
         np.ndarray: int64, shape (2, 4, K), intersections and unions in
         pixels, of the bins in the order of ``BINS``.
     """
-    true = find_components(truth, num_classes, thin_width)
+    true = find_components(ground_truth, num_classes, thin_width)
     found = find_components(prediction, num_classes, thin_width)
-    right = truth == prediction
+    right = ground_truth == prediction
     hits = np.bincount(true.numbers[right], minlength=len(true.areas))
     extras = np.bincount(found.numbers[~right], minlength=len(found.areas))
     owners = match_components(true, found)

@@ -1,7 +1,7 @@
 """Connected components of all classes of a label map.
 
 Shapes:
-    H, W: height and width of the picture in pixels.
+    H, W: height and width of the image in pixels.
     K: number of classes. In a label map the value K means no class.
     C: number of components plus one. Number 0 stands for the pixels without
         a class: its class is K.
@@ -72,8 +72,8 @@ def match_components(true: Components, found: Components) -> np.ndarray:
     the one whose first pixel comes first, row by row.
 
     Args:
-        true: components of the truth.
-        found: components of the prediction in the same picture.
+        true: components of the ground truth.
+        found: components of the prediction in the same image.
 
     Returns:
         np.ndarray: int64, shape (C of ``found``,), number of the true

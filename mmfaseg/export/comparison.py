@@ -18,8 +18,11 @@ from .network import ExportedNetwork
 
 # scores lie between 0 and the number of queries; a fused sum is another one
 TOLERANCE = 1e-3
-PICTURES = 5  # at each size, until one is decided
-NUDGES, NUDGE = 4, 1e-3  # of 255: as much as rounding is worth
+NUM_IMAGES = 5  # at each size, until one is decided
+NUM_PERTURBATIONS, PERTURBATION = (
+    4,
+    1e-3,
+)  # of 255: as much as rounding is worth
 
 
 class Comparison(NamedTuple):
@@ -40,32 +43,32 @@ def compare(
     size: tuple[int, int, int],
     name: str,
 ) -> Comparison:
-    """Compares scores and labels on a picture of blocks of colours.
+    """Compares scores and labels on an image of blocks of colours.
 
     Args:
         network (ExportedNetwork): on the CPU.
-        run (Callable): gives scores and labels of a picture, float32.
+        run (Callable): gives scores and labels of an image, float32.
         size (tuple[int, int, int]): batch, height and width.
         name (str): of the file, for the error.
 
     Raises:
         RuntimeError: if scores differ by more than 1e-3, or labels are not
             those of the scores; it says so where the network is undecided on
-            each of five pictures.
+            each of five images.
     """
     where = 'x'.join(map(str, size))
     changes = []
-    for number in range(PICTURES):
-        picture = _draw(size, number)
+    for number in range(NUM_IMAGES):
+        image = _draw(size, number)
         with use_backend('reference'):
-            expected, labels = network(picture)
-        scores, found = run(picture)
+            expected, labels = network(image)
+        scores, found = run(image)
         difference = float((scores - expected).abs().max())
         # also where it is NaN
         if difference <= TOLERANCE and torch.equal(scores.argmax(1), found):
             others = float((found != labels).float().mean())
             return Comparison(difference, others)
-        change = sensitivity(network, picture)
+        change = sensitivity(network, image)
         if not change > TOLERANCE:
             raise RuntimeError(
                 f'{name} differs from PyTorch by {difference:.2e} at {where}: '
@@ -74,29 +77,29 @@ def compare(
         changes.append(change)
     raise RuntimeError(
         f'{name} cannot be compared with PyTorch at {where}: the network is '
-        f'undecided. Scores change by {min(changes):.2e} and more if a '
-        f'picture changes by {NUDGE} of 255, as they do where it has learnt '
-        'next to nothing. Train it longer, or compare at other --sizes'
+        f'undecided. Scores change by {min(changes):.2e} and more if an '
+        f'image changes by {PERTURBATION} of 255, as for a model that has '
+        'learnt next to nothing. Train it longer, or use other --sizes'
     )
 
 
 @torch.no_grad()
-def sensitivity(network: ExportedNetwork, picture: Tensor) -> float:
-    """Returns how far scores move for less than a picture can hold.
+def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
+    """Returns how far scores move for less than an image can hold.
 
     Args:
         network (ExportedNetwork): on the CPU.
-        picture (Tensor): float32, shape (B, 3, H, W).
+        image (Tensor): float32, shape (B, 3, H, W).
     """
     exact = copy.deepcopy(network).double()
     generator = torch.Generator().manual_seed(0)
     with use_backend('reference'):
-        expected, _ = network(picture)
-        changes = [(exact(picture.double())[0] - expected).abs().max()]
-        for _ in range(NUDGES):
-            noise = torch.rand(picture.shape, generator=generator) - 0.5
-            nudged, _ = network(picture + 2 * NUDGE * noise)
-            changes.append((nudged - expected).abs().max())
+        expected, _ = network(image)
+        changes = [(exact(image.double())[0] - expected).abs().max()]
+        for _ in range(NUM_PERTURBATIONS):
+            noise = torch.rand(image.shape, generator=generator) - 0.5
+            perturbed, _ = network(image + 2 * PERTURBATION * noise)
+            changes.append((perturbed - expected).abs().max())
     return float(max(changes))
 
 

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from .comparison import compare
 from .network import ExportedNetwork
 
-INPUT, OUTPUTS = 'picture', ('scores', 'labels')
+INPUT, OUTPUTS = 'image', ('scores', 'labels')
 # of each node that is not folded, and of packages that are not needed
 CHATTY = ('onnxscript', 'torch.onnx')
 SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 512))  # 1, 1 and 4 windows
@@ -94,8 +94,8 @@ def check_onnx(
         str(path), providers=['CPUExecutionProvider']
     )
 
-    def run(picture: Tensor) -> tuple[Tensor, Tensor]:
-        scores, labels = session.run(None, {INPUT: picture.numpy()})
+    def run(image: Tensor) -> tuple[Tensor, Tensor]:
+        scores, labels = session.run(None, {INPUT: image.numpy()})
         return torch.from_numpy(scores), torch.from_numpy(labels)
 
     return [

@@ -1,8 +1,8 @@
-"""Loads the compiled operators; says which backend runs, and why.
+"""Loads the compiled operators and selects the backend.
 
 ``MMFASEG_OPS_BACKEND`` is read when this module is imported: ``auto`` (the
-default) takes what is compiled for the device of a tensor, ``reference`` the
-definitions in PyTorch, and loads nothing.
+default) uses the operators compiled for the device of a tensor; ``reference``
+uses the PyTorch reference and loads no extension.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from torch import Tensor
 BACKENDS = ('auto', 'reference')
 
 
-def _checked(name: str, source: str) -> str:
+def _check_backend(name: str, source: str) -> str:
     if name not in BACKENDS:
         raise ValueError(
             f'{source}={name!r} is no backend: use {" or ".join(BACKENDS)}'
@@ -52,7 +52,7 @@ def _load() -> tuple[frozenset[str], str]:
     return frozenset(devices), 'the extension is loaded'
 
 
-_backend = _checked(
+_backend = _check_backend(
     os.environ.get('MMFASEG_OPS_BACKEND', 'auto'), 'MMFASEG_OPS_BACKEND'
 )
 _devices, _reason = _load()
@@ -63,14 +63,14 @@ def extension_is_loaded() -> bool:
     return bool(_devices)
 
 
-def reference_is_asked() -> bool:
-    """Returns whether the definitions run whatever is compiled."""
+def reference_requested() -> bool:
+    """Returns whether the backend is set to ``reference``."""
     return _backend == 'reference'
 
 
-def runs_compiled(tensor: Tensor) -> bool:
-    """Returns whether an operator on this tensor runs compiled."""
-    return not reference_is_asked() and tensor.device.type in _devices
+def use_compiled(tensor: Tensor) -> bool:
+    """Returns whether the compiled operators run on this tensor."""
+    return not reference_requested() and tensor.device.type in _devices
 
 
 @contextmanager
@@ -84,23 +84,23 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: if there is no such backend.
     """
     global _backend
-    before = _backend
-    _backend = _checked(name, 'backend')
+    previous = _backend
+    _backend = _check_backend(name, 'backend')
     try:
         yield
     finally:
-        _backend = before
+        _backend = previous
 
 
 def compiled_devices() -> tuple[str, ...]:
     """Returns the types of devices on which operators run compiled."""
-    return () if reference_is_asked() else tuple(sorted(_devices))
+    return () if reference_requested() else tuple(sorted(_devices))
 
 
 def describe_backend() -> str:
     """Returns one line: which backend runs, and why."""
     devices = ', '.join(compiled_devices())
-    if reference_is_asked():
+    if reference_requested():
         return 'PyTorch, because it is asked for'
     if not devices:
         return f'PyTorch, because {_reason}'

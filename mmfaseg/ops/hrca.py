@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from ._extension import extension_is_loaded, runs_compiled
+from ._extension import extension_is_loaded, use_compiled
 
 
 def hrca_gather(
@@ -67,7 +67,7 @@ def hrca_gather(
         _, outside = reference.window_pixels(
             window_index, window_size, grid, shape
         )
-    if runs_compiled(feature):
+    if use_compiled(feature):
         value, key = torch.ops.mmfaseg.hrca_gather(
             feature, position, window_index, window_size, *grid, level_embed
         )
@@ -153,7 +153,7 @@ def _check(
             f'window_index must have the shape ({feature.size(0)}, K); it has '
             f'{tuple(window_index.shape)}'
         )
-    if _values_are_at_hand(window_index) and window_index.numel():
+    if _has_host_values(window_index) and window_index.numel():
         cells = grid[0] * grid[1]
         for value in map(int, torch.aminmax(window_index)):
             if not 0 <= value < cells:
@@ -163,8 +163,8 @@ def _check(
                 )
 
 
-def _values_are_at_hand(tensor: Tensor) -> bool:
-    """Returns whether values can be read: no GPU to wait for, no trace."""
+def _has_host_values(tensor: Tensor) -> bool:
+    """Returns whether values can be read without a sync or a trace."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state():
         return False
     return type(tensor) is Tensor and tensor.device.type == 'cpu'
@@ -255,8 +255,8 @@ def _backward(
     return grad_feature, grad_position, None, None, None, None, grad_embed
 
 
-def refuse_second_derivative(ctx: Any, *grads: Tensor) -> None:
-    """Raises: the compiled operators can be differentiated once."""
+def reject_double_backward(ctx: Any, *grads: Tensor) -> None:
+    """Raises, because the compiled operators have no second derivative."""
     raise RuntimeError(
         'compiled operators of mmfaseg can be differentiated once only: for '
         "a second derivative use mmfaseg.ops.use_backend('reference')"
@@ -270,5 +270,5 @@ if extension_is_loaded():
         'mmfaseg::hrca_gather', _backward, setup_context=_save_for_backward
     )
     torch.library.register_autograd(
-        'mmfaseg::hrca_scatter', refuse_second_derivative
+        'mmfaseg::hrca_scatter', reject_double_backward
     )

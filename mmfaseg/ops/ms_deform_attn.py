@@ -17,10 +17,10 @@ from . import reference
 from ._extension import (
     compiled_devices,
     extension_is_loaded,
-    reference_is_asked,
-    runs_compiled,
+    reference_requested,
+    use_compiled,
 )
-from .hrca import refuse_second_derivative
+from .hrca import reject_double_backward
 
 MAX_LEVELS = 16
 
@@ -35,14 +35,14 @@ def compiled_ms_deform_attn_available() -> bool:
     return get_compiling_cuda_version() != 'not available'
 
 
-def _mmcv_is_next() -> bool:
-    return not reference_is_asked() and compiled_ms_deform_attn_available()
+def _use_mmcv_op() -> bool:
+    return not reference_requested() and compiled_ms_deform_attn_available()
 
 
 def describe_ms_deform_attn() -> str:
     """Returns which implementation runs on which devices."""
     parts = [f'mmfaseg on {device}' for device in compiled_devices()]
-    if 'cuda' not in compiled_devices() and _mmcv_is_next():
+    if 'cuda' not in compiled_devices() and _use_mmcv_op():
         parts.append('mmcv on cuda')
     return ', '.join([*parts, 'PyTorch elsewhere']) if parts else 'PyTorch'
 
@@ -91,11 +91,11 @@ def ms_deform_attn(
     dtype = torch.promote_types(value.dtype, torch.float32)
     locations = sampling_locations.to(dtype)
     weights = attention_weights.to(dtype)
-    if runs_compiled(value):
+    if use_compiled(value):
         return torch.ops.mmfaseg.ms_deform_attn(
             value, list(chain(*spatial_shapes)), starts, locations, weights
         )
-    use_mmcv = value.is_cuda and _mmcv_is_next()
+    use_mmcv = value.is_cuda and _use_mmcv_op()
     attend = _mmcv if use_mmcv else reference.ms_deform_attn
     # mmcv's kernel computes in half precision what is half (mmcv#2167)
     with torch.autocast(value.device.type, enabled=False):
@@ -239,5 +239,5 @@ if extension_is_loaded():
         setup_context=_save_for_backward,
     )
     torch.library.register_autograd(
-        'mmfaseg::ms_deform_attn_backward', refuse_second_derivative
+        'mmfaseg::ms_deform_attn_backward', reject_double_backward
     )

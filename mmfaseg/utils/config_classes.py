@@ -1,4 +1,4 @@
-"""Which class a part of a config is for, and what it takes."""
+"""Classes that a config names, and their constructor arguments."""
 
 import inspect
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mmengine import registry as registries
 from mmengine.registry import Registry
 
-# where mmengine builds what, by the key that it stands under
+# the registry from which mmengine builds the value of a config key
 REGISTRIES: dict[str, Registry] = {
     'model': registries.MODELS,
     'tta_model': registries.MODELS,
@@ -35,14 +35,18 @@ REGISTRIES: dict[str, Registry] = {
 }
 
 
-def arguments_of(kind: type) -> tuple[list[str], bool]:
-    """Returns the names of the arguments of a class, and if there are more.
+def init_arguments(kind: type) -> tuple[list[str], bool]:
+    """Returns the argument names of a class, and whether it takes others.
 
-    Classes that take any argument hand it on to their parents; nobody can
-    know whether all of it.
+    The names of parent classes are included as long as ``**kwargs`` passes
+    arguments on to them.
+
+    Returns:
+        tuple[list[str], bool]: the names, and whether the class has
+        ``**kwargs``.
     """
     names: list[str] = []
-    is_open = False
+    has_var_kwargs = False
     for parent in kind.__mro__:
         init = vars(parent).get('__init__')
         if init is None or parent is object:
@@ -56,19 +60,19 @@ def arguments_of(kind: type) -> tuple[list[str], bool]:
         ]
         if all(x.kind != x.VAR_KEYWORD for x in parameters):
             break
-        is_open = True
-    return names, is_open
+        has_var_kwargs = True
+    return names, has_var_kwargs
 
 
-def find_class(name: str, home: str, scope: str) -> Any:
+def find_class(name: str, registry_key: str, scope: str) -> Any:
     """Returns a class by its name, None if no registry has it.
 
     Args:
         name (str): with or without its package.
-        home (str): key that it stands under; other registries come after.
+        registry_key (str): config key, whose registry is searched first.
         scope (str): package of names without one.
     """
-    own = REGISTRIES.get(home, registries.MODELS)
+    own = REGISTRIES.get(registry_key, registries.MODELS)
     others = [x for x in vars(registries).values() if isinstance(x, Registry)]
     for registry in (own, *others):
         with registry.switch_scope_and_registry(scope) as switched:
@@ -78,11 +82,11 @@ def find_class(name: str, home: str, scope: str) -> Any:
     return None
 
 
-def names_below(home: str, scope: str) -> dict[str, str]:
-    """Returns all names that can stand under a key, as they are written.
+def registered_names(registry_key: str, scope: str) -> dict[str, str]:
+    """Returns the names of all classes that a config key can take.
 
     Args:
-        home (str): the key.
+        registry_key (str): config key, see :data:`REGISTRIES`.
         scope (str): package of names without one.
 
     Returns:
@@ -90,7 +94,7 @@ def names_below(home: str, scope: str) -> dict[str, str]:
         have a class of that name, that of the scope.
     """
     names: dict[str, str] = {}
-    waiting = [REGISTRIES.get(home, registries.MODELS)]
+    waiting = [REGISTRIES.get(registry_key, registries.MODELS)]
     while waiting:
         registry = waiting.pop()
         waiting += registry.children.values()

@@ -1,48 +1,48 @@
-"""Keys of a config that the runner does not look at, without a word."""
+"""Config keys that the runner silently ignores."""
 
 import inspect
 
 from mmengine.config import Config
 from mmengine.runner import FlexibleRunner, Runner
 
-from .finding import Findings
-from .likeness import KEY, similar
+from .diagnostics import Diagnostics
+from .suggestions import KEY_CUTOFF, closest_match
 
 
-def check_keys(cfg: Config, findings: Findings) -> None:
-    """Looks for keys that no runner reads, and what is meant by them.
+def check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
+    """Checks for keys that no runner reads.
 
     Args:
         cfg (Config): of any task.
-        findings (Findings): gets what is wrong.
+        diagnostics (Diagnostics): collects the errors.
     """
-    runner = _check_runner(cfg, findings)
+    runner = _check_runner(cfg, diagnostics)
     known = [*inspect.signature(runner).parameters, 'runner_type']
     known.remove('cfg')
     for key in cfg:
-        meant = similar(key, known, KEY)
+        suggestion = closest_match(key, known, KEY_CUTOFF)
         is_variant = key[-1:].isdigit()  # such as train_dataloader_2
-        if meant and key not in known and not is_variant:
-            findings.error(
+        if suggestion and key not in known and not is_variant:
+            diagnostics.error(
                 key,
                 'mmengine ignores this key',
-                f'did you mean {meant}? If it is a variable of yours, call '
-                'it something else',
+                f'did you mean {suggestion}? If it is a variable of your own, '
+                'rename it',
             )
 
 
-def _check_runner(cfg: Config, findings: Findings) -> type:
-    """Returns the runner; tells of what it does not look at."""
+def _check_runner(cfg: Config, diagnostics: Diagnostics) -> type:
+    """Returns the runner class; reports keys that it ignores."""
     is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
     if not is_flexible and cfg.get('strategy'):
-        findings.error(
+        diagnostics.error(
             'strategy',
             'only the FlexibleRunner looks at it',
             "set runner_type = 'FlexibleRunner', or take it out",
         )
     for key in ('sync_bn', 'model_wrapper_cfg'):
         if is_flexible and cfg.get(key):
-            findings.error(
+            diagnostics.error(
                 key,
                 'the FlexibleRunner does not look at it',
                 'take it out, or give it to the strategy',
@@ -50,7 +50,7 @@ def _check_runner(cfg: Config, findings: Findings) -> type:
     kind = str((cfg.get('strategy') or {}).get('type'))
     hooks = [str(x.get('type')) for x in cfg.get('custom_hooks') or ()]
     if kind.endswith('FullyShardStrategy') and 'EMAHook' in hooks:
-        findings.error(
+        diagnostics.error(
             'custom_hooks',
             'EMAHook copies the network, which cannot be done in shards',
             'take it out, or the strategy',

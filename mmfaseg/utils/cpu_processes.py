@@ -1,4 +1,4 @@
-"""Several processes on a machine without GPUs."""
+"""Distributed training on CPUs."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-LAST_EXCHANGE = 0.5  # seconds; a thread needs microseconds of them
+GLOO_SHUTDOWN_SECONDS = 0.5  # seconds; a thread needs microseconds of them
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
@@ -30,7 +30,7 @@ def prepare_cpu_processes(cfg: Config) -> None:
     if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
         return
     if not dist.is_initialized():
-        _meet()
+        _init_process_group()
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -47,8 +47,8 @@ def prepare_cpu_processes(cfg: Config) -> None:
         )
 
 
-def _meet() -> None:
-    """Lets the processes find each other, also after torchrun restarted them.
+def _init_process_group() -> None:
+    """Initializes the process group, also after a restart by torchrun.
 
     The places of those before a restart are still written in its store.
     """
@@ -76,8 +76,8 @@ def _replace_sync_bn(config: Any) -> bool:
     return found
 
 
-def leave_processes() -> None:
-    """Leaves the group of processes, if there is one, before Python ends.
+def destroy_process_group() -> None:
+    """Destroys the process group, if there is one, before Python exits.
 
     A thread of gloo lets go of the tensors of the last exchange a little
     later than the exchange is over. If Python has ended meanwhile that aborts
@@ -85,4 +85,6 @@ def leave_processes() -> None:
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-        time.sleep(LAST_EXCHANGE)  # other threads have Python for so long
+        time.sleep(
+            GLOO_SHUTDOWN_SECONDS
+        )  # other threads have Python for so long

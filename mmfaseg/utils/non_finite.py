@@ -1,4 +1,4 @@
-"""Where values that are not finite come from."""
+"""Search for the origin of non-finite values."""
 
 import copy
 from collections.abc import Iterable
@@ -35,10 +35,10 @@ def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
 
 @torch.no_grad()
 def find_non_finite(model: nn.Module, data: Any) -> str:
-    """Returns in words where a network first gives what is not finite.
+    """Describes the first module of a network with a non-finite output.
 
-    It looks at the pictures, then at parameters and statistics, then lets the
-    network see the pictures once more, in evaluation mode; afterwards it is
+    It looks at the images, then at parameters and statistics, then lets the
+    network see the images once more, in evaluation mode; afterwards it is
     as it was. It never raises: it is asked when something has failed.
 
     Args:
@@ -49,7 +49,7 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
     devices = {x.device for x in model.parameters() if x.is_cuda}
     try:
         with torch.random.fork_rng(sorted(devices, key=str)):
-            return _look(model, copy.deepcopy(data))
+            return _trace_non_finite(model, copy.deepcopy(data))
     except Exception as error:
         return f'the network could not be looked at: {error!r}'
     finally:
@@ -57,12 +57,12 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
             module.training = training
 
 
-def _look(model: nn.Module, data: Any) -> str:
+def _trace_non_finite(model: nn.Module, data: Any) -> str:
     batch = model.data_preprocessor(data, True)  # type: ignore
     if not _is_finite(batch['inputs']):
-        return 'the pictures of the batch are not finite'
+        return 'the images of the batch are not finite'
     state = [*model.named_parameters(), *model.named_buffers()]
-    if name := name_non_finite((name, _own_part(x)) for name, x in state):
+    if name := name_non_finite((name, _local_tensor(x)) for name, x in state):
         return f'{name} of the network is not finite'
     if any(isinstance(x, DTensor) for x in model.parameters()):
         # other processes, which it takes for that, may not be here
@@ -97,7 +97,7 @@ def _look(model: nn.Module, data: Any) -> str:
     return 'all that the network gives in evaluation mode is finite'
 
 
-def _own_part(tensor: Tensor) -> Tensor:
+def _local_tensor(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

@@ -10,7 +10,7 @@ PQ = SQ · RQ, where SQ is the mean IoU of the matched, and
 RQ = TP / (TP + FP / 2 + FN / 2).
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
 """
 
 import importlib.util
@@ -109,7 +109,7 @@ class PQStat:
 
         Returns:
             tuple: ``pq``, ``sq`` and ``rq`` from 0 to 1 over the ``n``
-            categories that occur, in the truth or in a prediction; the same
+            categories that occur in ground truth or prediction; the same
             of each category, zeros for one that does not occur.
         """
         values, classwise = [], {}
@@ -138,7 +138,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     'panopticapi.utils': ('rgb2id', 'id2rgb'),
 }
 # what gave up on it when it was imported; the last holds the package itself
-_GAVE_UP = {
+_LOADED_WITHOUT = {
     'mmdet.apis.det_inferencer': ('VOID', 'id2rgb'),
     'mmdet.evaluation.functional.panoptic_utils': (
         'OFFSET',
@@ -178,12 +178,12 @@ class PanopticApiFinder(MetaPathFinder, Loader):
             setattr(module, name, globals()[name])
 
 
-def offer_panopticapi() -> None:
-    """Offers what mmdet needs, also to parts of it that are loaded already."""
+def register_panopticapi() -> None:
+    """Makes the modules importable, also for loaded modules of mmdet."""
     if any(isinstance(x, PanopticApiFinder) for x in sys.meta_path):
         return
     sys.meta_path.append(PanopticApiFinder())
-    for module, names in _GAVE_UP.items():
+    for module, names in _LOADED_WITHOUT.items():
         loaded = sys.modules.get(module)
         if loaded is None or getattr(loaded, names[-1], None) is not None:
             continue

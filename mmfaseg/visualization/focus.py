@@ -2,7 +2,7 @@
 
 Shapes:
     Q: queries.
-    H, W: height and width of the picture as the network saw it, unpadded.
+    H, W: height and width of the image as the network saw it, unpadded.
     K: number of classes.
 """
 
@@ -27,7 +27,7 @@ from .focus_maps import (
     last_attention,
     mask_probabilities,
 )
-from .sheet import Sheet, check_classes, check_picture, panel_size
+from .sheet import Sheet, check_classes, check_image, panel_size
 from .windows import WindowBox, last_windows, shares_windows, window_boxes
 
 if TYPE_CHECKING:
@@ -49,33 +49,33 @@ class _Panel:
     boxes: list[WindowBox] = field(default_factory=list)
 
 
-def heat_picture(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lays a heat map over the darkened grey picture.
+def overlay_heatmap(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lays a heat map over the darkened grey image.
 
     Args:
-        picture (np.ndarray): uint8, shape (H, W, 3).
+        image (np.ndarray): uint8, shape (H, W, 3).
         heat (np.ndarray): float, shape (H, W), in 0..1.
 
     Returns:
         np.ndarray: uint8, shape (H, W, 3); hot is bright.
     """
-    grey = picture.mean(-1, keepdims=True) * 0.6
+    grey = image.mean(-1, keepdims=True) * 0.6
     glow = colormaps['inferno'](heat)[..., :3] * 255
     return _mix(grey, glow, np.sqrt(heat)[..., None] * 0.85)
 
 
 def draw_focus(
     output: DecoderTrace,
-    picture: np.ndarray,
+    image: np.ndarray,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     sample: int = 0,
     num_queries: int = 4,
     min_score: float = 0.0,
 ) -> Figure:
-    """Draws where the decoder looks in one picture.
+    """Draws where the decoder looks in one image.
 
-    The first row shows the picture, the prediction and, if all queries share
+    The first row shows the image, the prediction and, if all queries share
     windows of the stride-4 map, the windows and the importance that they were
     chosen by. Each further row shows one query: its mask, and its
     cross-attention in the last block of the strides 32, 16 and 8, each scaled
@@ -83,10 +83,10 @@ def draw_focus(
 
     Args:
         output (DecoderTrace): Result of :func:`trace_head`.
-        picture (np.ndarray): uint8, shape (H, W, 3), RGB.
+        image (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
-        sample (int): Which picture of the batch.
+        sample (int): Which image of the batch.
         num_queries (int): Rows at most; fewer are drawn when the network
             names fewer classes.
         min_score (float): Pixels whose best class scores less stay bare, as
@@ -96,12 +96,12 @@ def draw_focus(
         Figure: Ready for :func:`save_figure`.
 
     Raises:
-        ValueError: If trace, picture and classes do not fit together.
-        TypeError: If the picture is not uint8.
+        ValueError: If trace, image and classes do not fit together.
+        TypeError: If the image is not uint8.
     """
     colours = check_classes(classes, palette)
-    check_picture(picture)
-    size = picture.shape[0], picture.shape[1]
+    check_image(image)
+    size = image.shape[0], image.shape[1]
     scores, masks = mask_probabilities(output, size, sample)
     if scores.shape[1] != len(classes) + 1:
         raise ValueError(
@@ -109,11 +109,11 @@ def draw_focus(
             f'object", but {len(classes)} names were given'
         )
     labels = label_pixels(scores, masks, min_score)
-    bare = np.repeat(picture.mean(-1, keepdims=True), 3, -1)
+    bare = np.repeat(image.mean(-1, keepdims=True), 3, -1)
     painted = np.where(
-        labels[..., None] < 0, bare, _paint(picture, colours[labels])
+        labels[..., None] < 0, bare, _paint(image, colours[labels])
     ).astype(np.uint8)
-    rows = [_overview(output, picture, painted, sample)]
+    rows = [_overview(output, image, painted, sample)]
 
     traces = [last_attention(output.traces, level) for level in range(3)]
     heats = [attention_maps(trace, size, sample) for trace in traces]
@@ -123,9 +123,7 @@ def draw_focus(
         row = [
             _Panel(
                 f'{name} · {query.score:.2f}',
-                np.where(
-                    inside, _paint(picture, colours[query.label]), picture
-                ),
+                np.where(inside, _paint(image, colours[query.label]), image),
                 query.mask,
             )
         ]
@@ -133,7 +131,7 @@ def draw_focus(
             row.append(
                 _Panel(
                     f'layer {trace.layer} · stride {STRIDES[trace.level]}',
-                    heat_picture(picture, heat[query.index]),
+                    overlay_heatmap(image, heat[query.index]),
                     query.mask,
                 )
             )
@@ -143,14 +141,14 @@ def draw_focus(
 
 def _overview(
     output: DecoderTrace,
-    picture: np.ndarray,
+    image: np.ndarray,
     painted: np.ndarray,
     sample: int,
 ) -> list[_Panel]:
     """Makes the first row, which belongs to no single query."""
-    size = picture.shape[0], picture.shape[1]
+    size = image.shape[0], image.shape[1]
     panels = [
-        _Panel('picture', picture),
+        _Panel('image', image),
         _Panel('prediction', painted),
     ]
     if not shares_windows(output.traces):
@@ -165,14 +163,14 @@ def _overview(
         panels.append(
             _Panel(
                 f'importance · layer {trace.layer}, all queries',
-                heat_picture(picture, importance_map(importance, size)),
+                overlay_heatmap(image, importance_map(importance, size)),
             )
         )
     return [
         *panels,
         _Panel(
             f'HRCA windows · layer {trace.layer} · stride 4',
-            _mix(picture, np.zeros(3), np.where(read, 0.0, 0.6)),
+            _mix(image, np.zeros(3), np.where(read, 0.0, 0.6)),
             boxes=boxes,
         ),
     ]
@@ -205,7 +203,7 @@ def _lay_out(rows: list[list[_Panel]], size: tuple[int, int]) -> Figure:
 
 
 def _draw_outline(axes: Axes, mask: np.ndarray) -> None:
-    """Draws the border of a mask, also where it meets the picture's edge."""
+    """Draws the border of a mask, also where it meets the image's edge."""
     framed = np.pad(mask.astype(np.float32), 1)
     rows, columns = (np.arange(length) - 0.5 for length in framed.shape)
     for width, colour in ((2.4, 'black'), (1.2, 'white')):
@@ -250,13 +248,13 @@ def _draw_boxes(axes: Axes, boxes: list[WindowBox]) -> None:
             )
 
 
-def _paint(picture: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Colours the grey picture."""
-    return _mix(picture.mean(-1, keepdims=True), colours, 0.65)
+def _paint(image: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Colours the grey image."""
+    return _mix(image.mean(-1, keepdims=True), colours, 0.65)
 
 
 def _mix(
     under: np.ndarray, over: np.ndarray, alpha: float | np.ndarray
 ) -> np.ndarray:
-    """Blends two arrays that broadcast to (H, W, 3) into a uint8 picture."""
+    """Blends two arrays that broadcast to (H, W, 3) into a uint8 image."""
     return ((1 - alpha) * under + alpha * over).clip(0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Objects, true and predicted, side by side.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
     n: number of objects.
     K: number of classes.
 """
@@ -15,27 +15,27 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from .objects import ObjectPicture, Objects, match_objects
+from .objects import ObjectImage, Objects, match_objects
 from .predictions import CAPTION, GAP, HEAD, MARGIN
 from .sheet import FAINT_INK, GOLDEN_RATIO, INK, Sheet, panel_size
 
-MAX_NAMES = 20  # more of them would hide the picture
+MAX_NAMES = 20  # more of them would hide the image
 UNMATCHED = '#ff2d55'
 PANEL, MAX_PANEL = 384, 420  # names have to fit
 
 
 def draw_objects(
-    pictures: Sequence[ObjectPicture],
+    images: Sequence[ObjectImage],
     classes: Sequence[str],
     min_score: float = 0.5,
 ) -> Figure:
-    """Draws picture, true objects and predicted objects with their scores.
+    """Draws image, true objects and predicted objects with their scores.
 
     A predicted object has the colour of the true one that it matches, and a
     red dashed outline where it matches none.
 
     Args:
-        pictures (Sequence[ObjectPicture]): at least one; sizes may differ.
+        images (Sequence[ObjectImage]): at least one; sizes may differ.
         classes (Sequence[str]): K class names.
         min_score (float): predictions below it are not shown.
 
@@ -43,36 +43,36 @@ def draw_objects(
         Figure: ready for :func:`save_figure`.
 
     Raises:
-        ValueError: if there is no picture, or sizes and labels do not fit.
-        TypeError: if pictures are not uint8.
+        ValueError: if there is no image, or sizes and labels do not fit.
+        TypeError: if images are not uint8.
     """
-    if not pictures:
-        raise ValueError('there is no picture to draw; give at least one')
-    for each in pictures:
+    if not images:
+        raise ValueError('there is no image to draw; give at least one')
+    for each in images:
         each.check(len(classes))
-    shapes = [each.picture.shape for each in pictures]
+    shapes = [each.image.shape for each in images]
     sizes = [panel_size(x[0], x[1], PANEL, MAX_PANEL) for x in shapes]
     height = max(size[0] for size in sizes)
     width = max(size[1] for size in sizes)
     sheet = Sheet(
         2 * MARGIN + 3 * width + 2 * GAP,
-        HEAD + len(pictures) * (height + CAPTION) + MARGIN,
+        HEAD + len(images) * (height + CAPTION) + MARGIN,
     )
-    for i, head in enumerate(('picture', 'truth', 'prediction')):
+    for i, head in enumerate(('image', 'ground truth', 'prediction')):
         x = MARGIN + i * (width + GAP) + width / 2
         sheet.text(head, x, HEAD - 11, 11, ha='center', weight='bold')
-    for row, each in enumerate(pictures):
+    for row, each in enumerate(images):
         y = HEAD + row * (height + CAPTION)
         prediction = each.prediction.above(min_score)
-        matches = match_objects(each.truth, prediction)
+        matches = match_objects(each.ground_truth, prediction)
         panels = [
             sheet.panel(
-                each.picture, MARGIN + i * (width + GAP), y, width, height
+                each.image, MARGIN + i * (width + GAP), y, width, height
             )
             for i in range(3)
         ]
-        own = np.arange(len(each.truth.labels))
-        _paint(panels[1], each.truth, own, classes)
+        own = np.arange(len(each.ground_truth.labels))
+        _paint(panels[1], each.ground_truth, own, classes)
         _paint(panels[2], prediction, matches, classes)
         sheet.text(
             f'{(matches >= 0).sum()} of {len(own)} found, '
@@ -89,7 +89,7 @@ def draw_objects(
 def _paint(
     axes: Axes, objects: Objects, numbers: np.ndarray, classes: Sequence[str]
 ) -> None:
-    """Lays coloured masks, outlines and names over a picture."""
+    """Lays coloured masks, outlines and names over an image."""
     count, height, width = objects.masks.shape
     layer = np.zeros((height, width, 4))
     outlines = []

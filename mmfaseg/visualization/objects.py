@@ -1,7 +1,7 @@
-"""Objects of a picture, and which predicted one is of which true one.
+"""Objects of an image, and which predicted one is of which true one.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
     n: number of objects.
     K: number of classes.
 """
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .sheet import check_picture
+from .sheet import check_image
 
 MIN_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of one picture.
+    """Objects of one image.
 
     Attributes:
         labels (np.ndarray): integers, shape (n,), in 0..K-1.
         masks (np.ndarray): bool, shape (n, H, W).
-        scores (np.ndarray | None): 0 to 1, shape (n,); None for the truth.
+        scores (np.ndarray | None): 0 to 1, shape (n,); None for ground truth.
     """
 
     labels: np.ndarray
@@ -41,30 +41,33 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class ObjectPicture:
-    """One picture with its true and predicted objects.
+class ObjectImage:
+    """One image with its true and predicted objects.
 
     Attributes:
-        picture (np.ndarray): uint8, shape (H, W, 3), RGB.
-        truth (Objects): without scores.
+        image (np.ndarray): uint8, shape (H, W, 3), RGB.
+        ground_truth (Objects): without scores.
         prediction (Objects): with scores.
     """
 
-    picture: np.ndarray
-    truth: Objects
+    image: np.ndarray
+    ground_truth: Objects
     prediction: Objects
 
     def check(self, num_classes: int) -> None:
         """Raises ValueError or TypeError unless all parts fit together."""
-        check_picture(self.picture)
-        parts = {'truth': self.truth, 'prediction': self.prediction}
+        check_image(self.image)
+        parts = {
+            'ground truth': self.ground_truth,
+            'prediction': self.prediction,
+        }
         for name, objects in parts.items():
-            wanted = (len(objects.labels), *self.picture.shape[:2])
+            wanted = (len(objects.labels), *self.image.shape[:2])
             if objects.masks.shape != wanted:
                 raise ValueError(
                     f'the masks of the {name} have shape '
                     f'{objects.masks.shape} instead of {wanted}; bring them '
-                    'to the size of the picture'
+                    'to the size of the image'
                 )
             labels = objects.labels
             if len(labels) and not (
@@ -77,7 +80,7 @@ class ObjectPicture:
 
 
 def match_objects(
-    truth: Objects, prediction: Objects, min_iou: float = MIN_IOU
+    ground_truth: Objects, prediction: Objects, min_iou: float = MIN_IOU
 ) -> np.ndarray:
     """Returns the true object that each prediction is of.
 
@@ -85,7 +88,7 @@ def match_objects(
     object of its class that is left.
 
     Args:
-        truth (Objects): n of them.
+        ground_truth (Objects): n of them.
         prediction (Objects): best first.
         min_iou (float): below it nothing matches.
 
@@ -93,14 +96,14 @@ def match_objects(
         np.ndarray: int64, numbers of true objects, -1 for none.
     """
     found = np.full(len(prediction.labels), -1)
-    if not len(truth.labels):
+    if not len(ground_truth.labels):
         return found
     ours = prediction.masks.astype(np.float32)
-    theirs = truth.masks.astype(np.float32)
+    theirs = ground_truth.masks.astype(np.float32)
     both = np.tensordot(ours, theirs, ((1, 2), (1, 2)))
     union = ours.sum((1, 2))[:, None] + theirs.sum((1, 2)) - both
     iou = both / np.maximum(union, 1)
-    iou[prediction.labels[:, None] != truth.labels] = 0
+    iou[prediction.labels[:, None] != ground_truth.labels] = 0
     for number, row in enumerate(iou):
         best = int(row.argmax())
         if row[best] >= min_iou:

@@ -1,7 +1,7 @@
-"""Picture, truth and prediction side by side.
+"""Image, ground truth and prediction side by side.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
     K: number of classes.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .sheet import FAINT_INK, Sheet, check_classes, check_picture, panel_size
+from .sheet import FAINT_INK, Sheet, check_classes, check_image, panel_size
 
 MARGIN = 16
 GAP = 6
@@ -22,28 +22,32 @@ LEGEND_ROW = 26
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """One picture with its two label maps.
+class LabelledImage:
+    """One image with its two label maps.
 
     Attributes:
-        picture (np.ndarray): uint8, shape (H, W, 3), RGB.
-        truth (np.ndarray): Integers, shape (H, W), in 0..K-1 or ignored.
+        image (np.ndarray): uint8, shape (H, W, 3), RGB.
+        ground_truth (np.ndarray): Integers, shape (H, W), in 0..K-1 or
+            ignored.
         prediction (np.ndarray): Integers, shape (H, W), in 0..K-1.
     """
 
-    picture: np.ndarray
-    truth: np.ndarray
+    image: np.ndarray
+    ground_truth: np.ndarray
     prediction: np.ndarray
 
     def check(self, num_classes: int, ignore_index: int) -> None:
         """Raises ValueError or TypeError unless all parts fit together."""
-        check_picture(self.picture)
-        labels = {'truth': self.truth, 'prediction': self.prediction}
+        check_image(self.image)
+        labels = {
+            'ground truth': self.ground_truth,
+            'prediction': self.prediction,
+        }
         for name, label in labels.items():
-            if label.shape != self.picture.shape[:2]:
+            if label.shape != self.image.shape[:2]:
                 raise ValueError(
-                    f'the {name} has shape {label.shape}, its picture '
-                    f'{self.picture.shape[:2]}; bring both to one size'
+                    f'the {name} has shape {label.shape}, its image '
+                    f'{self.image.shape[:2]}; bring both to one size'
                 )
             if not np.issubdtype(label.dtype, np.integer):
                 raise TypeError(
@@ -51,7 +55,7 @@ class LabelledPicture:
                     'be integers'
                 )
             known = (label >= 0) & (label < num_classes)
-            if name == 'truth':
+            if name == 'ground truth':
                 known |= label == ignore_index
             if not known.all():
                 raise ValueError(
@@ -61,20 +65,20 @@ class LabelledPicture:
                 )
 
 
-def picture_scores(
-    truth: np.ndarray,
+def segmentation_scores(
+    ground_truth: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
     ignore_index: int = 255,
 ) -> tuple[float, float]:
-    """Returns mIoU and pixel accuracy of one picture, in percent.
+    """Returns mIoU and pixel accuracy of one image, in percent.
 
-    The mean runs over the classes that occur in the truth or in the
+    The mean runs over the classes that occur in the ground truth or in the
     prediction; ignored pixels count nowhere. Both are NaN when every pixel
     is ignored.
 
     Args:
-        truth (np.ndarray): Integers, shape (H, W).
+        ground_truth (np.ndarray): Integers, shape (H, W).
         prediction (np.ndarray): Integers, shape (H, W).
         num_classes (int): K.
         ignore_index (int): Label of the ignored pixels.
@@ -82,10 +86,10 @@ def picture_scores(
     Returns:
         tuple[float, float]: mIoU and accuracy.
     """
-    valid = truth != ignore_index
+    valid = ground_truth != ignore_index
     if not valid.any():
         return float('nan'), float('nan')
-    t = truth[valid].astype(np.int64)
+    t = ground_truth[valid].astype(np.int64)
     p = prediction[valid].astype(np.int64)
     both = np.bincount(t[t == p], minlength=num_classes)
     union = (
@@ -121,66 +125,66 @@ def colour_labels(
 
 
 def draw_predictions(
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     ignore_index: int = 255,
 ) -> Figure:
-    """Draws picture, truth and prediction of several pictures.
+    """Draws image, ground truth and prediction of several images.
 
-    From four pictures on, two stand in a row. The legend names the classes
+    From four images on, two stand in a row. The legend names the classes
     that occur.
 
     Args:
-        pictures (Sequence[LabelledPicture]): At least one; sizes may differ.
+        images (Sequence[LabelledImage]): At least one; sizes may differ.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
-        ignore_index (int): Label of pixels without truth.
+        ignore_index (int): Label of pixels without ground truth.
 
     Returns:
         Figure: Ready for :func:`save_figure`.
 
     Raises:
-        ValueError: If there is no picture, or sizes and labels do not fit.
-        TypeError: If pictures are not uint8 or labels are not integers.
+        ValueError: If there is no image, or sizes and labels do not fit.
+        TypeError: If images are not uint8 or labels are not integers.
     """
     colours = check_classes(classes, palette)
-    if not pictures:
-        raise ValueError('there is no picture to draw; give at least one')
-    for each in pictures:
+    if not images:
+        raise ValueError('there is no image to draw; give at least one')
+    for each in images:
         each.check(len(classes), ignore_index)
 
-    per_row = 2 if len(pictures) >= 4 else 1
-    sizes = [panel_size(*each.picture.shape[:2]) for each in pictures]
+    per_row = 2 if len(images) >= 4 else 1
+    sizes = [panel_size(*each.image.shape[:2]) for each in images]
     height = max(size[0] for size in sizes)
     width = max(size[1] for size in sizes)
     group = 3 * width + 2 * GAP
-    handles = _legend_handles(pictures, classes, colours, ignore_index)
+    handles = _legend_handles(images, classes, colours, ignore_index)
     sheet_width = 2 * MARGIN + per_row * group + (per_row - 1) * 2 * MARGIN
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), sheet_width // (longest * 8 + 60)))
     legend = MARGIN + LEGEND_ROW * -(-len(handles) // columns)
-    rows = -(-len(pictures) // per_row)
+    rows = -(-len(images) // per_row)
     sheet = Sheet(sheet_width, HEAD + rows * (height + CAPTION) + legend + GAP)
 
-    for column in range(min(per_row, len(pictures))):
-        for i, head in enumerate(('picture', 'truth', 'prediction')):
+    for column in range(min(per_row, len(images))):
+        for i, head in enumerate(('image', 'ground truth', 'prediction')):
             x = MARGIN + column * (group + 2 * MARGIN) + i * (width + GAP)
             sheet.text(
                 head, x + width / 2, HEAD - 11, 11, ha='center', weight='bold'
             )
-    for n, each in enumerate(pictures):
+    for n, each in enumerate(images):
         x = MARGIN + n % per_row * (group + 2 * MARGIN)
         y = HEAD + n // per_row * (height + CAPTION)
-        images = (
-            each.picture,
-            colour_labels(each.truth, colours, ignore_index),
+        panels = (
+            each.image,
+            colour_labels(each.ground_truth, colours, ignore_index),
             colours[each.prediction],
         )
-        for i, image in enumerate(images):
-            sheet.panel(image, x + i * (width + GAP), y, width, height)
-        miou, accuracy = picture_scores(
-            each.truth, each.prediction, len(classes), ignore_index
+        for i, panel in enumerate(panels):
+            sheet.panel(panel, x + i * (width + GAP), y, width, height)
+        miou, accuracy = segmentation_scores(
+            each.ground_truth, each.prediction, len(classes), ignore_index
         )
         sheet.text(
             f'mIoU {miou:.1f} · accuracy {accuracy:.1f}',
@@ -203,15 +207,15 @@ def draw_predictions(
 
 
 def _legend_handles(
-    pictures: Sequence[LabelledPicture],
+    images: Sequence[LabelledImage],
     classes: Sequence[str],
     colours: np.ndarray,
     ignore_index: int,
 ) -> list[Patch]:
     """Makes one swatch for each class that occurs, and for ignored pixels."""
     occurring: set[int] = set()
-    for each in pictures:
-        occurring.update(np.unique(each.truth).tolist())
+    for each in images:
+        occurring.update(np.unique(each.ground_truth).tolist())
         occurring.update(np.unique(each.prediction).tolist())
     handles = [
         Patch(

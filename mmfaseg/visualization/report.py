@@ -1,4 +1,4 @@
-"""The two pictures of a trained network: predictions.png and focus.png."""
+"""The two figures of a trained network: predictions.png and focus.png."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmengine.logging import print_log
 
 from .decoder_trace import can_trace
 from .focus import draw_focus
+from .input_image import inputs_to_image
 from .instances import draw_objects
-from .objects import ObjectPicture, Objects
-from .picture import network_picture
-from .predictions import LabelledPicture, draw_predictions
+from .objects import ObjectImage, Objects
+from .predictions import LabelledImage, draw_predictions
 from .sheet import make_palette, save_figure
 from .tracing import TracedPicture, trace_item
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from mmengine.dataset import BaseDataset
     from mmengine.model import BaseModel
 
-NUM_PICTURES = 6
+NUM_IMAGES = 6
 INSTANCE_OFFSET = 1000  # mmdet's, between segments of one class
 
 
-def spread_indices(length: int, count: int = NUM_PICTURES) -> list[int]:
+def spread_indices(length: int, count: int = NUM_IMAGES) -> list[int]:
     """Returns at most ``count`` numbers spread evenly over 0..length-1.
 
     Raises:
@@ -39,7 +39,7 @@ def spread_indices(length: int, count: int = NUM_PICTURES) -> list[int]:
     """
     if length < 1 or count < 1:
         raise ValueError(
-            f'cannot choose {count} of {length} pictures; both numbers have '
+            f'cannot choose {count} of {length} images; both numbers have '
             'to be positive'
         )
     spread = np.linspace(0, length - 1, min(length, count))
@@ -53,9 +53,9 @@ def write_report(
     out_dir: str | Path,
     indices: Sequence[int] | None = None,
 ) -> list[Path]:
-    """Draws predictions of several pictures and the focus of one of them.
+    """Draws predictions of several images and the focus of one of them.
 
-    A detector's predictions are drawn as objects. The picture with the most
+    A detector's predictions are drawn as objects. The image with the most
     classes, or objects, is taken for the focus. A network whose head has no
     ``trace`` gets the predictions alone.
 
@@ -63,8 +63,8 @@ def write_report(
         model (BaseModel): The trained network, of mmseg or a detector of
             mmdet with a ``panoptic_head``; left in eval mode.
         dataset (BaseDataset): With a test pipeline and annotations.
-        out_dir (str | Path): Folder of the pictures.
-        indices (Sequence[int], optional): Which pictures of the data set;
+        out_dir (str | Path): Folder of the figures.
+        indices (Sequence[int], optional): Which images of the data set;
             six spread evenly over it by default.
 
     Returns:
@@ -78,7 +78,7 @@ def write_report(
     for index in indices:
         if not 0 <= index < len(dataset):
             raise IndexError(
-                f'picture {index} is not in a data set of {len(dataset)}; '
+                f'image {index} is not in a data set of {len(dataset)}; '
                 f'choose from 0..{len(dataset) - 1}'
             )
     model.eval()
@@ -117,7 +117,7 @@ def draw_item_focus(
 
     Args:
         model (BaseModel): see :func:`write_report`; its head has ``trace``.
-        item (dict): what the pipeline gives for one picture.
+        item (dict): what the pipeline gives for one image.
         classes (Sequence[str]): names of the classes.
         palette (Sequence[Sequence[int]]): their colours, RGB in 0..255.
     """
@@ -129,7 +129,7 @@ def draw_traced_focus(
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Figure:
-    """Draws the same of a picture that was looked at already."""
+    """Draws the same of an image that was looked at already."""
     return draw_focus(
         traced.output,
         traced.picture,
@@ -142,50 +142,52 @@ def draw_traced_focus(
 def _draw_labels(
     model: BaseModel, items: Sequence[dict], dataset: BaseDataset
 ) -> tuple[Figure, list[int]]:
-    """Draws label maps; returns how many classes each picture has."""
-    pictures = []
+    """Draws label maps; returns how many classes each image has."""
+    images = []
     for item in items:
         sample = model.test_step(pseudo_collate([item]))[0]
-        truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
-        pictures.append(
-            LabelledPicture(
-                picture=network_picture(item['inputs'], truth.shape),
-                truth=truth,
+        ground_truth = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
+        images.append(
+            LabelledImage(
+                image=inputs_to_image(item['inputs'], ground_truth.shape),
+                ground_truth=ground_truth,
                 prediction=sample.pred_sem_seg.data.squeeze(0).cpu().numpy(),
             )
         )
     figure = draw_predictions(
-        pictures,
+        images,
         dataset.metainfo['classes'],
         dataset_palette(dataset),
         dataset.ignore_index,
     )
-    return figure, [len(np.unique(each.truth)) for each in pictures]
+    return figure, [len(np.unique(each.ground_truth)) for each in images]
 
 
 def _draw_objects(
     model: BaseModel, items: Sequence[dict], dataset: BaseDataset
 ) -> tuple[Figure, list[int]]:
-    """Draws objects; returns how many of them each picture has."""
-    pictures = []
+    """Draws objects; returns how many of them each image has."""
+    images = []
     for item in items:
         sample = model.test_step(pseudo_collate([item]))[0]
         is_panoptic = 'pred_panoptic_seg' in sample
         objects = _panoptic_objects if is_panoptic else _instances
-        truth, prediction = objects(sample, dataset)
-        picture = network_picture(item['inputs'], sample.ori_shape)
-        pictures.append(ObjectPicture(picture, truth, prediction))
-    figure = draw_objects(pictures, dataset.metainfo['classes'])
-    return figure, [len(each.truth.labels) for each in pictures]
+        ground_truth, prediction = objects(sample, dataset)
+        image = inputs_to_image(item['inputs'], sample.ori_shape)
+        images.append(ObjectImage(image, ground_truth, prediction))
+    figure = draw_objects(images, dataset.metainfo['classes'])
+    return figure, [len(each.ground_truth.labels) for each in images]
 
 
 def _instances(
     sample: DetDataSample, dataset: BaseDataset
 ) -> tuple[Objects, Objects]:
-    """Returns the true and the predicted objects of a picture."""
-    truth, found = sample.gt_instances, sample.pred_instances
-    masks = truth.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
-    return Objects(truth.labels.cpu().numpy(), masks), Objects(
+    """Returns the true and the predicted objects of an image."""
+    ground_truth, found = sample.gt_instances, sample.pred_instances
+    masks = (
+        ground_truth.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
+    )
+    return Objects(ground_truth.labels.cpu().numpy(), masks), Objects(
         found.labels.cpu().numpy(),
         found.masks.cpu().numpy(),
         found.scores.cpu().numpy(),
@@ -195,7 +197,7 @@ def _instances(
 def _panoptic_objects(
     sample: DetDataSample, dataset: BaseDataset
 ) -> tuple[Objects, Objects]:
-    """Returns the segments of a picture, things and stuff."""
+    """Returns the segments of an image, things and stuff."""
     things = sample.gt_instances
     masks = things.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
     labels = things.labels.cpu().numpy()
@@ -206,7 +208,7 @@ def _panoptic_objects(
     count = len(dataset.metainfo['classes'])
     first = len(dataset.metainfo['thing_classes'])
     names = [x for x in np.unique(stuff) if first <= x < count]
-    truth = Objects(
+    ground_truth = Objects(
         np.concatenate([labels, names]).astype(int),
         np.concatenate([masks, *[[stuff == x] for x in names]]),
     )
@@ -215,7 +217,7 @@ def _panoptic_objects(
     found = np.zeros((len(ids), *panoptic.shape), bool)
     for mask, number in zip(found, ids, strict=True):
         mask[:] = panoptic == number
-    return truth, Objects(np.array(ids, int) % INSTANCE_OFFSET, found)
+    return ground_truth, Objects(np.array(ids, int) % INSTANCE_OFFSET, found)
 
 
 def dataset_palette(dataset: BaseDataset) -> list:

@@ -4,7 +4,7 @@ It uses matplotlib's object interface only: no window system is touched and no
 global state of pyplot is changed.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
     K: number of classes.
 """
 
@@ -42,7 +42,7 @@ class Sheet:
     def panel(
         self, image: np.ndarray, x: float, y: float, width: int, height: int
     ) -> Axes:
-        """Shows a picture in a box, centred, its aspect ratio kept.
+        """Shows an image in a box, centred, its aspect ratio kept.
 
         Args:
             image (np.ndarray): uint8, shape (H, W, 3), RGB.
@@ -53,7 +53,7 @@ class Sheet:
 
         Returns:
             Axes: Its data coordinates are the pixels of ``image``; the top
-            left corner of the picture is (0, 0).
+            left corner of the image is (0, 0).
         """
         rows, columns = image.shape[:2]
         box = (
@@ -93,15 +93,15 @@ class Sheet:
 def panel_size(
     height: int, width: int, target: int = 256, most: int = 360
 ) -> tuple[int, int]:
-    """Chooses on how many pixels a picture is shown.
+    """Chooses on how many pixels an image is shown.
 
-    Small pictures are enlarged by a whole factor, so that structures one
+    Small images are enlarged by a whole factor, so that structures one
     pixel thin stay even; large ones are shrunk to ``most`` pixels.
 
     Args:
-        height (int): Height of the picture.
-        width (int): Width of the picture.
-        target (int): Length aimed at for the longer side of small pictures.
+        height (int): Height of the image.
+        width (int): Width of the image.
+        target (int): Length aimed at for the longer side of small images.
         most (int): Largest allowed length of the longer side.
 
     Returns:
@@ -114,21 +114,21 @@ def panel_size(
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def check_picture(picture: np.ndarray) -> None:
-    """Refuses everything that is not a non-empty uint8 RGB picture.
+def check_image(image: np.ndarray) -> None:
+    """Refuses everything that is not a non-empty uint8 RGB image.
 
     Raises:
         TypeError: If the values are not uint8.
         ValueError: If the shape is not (H, W, 3) with H, W > 0.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
-            f'a picture has shape (H, W, 3), not {picture.shape}; move the '
+            f'an image has shape (H, W, 3), not {image.shape}; move the '
             'channels to the end'
         )
-    if picture.dtype != np.uint8:
+    if image.dtype != np.uint8:
         raise TypeError(
-            f'a picture holds uint8 values 0..255, not {picture.dtype}; undo '
+            f'an image holds uint8 values 0..255, not {image.dtype}; undo '
             'its normalisation first'
         )
 
@@ -170,7 +170,7 @@ def make_palette(count: int) -> list[list[int]]:
 
 
 def figure_pixels(figure: Figure) -> np.ndarray:
-    """Returns a figure as a picture, uint8, shape (H, W, 3), RGB."""
+    """Returns a figure as an image, uint8, shape (H, W, 3), RGB."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from .decoder_trace import can_trace, trace_head
-from .picture import network_picture
+from .input_image import inputs_to_image
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel, BaseModule
@@ -69,7 +69,7 @@ def trace_item(model: BaseModel, item: dict) -> TracedPicture:
     head = head_of(model)
     batch = model.data_preprocessor(pseudo_collate([item]), False)
     return TracedPicture(
-        picture=network_picture(item['inputs']),
+        picture=inputs_to_image(item['inputs']),
         head=head,
         output=trace_head(head, model.extract_feat(batch['inputs'])),
         min_score=0.5 if hasattr(model, 'panoptic_head') else 0.0,

@@ -52,6 +52,6 @@ def work_dir(make_work_dir) -> Path:
 
 
 @pytest.fixture(scope='session')
-def rival_dir(make_work_dir) -> Path:
+def baseline_dir(make_work_dir) -> Path:
     """The Mask2Former of the study."""
     return make_work_dir('mask2former_r18_1xb8-1k_shapes-128x128')

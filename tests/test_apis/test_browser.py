@@ -57,8 +57,8 @@ def page(browser):
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('pictures')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
     for n in range(2):
         image = generate_shapes(n, 'test', SIZE)[0]
         cv2.imwrite(str(folder / f'shapes_{n}.png'), image)
@@ -66,14 +66,14 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def address(work_dir, rival_dir, pictures, tmp_path_factory):
-    """``python -m mmfaseg.demo`` with two networks and two pictures."""
+def address(work_dir, baseline_dir, images, tmp_path_factory):
+    """``python -m mmfaseg.demo`` with two networks and two images."""
     log = tmp_path_factory.mktemp('demo') / 'log.txt'
     with log.open('w') as file:
         process = subprocess.Popen(
             [
                 *(sys.executable, '-m', 'mmfaseg.demo', str(work_dir)),
-                *('--rival', str(rival_dir), '--pictures', str(pictures)),
+                *('--compare', str(baseline_dir), '--images', str(images)),
                 *('--port', '0', '--device', 'cpu'),
             ],
             stdout=file,
@@ -119,12 +119,12 @@ def pressed(page, model=0):
     return states.index('true')
 
 
-def test_report_opens_from_a_file(work_dir, pictures, tmp_path, page):
+def test_report_opens_from_a_file(work_dir, images, tmp_path, page):
     out = tmp_path / 'focus.html'
     subprocess.run(
         [
             *(sys.executable, '-m', 'mmfaseg.explore', str(work_dir)),
-            *(str(pictures / 'shapes_0.png'), '--out', str(out)),
+            *(str(images / 'shapes_0.png'), '--out', str(out)),
             *('--device', 'cpu'),
         ],
         check=True,
@@ -139,7 +139,7 @@ def test_report_opens_from_a_file(work_dir, pictures, tmp_path, page):
     assert 'block 0' in page.locator('figcaption').first.inner_text()
 
 
-def test_page_shows_the_first_picture_with_both_networks(address, page):
+def test_page_shows_the_first_image_with_both_networks(address, page):
     page.goto(address)
     wait_until_drawn(page)
     assert page.locator('.model h2').all_inner_texts() == [
@@ -147,19 +147,19 @@ def test_page_shows_the_first_picture_with_both_networks(address, page):
         'mask2former_r18_1xb8-1k_shapes-128x128',
     ]
     # three times as large, with an outline, a track and windows drawn on it
-    shown = pixels(page, 'picture')[1::3, 1::3].astype(int)
-    picture = generate_shapes(0, 'test', SIZE)[0][..., ::-1]
-    same = (np.abs(shown - picture).max(-1) <= 2).mean()
-    assert shown.shape == picture.shape and 0.5 < same < 1
+    shown = pixels(page, 'image')[1::3, 1::3].astype(int)
+    image = generate_shapes(0, 'test', SIZE)[0][..., ::-1]
+    same = (np.abs(shown - image).max(-1) <= 2).mean()
+    assert shown.shape == image.shape and 0.5 < same < 1
     for kind in ('focus', 'preference'):
         assert pixels(page, kind).std() > 1
 
 
-def test_sliding_through_the_blocks(address, page):
+def test_slider_selects_block(address, page):
     page.goto(address)
     wait_until_drawn(page)
     slider = page.locator('#block')
-    assert slider.get_attribute('max') == '8'  # the rival has nine blocks
+    assert slider.get_attribute('max') == '8'  # the baseline has nine blocks
     seen = []
     for block in range(5):
         slider.fill(str(block))
@@ -172,16 +172,16 @@ def test_sliding_through_the_blocks(address, page):
     assert len(set(seen)) == 5
     slider.press('ArrowRight')
     wait_until_drawn(page)
-    # FASeg has five: its last one stays, while the rival goes on
+    # FASeg has five: its last one stays, while the baseline goes on
     assert pixels(page, 'focus').tobytes() == seen[-1]
     captions = page.locator('figcaption').all_inner_texts()
     assert 'block 4' in captions[0] and 'block 5' in captions[3]
 
 
-def test_a_click_follows_the_query_of_the_pixel(address, page):
+def test_click_selects_query_of_pixel(address, page):
     page.goto(address)
     wait_until_drawn(page)
-    canvas = page.locator('canvas.picture').first
+    canvas = page.locator('canvas.image').first
     box = canvas.bounding_box()
     found = set()
     for share in (0.05, 0.3, 0.5, 0.7, 0.95):
@@ -216,37 +216,35 @@ def test_choosing_a_query_by_name(address, page):
     assert f'query {number} says' in page.locator('.answer').first.inner_text()
 
 
-def test_upload_example_and_what_is_no_picture(
-    address, page, pictures, tmp_path
-):
+def test_upload_example_and_invalid_file(address, page, images, tmp_path):
     page.goto(address)
     wait_until_drawn(page)
-    first = pixels(page, 'picture').tobytes()
+    first = pixels(page, 'image').tobytes()
     page.locator('#examples').select_option('shapes_1.png')
     page.wait_for_function(
         'document.getElementById("message").textContent === ""'
     )
     wait_until_drawn(page)
-    second = pixels(page, 'picture').tobytes()
+    second = pixels(page, 'image').tobytes()
     assert second != first
-    page.locator('#file').set_input_files(pictures / 'shapes_0.png')
+    page.locator('#file').set_input_files(images / 'shapes_0.png')
     page.wait_for_function(
         'document.getElementById("message").textContent === ""'
     )
     wait_until_drawn(page)
-    assert pixels(page, 'picture').tobytes() == first
+    assert pixels(page, 'image').tobytes() == first
     page.locator('#examples').select_option('shapes_1.png')  # once more
     page.wait_for_function(
         'document.getElementById("message").textContent === ""'
     )
     wait_until_drawn(page)
-    assert pixels(page, 'picture').tobytes() == second
+    assert pixels(page, 'image').tobytes() == second
     upright = tmp_path / 'upright.jpg'
     cv2.imwrite(str(upright), generate_shapes(3, 'test', (160, 70))[0])
     page.locator('#file').set_input_files(upright)
     page.wait_for_function('state.models[0].data.size[0] === 160')
     wait_until_drawn(page)
-    assert pixels(page, 'picture').shape == (320, 140, 3)
+    assert pixels(page, 'image').shape == (320, 140, 3)
 
 
 def test_errors_of_the_server_are_shown(address, browser, tmp_path):
@@ -255,7 +253,7 @@ def test_errors_of_the_server_are_shown(address, browser, tmp_path):
     page.goto(address)
     wait_until_drawn(page)
     broken = tmp_path / 'broken.png'
-    broken.write_bytes(b'no picture')
+    broken.write_bytes(b'no image')
     page.locator('#file').set_input_files(broken)
     page.wait_for_selector('#message.error')
     assert 'cannot be read' in page.locator('#message').inner_text()
@@ -263,17 +261,17 @@ def test_errors_of_the_server_are_shown(address, browser, tmp_path):
     page.close()
 
 
-def test_switches_and_player(address, page):
+def test_switches_and_playback(address, page):
     page.goto(address)
     wait_until_drawn(page)
     smooth = pixels(page, 'focus').tobytes()
     page.locator('#smooth').uncheck()
     wait_until_drawn(page)
     assert pixels(page, 'focus').tobytes() != smooth
-    plain = pixels(page, 'picture').astype(int)
+    plain = pixels(page, 'image').astype(int)
     page.locator('#classes').check()
     wait_until_drawn(page)
-    assert np.abs(pixels(page, 'picture') - plain).mean() > 5
+    assert np.abs(pixels(page, 'image') - plain).mean() > 5
     page.locator('#play').click()
     page.wait_for_function('state.block >= 2', timeout=10_000)
     page.locator('#play').click()
@@ -287,7 +285,7 @@ def test_clicks_on_the_border_find_a_query(address, page):
     """Canvases begin between two pixels of the screen."""
     page.goto(address)
     wait_until_drawn(page)
-    canvas = page.locator('canvas.picture').first
+    canvas = page.locator('canvas.image').first
     box = canvas.bounding_box()
     right, bottom = box['x'] + box['width'], box['y'] + box['height']
     for x, y in (
@@ -302,7 +300,7 @@ def test_clicks_on_the_border_find_a_query(address, page):
         assert 'says' in page.locator('.answer').first.inner_text()
 
 
-def test_arrow_keys_move_the_blocks_from_anywhere(address, page):
+def test_arrow_keys_select_block(address, page):
     page.goto(address)
     wait_until_drawn(page)
     page.locator('.queries button').nth(1).click()
@@ -317,7 +315,7 @@ def test_arrow_keys_move_the_blocks_from_anywhere(address, page):
     assert page.evaluate('state.block') == 0
 
 
-def test_a_large_picture_is_shown_smaller(address, page, tmp_path):
+def test_large_image_is_downscaled(address, page, tmp_path):
     page.goto(address)
     wait_until_drawn(page)
     large = tmp_path / 'large.png'
@@ -325,8 +323,8 @@ def test_a_large_picture_is_shown_smaller(address, page, tmp_path):
     page.locator('#file').set_input_files(large)
     page.wait_for_function('state.models[0].data.size[1] === 1312')
     wait_until_drawn(page)
-    assert pixels(page, 'picture').shape == (75, 1024, 3)
-    page.locator('canvas.picture').first.click()
+    assert pixels(page, 'image').shape == (75, 1024, 3)
+    page.locator('canvas.image').first.click()
     wait_until_drawn(page)
     (column, row) = page.evaluate('state.models[0].marked')
     assert abs(column - 656) < 30 and abs(row - 48) < 10

@@ -14,19 +14,19 @@ import torch
 
 from mmfaseg import demo
 from mmfaseg.apis import FASegInferencer
-from mmfaseg.apis.networks import load_networks
+from mmfaseg.apis.networks import load_models
 from mmfaseg.datasets.shapes_generator import generate_shapes
 from mmfaseg.explore import main, parse_args
 from mmfaseg.visualization.explorer import describe
 
 uvicorn = pytest.importorskip('uvicorn')
 FASEG = 'faseg_r18_1xb8-demo_shapes-128x128'
-RIVAL = 'mask2former_r18_1xb8-1k_shapes-128x128'
+BASELINE = 'mask2former_r18_1xb8-1k_shapes-128x128'
 
 
 @pytest.fixture(scope='module')
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp('picture') / 'shapes.png'
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp('image') / 'shapes.png'
     cv2.imwrite(str(path), generate_shapes(1, 'test', (64, 96))[0])
     return path
 
@@ -40,45 +40,50 @@ def content_of(path):
 # one page
 
 
-def test_command_line_writes_a_page(work_dir, rival_dir, picture, tmp_path):
+def test_command_line_writes_a_page(work_dir, baseline_dir, image, tmp_path):
     out = tmp_path / 'focus.html'
-    command = [work_dir, picture, '--rival', rival_dir, '--out', out]
+    command = [work_dir, image, '--compare', baseline_dir, '--out', out]
     main([*map(str, command), '--device', 'cpu', '--max-queries', '3'])
     models = content_of(out)['models']
-    assert [x['name'] for x in models] == [FASEG, RIVAL]
+    assert [x['name'] for x in models] == [FASEG, BASELINE]
     assert [len(x['blocks']) for x in models] == [5, 9]
     assert all(1 <= len(x['queries']) <= 3 for x in models)
 
 
-def test_page_is_that_of_the_library(work_dir, picture, tmp_path):
+def test_command_line_page_equals_library_page(work_dir, image, tmp_path):
     out = tmp_path / 'focus.html'
-    main([str(work_dir), str(picture), '--out', str(out), '--device', 'cpu'])
-    view = FASegInferencer(work_dir, device='cpu').explore(picture)
+    main([str(work_dir), str(image), '--out', str(out), '--device', 'cpu'])
+    view = FASegInferencer(work_dir, device='cpu').explore(image)
     assert content_of(out) == describe({FASEG: view})
-    assert view.picture.shape == (64, 96, 3)
+    assert view.image.shape == (64, 96, 3)
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         (['{work_dir}', 'no.png'], r'there is no file no\.png'),
-        (['{work_dir}', '{picture}', '--out', 'x.png'], r'end in \.html'),
-        (['nowhere', '{picture}'], 'nowhere is no config file'),
-        (['{work_dir}', '{picture}', '--max-queries', '0'], 'got 0'),
+        (['{work_dir}', '{image}', '--out', 'x.png'], r'end in \.html'),
+        (['nowhere', '{image}'], 'nowhere is no config file'),
+        (['{work_dir}', '{image}', '--max-queries', '0'], 'got 0'),
         (['{work_dir}', '{work_dir}'], 'there is no file'),
-        (['{work_dir}', '{picture}', '--rival-weights', 'x'], 'needs --rival'),
+        (
+            ['{work_dir}', '{image}', '--compare-weights', 'x'],
+            'needs --compare',
+        ),
     ],
 )
-def test_errors_are_one_sentence(work_dir, picture, arguments, message):
-    filled = [x.format(work_dir=work_dir, picture=picture) for x in arguments]
+def test_invalid_arguments_exit_with_message(
+    work_dir, image, arguments, message
+):
+    filled = [x.format(work_dir=work_dir, image=image) for x in arguments]
     with pytest.raises(SystemExit, match=rf'^error: .*{message}'):
         main([*filled, '--device', 'cpu'])
 
 
-def test_one_network_twice_has_two_names(work_dir, picture):
-    args = [str(work_dir), str(picture), '--rival', str(work_dir)]
-    found = load_networks(parse_args([*args, '--device', 'cpu']))
-    assert list(found) == [FASEG, f'{FASEG} (rival)']
+def test_equal_models_get_unique_names(work_dir, image):
+    args = [str(work_dir), str(image), '--compare', str(work_dir)]
+    found = load_models(parse_args([*args, '--device', 'cpu']))
+    assert list(found) == [FASEG, f'{FASEG} (2)']
 
 
 def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
@@ -86,7 +91,7 @@ def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    found = tool.main([str(work_dir), '--pictures', '2'])[str(work_dir)]
+    found = tool.main([str(work_dir), '--num-images', '2'])[str(work_dir)]
     assert list(found) == [32, 16, 8, 4]
     network = FASegInferencer(work_dir, device='cpu')
     views = [
@@ -104,19 +109,19 @@ def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
             else:
                 assert value is None and (stride, name) == (4, 'turn')
     with pytest.raises(ValueError, match='must be positive, got 0'):
-        tool.main([str(work_dir), '--pictures', '0'])
+        tool.main([str(work_dir), '--num-images', '0'])
 
 
 # the server
 
 
 @pytest.fixture(scope='module')
-def server(work_dir, picture):
+def server(work_dir, image):
     """The address of the page, served from another thread."""
     from mmfaseg.apis.explorer_server import make_app
 
     networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
-    app = make_app(networks, [picture, picture.parent / 'gone.png'])
+    app = make_app(networks, [image, image.parent / 'gone.png'])
     config = uvicorn.Config(app, port=0, log_level='warning')
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -149,31 +154,31 @@ def test_page_offers_the_examples(server):
     assert json.loads(data)['examples'] == ['shapes.png', 'gone.png']
 
 
-def test_upload_and_example_are_explored(server, work_dir, picture):
-    view = FASegInferencer(work_dir, device='cpu').explore(picture)
+def test_upload_and_example_are_explored(server, work_dir, image):
+    view = FASegInferencer(work_dir, device='cpu').explore(image)
     expected = 200, describe({'FASeg': view})
     assert post(f'{server}/explore/0') == expected
-    assert post(f'{server}/explore', picture.read_bytes()) == expected
+    assert post(f'{server}/explore', image.read_bytes()) == expected
 
 
-def test_what_is_no_picture_is_named(server):
+def test_invalid_image_returns_error(server):
     status, answer = post(f'{server}/explore', b'GIF89a but not really')
     assert status == 400
-    assert 'your file cannot be read as a picture' in answer['error']
+    assert 'your file cannot be read as an image' in answer['error']
     assert post(f'{server}/explore', b'')[0] == 400
 
 
-def test_missing_examples_are_named(server):
+def test_missing_example_returns_error(server):
     status, answer = post(f'{server}/explore/1')
     assert status == 404 and 'gone.png cannot be read' in answer['error']
     status, answer = post(f'{server}/explore/2')
     assert status == 404 and 'no example 2' in answer['error']
 
 
-def test_too_much_is_refused(server, monkeypatch):
+def test_large_upload_is_rejected(server, monkeypatch):
     """Before a pixel is decoded: a small file may hold many of them."""
     name = 'mmfaseg.apis.explorer_server'
-    monkeypatch.setattr(f'{name}.decode_picture', lambda *_: pytest.fail())
+    monkeypatch.setattr(f'{name}.decode_image', lambda *_: pytest.fail())
     large = cv2.imencode('.png', np.zeros((2049, 2048), np.uint8))[1]
     status, answer = post(f'{server}/explore', large.tobytes())
     assert status == 400
@@ -186,7 +191,7 @@ def test_too_much_is_refused(server, monkeypatch):
     assert status == 413 and answer['error'] == 'more than 1 MiB'
 
 
-def test_networks_that_fail_are_told(server, monkeypatch):
+def test_model_failure_returns_error(server, monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError('CUDA out of memory.\nA long story')
 
@@ -212,23 +217,23 @@ def test_networks_that_fail_are_told(server, monkeypatch):
     ],
     ids=str,
 )
-def test_pages_of_other_sites_are_refused(server, picture, headers):
+def test_cross_origin_request_is_rejected(server, image, headers):
     for url in (f'{server}/explore', f'{server}/explore/0'):
-        status, answer = post(url, picture.read_bytes(), **headers)
+        status, answer = post(url, image.read_bytes(), **headers)
         assert status == 403 and 'another site' in answer['error']
     own = {'Sec-Fetch-Site': 'same-origin', 'Origin': server}
     assert post(f'{server}/explore/0', **own)[0] == 200
 
 
-def test_other_hosts_are_refused(server):
+def test_unknown_host_is_rejected(server):
     """A page of another site whose name was bent to this address."""
     status, answer = post(f'{server}/explore/0', Host='evil.example')
     assert status == 400 and 'Invalid host' in answer
 
 
-def test_demo_says_what_it_cannot_do(tmp_path):
+def test_demo_errors_exit_with_message(tmp_path):
     with pytest.raises(SystemExit, match='error: nowhere is no config file'):
         demo.main(['nowhere'])
     (tmp_path / 'clip.mp4').touch()
-    with pytest.raises(SystemExit, match='is no picture and has none'):
-        demo.main(['nowhere', '--pictures', str(tmp_path)])
+    with pytest.raises(SystemExit, match='is no image and has none'):
+        demo.main(['nowhere', '--images', str(tmp_path)])

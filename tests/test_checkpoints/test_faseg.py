@@ -32,12 +32,12 @@ def test_round_trip_is_the_identity(build_faseg, shapes_of, backbone):
     state, shapes = model.state_dict(), shapes_of(model)
     theirs = to_faseg(state, shapes)
     assert detect_format(theirs.state) == 'faseg'
-    back = from_faseg(theirs.state, shapes)
-    assert list(back.state) == list(state)
+    restored = from_faseg(theirs.state, shapes)
+    assert list(restored.state) == list(state)
     for name, value in state.items():
-        assert torch.equal(back.state[name], value), name
+        assert torch.equal(restored.state[name], value), name
     assert [x.source for x in theirs.entries] == list(state)
-    assert back.untouched == []
+    assert restored.missing_keys == []
 
 
 @pytest.mark.skipif(not parity.PARITY.is_dir(), reason=parity.ABSENT)
@@ -68,20 +68,20 @@ def test_every_entry_of_the_authors_swin_t():
     }
     shapes = {key: x.shape for key, x in model.state_dict().items()}
     converted = from_faseg(state, shapes)
-    assert converted.untouched == []
+    assert converted.missing_keys == []
     dropped = [x.source for x in converted.entries if x.target is None]
     assert dropped == ['criterion.empty_weight']
     model.load_state_dict(converted.state, strict=True)
     for key, x in indices.items():
         assert torch.equal(converted.state[key], x), key
 
-    back = to_faseg(model.state_dict(), shapes).state
-    assert sorted(back) == sorted(state)
+    restored = to_faseg(model.state_dict(), shapes).state
+    assert sorted(restored) == sorted(state)
     for key, value in state.items():
-        assert torch.equal(back[key], value), key
+        assert torch.equal(restored[key], value), key
 
 
-def test_what_does_not_fit_is_named(build_faseg, shapes_of):
+def test_mismatched_keys_are_listed(build_faseg, shapes_of):
     model = build_faseg()
     shapes = shapes_of(model)
     state = to_faseg(model.state_dict(), shapes).state
@@ -95,15 +95,15 @@ def test_what_does_not_fit_is_named(build_faseg, shapes_of):
         from_faseg(state, shapes)
     lines = str(caught.value).splitlines()[1:]
     assert lines == [
-        'unknown: sem_seg_head.predictor.momentum',
-        'unknown: backbone.layer1.9.conv1.weight',
+        'unexpected: sem_seg_head.predictor.momentum',
+        'unexpected: backbone.layer1.9.conv1.weight',
         'missing: decode_head.transformer_decoder.query_feat.weight',
-        'misshapen: decode_head.pixel_decoder.mask_feature.bias is (63,), '
-        'the model has (64,)',
+        'shape mismatch: decode_head.pixel_decoder.mask_feature.bias is '
+        '(63,), the model has (64,)',
     ]
 
 
-def test_our_auxiliary_head_is_left_out_on_the_way_there(
+def test_auxiliary_head_is_dropped_in_reverse_conversion(
     build_faseg, shapes_of
 ):
     model = build_faseg()
@@ -112,10 +112,10 @@ def test_our_auxiliary_head_is_left_out_on_the_way_there(
     theirs = to_faseg(model.state_dict() | extra, shapes)
     dropped = [x.source for x in theirs.entries if x.target is None]
     assert dropped == list(extra)
-    assert from_faseg(theirs.state, shapes).untouched == list(extra)
+    assert from_faseg(theirs.state, shapes).missing_keys == list(extra)
 
 
-def test_what_a_model_makes_itself_may_be_absent(build_faseg, shapes_of):
+def test_computed_buffers_may_be_missing(build_faseg, shapes_of):
     """Stripped checkpoints of Swin come without it."""
     model = build_faseg('swin')
     shapes = shapes_of(model)
@@ -124,22 +124,20 @@ def test_what_a_model_makes_itself_may_be_absent(build_faseg, shapes_of):
     state = {k: x for k, x in theirs.items() if not k.endswith(index)}
     assert len(state) < len(theirs)
     converted = from_faseg(state, shapes)
-    assert all(name.endswith(index) for name in converted.untouched)
+    assert all(name.endswith(index) for name in converted.missing_keys)
 
 
 @pytest.mark.parametrize('shape', [(), (6,), (64, 6), (0,)])
-def test_patch_merging_of_another_shape_is_misshapen(
-    build_faseg, shapes_of, shape
-):
+def test_patch_merging_shape_mismatch_raises(build_faseg, shapes_of, shape):
     model = build_faseg('swin')
     shapes = shapes_of(model)
     state = to_faseg(model.state_dict(), shapes).state
     state['backbone.layers.0.downsample.norm.weight'] = torch.zeros(shape)
-    with pytest.raises(ConversionError, match='misshapen: backbone'):
+    with pytest.raises(ConversionError, match='shape mismatch: backbone'):
         from_faseg(state, shapes)
 
 
-def test_counters_of_frozen_batch_norm_may_be_absent(build_faseg, shapes_of):
+def test_frozen_batch_norm_counters_may_be_missing(build_faseg, shapes_of):
     model = build_faseg()
     shapes = shapes_of(model)
     state = {
@@ -148,7 +146,7 @@ def test_counters_of_frozen_batch_norm_may_be_absent(build_faseg, shapes_of):
         if not name.endswith('num_batches_tracked')
     }
     converted = from_faseg(state, shapes)
-    assert len(converted.untouched) == 53
+    assert len(converted.missing_keys) == 53
     build_faseg().load_state_dict(converted.state, strict=True)
 
 
@@ -164,7 +162,7 @@ def test_class_weights_of_the_loss(build_faseg, shapes_of, weight):
     assert ('no_object_weight=0.25' in entry.note) == (weight == 0.25)
 
 
-def test_patch_merging_is_the_same_function():
+def test_patch_merging_outputs_are_equal():
     """The original stacks the four pixels of a patch column by column."""
     torch.manual_seed(0)
     ours = PatchMerging(6, 12).double()
@@ -203,9 +201,7 @@ def test_network_is_recognized_by_its_shapes(build_faseg, shapes_of):
         detect_format({'fc.weight': torch.zeros(1)})
 
 
-def test_swin_becomes_what_the_converter_of_mmseg_makes_of_it(
-    build_faseg, shapes_of
-):
+def test_swin_equals_mmseg_converter(build_faseg, shapes_of):
     """The one with which its published weights were made."""
     path = Path(mmseg.__file__).parent / '.mim/tools/model_converters'
     if not path.is_dir():

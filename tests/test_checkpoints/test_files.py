@@ -54,7 +54,7 @@ class Trap:
 
 
 @pytest.mark.parametrize('how', ['pickle', 'torch', 'legacy'])
-def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
+def test_loading_executes_no_code(tmp_path, monkeypatch, how):
     monkeypatch.chdir(tmp_path)
     content = dict(model=STATE, trap=Trap())
     path = tmp_path / 'x.pth'
@@ -73,14 +73,14 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch, how):
     'content', [b'', b'not a checkpoint', b'\x80\x02garbage', b'PK\x03\x04..']
 )
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
-def test_damaged_file_is_named(tmp_path, content, suffix):
+def test_damaged_file_raises_with_its_name(tmp_path, content, suffix):
     path = tmp_path / f'x{suffix}'
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r'x\.(pth|safetensors) cannot be'):
         read_state(path)
 
 
-def test_what_is_no_table_of_weights_is_refused(tmp_path):
+def test_non_state_dict_raises(tmp_path):
     path = tmp_path / 'x.pth'
     torch.save([1, 2], path)
     with pytest.raises(ValueError, match='no table of weights'):
@@ -96,7 +96,7 @@ def test_what_is_no_table_of_weights_is_refused(tmp_path):
         read_state(tmp_path / 'absent.pth')
 
 
-def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
+def test_invalid_target_raises_and_writes_nothing(tmp_path):
     for name, message in (
         ('x.pt', r'\.pt must end with one of'),
         ('absent/x.pth', 'absent is no folder: make it first'),
@@ -129,7 +129,7 @@ def test_meta_of_both_formats_reaches_mmengine(tmp_path):
         assert loaded['meta'] == meta
 
 
-def test_names_of_a_parallel_model_and_counters_as_numbers(tmp_path):
+def test_ddp_prefix_is_removed_and_scalars_become_tensors(tmp_path):
     path = tmp_path / 'x.pkl'
     arrays = {f'module.{name}': x.numpy() for name, x in STATE.items()}
     arrays['module.count'] = np.int64(7)
@@ -165,14 +165,14 @@ except ValueError as error:
 
 
 @pytest.mark.parametrize('how', ['plain', 'torch'])
-def test_array_over_chosen_addresses_is_refused(tmp_path, run_python, how):
+def test_crafted_array_raises(tmp_path, run_python, how):
     """NumPy takes the bytes of an array of objects for pointers."""
     done = run_python('-c', CRAFTED, tmp_path / 'x.pth', how)
     assert 'refused:' in done.stdout
     assert 'it calls numpy.dtype with unusual arguments' in done.stdout
 
 
-def test_loaded_arrays_are_saved_as_plain_ones(tmp_path):
+def test_loaded_arrays_are_saved_as_plain_arrays(tmp_path):
     path = tmp_path / 'x.pth'
     torch.save(dict(a=np.arange(3)), path)
     array = torch.load(path, weights_only=True)['a']

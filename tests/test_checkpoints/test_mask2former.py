@@ -26,7 +26,7 @@ def pair(build_mask2former, build_faseg_like_mask2former, shapes_of):
     assert detect_format(state) == MMSEG
     conversion = from_mask2former(state, shapes_of(ours), MMSEG)
     missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
-    assert missing == conversion.untouched
+    assert missing == conversion.missing_keys
     assert not unexpected
     return peer.double().eval(), ours.double().eval(), conversion
 
@@ -35,7 +35,7 @@ def test_every_entry_of_mask2former_is_used(pair):
     peer, _, conversion = pair
     assert [x.source for x in conversion.entries] == list(peer.state_dict())
     assert all(x.target is not None for x in conversion.entries)
-    ends = {name.split('.')[2] for name in conversion.untouched}
+    ends = {name.split('.')[2] for name in conversion.missing_keys}
     assert ends == {
         'input_projs',
         'positional_encodings',
@@ -44,13 +44,13 @@ def test_every_entry_of_mask2former_is_used(pair):
     }
     blocks = {
         int(name.removeprefix(DECODER + 'layers.').split('.')[0])
-        for name in conversion.untouched
+        for name in conversion.missing_keys
         if name.startswith(DECODER + 'layers.')
     }
     assert blocks == {3, 7, 11, 12}
 
 
-def test_pixel_decoder_is_the_same_function(pair):
+def test_pixel_decoder_outputs_are_equal(pair):
     """With Mask2Former's sine encoding in the place of K_p."""
     peer, ours, _ = pair
     feats = make_pyramid(2, (64, 128, 256, 512), 64, 96)
@@ -97,12 +97,12 @@ def test_mask2former_config_equals_mmsegs_mask2former(
             else:
                 torch.nn.init.normal_(x, float(name.endswith('weight')), 0.1)
     conversion = from_mask2former(peer.state_dict(), shapes_of(ours), MMSEG)
-    assert conversion.untouched == []
+    assert conversion.missing_keys == []
     assert all(x.target is not None for x in conversion.entries)
     ours.load_state_dict(conversion.state)
     peer, ours = peer.double().eval(), ours.double().eval()
-    picture = torch.randn(2, 3, 96, 128, dtype=torch.float64)
-    meta = [dict(img_shape=(96, 128)) for _ in picture]
+    image = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    meta = [dict(img_shape=(96, 128)) for _ in image]
     blocked = []
     for attention in ours.decode_head.transformer_decoder.cross_attentions():
         attention.register_forward_pre_hook(
@@ -111,8 +111,8 @@ def test_mask2former_config_equals_mmsegs_mask2former(
             )
         )
     with torch.no_grad():
-        expected = peer.encode_decode(picture, meta)
-        found = ours.encode_decode(picture, meta)
+        expected = peer.encode_decode(image, meta)
+        found = ours.encode_decode(image, meta)
     assert len(blocked) == 9
     assert 0.05 < torch.stack(blocked).mean() < 0.95, 'masks must block'
     assert expected.std() > 1e-3
@@ -143,7 +143,7 @@ def test_variants_take_a_warm_start(
     start = DECODER + 'layers.'
     assert layers == {
         int(name.removeprefix(start).split('.')[0])
-        for name in conversion.untouched
+        for name in conversion.missing_keys
         if name.startswith(start)
     }
     left = [x.source for x in conversion.entries if x.target is None]
@@ -184,7 +184,7 @@ def test_layer_is_the_same_function(pair, theirs, ours):
     assert torch.equal(embed, wanted)
 
 
-def test_predictions_are_the_same_function(pair):
+def test_predictions_are_equal(pair):
     peer, ours, _ = pair
     torch.manual_seed(0)
     query, features = torch.randn(2, 20, 128), torch.randn(2, 128, 8, 8)
@@ -201,7 +201,7 @@ def test_predictions_are_the_same_function(pair):
         assert torch.equal(ours.weight, theirs.weight)
 
 
-def test_detectron2_names_become_the_same(
+def test_detectron2_keys_give_the_same_state(
     build_faseg_like_mask2former, shapes_of
 ):
     """Its Mask2Former has the authors' names, nine blocks and three levels."""
@@ -224,7 +224,7 @@ def test_detectron2_names_become_the_same(
     assert torch.equal(embed[3], embed[2])
 
 
-def test_another_number_of_classes_stays_as_built(
+def test_class_count_mismatch_keeps_initialization(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     ours = build_faseg_like_mask2former(num_classes=11, num_queries=30)
@@ -240,16 +240,16 @@ def test_another_number_of_classes_stays_as_built(
     }
 
 
-def test_another_width_is_refused(build_mask2former, build_faseg, shapes_of):
+def test_width_mismatch_raises(build_mask2former, build_faseg, shapes_of):
     state = build_mask2former().state_dict()
-    with pytest.raises(ConversionError, match='misshapen: decode_head'):
+    with pytest.raises(ConversionError, match='shape mismatch: decode_head'):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
     state['decode_head.novel.weight'] = torch.zeros(1)
-    with pytest.raises(ConversionError, match='unknown: decode_head\\.nov'):
+    with pytest.raises(ConversionError, match='unexpected: decode_head\\.nov'):
         from_mask2former(state, shapes_of(build_faseg()), MMSEG)
 
 
-def test_part_of_a_mask2former_is_refused(
+def test_incomplete_mask2former_raises(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     shapes = shapes_of(build_faseg_like_mask2former())
@@ -264,7 +264,7 @@ def test_part_of_a_mask2former_is_refused(
     ]
 
 
-def test_heads_that_only_training_needs_are_left_out(
+def test_auxiliary_heads_are_dropped(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
     shapes = shapes_of(build_faseg_like_mask2former())
@@ -273,10 +273,10 @@ def test_heads_that_only_training_needs_are_left_out(
     state = build_mask2former().state_dict() | extra
     conversion = from_mask2former(state, shapes, MMSEG)
     assert conversion.entries[-1].target is None
-    assert set(extra) < set(conversion.untouched)
+    assert set(extra) < set(conversion.missing_keys)
 
 
-def test_a_name_of_the_first_release_is_known(
+def test_key_of_first_release_is_mapped(
     build_faseg_like_mask2former, shapes_of
 ):
     model = build_faseg_like_mask2former()

@@ -8,12 +8,12 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mmfaseg.checkpoints import (
     ConversionError,
-    as_segmentor,
     detect_format,
     from_mask2former,
     from_mmfaseg,
     is_detector,
-    put_into_detector,
+    rename_to_detector,
+    to_segmentor_keys,
 )
 from mmfaseg.testing import make_pyramid
 
@@ -44,7 +44,9 @@ def build(root):
 
 
 def shapes_of(model):
-    return as_segmentor({k: x.shape for k, x in model.state_dict().items()})
+    return to_segmentor_keys(
+        {k: x.shape for k, x in model.state_dict().items()}
+    )
 
 
 def test_detector_starts_from_a_semantic_model(build):
@@ -54,7 +56,7 @@ def test_detector_starts_from_a_semantic_model(build):
     assert is_detector(target.state_dict())
     assert not is_detector(source.state_dict())
     conversion = from_mmfaseg(source.state_dict(), shapes_of(target))
-    put_into_detector(conversion)
+    rename_to_detector(conversion)
     dropped = {x.source for x in conversion.entries if x.target is None}
     classes = {DECODER + f'predictor.class_embed.{x}' for x in BOTH}
     auxiliary = {x for x in source.state_dict() if x.startswith('auxiliary')}
@@ -64,12 +66,12 @@ def test_detector_starts_from_a_semantic_model(build):
         conversion.state, strict=False
     )
     assert unexpected == []
-    assert set(missing) == set(conversion.untouched)
+    assert set(missing) == set(conversion.missing_keys)
     assert set(missing) == {
         x.replace('decode_head', 'panoptic_head') for x in classes
     }
-    after, theirs = target.state_dict(), as_segmentor(source.state_dict())
-    for name, value in as_segmentor(after).items():
+    after, theirs = target.state_dict(), to_segmentor_keys(source.state_dict())
+    for name, value in to_segmentor_keys(after).items():
         if name in theirs and name not in dropped:
             assert torch.equal(value, theirs[name])
     assert all(torch.equal(after[x], before[x]) for x in missing)
@@ -78,36 +80,36 @@ def test_detector_starts_from_a_semantic_model(build):
 BOTH = ('weight', 'bias')
 
 
-def test_classes_are_kept_on_request_alone(build):
+def test_classifier_is_kept_only_on_request(build):
     """The same number of classes may be other ones, or in another order."""
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', seed=1)
-    state = as_segmentor(source.state_dict())
+    state = to_segmentor_keys(source.state_dict())
     conversion = from_mmfaseg(state, shapes_of(target))
-    assert conversion.untouched == [
+    assert conversion.missing_keys == [
         DECODER + f'predictor.class_embed.{x}' for x in BOTH
     ]
     conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
-    assert conversion.untouched == []
-    peer = as_segmentor(build(f'faseg_coco/{PEER}').state_dict())
+    assert conversion.missing_keys == []
+    peer = to_segmentor_keys(build(f'faseg_coco/{PEER}').state_dict())
     shapes = shapes_of(build(f'faseg_coco/{OURS}', 1, SINE, **MASK2FORMER))
     for keep, missing in ((True, 0), (False, 2)):
         conversion = from_mask2former(peer, shapes, 'mmseg-mask2former', keep)
-        assert len(conversion.untouched) == missing
+        assert len(conversion.missing_keys) == missing
 
 
-def test_boxes_may_be_new(build):
+def test_box_embedding_may_be_missing(build):
     source = build(f'faseg_coco/{OURS}')
     query = dict(type='mmfaseg.BoxAwareFocusQuery')
     target = build(f'faseg_coco/{OURS}', seed=1, positional_query=query)
-    state = as_segmentor(source.state_dict())
+    state = to_segmentor_keys(source.state_dict())
     conversion = from_mmfaseg(state, shapes_of(target), keep_classes=True)
     box = DECODER + 'positional_query.box_embed.weight'
-    assert conversion.untouched == [box]
-    back = from_mmfaseg(
-        as_segmentor(target.state_dict()), shapes_of(source), True
+    assert conversion.missing_keys == [box]
+    restored = from_mmfaseg(
+        to_segmentor_keys(target.state_dict()), shapes_of(source), True
     )
-    (entry,) = (x for x in back.entries if x.target is None)
+    (entry,) = (x for x in restored.entries if x.target is None)
     assert entry.source == box
     assert 'other positional queries' in entry.note
 
@@ -115,7 +117,7 @@ def test_boxes_may_be_new(build):
 def test_another_number_of_layers_raises(build):
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', num_layers=13)
-    state = as_segmentor(source.state_dict())
+    state = to_segmentor_keys(source.state_dict())
     with pytest.raises(ConversionError, match=r'missing: .*layers\.5\.'):
         from_mmfaseg(state, shapes_of(target))
 
@@ -128,11 +130,11 @@ def test_converted_mask2former_of_mmdet_is_the_same_function(build):
         for x in peer.parameters():
             if x.dim() > 1:
                 torch.nn.init.normal_(x, std=1.0 / x[0].numel() ** 0.5)
-    state = as_segmentor(peer.state_dict())
+    state = to_segmentor_keys(peer.state_dict())
     assert detect_format(state) == 'mmseg-mask2former'
     conversion = from_mask2former(state, shapes_of(ours), 'mmseg-mask2former')
-    put_into_detector(conversion)
-    assert conversion.untouched == []
+    rename_to_detector(conversion)
+    assert conversion.missing_keys == []
     ours.load_state_dict(conversion.state)
     peer, ours = peer.double().eval(), ours.double().eval()
     feats = make_pyramid(2, (32, 64, 128, 256), 96, 128)
@@ -149,11 +151,13 @@ def test_detector_starts_from_mask2former_of_mmdet(build):
     peer = build(f'faseg_coco/{PEER}')
     ours = build(f'faseg_coco/{OURS}', num_layers=13)
     conversion = from_mask2former(
-        as_segmentor(peer.state_dict()), shapes_of(ours), 'mmseg-mask2former'
+        to_segmentor_keys(peer.state_dict()),
+        shapes_of(ours),
+        'mmseg-mask2former',
     )
-    put_into_detector(conversion)
+    rename_to_detector(conversion)
     assert all(x.target is not None for x in conversion.entries)
     missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
     assert unexpected == []
-    assert set(missing) == set(conversion.untouched)
+    assert set(missing) == set(conversion.missing_keys)
     assert all(x.startswith('panoptic_head.') for x in missing)

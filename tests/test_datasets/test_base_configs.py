@@ -94,7 +94,7 @@ def test_schedule_ends_at_zero_and_spares_norms_and_embeddings(file):
 
 
 @pytest.mark.parametrize('size', [128, 256])
-def test_shapes_config_gives_pictures_of_its_size(size):
+def test_shapes_config_gives_images_of_its_size(size):
     file = BASE / 'datasets' / f'shapes-{size}x{size}.py'
     config = Config.fromfile(str(file))
     assert config.crop_size == (size, size)
@@ -115,8 +115,8 @@ def _write_pair(
 ) -> None:
     for name in (image, labels):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3))
-    cv2.imwrite(str(folder / image), picture.astype(np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3))
+    cv2.imwrite(str(folder / image), pixels.astype(np.uint8))
     cv2.imwrite(
         str(folder / labels),
         np.resize(np.arange(num_labels, dtype=np.uint8), size),
@@ -172,7 +172,7 @@ LAYOUTS = {
 }
 LAYOUTS['ade20k-640x640'] = LAYOUTS['ade20k-512x512']
 LAYOUTS['coco-stuff164k-640x640'] = LAYOUTS['coco-stuff164k-512x512']
-# what a picture of 400x500 is resized to
+# what an image of 400x500 is resized to
 TEST_SIZES = {
     'camvid-360x480': (400, 500),
     'ade20k-512x512': (512, 640),
@@ -183,7 +183,7 @@ TEST_SIZES = {
     'pascal-context-59-480x480': (416, 520),
     'mapillary-v1-65-1024x1024': (1638, 2048),
 }
-# their pictures are tested at the size they have
+# their images are tested at the size they have
 ORIGINAL_SIZES = {
     'camvid-360x480': (360, 480),
     'cityscapes-512x1024': (1024, 2048),
@@ -244,12 +244,12 @@ def test_augmented_test_scales_and_flips_what_the_plain_test_sees(
     assert torch.equal(inputs[4], plain['inputs'])
     assert [sample.flip for sample in samples] == [False, True] * 6
     height, width = plain['inputs'].shape[1:]
-    for i, (picture, sample) in enumerate(zip(inputs, samples, strict=True)):
+    for i, (image, sample) in enumerate(zip(inputs, samples, strict=True)):
         scale = (2 + i // 2) / 4  # 0.5 to 1.75
-        assert picture.shape[1] == pytest.approx(scale * height, abs=1)
-        assert picture.shape[2] == pytest.approx(scale * width, abs=1)
+        assert image.shape[1] == pytest.approx(scale * height, abs=1)
+        assert image.shape[2] == pytest.approx(scale * width, abs=1)
         if sample.flip:
-            assert torch.equal(picture, inputs[i - 1].flip(2))
+            assert torch.equal(image, inputs[i - 1].flip(2))
         labels = sample.gt_sem_seg.data
         assert torch.equal(labels, plain['data_samples'].gt_sem_seg.data)
 

@@ -33,9 +33,9 @@ def _write_pairs(
 ) -> Path:
     for folder in folders:
         (root / folder).mkdir(parents=True)
-    picture = np.full((24, 32, 3), 90, np.uint8)
+    image = np.full((24, 32, 3), 90, np.uint8)
     for name in ('0001', '0002', '0003'):
-        cv2.imwrite(str(root / folders[0] / (name + suffix)), picture)
+        cv2.imwrite(str(root / folders[0] / (name + suffix)), image)
         cv2.imwrite(str(root / folders[1] / f'{name}.png'), labels)
     return root
 
@@ -109,7 +109,7 @@ def test_metric_leaves_void_out(tmp_path):
     assert metric.evaluate(3)['mIoU'] == 100
 
 
-def test_ann_file_chooses_the_pictures(tmp_path):
+def test_ann_file_chooses_the_images(tmp_path):
     root = _write_pairs(tmp_path)
     (root / 'names.txt').write_text('0003\n0002\n')
     dataset = _build(root, ann_file='names.txt')
@@ -119,7 +119,7 @@ def test_ann_file_chooses_the_pictures(tmp_path):
         _build(root, ann_file='names.txt')
 
 
-def test_labels_are_compared_with_the_picture_before_a_resize(tmp_path):
+def test_labels_are_compared_with_the_image_before_a_resize(tmp_path):
     pipeline = [
         PIPELINE[0],
         dict(type='Resize', scale=(16, 12)),
@@ -131,7 +131,7 @@ def test_labels_are_compared_with_the_picture_before_a_resize(tmp_path):
 
 
 @pytest.mark.parametrize('missing', ['train', 'trainannot'])
-def test_missing_and_empty_folders_are_named(tmp_path, missing):
+def test_missing_and_empty_folders_raise(tmp_path, missing):
     root = _write_pairs(tmp_path)
     for file in (root / missing).iterdir():
         file.unlink()
@@ -142,14 +142,14 @@ def test_missing_and_empty_folders_are_named(tmp_path, missing):
         _build(root)
 
 
-def test_wrong_suffix_names_the_endings_that_are_there(tmp_path):
+def test_wrong_suffix_raises_with_existing_suffixes(tmp_path):
     root = _write_pairs(tmp_path, suffix='.jpg')
     with pytest.raises(ValueError, match=r"only \['.jpg'\]: set img_suffix"):
         _build(root)
 
 
 @pytest.mark.parametrize('folder', ['train', 'trainannot'])
-def test_a_file_without_its_partner_is_named(tmp_path, folder):
+def test_unpaired_file_raises_with_its_name(tmp_path, folder):
     root = _write_pairs(tmp_path)
     (root / folder / '0002.png').unlink()
     with pytest.raises(ValueError, match=r"1 names .*\['0002'\]"):
@@ -157,7 +157,7 @@ def test_a_file_without_its_partner_is_named(tmp_path, folder):
 
 
 @pytest.mark.parametrize('label', [12, 254, 255])
-def test_labels_out_of_range_are_refused(tmp_path, label):
+def test_labels_out_of_range_raise(tmp_path, label):
     labels = LABELS.copy()
     labels[3, 4] = label
     dataset = _build(_write_pairs(tmp_path, labels=labels))
@@ -165,25 +165,25 @@ def test_labels_out_of_range_are_refused(tmp_path, label):
         dataset[0]
 
 
-def test_coloured_labels_are_refused(tmp_path):
+def test_coloured_labels_raise(tmp_path):
     labels = np.zeros((24, 32, 3), np.uint8)
     dataset = _build(_write_pairs(tmp_path, labels=labels))
     with pytest.raises(ValueError, match='one channel'):
         dataset[0]
 
 
-def test_labels_of_another_size_are_refused(tmp_path):
+def test_label_size_mismatch_raises(tmp_path):
     dataset = _build(_write_pairs(tmp_path, labels=LABELS[:20]))
     with pytest.raises(ValueError, match=r'\(20, 32\).*\(24, 32\)'):
         dataset[0]
 
 
-def test_prefix_without_pictures_is_refused(tmp_path):
+def test_prefix_without_images_raises(tmp_path):
     with pytest.raises(ValueError, match='img_path'):
         _build(tmp_path, data_prefix=dict(seg_map_path='trainannot'))
 
 
-def test_prefix_without_labels_lists_the_pictures(tmp_path):
+def test_prefix_without_labels_lists_the_images(tmp_path):
     dataset = _build(
         _write_pairs(tmp_path),
         data_prefix=dict(img_path='train'),

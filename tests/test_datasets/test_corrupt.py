@@ -25,7 +25,7 @@ def _entry(index: int = 3, size: tuple[int, int] = (48, 64)) -> dict:
     return dict(img=image, img_path=f'shapes://test/{index:06d}')
 
 
-def test_names_are_those_of_the_library(library):
+def test_names_equal_library_names(library):
     assert library.get_corruption_names('all') == ALL
     assert library.get_corruption_names('common') == choose_corruptions(
         ['common']
@@ -38,7 +38,7 @@ def test_names_are_those_of_the_library(library):
 @pytest.mark.filterwarnings('error::RuntimeWarning')
 @pytest.mark.parametrize('size', [(32, 32), (33, 47), (128, 128)])
 @pytest.mark.parametrize('name', ALL)
-def test_every_corruption_takes_small_pictures(library, name, size, capsys):
+def test_every_corruption_takes_small_images(library, name, size, capsys):
     for severity in range(1, 6):
         entry = _entry(size=size)
         clean = entry['img'].copy()
@@ -54,7 +54,7 @@ def test_every_corruption_takes_small_pictures(library, name, size, capsys):
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_chance_is_the_pictures_own(library, name):
+def test_corruption_does_not_depend_on_random_state(library, name):
     np.random.seed(0)
     first = Corrupt(name, 3)(_entry())['img']
     np.random.seed(1)
@@ -64,7 +64,7 @@ def test_chance_is_the_pictures_own(library, name):
 
 
 @pytest.mark.parametrize('name', ['impulse_noise', 'glass_blur', 'fog'])
-def test_chance_depends_on_picture_and_seed(library, name):
+def test_corruption_depends_on_image_and_seed(library, name):
     image = _entry()['img']
     results = [
         Corrupt(name, 3, seed)(dict(img=image, img_path=path))['img']
@@ -74,7 +74,7 @@ def test_chance_depends_on_picture_and_seed(library, name):
         assert (results[i] != results[j]).any()
 
 
-def test_a_data_set_may_be_moved(library):
+def test_corruption_does_not_depend_on_root_folder(library):
     image = _entry()['img']
     paths = '/data/val/x/1.png', r'D:\other\x\1.png', 'x/1.png'
     first, *others = (
@@ -85,7 +85,7 @@ def test_a_data_set_may_be_moved(library):
         np.testing.assert_array_equal(first, other)
 
 
-def test_global_randomness_is_left_alone(library):
+def test_global_random_state_is_unchanged(library):
     for name in ALL:
         np.random.seed(5)
         expected = np.random.random(3)
@@ -94,7 +94,7 @@ def test_global_randomness_is_left_alone(library):
         np.testing.assert_array_equal(np.random.random(3), expected)
 
 
-def test_blue_is_not_taken_for_red(library):
+def test_channel_order_is_bgr(library):
     """Frost is bluish, and large pixels of one colour are that colour."""
     image = np.full((64, 64, 3), 90, np.uint8)
     images = [
@@ -108,7 +108,7 @@ def test_blue_is_not_taken_for_red(library):
     np.testing.assert_array_equal(Corrupt('pixelate')(entry)['img'], image)
 
 
-def test_the_callers_picture_is_left_alone(library):
+def test_input_image_is_not_modified(library):
     entry = _entry()
     image, before = entry['img'], entry['img'].copy()
     for name in ALL:
@@ -123,7 +123,7 @@ def test_workers_see_the_same_corruption(library, name):
         dict(type='mmfaseg.Corrupt', corruption=name, severity=2),
         dict(type='PackSegInputs'),
     ]
-    pictures = []
+    images = []
     for num_workers in (0, 2):
         loader = Runner.build_dataloader(
             dict(
@@ -136,14 +136,14 @@ def test_workers_see_the_same_corruption(library, name):
             ),
             seed=num_workers,
         )
-        pictures.append(
+        images.append(
             {
                 batch['data_samples'][0].img_path: batch['inputs'][0]
                 for batch in loader
             }
         )
-    assert len(pictures[0]) == 4
-    torch.testing.assert_close(pictures[1], dict(pictures[0]))
+    assert len(images[0]) == 4
+    torch.testing.assert_close(images[1], dict(images[0]))
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_workers_see_the_same_corruption(library, name):
         (['extra', 'saturate', 'fog'], ['fog', *ALL[15:]]),
     ],
 )
-def test_corruptions_are_chosen_in_one_order(names, chosen):
+def test_corruptions_have_fixed_order(names, chosen):
     assert choose_corruptions(names) == chosen
 
 
-def test_unknown_corruptions_name_the_known():
+def test_unknown_corruption_raises_with_known_names():
     with pytest.raises(ValueError, match=r"'fgo'.*gaussian_noise.*weather"):
         choose_corruptions(['snow', 'fgo'])
     with pytest.raises(ValueError, match=r"'weather'.*gaussian_noise"):
@@ -168,7 +168,7 @@ def test_unknown_corruptions_name_the_known():
         Corrupt('fog', 6)
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_missing_library_raises(monkeypatch):
     def missing(name):
         raise ImportError(f'No module named {name!r}')
 
@@ -186,12 +186,12 @@ def test_a_missing_library_is_named(monkeypatch):
         (dict(img_path=None), 'img_path is None'),
     ],
 )
-def test_what_cannot_be_corrupted_is_said(library, changes, message):
+def test_unsupported_input_raises(library, changes, message):
     with pytest.raises(ValueError, match=message):
         Corrupt('fog')({**_entry(), **changes})
 
 
-def test_a_failure_of_the_library_names_the_picture(library):
+def test_library_failure_raises_with_image_name(library):
     transform = Corrupt('fog', 2)
 
     def fail(*args, **options):

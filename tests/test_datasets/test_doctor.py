@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmfaseg.datasets.doctor import check_dataset, draw_histogram
 
-TURNED = 'a picture is turned when it is read, and its mask is not'
+TURNED = 'an image is turned when it is read, and its mask is not'
 ROOT = Path(__file__).parents[2]
 CLASSES = ('sky', 'road', 'car')
 PALETTE = [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
@@ -22,15 +22,15 @@ H, W = 24, 36
 
 @pytest.fixture(scope='module')
 def good(tmp_path_factory):
-    """Pictures with masks of 0, 1, 2 and some 255."""
+    """Images with masks of 0, 1, 2 and some 255."""
     root = tmp_path_factory.mktemp('good')
     rng = np.random.default_rng(0)
     for split, count in (('train', 3), ('val', 2)):
         for kind in ('img', 'ann'):
             (root / kind / split).mkdir(parents=True)
         for n in range(count):
-            picture = rng.integers(0, 256, (H, W, 3), np.uint8)
-            Image.fromarray(picture).save(root / f'img/{split}/{n}.png')
+            image = rng.integers(0, 256, (H, W, 3), np.uint8)
+            Image.fromarray(image).save(root / f'img/{split}/{n}.png')
             mask = np.arange(H * W).reshape(H, W).astype(np.uint8) % 3
             mask[:3] = 255
             Image.fromarray(mask).save(root / f'ann/{split}/{n}.png')
@@ -85,37 +85,37 @@ def all_masks(root, change):
             mask_of(root, change, split, number)
 
 
-def only(examination, is_error=True):
-    """The one finding of the examination."""
-    (finding,) = examination.findings
-    assert finding.is_error == is_error
-    return finding
+def only(report, is_error=True):
+    """The one diagnostic of the report."""
+    (diagnostic,) = report.diagnostics
+    assert diagnostic.is_error == is_error
+    return diagnostic
 
 
-def test_a_good_data_set_has_nothing(root):
+def test_valid_data_set_has_no_diagnostics(root):
     told = []
-    examination = check_dataset(
-        make_config(root), tell=lambda *x: told.append(x)
+    report = check_dataset(
+        make_config(root), progress=lambda *x: told.append(x)
     )
-    assert list(examination.findings) == []
+    assert list(report.diagnostics) == []
     assert told == [
         *(('train', n, 3) for n in (1, 2, 3)),
         *(('val', n, 2) for n in (1, 2)),
     ]
-    assert list(examination.splits) == ['train', 'val']  # test is val
-    census = examination.censuses['train']
-    assert (census.read, census.ignored) == (3, 3 * 3 * W)
-    assert census.pixels.sum() == 3 * (H - 3) * W
-    assert census.pictures.tolist() == [3, 3, 3]
+    assert list(report.splits) == ['train', 'val']  # test is val
+    stats = report.statistics['train']
+    assert (stats.num_images, stats.num_ignored) == (3, 3 * 3 * W)
+    assert stats.pixel_counts.sum() == 3 * (H - 3) * W
+    assert stats.image_counts.tolist() == [3, 3, 3]
 
 
 # files
 
 
-def test_wrong_suffix_of_pictures(root):
-    found = check_dataset(make_config(root, img_suffix='.jpg')).findings
+def test_wrong_suffix_of_images(root):
+    found = check_dataset(make_config(root, img_suffix='.jpg')).diagnostics
     assert {x.where for x in found if x.is_error} == {'train', 'val'}
-    assert found[0].problem == 'no picture was found'
+    assert found[0].problem == 'no image was found'
     assert "holds 3 .png: set train_dataloader.dataset.img_suffix='.png'" in (
         found[0].remedy
     )
@@ -124,7 +124,7 @@ def test_wrong_suffix_of_pictures(root):
 def test_wrong_suffix_of_masks(root):
     found = check_dataset(
         make_config(root, seg_map_suffix='_mask.png')
-    ).findings
+    ).diagnostics
     assert [x.problem for x in found] == ['there is no mask'] * 2
     assert found[0].count == 3
     assert 'train_dataloader.dataset.seg_map_suffix' in found[0].remedy
@@ -138,95 +138,95 @@ def test_wrong_suffix_of_masks(root):
     ],
 )
 def test_missing_folder(root, settings, key):
-    found = check_dataset(make_config(root, **settings)).findings
+    found = check_dataset(make_config(root, **settings)).diagnostics
     assert all(x.is_error for x in found)
     assert f'set train_dataloader.dataset.{key}' in found[0].remedy
 
 
 def test_missing_mask(root):
     (root / 'ann/train/1.png').unlink()
-    finding = only(check_dataset(make_config(root)))
-    assert finding.problem == 'there is no mask'
-    assert finding.examples == (str(root / 'ann/train/1.png'),)
+    diagnostic = only(check_dataset(make_config(root)))
+    assert diagnostic.problem == 'there is no mask'
+    assert diagnostic.examples == (str(root / 'ann/train/1.png'),)
 
 
 @pytest.mark.parametrize('kind', ['img', 'ann'])
 def test_broken_file(root, kind):
     path = root / kind / 'train/2.png'
     path.write_bytes(path.read_bytes()[:60])
-    finding = only(check_dataset(make_config(root)))
-    assert 'cannot be read' in finding.problem
-    assert finding.where == 'train'
-    assert str(root / kind) in finding.examples[0]
+    diagnostic = only(check_dataset(make_config(root)))
+    assert 'cannot be read' in diagnostic.problem
+    assert diagnostic.where == 'train'
+    assert str(root / kind) in diagnostic.examples[0]
 
 
-def test_picture_and_mask_of_different_size(root):
+def test_image_and_mask_of_different_size(root):
     mask_of(root, lambda mask: mask[:-1])
-    finding = only(check_dataset(make_config(root)))
-    assert finding.problem == 'picture and mask differ in size'
-    assert finding.examples[0].endswith('0.png: 36x24 and 36x23')
+    diagnostic = only(check_dataset(make_config(root)))
+    assert diagnostic.problem == 'image and mask differ in size'
+    assert diagnostic.examples[0].endswith('0.png: 36x24 and 36x23')
 
 
-def test_turned_picture(root):
-    """As cameras write them; mmcv turns the picture, and not the mask."""
-    picture = Image.open(root / 'img/train/0.png')
+def test_exif_rotated_images(root):
+    """As cameras write them; mmcv turns the image, and not the mask."""
+    image = Image.open(root / 'img/train/0.png')
     exif = Image.Exif()
     exif[0x0112] = 6
     for path in (root / 'img/train').iterdir():
-        picture.save(path.with_suffix('.jpg'), exif=exif)
+        image.save(path.with_suffix('.jpg'), exif=exif)
         path.unlink()
     cfg = make_config(root)
     cfg.train_dataloader.dataset.img_suffix = '.jpg'
-    finding = only(check_dataset(cfg))
-    assert finding.problem == TURNED
-    assert finding.count == 3
-    assert "color_type='color_ignore_orientation'" in finding.remedy
+    diagnostic = only(check_dataset(cfg))
+    assert diagnostic.problem == TURNED
+    assert diagnostic.count == 3
+    assert "color_type='color_ignore_orientation'" in diagnostic.remedy
     cfg.train_dataloader.dataset.pipeline[0]['color_type'] = (
         'color_ignore_orientation'
     )
-    assert list(check_dataset(cfg).findings) == []
+    assert list(check_dataset(cfg).diagnostics) == []
 
 
 @pytest.mark.parametrize('kind', ['12 of 16 bits', '0 to 1'])
-def test_nearly_black_pictures(root, kind):
+def test_nearly_black_images(root, kind):
     path = root / 'img/train/1.png'
     rng = np.random.default_rng(0)
     high, dtype = (4096, np.uint16) if '12' in kind else (2, np.uint8)
     Image.fromarray(rng.integers(0, high, (H, W), dtype)).save(path)
-    (finding,) = check_dataset(make_config(root)).findings
-    assert not finding.is_error and finding.count == 1
-    assert finding.problem == 'a picture is nearly black'
+    (diagnostic,) = check_dataset(make_config(root)).diagnostics
+    assert not diagnostic.is_error and diagnostic.count == 1
+    assert diagnostic.problem == 'an image is nearly black'
     most = 15 if '12' in kind else 1
-    assert finding.examples == (f'{path}: at most {most} of 255',)
-    assert '12 bits in a file of 16' in finding.remedy
+    assert diagnostic.examples == (f'{path}: at most {most} of 255',)
+    assert '12 bits in a file of 16' in diagnostic.remedy
 
 
-def test_same_picture_in_two_splits(root):
+def test_same_image_in_two_splits(root):
     shutil.copy(root / 'img/train/1.png', root / 'img/val/0.png')
-    finding = only(check_dataset(make_config(root)))
-    assert (finding.where, finding.problem) == (
+    diagnostic = only(check_dataset(make_config(root)))
+    assert (diagnostic.where, diagnostic.problem) == (
         'val',
-        'a picture is in train, too',
+        'an image is in train, too',
     )
-    assert list(check_dataset(make_config(root), limit=8).findings) == []
+    assert list(check_dataset(make_config(root), limit=8).diagnostics) == []
     cfg = make_config(root)
     cfg.val_dataloader = cfg.train_dataloader.copy()
     cfg.val_dataloader.dataset = dict(cfg.val_dataloader.dataset, indices=2)
     cfg.test_dataloader = None
-    finding = only(check_dataset(cfg, limit=8), is_error=False)
-    assert (finding.problem, finding.count) == (
-        'a picture is in train, too',
+    diagnostic = only(check_dataset(cfg, limit=8), is_error=False)
+    assert (diagnostic.problem, diagnostic.count) == (
+        'an image is in train, too',
         2,
     )
 
 
-def test_a_picture_turned_within_its_size(root):
-    picture = Image.open(root / 'img/train/0.png')
+def test_exif_rotation_by_180_degrees(root):
+    image = Image.open(root / 'img/train/0.png')
     exif = Image.Exif()
     exif[0x0112] = 3
-    picture.save(root / 'img/train/0.png', exif=exif)
-    finding = only(check_dataset(make_config(root)), is_error=False)
-    assert finding.problem == TURNED
+    image.save(root / 'img/train/0.png', exif=exif)
+    diagnostic = only(check_dataset(make_config(root)), is_error=False)
+    assert diagnostic.problem == TURNED
 
 
 # labels
@@ -234,19 +234,19 @@ def test_a_picture_turned_within_its_size(root):
 
 def test_label_beyond_the_classes(root):
     mask_of(root, lambda mask: np.where(mask == 2, 7, mask).astype(np.uint8))
-    finding = only(check_dataset(make_config(root)))
-    assert finding.problem == 'labels are of no class: there are 3'
-    assert finding.examples[0].endswith('0.png: [7]')
-    assert '--remap 7=255' in finding.remedy
+    diagnostic = only(check_dataset(make_config(root)))
+    assert diagnostic.problem == 'labels are of no class: there are 3'
+    assert diagnostic.examples[0].endswith('0.png: [7]')
+    assert '--remap 7=255' in diagnostic.remedy
     mask_of(root, lambda mask: np.where(mask == 1, 8, mask).astype(np.uint8))
-    finding = only(check_dataset(make_config(root)))
-    assert finding.examples[0].endswith('0.png: [7, 8]')
-    assert 'num_classes' in finding.remedy
+    diagnostic = only(check_dataset(make_config(root)))
+    assert diagnostic.examples[0].endswith('0.png: [7, 8]')
+    assert 'num_classes' in diagnostic.remedy
 
 
 def test_void_label_that_is_not_ignored(root):
     all_masks(root, lambda mask: np.where(mask == 255, 3, mask))
-    found = check_dataset(make_config(root)).findings
+    found = check_dataset(make_config(root)).diagnostics
     assert len(found) == 2
     assert 'Does 3 mean nothing? then write 255' in found[0].remedy
     assert '--remap 3=255' in found[0].remedy
@@ -255,12 +255,16 @@ def test_void_label_that_is_not_ignored(root):
 
 def test_labels_that_count_from_one(root):
     all_masks(root, lambda mask: np.where(mask == 255, mask, mask + 1))
-    found = check_dataset(make_config(root)).findings
+    found = check_dataset(make_config(root)).diagnostics
     assert 'train_dataloader.dataset.reduce_zero_label=True' in (
         found[0].remedy
     )
     assert (
-        list(check_dataset(make_config(root, reduce_zero_label=True)).findings)
+        list(
+            check_dataset(
+                make_config(root, reduce_zero_label=True)
+            ).diagnostics
+        )
         == []
     )
 
@@ -268,7 +272,7 @@ def test_labels_that_count_from_one(root):
 def test_zero_label_reduced_although_it_is_a_class(root):
     found = check_dataset(
         make_config(root, reduce_zero_label=True), ['train']
-    ).findings
+    ).diagnostics
     assert [x.is_error for x in found] == [False]
     assert 'is label 0 a class? then set it to False' in found[0].remedy
 
@@ -298,7 +302,7 @@ def test_binary_masks_of_0_and_255(root):
         root, metainfo=dict(classes=('back', 'cell'), palette=PALETTE[:2])
     )
     cfg.model.decode_head.num_classes = 2
-    found = check_dataset(cfg).findings
+    found = check_dataset(cfg).diagnostics
     assert [x.is_error for x in found] == [True, False, False]
     assert "'cell' never occurs" in found[0].problem
     assert '--remap 255=1' in found[0].remedy
@@ -306,23 +310,23 @@ def test_binary_masks_of_0_and_255(root):
 
 def test_masks_of_colours(root):
     mask_of(root, lambda mask: np.stack([mask] * 3, -1))
-    finding = only(check_dataset(make_config(root)))
-    assert 'a mask holds colours' in finding.problem
+    diagnostic = only(check_dataset(make_config(root)))
+    assert 'a mask holds colours' in diagnostic.problem
 
 
-def test_numbers_of_a_palette_are_read_by_pillow_alone(root):
+def test_palette_masks_need_pillow_backend(root):
     for path in (root / 'ann/train').iterdir():
         mask = Image.open(path)
         mask.putpalette(list(range(256)) * 3)
         mask.save(path)
-    assert list(check_dataset(make_config(root)).findings) == []
+    assert list(check_dataset(make_config(root)).diagnostics) == []
     pipeline = [PIPELINE[0], dict(PIPELINE[1], imdecode_backend='cv2')]
     cfg = make_config(root, pipeline=pipeline)
-    finding = only(check_dataset(cfg, ['train']))
-    assert finding.problem == 'cv2 reads the colours of a mask of mode P'
+    diagnostic = only(check_dataset(cfg, ['train']))
+    assert diagnostic.problem == 'cv2 reads the colours of a mask of mode P'
 
 
-def test_positives_may_miss_in_one_split(root):
+def test_positive_class_may_be_missing_in_one_split(root):
     """Two classes and void, val without the second class."""
     cfg = make_config(
         root, metainfo=dict(classes=('back', 'cell'), palette=PALETTE[:2])
@@ -331,8 +335,8 @@ def test_positives_may_miss_in_one_split(root):
     all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
     for number in range(2):
         mask_of(root, lambda mask: np.where(mask == 1, 0, mask), 'val', number)
-    finding = only(check_dataset(cfg), is_error=False)
-    assert finding.problem == 'in 2 pictures never occur: cell'
+    diagnostic = only(check_dataset(cfg), is_error=False)
+    assert diagnostic.problem == 'in 2 images never occur: cell'
 
 
 def test_void_label_beside_a_reduced_zero_label(root):
@@ -347,9 +351,9 @@ def test_ignored_label_that_is_a_class(root):
     cfg = make_config(root, ignore_index=1)
     cfg.model.decode_head.ignore_index = 1
     all_masks(root, lambda mask: np.where(mask == 255, 0, mask))
-    census = check_dataset(cfg).censuses['train']
-    assert census.ignored == 753  # a third of what has a label
-    assert census.pixels[1] == 0
+    stats = check_dataset(cfg).statistics['train']
+    assert stats.num_ignored == 753  # a third of what has a label
+    assert stats.pixel_counts[1] == 0
 
 
 def test_masks_of_16_bits(root):
@@ -357,25 +361,25 @@ def test_masks_of_16_bits(root):
         return np.where(mask == 2, 300, mask.astype(np.uint16))
 
     mask_of(root, lambda mask: widen(mask).astype(np.uint16))
-    finding = only(check_dataset(make_config(root)))
-    assert 'a mask holds more than 255' in finding.problem
-    assert finding.examples[0].endswith('0.png: 300')
+    diagnostic = only(check_dataset(make_config(root)))
+    assert 'a mask holds more than 255' in diagnostic.problem
+    assert diagnostic.examples[0].endswith('0.png: 300')
 
 
 def test_class_that_never_occurs(root):
     all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
-    found = check_dataset(make_config(root)).findings
+    found = check_dataset(make_config(root)).diagnostics
     assert [x.is_error for x in found] == [False, False]
-    assert found[0].problem == 'in 3 pictures never occur: car'
+    assert found[0].problem == 'in 3 images never occur: car'
 
 
-def test_most_of_it_ignored(root):
+def test_mostly_ignored_pixels(root):
     def hide(mask):
         mask[4:] = 255
         return mask
 
     all_masks(root, hide)
-    found = check_dataset(make_config(root)).findings
+    found = check_dataset(make_config(root)).diagnostics
     assert '96% of the pixels are ignored' in found[0].problem
 
 
@@ -386,7 +390,7 @@ def test_wrong_num_classes(root):
     cfg = make_config(root)
     cfg.model.decode_head.num_classes = 2
     cfg.model.auxiliary_head = [dict(num_classes=3), dict(num_classes=4)]
-    found = check_dataset(cfg).findings
+    found = check_dataset(cfg).diagnostics
     assert [(x.where, x.is_error) for x in found] == [
         ('model.decode_head', True),
         ('model.auxiliary_head.1', False),
@@ -401,11 +405,11 @@ def test_wrong_num_classes(root):
 def test_wrong_number_of_class_weights(root, loss, length, wanted):
     cfg = make_config(root)
     cfg.model.decode_head[loss] = dict(class_weight=[1.0] * length)
-    finding = only(check_dataset(cfg))
-    assert finding.where == f'model.decode_head.{loss}'
-    assert f'give it {wanted}' in finding.remedy
+    diagnostic = only(check_dataset(cfg))
+    assert diagnostic.where == f'model.decode_head.{loss}'
+    assert f'give it {wanted}' in diagnostic.remedy
     cfg.model.decode_head[loss] = dict(class_weight=[1.0] * wanted)
-    assert list(check_dataset(cfg).findings) == []
+    assert list(check_dataset(cfg).diagnostics) == []
 
 
 def test_other_ignored_label(root):
@@ -414,11 +418,11 @@ def test_other_ignored_label(root):
     assert 'ignore_index=0' in only(check_dataset(cfg)).problem
 
 
-def test_padding_that_counts(root):
+def test_padding_label_of_a_class(root):
     cfg = make_config(root)
     cfg.model.data_preprocessor.seg_pad_val = 0
-    finding = only(check_dataset(cfg))
-    assert 'padding would count as class 0' in finding.problem
+    diagnostic = only(check_dataset(cfg))
+    assert 'padding would count as class 0' in diagnostic.problem
 
 
 @pytest.mark.parametrize(
@@ -434,9 +438,9 @@ def test_wrong_palette(root, palette, problem):
     assert problem in found[0].problem
 
 
-def test_palette_that_shows_two_classes_alike(root):
+def test_palette_with_equal_colours(root):
     metainfo = dict(classes=CLASSES, palette=[*PALETTE[:2], PALETTE[0]])
-    found = check_dataset(make_config(root, metainfo=metainfo)).findings
+    found = check_dataset(make_config(root, metainfo=metainfo)).diagnostics
     assert "'sky' and 'car' have the colour (10, 20, 30)" in found[0].problem
     assert not found[0].is_error
 
@@ -446,8 +450,8 @@ def test_splits_with_other_classes(root):
     metainfo = dict(classes=('sky', 'car', 'road'), palette=PALETTE)
     cfg.val_dataloader.dataset.metainfo = metainfo
     cfg.test_dataloader = None
-    finding = only(check_dataset(cfg))
-    assert 'its classes are not those of train' in finding.problem
+    diagnostic = only(check_dataset(cfg))
+    assert 'its classes are not those of train' in diagnostic.problem
 
 
 # the rest
@@ -463,32 +467,32 @@ def test_joined_and_repeated_data_sets(root):
             dict(part, img_suffix='.jpg'),
         ],
     )
-    finding = only(check_dataset(cfg))
-    assert finding.where == 'train 2'
+    diagnostic = only(check_dataset(cfg))
+    assert diagnostic.where == 'train 2'
     key = 'train_dataloader.dataset.datasets.1.img_suffix'
-    assert key in finding.remedy
+    assert key in diagnostic.remedy
 
 
-def test_parts_of_one_split_may_share_pictures(root):
+def test_parts_of_one_split_may_share_images(root):
     cfg = make_config(root)
     part = cfg.train_dataloader.dataset.to_dict()
     cfg.train_dataloader.dataset = dict(
         type='ConcatDataset', datasets=[part, part]
     )
-    assert list(check_dataset(cfg).findings) == []
+    assert list(check_dataset(cfg).diagnostics) == []
 
 
-def test_pictures_resized_before_their_masks_are_read(root):
+def test_images_resized_before_their_masks_are_read(root):
     """As in mmseg's test pipelines."""
     resize = dict(type='Resize', scale=(72, 48), keep_ratio=True)
     pipeline = [PIPELINE[0], resize, PIPELINE[1]]
     assert (
-        list(check_dataset(make_config(root, pipeline=pipeline)).findings)
+        list(check_dataset(make_config(root, pipeline=pipeline)).diagnostics)
         == []
     )
 
 
-def test_other_loaders_may_read_what_they_like(root):
+def test_other_loaders_are_not_checked(root):
     """Masks of colours, by a loader that knows them."""
 
     class LoadColours:
@@ -501,7 +505,7 @@ def test_other_loaders_may_read_what_they_like(root):
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.pipeline = [PIPELINE[0], dict(type=LoadColours)]
-    assert list(check_dataset(cfg).findings) == []
+    assert list(check_dataset(cfg).diagnostics) == []
 
 
 def test_a_test_split_may_be_without_labels(root):
@@ -511,10 +515,10 @@ def test_a_test_split_may_be_without_labels(root):
         data_prefix=dict(img_path='img/val'),
         pipeline=PIPELINE[:1],
     )
-    found = check_dataset(cfg).findings
-    assert {x.problem for x in found} == {'a picture is in val, too'}
+    found = check_dataset(cfg).diagnostics
+    assert {x.problem for x in found} == {'an image is in val, too'}
     cfg.val_dataloader.dataset.data_prefix = dict(img_path='img/val')
-    problems = {x.problem: x.remedy for x in check_dataset(cfg).findings}
+    problems = {x.problem: x.remedy for x in check_dataset(cfg).diagnostics}
     assert problems['there is no folder of masks'] == (
         'set val_dataloader.dataset.data_prefix.seg_map_path'
     )
@@ -531,8 +535,8 @@ def data_sets():
 
 
 @pytest.mark.parametrize('kind', data_sets())
-def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
-    """Small pictures in their folders, with labels as they have them."""
+def test_package_data_sets_have_no_diagnostics(tmp_path, monkeypatch, kind):
+    """Small images in their folders, with labels as they have them."""
     monkeypatch.chdir(tmp_path)
     cfg = Config.fromfile(data_sets()[kind])
     init_default_scope('mmseg')
@@ -557,9 +561,9 @@ def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
         mask = rng.integers(0, count, (60, 90)) + reduced
         mask[:3] = void
         for name in names:
-            picture = rng.integers(0, 256, (60, 90, 3), np.uint8)
+            image = rng.integers(0, 256, (60, 90, 3), np.uint8)
             for folder, end, content in zip(
-                folders, ends, (picture, mask.astype(np.uint8)), strict=True
+                folders, ends, (image, mask.astype(np.uint8)), strict=True
             ):
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(content).save(folder / f'{name}{end}')
@@ -567,38 +571,38 @@ def test_the_data_sets_of_our_configs_are_good(tmp_path, monkeypatch, kind):
             path = Path(at['data_root'], at['ann_file'])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text('\n'.join(names))
-    examination = check_dataset(cfg, ('train', 'val'), limit=8)
-    assert [str(x) for x in examination.findings] == []
-    for census in examination.censuses.values():
-        assert census.read == 2
-        assert census.ignored == 2 * 3 * 90
+    report = check_dataset(cfg, ('train', 'val'), limit=8)
+    assert [str(x) for x in report.diagnostics] == []
+    for stats in report.statistics.values():
+        assert stats.num_images == 2
+        assert stats.num_ignored == 2 * 3 * 90
 
 
-def test_generated_pictures_have_no_files(root):
+def test_generated_images_have_no_files(root):
     cfg = Config.fromfile(
         ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
     )
-    examination = check_dataset(cfg, limit=2)
-    assert list(examination.findings) == []
-    assert examination.censuses['train'].read == 2
+    report = check_dataset(cfg, limit=2)
+    assert list(report.diagnostics) == []
+    assert report.statistics['train'].num_images == 2
 
 
-def test_a_limit_reads_pictures_spread_over_the_split(root):
-    examination = check_dataset(make_config(root), limit=2)
-    assert examination.censuses['train'].read == 2
+def test_a_limit_reads_images_spread_over_the_split(root):
+    report = check_dataset(make_config(root), limit=2)
+    assert report.statistics['train'].num_images == 2
     mask_of(root, lambda mask: mask[:-1], number=2)
     assert check_dataset(make_config(root), limit=2).errors
 
 
-def test_detectors_are_refused(root):
+def test_detectors_raise(root):
     with pytest.raises(ValueError, match=r'no model\.decode_head'):
         check_dataset(Config(dict(model=dict(panoptic_head={}))))
 
 
-def test_histogram_counts_pictures(root):
+def test_histogram_counts_images(root):
     all_masks(root, lambda mask: np.where(mask == 2, 0, mask))
-    examination = check_dataset(make_config(root))
-    figure = draw_histogram(examination.splits, examination.censuses)
+    report = check_dataset(make_config(root))
+    figure = draw_histogram(report.splits, report.statistics)
     (axes,) = figure.axes
     counts = [x.get_text() for x in axes.texts]
     assert counts == ['3', '3', 'never', '2', '2', 'never']
@@ -611,14 +615,14 @@ def write(cfg, path):
     return path
 
 
-def test_tool_prints_and_leaves_with_what_it_found(root, run_python, tmp_path):
+def test_tool_prints_and_exits_with_status(root, run_python, tmp_path):
     tool = ROOT / 'tools/analysis_tools/check_dataset.py'
     cfg = make_config(root)
     path = write(cfg, tmp_path / 'config.py')
-    picture = tmp_path / 'classes.png'
-    done = run_python(tool, path, '--out', picture)
+    image = tmp_path / 'classes.png'
+    done = run_python(tool, path, '--out', image)
     assert '0 errors, 0 warnings' in done.stdout
-    assert picture.stat().st_size > 1000
+    assert image.stat().st_size > 1000
     cfg.model.decode_head.num_classes = 2
     write(cfg, path)
     done = run_python(tool, path, '--quick', check=False)

@@ -1,4 +1,4 @@
-"""Pictures and masks as people have them: of all kinds, and damaged."""
+"""Images and masks as people have them: of all kinds, and damaged."""
 
 import copy
 import io
@@ -13,21 +13,21 @@ from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmfaseg.datasets import decode_picture as decoding
-from mmfaseg.datasets.decode_picture import decode_picture
+from mmfaseg.datasets import decode_image as decoding
+from mmfaseg.datasets.decode_image import decode_image
 from mmfaseg.datasets.doctor import check_dataset
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 RAMP = np.linspace(0, 255, 48 * 64).reshape(48, 64)
 RGB = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], -1).astype(np.uint8)
-PICTURE = Image.fromarray(RGB)
+IMAGE = Image.fromarray(RGB)
 TURNED = Image.Exif()
 TURNED[0x0112] = 6  # by 90 degrees
 
 
-def encode(picture, kind='PNG', **options):
+def encode(image, kind='PNG', **options):
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -35,15 +35,15 @@ def grey_of(values):
     return np.repeat(values[..., None], 3, -1)
 
 
-PALETTE = PICTURE.convert('P', palette=Image.Palette.ADAPTIVE)
+PALETTE = IMAGE.convert('P', palette=Image.Palette.ADAPTIVE)
 CLEAR = Image.fromarray(np.dstack([RGB, np.zeros_like(RGB[..., 0])]))
 DEEP = Image.fromarray((RAMP * 257).astype(np.uint16))
 # the file, what is to be read from it in RGB, and how exactly
 KINDS = {
-    'rgb.png': (encode(PICTURE), RGB, 0),
+    'rgb.png': (encode(IMAGE), RGB, 0),
     'grey.png': (
-        encode(PICTURE.convert('L')),
-        grey_of(np.asarray(PICTURE.convert('L'))),
+        encode(IMAGE.convert('L')),
+        grey_of(np.asarray(IMAGE.convert('L'))),
         0,
     ),
     'grey16.png': (encode(DEEP), grey_of((RAMP * 257) // 256), 1),
@@ -51,18 +51,18 @@ KINDS = {
     'transparent.png': (encode(CLEAR), RGB, 0),
     'palette.png': (encode(PALETTE), np.asarray(PALETTE.convert('RGB')), 0),
     'one_bit.png': (
-        encode(PICTURE.convert('1')),
-        grey_of(255 * np.asarray(PICTURE.convert('1')).astype(np.uint8)),
+        encode(IMAGE.convert('1')),
+        grey_of(255 * np.asarray(IMAGE.convert('1')).astype(np.uint8)),
         0,
     ),
-    'cmyk.jpg': (encode(PICTURE.convert('CMYK'), 'JPEG', quality=98), RGB, 8),
+    'cmyk.jpg': (encode(IMAGE.convert('CMYK'), 'JPEG', quality=98), RGB, 8),
     'turned.jpg': (
-        encode(PICTURE, 'JPEG', exif=TURNED, quality=98),
+        encode(IMAGE, 'JPEG', exif=TURNED, quality=98),
         np.rot90(RGB, -1),
         8,
     ),
     'progressive.jpg': (
-        encode(PICTURE, 'JPEG', progressive=True, quality=98),
+        encode(IMAGE, 'JPEG', progressive=True, quality=98),
         RGB,
         8,
     ),
@@ -73,60 +73,62 @@ KINDS = {
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('name', KINDS)
-def test_pictures_of_all_kinds(name, tmp_path):
+def test_images_of_all_kinds(name, tmp_path):
     content, expected, tolerance = KINDS[name]
     (tmp_path / name).write_bytes(content)
     load = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedImage'))
     found = load(dict(img_path=str(tmp_path / name)))
-    picture = found['img']
-    assert picture.dtype == np.uint8 and picture.shape == expected.shape
-    difference = np.abs(picture[..., ::-1] - expected.astype(float))
+    image = found['img']
+    assert image.dtype == np.uint8 and image.shape == expected.shape
+    difference = np.abs(image[..., ::-1] - expected.astype(float))
     assert difference.max() <= max(4 * tolerance, 0)
     assert difference.mean() <= tolerance
     assert found['img_shape'] == found['ori_shape'] == expected.shape[:2]
     usual = TRANSFORMS.build(dict(type='LoadImageFromFile'))
     same = usual(dict(img_path=str(tmp_path / name)))['img']
-    assert np.array_equal(picture, same)
+    assert np.array_equal(image, same)
 
 
-def test_a_picture_as_it_is_stored(tmp_path):
+def test_color_type_ignores_orientation(tmp_path):
     (tmp_path / 'x.jpg').write_bytes(KINDS['turned.jpg'][0])
     settings = dict(
         type='mmfaseg.LoadCheckedImage',
         color_type='color_ignore_orientation',
         to_float32=True,
     )
-    picture = TRANSFORMS.build(settings)(dict(img_path=f'{tmp_path}/x.jpg'))
-    assert picture['img'].shape == RGB.shape
-    assert picture['img'].dtype == np.float32
+    image = TRANSFORMS.build(settings)(dict(img_path=f'{tmp_path}/x.jpg'))
+    assert image['img'].shape == RGB.shape
+    assert image['img'].dtype == np.float32
 
 
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.95])
 @pytest.mark.parametrize('name', ['rgb.png', 'cmyk.jpg', 'progressive.jpg'])
 def test_truncated_file_raises(name, share):
     content = KINDS[name][0]
-    with pytest.raises(ValueError, match=f'{name} cannot be read as a pict'):
-        decode_picture(content[: int(share * len(content))], name)
+    with pytest.raises(ValueError, match=f'{name} cannot be read as an image'):
+        decode_image(content[: int(share * len(content))], name)
 
 
 @pytest.mark.parametrize('share', [0.1, 0.5, 0.95])
 @pytest.mark.parametrize('name', ['cmyk.jpg', 'progressive.jpg'])
-def test_also_where_opencv_makes_a_picture_of_it(name, share, monkeypatch):
+def test_truncated_file_raises_where_opencv_decodes_it(
+    name, share, monkeypatch
+):
     monkeypatch.setattr(decoding, 'TELLS_CUT_JPEG', False)
     monkeypatch.setattr(decoding.mmcv, 'imfrombytes', lambda *a, **k: RGB)
     content = KINDS[name][0]
-    assert decode_picture(content, name) is RGB
-    with pytest.raises(ValueError, match=f'{name} cannot be read as a pict'):
-        decode_picture(content[: int(share * len(content))], name)
+    assert decode_image(content, name) is RGB
+    with pytest.raises(ValueError, match=f'{name} cannot be read as an image'):
+        decode_image(content[: int(share * len(content))], name)
 
 
 def pairs(folder, damage=()):
-    """Eight pictures with masks; the damaged ones are cut off."""
+    """Eight images with masks; the damaged ones are cut off."""
     (folder / 'images').mkdir()
     (folder / 'masks').mkdir()
     mask = (RAMP / 52).astype(np.uint8)
     for number in range(8):
-        content = encode(PICTURE)
+        content = encode(IMAGE)
         if number in damage:
             content = content[: len(content) // 2]
         (folder / f'images/{number}.png').write_bytes(content)
@@ -150,7 +152,7 @@ def pipeline(on_error):
 
 @pytest.mark.parametrize('copied', ['', 'copy', 'pickle', 'subset'])
 @pytest.mark.parametrize('workers', [0, 2])
-def test_damaged_pictures_are_skipped_with_a_count(workers, copied, tmp_path):
+def test_damaged_images_are_skipped_with_a_count(workers, copied, tmp_path):
     settings = pairs(tmp_path, damage=(1, 4))
     dataset = DATASETS.build(dict(settings, pipeline=pipeline('skip')))
     if copied == 'copy':
@@ -171,7 +173,7 @@ def test_damaged_pictures_are_skipped_with_a_count(workers, copied, tmp_path):
     assert skipped.total >= 4  # the second choice may be damaged, too
 
 
-def test_each_damaged_picture_is_told_once(tmp_path, monkeypatch):
+def test_each_damaged_image_is_reported_once(tmp_path, monkeypatch):
     settings = pairs(tmp_path, damage=(1,))
     dataset = DATASETS.build(dict(settings, pipeline=pipeline('skip')))
     told = []
@@ -180,7 +182,7 @@ def test_each_damaged_picture_is_told_once(tmp_path, monkeypatch):
     for _ in range(3):
         assert dataset[1] is not None
     (text,) = told
-    assert '1.png cannot be read as a picture' in text
+    assert '1.png cannot be read as an image' in text
     assert 'happened 1 times' in text
 
 
@@ -241,7 +243,7 @@ def test_masks_that_mean_something_else(name, on_error, tmp_path):
 
 @pytest.mark.parametrize('label_map', [None, {0: 255, 1: 0, 2: 5, 9: 1}])
 @pytest.mark.parametrize('reduce', [False, True])
-def test_good_masks_are_those_of_mmseg(reduce, label_map, tmp_path):
+def test_valid_masks_equal_mmseg(reduce, label_map, tmp_path):
     mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(mask).save(tmp_path / 'x.png')
     entry = dict(
@@ -275,7 +277,7 @@ def test_contradicting_reduce_zero_label_raises(tmp_path):
         ours(dict(entry, seg_fields=[]))
 
 
-def test_what_is_wrong_with_the_config_is_no_damaged_file(tmp_path):
+def test_config_errors_are_not_skipped(tmp_path):
     steps = pipeline('skip')
     steps[1]['reduce_zero_label'] = True
     dataset = DATASETS.build(dict(pairs(tmp_path), pipeline=steps))
@@ -304,7 +306,7 @@ def test_data_check_warns_of_files_that_training_skips(
             'model.auxiliary_head.num_classes': 5,
         }
     )
-    found = check_dataset(cfg, ['train']).findings
+    found = check_dataset(cfg, ['train']).diagnostics
     told = [str(x) for x in found if 'png' in str(x)]
     assert len(told) == 3
     errors = [x for x in found if x.is_error and 'png' in str(x)]
@@ -316,7 +318,7 @@ def test_data_check_warns_of_files_that_training_skips(
     )
 
 
-def test_a_network_trains_on_all_kinds_of_pictures(root, tmp_path):
+def test_a_network_trains_on_all_kinds_of_images(root, tmp_path):
     """16 bits, grey, transparent, CMYK, turned, 1x1, cut off, no label."""
     settings = pairs(tmp_path, damage=(0,))
     for number, (name, (content, shown, _)) in enumerate(KINDS.items()):

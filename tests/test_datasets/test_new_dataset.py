@@ -14,12 +14,12 @@ H, W = 64, 96
 MASK = (np.arange(H * W).reshape(H, W) // W % 3).astype(np.uint8)
 
 
-def write(folder, names, picture=None):
+def write(folder, names, image=None):
     rng = np.random.default_rng(len(names))
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = picture
+        content = image
         if content is None:
             content = rng.integers(0, 256, (H, W, 3), np.uint8)
         Image.fromarray(content).save(path)
@@ -27,7 +27,7 @@ def write(folder, names, picture=None):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Makes pictures a to e, and their masks."""
+    """Makes images a to e, and their masks."""
 
     def make(mask=MASK, image='{}.jpg', end='.png', letters='abcde'):
         write(tmp_path / 'img', [image.format(x) for x in letters])
@@ -40,7 +40,7 @@ def folders(tmp_path):
 # pairs
 
 
-def test_masks_have_the_name_of_their_picture(folders):
+def test_masks_have_the_name_of_their_image(folders):
     pairing = pair_files(*folders(end='_mask.png'))
     assert (pairing.img_suffix, pairing.seg_map_suffix) == (
         '.jpg',
@@ -48,9 +48,9 @@ def test_masks_have_the_name_of_their_picture(folders):
     )
     names = [x for names in pairing.names.values() for x in names]
     assert sorted(names) == list('abcde')
-    for picture, mask in pairing.pairs():
-        assert picture.is_file()
-        assert mask.name == f'{picture.stem}_mask.png'
+    for image, mask in pairing.pairs():
+        assert image.is_file()
+        assert mask.name == f'{image.stem}_mask.png'
 
 
 def test_share_and_seed_choose_the_splits(folders):
@@ -70,19 +70,19 @@ def test_folders_train_and_val_are_the_splits(tmp_path):
     assert pairing.names == {'train': ['train/a', 'train/b'], 'val': ['val/c']}
 
 
-def test_a_longer_name_is_no_mask(folders):
+def test_longer_name_is_not_a_mask(folders):
     images, masks = folders(letters=['1', '10', '2'])
     assert pair_files(images, masks, 0.4).seg_map_suffix == '.png'
 
 
-def test_a_picture_without_a_mask_is_named(folders):
+def test_image_without_mask_raises(folders):
     images, masks = folders()
     (masks / 'c.png').unlink()
     with pytest.raises(ValueError, match=r'c\.jpg has no mask: .*c\.png'):
         pair_files(images, masks)
 
 
-def test_a_picture_with_two_masks_is_named(folders):
+def test_image_with_two_masks_raises(folders):
     images, masks = folders(end='_1.png')
     write(masks, ['c_2.png'], MASK)
     assert pair_files(images, masks).seg_map_suffix == '_1.png'
@@ -91,7 +91,7 @@ def test_a_picture_with_two_masks_is_named(folders):
         pair_files(images, masks)
 
 
-def test_names_that_begin_alike(folders):
+def test_names_with_common_prefix(folders):
     images, masks = folders(letters=['f_1', 'f_1_2', 'f_3'], end='_mask.png')
     assert pair_files(images, masks, 0.4).seg_map_suffix == '_mask.png'
 
@@ -104,18 +104,18 @@ def test_a_folder_test_may_be_without_masks(tmp_path):
     assert pairing.names == {'train': ['train/a'], 'val': ['val/c']}
 
 
-def test_pictures_of_two_kinds_are_refused(folders):
+def test_mixed_suffixes_raise(folders):
     images, masks = folders()
     write(images, ['f.png'])
     with pytest.raises(ValueError, match=r"end in \['\.jpg', '\.png'\]"):
         pair_files(images, masks)
 
 
-def test_empty_folders_and_splits_are_refused(folders, tmp_path):
+def test_empty_folders_and_splits_raise(folders, tmp_path):
     where = folders()
-    with pytest.raises(ValueError, match='holds no picture'):
+    with pytest.raises(ValueError, match='holds no image'):
         pair_files(tmp_path / 'ann', tmp_path / 'nothing')
-    with pytest.raises(ValueError, match=r'0\.05 of 5 pictures are 0'):
+    with pytest.raises(ValueError, match=r'0\.05 of 5 images are 0'):
         pair_files(*where, 0.05)
 
 
@@ -139,17 +139,17 @@ def call(root, run_python, tmp_path):
     return call
 
 
-def test_config_has_no_findings(folders, call):
+def test_config_has_no_diagnostics(folders, call):
     done, path = call(*folders())
-    assert 'train: 4 pictures' in done.stdout
+    assert 'train: 4 images' in done.stdout
     assert 'train.py' in done.stdout
     cfg = Config.fromfile(path)
     assert cfg.model.decode_head.num_classes == 3
     assert cfg.crop_size == (64, 64)
-    examination = check_dataset(cfg)
-    assert list(examination.findings) == []
-    assert examination.censuses['train'].read == 4
-    assert examination.censuses['train'].pictures.tolist() == [4, 4, 4]
+    report = check_dataset(cfg)
+    assert list(report.diagnostics) == []
+    assert report.statistics['train'].num_images == 4
+    assert report.statistics['train'].image_counts.tolist() == [4, 4, 4]
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_config_trains(folders, call, root, run_python, tmp_path):
     assert (tmp_path / 'out/iter_2.pth').is_file()
 
 
-def test_masks_of_0_and_255_are_written_anew(folders, call):
+def test_masks_of_0_and_255_are_remapped(folders, call):
     where = folders(mask=np.where(MASK == 1, 255, 0).astype(np.uint8))
     done, path = call(*where, classes='ab', check=False)
     assert done.returncode == 1
@@ -171,22 +171,24 @@ def test_masks_of_0_and_255_are_written_anew(folders, call):
     assert not path.exists()
     _, path = call(*where, '--remap', '255=1', classes='ab')
     assert 'splits' in {x.name for x in (path.parent / 'data').iterdir()}
-    census = check_dataset(Config.fromfile(path)).censuses['train']
+    stats = check_dataset(Config.fromfile(path)).statistics['train']
     share = (MASK == 1).mean()
-    assert census.pixels[1] / census.pixels.sum() == pytest.approx(share)
-    assert census.ignored == 0
+    assert stats.pixel_counts[1] / stats.pixel_counts.sum() == pytest.approx(
+        share
+    )
+    assert stats.num_ignored == 0
 
 
-def test_masks_of_colours_are_written_anew(folders, call):
+def test_coloured_masks_are_converted(folders, call):
     palette = np.array([[255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     where = folders(mask=palette[MASK])
     done, _ = call(*where, classes='ab', check=False)
     assert 'give the --colours of the classes' in done.stdout
     _, path = call(*where, '--colours', 'ff0000', '#0000ff', classes='ab')
-    census = check_dataset(Config.fromfile(path)).censuses['train']
+    stats = check_dataset(Config.fromfile(path)).statistics['train']
     counts = np.bincount(MASK.ravel())
-    assert census.pixels.tolist() == [4 * counts[0], 4 * counts[1]]
-    assert census.ignored == 4 * counts[2]
+    assert stats.pixel_counts.tolist() == [4 * counts[0], 4 * counts[1]]
+    assert stats.num_ignored == 4 * counts[2]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_masks_of_colours_are_written_anew(folders, call):
         (['--colours', *'xyz'], '--colours takes six digits'),
     ],
 )
-def test_bad_options(folders, call, options, message):
+def test_invalid_options_raise(folders, call, options, message):
     done, path = call(*folders(), *options, check=False)
     assert done.returncode == 1
     assert re.search(f'error: .*{re.escape(message)}', done.stdout)
@@ -221,9 +223,9 @@ def test_config_works_behind_a_symbolic_link_and_after_a_move(
     assert "'link/my config.py'" in done.stdout
     monkeypatch.chdir(root)
     path = tmp_path / 'link' / 'my config.py'
-    assert list(check_dataset(Config.fromfile(path)).findings) == []
+    assert list(check_dataset(Config.fromfile(path)).diagnostics) == []
     path = path.rename(tmp_path / 'moved.py')
-    assert list(check_dataset(Config.fromfile(path)).findings) == []
+    assert list(check_dataset(Config.fromfile(path)).diagnostics) == []
 
 
 def test_lists_are_never_overwritten(folders, call, tmp_path):

@@ -41,7 +41,7 @@ KINDS = [dict(kind='swap', rate=0.4), dict(kind='boundary', shift=4)]
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('options', KINDS)
-def test_the_same_picture_is_wrong_in_the_same_way(options):
+def test_noise_is_deterministic_per_image(options):
     pipeline = [
         dict(type='mmfaseg.GenerateShapes'),
         dict(type='mmfaseg.NoisyLabels', num_classes=CLASSES, **options),
@@ -64,7 +64,7 @@ def test_the_same_picture_is_wrong_in_the_same_way(options):
 
 
 @pytest.mark.parametrize('options', KINDS)
-def test_pictures_and_seeds_differ(options):
+def test_noise_differs_between_images_and_seeds(options):
     labels = _labels()
     first = _noisy(labels, **options)
     assert first.dtype == labels.dtype
@@ -80,7 +80,7 @@ def test_pictures_and_seeds_differ(options):
     [dict(kind='swap', rate=1), dict(kind='boundary', shift=9)],
 )
 @pytest.mark.parametrize('dtype', [np.uint8, np.int64])
-def test_pixels_without_a_label_stay_and_the_input_too(options, dtype):
+def test_ignored_pixels_and_input_are_unchanged(options, dtype):
     labels = _labels().astype(dtype)
     before = labels.copy()
     noisy = _noisy(labels, **options)
@@ -89,7 +89,7 @@ def test_pixels_without_a_label_stay_and_the_input_too(options, dtype):
     np.testing.assert_array_equal(labels, before)
 
 
-def test_no_rate_no_mistake():
+def test_zero_rate_changes_nothing():
     labels = _labels()
     noisy = _noisy(labels, kind='swap', rate=0)
     np.testing.assert_array_equal(noisy, labels)
@@ -173,21 +173,21 @@ def test_the_field_is_short_smooth_and_without_folds(shift):
         (dict(kind='swap', rate=0.1, num_classes=1), 'num_classes.*1'),
     ],
 )
-def test_impossible_arguments_are_refused(options, message):
+def test_invalid_arguments_raise(options, message):
     config = dict(type='mmfaseg.NoisyLabels', num_classes=CLASSES)
     with pytest.raises(ValueError, match=message):
         TRANSFORMS.build({**config, **options})
 
 
 @pytest.mark.parametrize('wrong', [7, 200, -1])
-def test_labels_beyond_the_classes_are_named(wrong):
+def test_labels_out_of_range_raise(wrong):
     labels = _labels().astype(np.int64)
     labels[3, 4] = wrong
     with pytest.raises(ValueError, match=rf'x/1\.png.*\[{wrong}\].*7'):
         _noisy(labels, kind='swap', rate=0.1)
 
 
-def test_cropped_labels_are_refused():
+def test_cropped_labels_raise():
     transform = NoisyLabels('swap', CLASSES, rate=0.1)
     labels = _labels()
     entry = dict(

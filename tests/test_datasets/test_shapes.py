@@ -34,16 +34,16 @@ def test_pipeline_ends_in_packed_inputs():
     torch.testing.assert_close(packed.gt_sem_seg.data, plain.flip(-1))
 
 
-def test_no_picture_belongs_to_two_splits():
-    pictures = set()
+def test_no_image_belongs_to_two_splits():
+    images = set()
     for split in ('train', 'val', 'test'):
         dataset = _build(split=split, length=60, image_size=(32, 32))
         assert len(dataset) == 60
-        pictures |= {dataset[i]['inputs'].numpy().tobytes() for i in range(60)}
-    assert len(pictures) == 180
+        images |= {dataset[i]['inputs'].numpy().tobytes() for i in range(60)}
+    assert len(images) == 180
 
 
-def test_workers_see_the_same_pictures():
+def test_workers_see_the_same_images():
     batches = []
     for num_workers in (0, 2):
         loader = Runner.build_dataloader(
@@ -85,7 +85,7 @@ def test_part_of_the_classes_ignores_the_others():
     torch.testing.assert_close(found, expected)
 
 
-def test_metric_knows_a_perfect_and_a_poor_prediction():
+def test_metric_of_perfect_and_poor_prediction():
     dataset = _build()
     for blind, expected in ((False, 100.0), (True, 0.0)):
         metric = IoUMetric()
@@ -108,17 +108,17 @@ def test_metric_knows_a_perfect_and_a_poor_prediction():
         (dict(seed=-1), 'seed'),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_invalid_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
         _build(**options)
 
 
-def test_transform_refuses_the_entry_of_another_dataset():
+def test_transform_rejects_entry_of_another_dataset():
     with pytest.raises(ValueError, match=r'mmfaseg\.ShapesDataset'):
         GenerateShapes()(dict(img_path='a.png', seg_fields=[]))
 
 
-def test_palette_tells_the_classes_apart():
+def test_palette_colours_are_distinct():
     palette = np.array(ShapesDataset.METAINFO['palette'])
     assert len(palette) == len(ShapesDataset.METAINFO['classes'])
     gaps = np.abs(palette[:, None] - palette[None]).sum(axis=2)

@@ -58,7 +58,7 @@ def test_areas_of_one_class_are_told_apart():
         assert len(np.unique(areas)) - 1 == sum(counts)
 
 
-def test_pictures_are_those_of_the_data_set(folder):
+def test_images_are_those_of_the_data_set(folder):
     for index in range(LENGTH):
         image, _ = generate_shapes(index, 'val', SIZE)
         written = cv2.imread(str(folder / f'val/{index:06d}.png'))
@@ -157,17 +157,17 @@ def test_mmdet_reads_the_panoptic_map(folder):
     assert len(found['gt_masks']) == len(np.unique(areas[areas > 0]))
 
 
-def test_a_complete_split_is_left_alone(tmp_path):
+def test_complete_split_is_not_rewritten(tmp_path):
     list(write_shapes_coco(tmp_path, 'test', 2, SIZE))
-    picture = tmp_path / 'test/000000.png'
-    picture.write_bytes(b'mine')
+    image = tmp_path / 'test/000000.png'
+    image.write_bytes(b'mine')
     assert list(write_shapes_coco(tmp_path, 'test', 2, SIZE)) == [2]
-    assert picture.read_bytes() == b'mine'
+    assert image.read_bytes() == b'mine'
     assert list(write_shapes_coco(tmp_path, 'test', 2, SIZE, 1)) == [1, 2]
-    assert picture.read_bytes() != b'mine'
+    assert image.read_bytes() != b'mine'
 
 
-def test_an_interrupted_split_is_written_again(tmp_path):
+def test_incomplete_split_is_rewritten(tmp_path):
     list(write_shapes_coco(tmp_path, 'train', 2, SIZE))
     writing = write_shapes_coco(tmp_path, 'train', 3, SIZE)
     next(writing)
@@ -184,7 +184,7 @@ def test_an_interrupted_split_is_written_again(tmp_path):
         (('val', 1, (16, 64)), 'each at least 32'),
     ],
 )
-def test_bad_arguments(tmp_path, arguments, message):
+def test_invalid_arguments_raise(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         list(write_shapes_coco(tmp_path, *arguments))
 

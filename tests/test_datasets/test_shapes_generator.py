@@ -16,7 +16,7 @@ def _checksum(*arguments) -> int:
     return zlib.crc32(image.tobytes() + labels.tobytes())
 
 
-def test_same_arguments_same_picture_in_another_process():
+def test_image_is_equal_in_another_process():
     code = (
         'import zlib\n'
         'from mmfaseg.datasets.shapes_generator import generate_shapes\n'
@@ -34,14 +34,14 @@ def test_same_arguments_same_picture_in_another_process():
     assert int(there.stdout.split()[-1]) == here
 
 
-def test_picture_does_not_depend_on_what_was_drawn_before():
+def test_image_does_not_depend_on_previous_calls():
     first = _checksum(5)
     np.random.seed(1)
     generate_shapes(6)
     assert _checksum(5) == first
 
 
-def test_seed_split_and_index_all_change_the_picture():
+def test_seed_split_and_index_all_change_the_image():
     sums = {
         _checksum(index, split, (64, 64), seed)
         for index in range(20)
@@ -62,14 +62,14 @@ def test_any_size(size):
         assert labels.max() < len(CLASSES)
 
 
-def test_every_picture_holds_every_class():
+def test_every_image_holds_every_class():
     for size in [(128, 128), (256, 256)]:
         for index in range(100):
             _, labels = generate_shapes(index, 'val', size)
             assert len(np.unique(labels)) == len(CLASSES), (index, size)
 
 
-def test_shares_of_the_classes_are_not_tiny():
+def test_every_class_has_a_minimum_share():
     counts = np.zeros(len(CLASSES))
     for index in range(100):
         _, labels = generate_shapes(index)
@@ -107,6 +107,6 @@ def test_lines_are_one_to_three_pixels_thick(label, axis):
         ((0, 'train', (128, 128, 3)), 'image_size'),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         generate_shapes(*arguments)

@@ -49,7 +49,7 @@ def _fit_classifier(table: np.ndarray) -> np.ndarray:
     return (chance * weights).argmax(axis=1)
 
 
-def test_classifier_of_this_test_learns_when_colours_tell():
+def test_colour_classifier_learns_distinct_colours():
     labels = np.arange(4096) % NUM_CLASSES
     table = 90 * np.eye(NUM_CLASSES, dtype=np.int64)[labels] + 2
     assert _miou(_fit_classifier(table), table) > 70

@@ -47,8 +47,10 @@ def train(root, tmp_path_factory):
     ('scenario', 'processes'),
     [('labelled', 2), ('labelled', 4), ('unlabelled', 4)],
 )
-def test_processes_train_as_one_does(train, scenario, processes):
-    """'unlabelled': the pictures of the first of four have no labels."""
+def test_distributed_training_equals_single_process(
+    train, scenario, processes
+):
+    """'unlabelled': the images of the first of four have no labels."""
     history, weights = train(scenario, 1)
     shared, others = train(scenario, processes)
     assert len(history) == len(shared) == 20
@@ -66,7 +68,7 @@ def test_losses_fall(train):
     assert history[-1]['loss'] < 0.9 * history[0]['loss']
 
 
-def test_a_process_that_dies_ends_the_others(root, tmp_path):
+def test_killed_process_ends_the_others(root, tmp_path):
     """With an error, and soon: they would wait for it forever."""
     start = time.monotonic()
     done = launch(
@@ -97,7 +99,7 @@ class FailOnceHook(Hook):
 '''
 
 
-def test_torchrun_restarts_and_the_run_goes_on(root, tmp_path):
+def test_training_resumes_after_torchrun_restart(root, tmp_path):
     """From the checkpoint after two of four iterations."""
     (tmp_path / 'fail_once.py').write_text(FAIL_ONCE)
     cfg = Config.fromfile(root / CONFIG)

@@ -22,7 +22,7 @@ def make_sample(size, **meta):
 
 
 def red_inputs(size):
-    """What the network gets of a red picture: BGR, (3, H, W)."""
+    """What the network gets of a red image: BGR, (3, H, W)."""
     bgr = torch.tensor(RED[::-1], dtype=torch.uint8)
     return bgr[:, None, None].expand(3, *size).contiguous()
 
@@ -53,7 +53,7 @@ def draw(inputs, samples, **arguments):
 @pytest.mark.parametrize(
     'meta', [{}, {'img_path': 'shapes://val/000003'}, {'img_path': 'no.png'}]
 )
-def test_picture_without_a_file_comes_from_the_inputs(drawn, meta):
+def test_image_without_a_file_comes_from_the_inputs(drawn, meta):
     draw([red_inputs((8, 12))], [make_sample((16, 24), **meta)])
     ((name, image, _),) = drawn
     assert image.shape == (16, 24, 3)
@@ -91,12 +91,12 @@ def test_interval_and_draw_are_respected(drawn):
     assert drawn == []
 
 
-def test_normalised_inputs_are_refused(drawn):
+def test_normalised_inputs_raise(drawn):
     with pytest.raises(TypeError, match='leave normalisation to the data'):
         draw([red_inputs((8, 8)).float() - 100], [make_sample((8, 8))])
 
 
-def test_the_stock_visualizer_draws_it(tmp_path, monkeypatch):
+def test_mmseg_visualizer_draws(tmp_path, monkeypatch):
     visualizer = SegLocalVisualizer(
         name='stock',
         vis_backends=[{'type': 'LocalVisBackend'}],

@@ -38,7 +38,7 @@ def runner_at(number, seed=3):
     return SimpleNamespace(iter=number, seed=seed, train_loop=loop)
 
 
-def test_random_numbers_depend_on_seed_and_iteration_alone():
+def test_random_numbers_depend_on_seed_and_iteration():
     hook = ExactResumeHook()
 
     def at(number, seed=3):
@@ -50,7 +50,7 @@ def test_random_numbers_depend_on_seed_and_iteration_alone():
     assert len({at(7), at(8), at(7, seed=4), at(0)}) == 4
 
 
-def test_every_batch_is_loaded_from_a_seed_of_its_own():
+def test_every_batch_has_its_own_seed():
     hook, runner = ExactResumeHook(), runner_at(0)
     hook.before_train(runner)
     hook.before_train(runner)  # once is enough
@@ -82,7 +82,7 @@ def test_processes_draw_different_numbers(monkeypatch):
 # files
 
 
-def test_atomic_files_are_whole_and_readable_by_others(tmp_path):
+def test_atomic_files_are_complete_and_readable(tmp_path):
     backend = get_file_backend(backend_args=dict(backend=ATOMIC))
     path = tmp_path / 'new' / 'a.pth'
     backend.put(b'one', path)
@@ -96,7 +96,7 @@ def test_atomic_files_are_whole_and_readable_by_others(tmp_path):
     assert len(list(path.parent.iterdir())) == 2
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path):
+def test_full_disk_keeps_the_old_file(tmp_path):
     """In a process that may write no large files."""
     backend = get_file_backend(backend_args=dict(backend=ATOMIC))
     path = tmp_path / 'iter_4.pth'
@@ -118,7 +118,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     assert [x.name for x in tmp_path.iterdir()] == ['iter_4.pth']
 
 
-def test_other_errors_of_writing_are_passed_on(tmp_path):
+def test_other_write_errors_propagate(tmp_path):
     backend = get_file_backend(backend_args=dict(backend=ATOMIC))
     (tmp_path / 'folder').mkdir()
     with pytest.raises(IsADirectoryError):
@@ -142,7 +142,7 @@ def test_the_named_checkpoint_is_the_latest(work_dir):
     assert find_latest_checkpoint(work_dir) == str(work_dir / 'iter_4.pth')
 
 
-def test_an_empty_or_wrong_name_is_no_loss(work_dir):
+def test_invalid_last_checkpoint_file_is_ignored(work_dir):
     pointer = work_dir / 'last_checkpoint'
     for text in ('', '/nowhere/iter_99.pth', str(work_dir)):
         pointer.write_text(text)
@@ -153,7 +153,7 @@ def test_an_empty_or_wrong_name_is_no_loss(work_dir):
     assert found == str(work_dir / 'iter_10.pth')
 
 
-def test_a_copied_work_dir_goes_on_from_its_own_files(work_dir, tmp_path):
+def test_copied_work_dir_resumes_from_its_own_files(work_dir, tmp_path):
     """The pointer names the other one, from anywhere, or from here."""
     pointer = work_dir / 'last_checkpoint'
     other = tmp_path / 'other'
@@ -169,20 +169,20 @@ def test_a_copied_work_dir_goes_on_from_its_own_files(work_dir, tmp_path):
     assert found == str(other / 'iter_2.pth')
 
 
-def test_a_pointer_of_garbage_is_no_loss(work_dir):
+def test_binary_last_checkpoint_file_is_ignored(work_dir):
     (work_dir / 'last_checkpoint').write_bytes(b'\xff\xfe\0\0')
     found = find_latest_checkpoint(work_dir)
     assert found == str(work_dir / 'iter_10.pth')
 
 
-def test_files_that_were_cut_off_are_passed_over(work_dir):
+def test_truncated_checkpoints_are_skipped(work_dir):
     for n in (4, 10):
         path = work_dir / f'iter_{n}.pth'
         path.write_bytes(path.read_bytes()[:-40])
     assert find_latest_checkpoint(work_dir) == str(work_dir / 'iter_2.pth')
 
 
-def test_nothing_is_begun_anew_over_broken_files(work_dir, tmp_path):
+def test_only_broken_checkpoints_raise(work_dir, tmp_path):
     for n in (2, 4, 10):
         (work_dir / f'iter_{n}.pth').write_bytes(b'')
     with pytest.raises(ValueError, match=r'no checkpoint of .* is complete'):
@@ -248,14 +248,14 @@ def train(folder, number, keep, steps):
         hook.after_val_epoch(runner, {'mIoU': float(step)})
 
 
-def test_outdated_checkpoints_are_removed_in_the_end(tmp_path):
+def test_outdated_checkpoints_are_removed(tmp_path):
     train(tmp_path, 1, keep=1, steps=4)
     names = {x.name for x in tmp_path.iterdir()}
     assert names == {'iter_4.pth', 'best_mIoU_iter_4.pth', 'last_checkpoint'}
 
 
 @pytest.mark.parametrize('keep', [1, 2])
-def test_nothing_is_removed_before_the_next_one_is_there(
+def test_checkpoint_is_removed_after_the_next_is_written(
     tmp_path, monkeypatch, keep
 ):
     """A disk that is full from the third checkpoint on."""
@@ -271,7 +271,7 @@ def test_nothing_is_removed_before_the_next_one_is_there(
     assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before
 
 
-def test_a_process_killed_at_any_time_leaves_a_good_checkpoint(tmp_path):
+def test_killed_process_leaves_a_valid_checkpoint(tmp_path):
     """A hundred times; each goes on where the one before was killed."""
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -308,7 +308,7 @@ def test_a_process_killed_at_any_time_leaves_a_good_checkpoint(tmp_path):
     assert not list(tmp_path.glob('.*'))  # what they left is cleared away
 
 
-def test_files_elsewhere_are_left_to_mmengine(tmp_path, monkeypatch):
+def test_remote_files_are_written_by_mmengine(tmp_path, monkeypatch):
     """Its backend is chosen by the prefix of the folder."""
 
     class Elsewhere(LocalBackend):
@@ -392,7 +392,7 @@ class KillHook(Hook):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_resumed_run_is_the_same_bit_for_bit(run, tmp_path, workers):
+def test_resumed_run_is_bitwise_equal(run, tmp_path, workers):
     """Killed after five of six iterations; the checkpoint is of three."""
     run('straight', 6, workers, '--seed', '11')
     run('killed', 5, workers, '--seed', '11')
@@ -402,7 +402,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(run, tmp_path, workers):
 
 
 @pytest.mark.slow
-def test_two_runs_with_one_seed_are_the_same_bit_for_bit(run, tmp_path):
+def test_runs_with_equal_seed_are_bitwise_equal(run, tmp_path):
     options = ['--cfg-options', 'randomness.deterministic=True']
     run('first', 6, 2, '--seed', '11', *options)
     run('second', 6, 2, '--seed', '11', *options)

@@ -1,4 +1,4 @@
-"""What validation logs beside the scores: pictures of focus, and losses."""
+"""What validation logs beside the scores: images of focus, and losses."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ QUICK = dict(num_workers=0, persistent_workers=False)
 
 @pytest.fixture
 def make_config(root, tmp_path):
-    """A run of two iterations that validates after each, on three pictures."""
+    """A run of two iterations that validates after each, on three images."""
 
     def make(*hooks, name=CONFIG):
         cfg = Config.fromfile(root / f'configs/{name}.py')
@@ -60,7 +60,7 @@ def train(cfg):
     return runner
 
 
-def test_pictures_and_numbers_are_logged(make_config, logged, tmp_path):
+def test_images_and_numbers_are_logged(make_config, logged, tmp_path):
     hook = dict(type='mmfaseg.FocusHook', indices=[0, 2])
     cfg = make_config(hook)
     backends = [dict(type='LocalVisBackend')]
@@ -110,7 +110,7 @@ def test_focus_of_learned_queries_does_not_turn(make_config, logged):
         ),
     ],
 )
-def test_what_cannot_be_drawn_stops_before_training(
+def test_invalid_focus_settings_raise_before_training(
     make_config, hook, change, message
 ):
     hook = dict(type='mmfaseg.FocusHook', **hook)
@@ -122,7 +122,7 @@ def test_what_cannot_be_drawn_stops_before_training(
 
 
 @pytest.mark.parametrize('indices', [[], [-1]])
-def test_indices_are_numbers_of_pictures(indices):
+def test_indices_are_numbers_of_images(indices):
     with pytest.raises(ValueError, match='indices must be numbers'):
         FocusHook(indices)
 
@@ -157,7 +157,7 @@ def validate(hook, model, batches, start=0):
     return metrics
 
 
-def test_losses_are_those_of_the_network(parts):
+def test_losses_equal_model_losses(parts):
     model, dataset = parts
     item = dataset[0]
     found = validate(ValidationLossHook(), model, [[item]])
@@ -175,7 +175,7 @@ def test_losses_are_those_of_the_network(parts):
     assert found['val_aux.loss_ce'] > 0
 
 
-def test_mean_counts_pictures_not_batches(parts):
+def test_mean_counts_images_not_batches(parts):
     model, dataset = parts
     items = [dataset[n] for n in range(3)]
     batches = [items[:2], items[2:]]
@@ -217,7 +217,7 @@ def test_labels_follow_the_input(parts):
     assert tuple(labels.data.shape) == (1, 90, 100)  # the caller's stay
 
 
-def test_random_numbers_of_training_stay(parts):
+def test_random_state_of_training_is_unchanged(parts):
     model, dataset = parts
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -238,7 +238,7 @@ def test_losses_are_logged_and_choose_the_best(make_config, logged, tmp_path):
     assert kept.name == f'best_val_loss_iter_{best}.pth'
 
 
-def test_losses_of_mmsegs_own_networks(make_config, logged):
+def test_losses_of_mmseg_models(make_config, logged):
     name = 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'
     train(make_config(dict(type='mmfaseg.ValidationLossHook'), name=name))
     lines = logged('val_loss')
@@ -253,7 +253,7 @@ def test_losses_of_mmsegs_own_networks(make_config, logged):
         assert line['val_loss'] == pytest.approx(total, rel=1e-5)
 
 
-def test_detectors_and_empty_wishes_are_refused(make_config):
+def test_detectors_and_empty_indices_raise(make_config):
     with pytest.raises(ValueError, match='at least 1, got 0'):
         ValidationLossHook(0)
     runner = SimpleNamespace(model=torch.nn.Linear(1, 1), val_loop=None)
@@ -264,7 +264,7 @@ def test_detectors_and_empty_wishes_are_refused(make_config):
         ValidationLossHook().before_train(runner)
 
 
-def test_pictures_without_labels_are_named(parts):
+def test_images_without_labels_raise(parts):
     model, dataset = parts
     item = copy.deepcopy(dataset[0])
     del item['data_samples'].gt_sem_seg
@@ -274,7 +274,7 @@ def test_pictures_without_labels_are_named(parts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('length', [3, 1])
-def test_processes_with_uneven_shares(
+def test_uneven_batches_across_processes(
     make_config, run_python, tmp_path, root, length
 ):
     """Two batches and one, or one and none."""

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from mmfaseg.engine.strategies import FullyShardStrategy
 from mmfaseg.engine.strategies.fully_shard_strategy import find_blocks
 from mmfaseg.engine.strategies.sharded_state import (
-    gather,
+    gather_full_state,
     shard_like,
     shard_optimizer_state,
 )
@@ -59,7 +59,7 @@ def test_blocks_are_found_outer_ones_first(network):
     assert type(chosen[0]).__name__ == 'DeformableEncoder'
 
 
-def test_a_block_that_is_not_there_is_an_error(network):
+def test_unknown_block_raises(network):
     with pytest.raises(ValueError, match=r"no 'BasicBlok'.*'BasicBlock'"):
         find_blocks(network, ['BasicBlok'])
 
@@ -69,7 +69,7 @@ def strategy(tmp_path):
     return FullyShardStrategy(work_dir=str(tmp_path))
 
 
-def test_what_it_cannot_do_is_refused(strategy, tmp_path):
+def test_unsupported_settings_raise(strategy, tmp_path):
     network = nn.Linear(2, 2)
     with pytest.raises(ValueError, match='compile = False'):
         strategy.compile_model(network, compile=True)
@@ -85,13 +85,13 @@ def test_what_it_cannot_do_is_refused(strategy, tmp_path):
         strategy.build_optim_wrapper(several, network)
 
 
-def test_model_wrappers_are_not_left_out_in_silence(tmp_path):
+def test_model_wrapper_raises(tmp_path):
     wrapper = dict(type='MMDistributedDataParallel')
     with pytest.raises(ValueError, match='take model_wrapper out'):
         FullyShardStrategy(work_dir=str(tmp_path), model_wrapper=wrapper)
 
 
-def test_a_file_without_an_optimizer_cannot_be_resumed(strategy, tmp_path):
+def test_resume_without_optimizer_raises(strategy, tmp_path):
     strategy.model = nn.Linear(2, 2)
     path = tmp_path / 'weights.pth'
     torch.save(strategy.model.state_dict(), path)
@@ -106,9 +106,7 @@ def test_a_file_without_an_optimizer_cannot_be_resumed(strategy, tmp_path):
     not hasattr(FSDPModule, 'set_reshard_after_forward'),
     reason='this PyTorch is too old',
 )
-def test_a_network_in_shards_is_whole_in_evaluation(
-    strategy, mesh, monkeypatch
-):
+def test_parameters_are_unsharded_in_evaluation(strategy, mesh, monkeypatch):
     """... and cannot be copied, as EMAHook does."""
 
     class BasicBlock(nn.Sequential):
@@ -139,7 +137,7 @@ def test_a_network_in_shards_is_whole_in_evaluation(
         strategy._wrap_model(nn.Linear(2, 2))
 
 
-def test_an_optimizer_of_others_is_refused():
+def test_optimizer_of_other_parameters_raises():
     network = nn.Linear(2, 2)
     one = torch.optim.SGD([network.weight], 0.1)
     both = torch.optim.SGD(network.parameters(), 0.1)
@@ -147,7 +145,7 @@ def test_an_optimizer_of_others_is_refused():
         shard_optimizer_state(one.state_dict(), both)
 
 
-def test_one_process_has_nothing_to_share(demo, tmp_path):
+def test_single_process_is_not_sharded(demo, tmp_path):
     cfg = Config(demo.to_dict())
     cfg.merge_from_dict(dict(work_dir=str(tmp_path), launcher='none'))
     cfg.train_cfg.update(max_iters=2, val_interval=2)
@@ -161,14 +159,14 @@ def test_one_process_has_nothing_to_share(demo, tmp_path):
     assert (tmp_path / 'iter_2.pth').stat().st_size > 1e6
 
 
-def test_states_come_back_as_they_were(mesh):
+def test_gathered_state_equals_original(mesh):
     """Shards are gathered and made again, whatever is no shard is left."""
     whole = torch.arange(6.0).view(3, 2)
     like = distribute_tensor(whole * 0, mesh, [Shard(0)])
     shard = shard_like(whole, like)
     assert isinstance(shard, DTensor) and shard.placements == like.placements
     state = {'a': shard, 'b': [whole, (1, 'x')], 'c': None}
-    gathered = gather(state)
+    gathered = gather_full_state(state)
     assert torch.equal(gathered['a'], whole) and gathered['c'] is None
     assert gathered['b'][0] is whole and gathered['b'][1] == (1, 'x')
     assert shard_like(whole[:2], like).shape == (2, 2)
@@ -177,7 +175,7 @@ def test_states_come_back_as_they_were(mesh):
     assert shard_like(whole, whole * 0) is whole
 
 
-def test_the_optimizer_goes_on_from_whole_states(mesh):
+def test_optimizer_loads_full_state(mesh):
     start = torch.arange(6.0).view(3, 2)
 
     def step(parameter, state=None):
@@ -188,7 +186,7 @@ def test_the_optimizer_goes_on_from_whole_states(mesh):
         (parameter**2).sum().backward()
         optimizer.step()
         after = optimizer.state_dict(), parameter.detach()
-        return deepcopy([gather(x) for x in after])
+        return deepcopy([gather_full_state(x) for x in after])
 
     plain = nn.Parameter(start.clone())
     state, weights = step(plain)

@@ -71,7 +71,7 @@ HARMS = ['shape', 'missing', 'auxiliary', 'nan', 'nan_average']
 
 
 @pytest.mark.parametrize('harm', HARMS)
-def test_resuming_refuses(harm, root, trained, tmp_path):
+def test_resuming_invalid_weights_raises(harm, root, trained, tmp_path):
     path = harmed(trained, tmp_path, harm)
     hooks = [dict(type='EMAHook')] if harm == 'nan_average' else []
     runner = make_runner(
@@ -83,16 +83,14 @@ def test_resuming_refuses(harm, root, trained, tmp_path):
 
 
 @pytest.mark.parametrize('harm', ['shape', 'missing', 'nan'])
-def test_testing_refuses(harm, root, trained, tmp_path):
+def test_testing_invalid_weights_raises(harm, root, trained, tmp_path):
     path = harmed(trained, tmp_path, harm)
     runner = make_runner(root, tmp_path, 1, load_from=path)
     with pytest.raises(ValueError, match=WHY[harm]):
         runner.test()
 
 
-def test_what_a_script_loads_by_itself_may_be_of_another_network(
-    root, trained, tmp_path
-):
+def test_load_checkpoint_accepts_other_networks(root, trained, tmp_path):
     runner = make_runner(root, tmp_path, 1)
     runner.load_checkpoint(harmed(trained, tmp_path, 'shape'))
     with pytest.raises(ValueError, match=WHY['nan']):
@@ -105,9 +103,7 @@ def test_testing_needs_no_auxiliary_head(root, trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_start_may_be_of_another_network_but_not_nan(
-    root, trained, tmp_path
-):
+def test_load_from_accepts_other_networks_but_not_nan(root, trained, tmp_path):
     """Classes of another number are learnt anew."""
     path = harmed(trained, tmp_path, 'shape')
     make_runner(root, tmp_path, 1, load_from=path).train()

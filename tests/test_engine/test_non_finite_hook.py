@@ -46,7 +46,7 @@ class PlantHook(Hook):
         if self.where == 'weight' and runner.iter in self.at:
             name = f'{BLOCK}.cross_attn.attn.in_proj_weight'
             runner.model.get_parameter(name).data[0, 0] = self.value
-        if self.where == 'picture' and runner.iter in self.at:
+        if self.where == 'image' and runner.iter in self.at:
             data_batch['inputs'][0] = data_batch['inputs'][0].float()
             data_batch['inputs'][0][0, 0, 0] = self.value
 
@@ -97,7 +97,7 @@ def assert_finite(state):
 
 
 @pytest.mark.parametrize('value', ['nan', 'inf', '-inf'])
-def test_a_gradient_stops_with_its_name_and_spoils_nothing(train, value):
+def test_non_finite_gradient_raises_and_keeps_weights(train, value):
     message = (
         rf'iteration 3: the gradient of {BLOCK}\.ffn\.2\.bias is not '
         'finite.* evaluation mode is finite'
@@ -107,7 +107,7 @@ def test_a_gradient_stops_with_its_name_and_spoils_nothing(train, value):
     assert_finite(train.weights)
 
 
-def test_steps_are_left_out_and_training_goes_on(train, capsys):
+def test_skipped_steps_continue_training(train, capsys):
     with_it = train('gradient', 'nan', at=[1], action='skip')
     assert len(with_it) == 4
     assert_finite(with_it[-1])
@@ -117,14 +117,14 @@ def test_steps_are_left_out_and_training_goes_on(train, capsys):
     assert '1 in a row of at most 10' in capsys.readouterr().out
 
 
-def test_too_many_in_a_row_stop(train):
+def test_too_many_skipped_steps_raise(train):
     with pytest.raises(NonFiniteError, match=r'^iteration 3: the gradient'):
         train('gradient', 'nan', [0, 1, 2], action='skip', max_skipped=2)
     # one that is good begins the count anew
     train('gradient', 'nan', [0, 1, 3], action='skip', max_skipped=2)
 
 
-def test_a_weight_is_named(train):
+def test_error_names_non_finite_weight(train):
     message = (
         rf'the matching cost is not finite.*{BLOCK}\.cross_attn\.attn\.'
         r'in_proj_weight of the network is not finite'
@@ -133,20 +133,20 @@ def test_a_weight_is_named(train):
         train('weight', 'nan', at=[1], action='skip')
 
 
-def test_the_block_that_gave_it_first_is_named(train):
+def test_error_names_first_non_finite_module(train):
     message = rf'iteration 2: the matching cost.*{BLOCK}\.ffn is the first'
     with pytest.raises(NonFiniteError, match=message):
         train('feature', 'inf', at=[1])
     assert_finite(train.weights)
 
 
-def test_a_picture_is_named(train):
-    message = r'iteration 2: .* the pictures of the batch are not finite'
+def test_error_names_non_finite_input(train):
+    message = r'iteration 2: .* the images of the batch are not finite'
     with pytest.raises(NonFiniteError, match=message):
-        train('picture', 'nan', at=[1])
+        train('image', 'nan', at=[1])
 
 
-def test_it_changes_nothing_where_all_is_finite(train):
+def test_finite_training_is_unchanged(train):
     """Bit for bit."""
     checked = train('nowhere', '0', at=[])
     plain = train('nowhere', '1', at=[], plain=True)
@@ -156,7 +156,7 @@ def test_it_changes_nothing_where_all_is_finite(train):
             assert torch.equal(value, two[name])
 
 
-def guarded(step=None):
+def patched(step=None):
     """A hook that stands before an optimizer, and its runner."""
     model = BaseModelOf(torch.nn.Linear(2, 2))
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.0))
@@ -179,29 +179,29 @@ class BaseModelOf(torch.nn.Module):
         return data
 
     def data_preprocessor(self, data, training):
-        raise AssertionError('pictures of two sizes')
+        raise AssertionError('images of two sizes')
 
 
-def test_what_cannot_be_looked_at_does_not_hide_the_reason():
-    hook, runner = guarded()
+def test_failing_search_keeps_the_reason():
+    hook, runner = patched()
     for parameter in runner.model.parameters():
         parameter.grad = torch.full_like(parameter, float('inf'))
     message = (
         r'^iteration 5: the gradient of layer\.weight \(and 1 more\) is not '
-        r'finite\. the network could not be looked at: .*pictures of two'
+        r'finite\. the network could not be looked at: .*images of two'
     )
     with pytest.raises(NonFiniteError, match=message):
         runner.optim_wrapper.step()
 
 
 def test_a_step_without_gradients_is_taken():
-    _, runner = guarded()
+    _, runner = patched()
     runner.optim_wrapper.step()
 
 
-def test_who_stood_there_before_stands_there_again():
+def test_method_patches_are_removed_after_training():
     calls = []
-    hook, runner = guarded(step=lambda: calls.append(1))
+    hook, runner = patched(step=lambda: calls.append(1))
     hook.before_train(runner)  # trained twice
     runner.optim_wrapper.step()
     assert calls == [1]
@@ -212,8 +212,8 @@ def test_who_stood_there_before_stands_there_again():
     assert 'train_step' not in vars(runner.model)
 
 
-def test_other_errors_pass_through():
-    hook, runner = guarded()
+def test_other_errors_propagate():
+    hook, runner = patched()
     hook.after_train(runner)
     runner.model.train_step = lambda data: {}[data]
     hook.before_train(runner)
@@ -222,14 +222,14 @@ def test_other_errors_pass_through():
     assert vars(runner.model)['train_step'].__name__ == '<lambda>'
 
 
-def test_the_modes_of_modules_stay():
+def test_module_modes_are_unchanged():
     model = BaseModelOf(torch.nn.Sequential(torch.nn.Linear(1, 1)))
     model.layer.eval()
     find_non_finite(model, {})
     assert [x.training for x in model.modules()] == [True, False, False]
 
 
-def test_several_optimizers_are_refused():
+def test_several_optimizers_raise():
     wrapper = OptimWrapper(torch.optim.SGD([torch.zeros(1)], 1.0))
     runner = SimpleNamespace(optim_wrapper=OptimWrapperDict(a=wrapper))
     with pytest.raises(ValueError, match='there are several optimizers'):
@@ -240,6 +240,6 @@ def test_several_optimizers_are_refused():
     ('arguments', 'message'),
     [(dict(action='hope'), "'hope'"), (dict(max_skipped=0), 'at least 1: 0')],
 )
-def test_bad_arguments(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         NonFiniteHook(**arguments)

@@ -28,7 +28,7 @@ def test_losses_are_finite_and_fall(dtype, device, root, tmp_path):
     )
     runner = Runner.from_cfg(cfg)
     network = runner.model.to(device).train()
-    pictures = iter(runner.build_dataloader(cfg.train_dataloader, seed=0))
+    images = iter(runner.build_dataloader(cfg.train_dataloader, seed=0))
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     scaler = torch.amp.GradScaler(
         device, enabled=dtype == 'float16', init_scale=2.0**14
@@ -38,7 +38,7 @@ def test_losses_are_finite_and_fall(dtype, device, root, tmp_path):
     )
     totals, left_out = [], 0
     for _ in range(ITERATIONS):
-        batch = network.data_preprocessor(next(pictures), True)
+        batch = network.data_preprocessor(next(images), True)
         with autocast:
             losses = network(**batch, mode='loss')
         for name, loss in losses.items():

@@ -123,7 +123,7 @@ def test_the_last_line_has_the_last_score(tmp_path, capsys):
     assert 'mIoU' not in lines[-2]
 
 
-def test_plain_lines_are_rare_but_the_last_one_is_shown(tmp_path, capsys):
+def test_plain_lines_are_sparse_but_include_the_last(tmp_path, capsys):
     runner = make_runner(tmp_path, 'rare')
     runner.register_hook(ProgressBarHook(interval=1000))
     runner.train()
@@ -150,7 +150,7 @@ def test_a_resumed_bar_never_shows_zero(tmp_path, terminal):
     assert '0/4' not in terminal.getvalue()
 
 
-def test_bar_on_a_terminal_ends_and_gives_the_streams_back(tmp_path, terminal):
+def test_bar_restores_streams(tmp_path, terminal):
     runner = make_runner(tmp_path, 'bar')
     runner.register_hook(ProgressBarHook())
     console_handlers = [
@@ -183,7 +183,7 @@ def test_bar_is_closed_after_an_exception(tmp_path, terminal):
     assert text.rindex('\x1b[?25h') > text.rindex('\x1b[?25l')
 
 
-def test_other_processes_are_silent(tmp_path, capsys, monkeypatch):
+def test_only_main_process_prints(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(progress_bar_hook, 'is_main_process', lambda: False)
     runner = make_runner(tmp_path, 'worker')
     runner.register_hook(ProgressBarHook(interval=0))
@@ -192,6 +192,6 @@ def test_other_processes_are_silent(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize('argument', [{'interval': -1}, {'window_size': 0}])
-def test_wrong_arguments_are_refused(argument):
+def test_invalid_arguments_raise(argument):
     with pytest.raises(ValueError, match=next(iter(argument))):
         ProgressBarHook(**argument)

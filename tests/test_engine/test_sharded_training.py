@@ -30,7 +30,7 @@ from mmengine.registry import HOOKS, TRANSFORMS
 
 @TRANSFORMS.register_module()
 class WidenSome(BaseTransform):
-    """The pictures of the second process need more windows."""
+    """The images of the second process need more windows."""
     def transform(self, results):
         if results['sample_idx'] % 2:
             labels = results.pop('gt_seg_map')
@@ -56,7 +56,7 @@ class PoisonHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.rank != 1 or runner.iter != 1:
             return
-        if self.what == 'picture':
+        if self.what == 'image':
             data_batch['inputs'][0] = data_batch['inputs'][0] * float('nan')
         else:
             backward = runner.optim_wrapper.backward
@@ -188,8 +188,8 @@ def differences(one, other, start):
     return [(x / y) ** 0.5 for x, y in sums.values()]
 
 
-def test_the_checkpoint_is_that_of_a_whole_network(whole, sharded, folder):
-    """Pictures of validation need more windows in one process, and only the
+def test_checkpoint_holds_full_state(whole, sharded, folder):
+    """Images of validation need more windows in one process, and only the
     first one draws: neither waits for the other."""
     for iteration, limit in ((2, 1e-4), (4, 2e-2)):
         one, other = load(sharded, iteration), load(whole, iteration)
@@ -208,9 +208,7 @@ def test_the_checkpoint_is_that_of_a_whole_network(whole, sharded, folder):
     assert any(x.startswith('best_mIoU') for x in names)
 
 
-def test_losses_and_gradients_are_those_of_processes_with_everything(
-    whole, sharded
-):
+def test_losses_and_gradients_equal_ddp(whole, sharded):
     """Clipping would hide a factor from the weights."""
     for one, other in zip(logged(sharded), logged(whole), strict=True):
         for name in ('loss', 'grad_norm'):
@@ -218,7 +216,7 @@ def test_losses_and_gradients_are_those_of_processes_with_everything(
     assert one['grad_norm'] > 1  # much more than is left of it
 
 
-def test_it_is_tested_by_one_process(sharded, root, folder):
+def test_checkpoint_is_tested_by_one_process(sharded, root, folder):
     """By its own config, whose strategy is for training."""
     done = launch(
         f'{root}{os.pathsep}{folder}',
@@ -231,7 +229,7 @@ def test_it_is_tested_by_one_process(sharded, root, folder):
     assert 'mIoU: ' in done.stdout
 
 
-def test_it_resumes_bit_for_bit(train, sharded):
+def test_resumed_run_is_bitwise_equal(train, sharded):
     """From a file that one process wrote, into shards of two."""
     middle = str(sharded / 'iter_2.pth')
     work_dir, done = train('resumed', '--resume', middle)
@@ -242,9 +240,7 @@ def test_it_resumes_bit_for_bit(train, sharded):
         assert torch.equal(value, other[name]), name
 
 
-def test_processes_that_have_everything_go_on_from_it(
-    train, sharded, whole, folder
-):
+def test_ddp_resumes_from_sharded_checkpoint(train, sharded, whole, folder):
     middle = str(sharded / 'iter_2.pth')
     work_dir, done = train('changed', '--resume', middle, is_sharded=False)
     assert done.returncode == 0, done.stdout
@@ -255,11 +251,11 @@ def test_processes_that_have_everything_go_on_from_it(
 @pytest.mark.parametrize(
     ('what', 'said'),
     [
-        ('picture', 'the pictures of the batch are not finite'),
+        ('image', 'the images of the batch are not finite'),
         ('gradient', 'the gradient of backbone.conv1.weight is not finite'),
     ],
 )
-def test_no_process_waits_where_one_is_poisoned(train, what, said):
+def test_non_finite_values_on_one_process_do_not_deadlock(train, what, said):
     _, done = train(what, poison=what)
     assert done.returncode != 0
     assert 'NonFiniteError: iteration 2: the ' in done.stdout

@@ -21,19 +21,23 @@ def mmseg_scope() -> Iterator[None]:
 
 
 @pytest.fixture(params=SIZES, ids=lambda size: f'{size[0]}x{size[1]}')
-def picture_pairs(request) -> list[tuple[np.ndarray, np.ndarray]]:
+def image_pairs(request) -> list[tuple[np.ndarray, np.ndarray]]:
     """Labels and predictions of one size: blocks, noise, ignored pixels."""
     rng = np.random.default_rng(sum(request.param))
     pairs = []
     for block in (1, 3, 6):
         for rare in (0.1, 0.3, 1 / 3):
             for ignored in (0, 0.05, 0.4):
-                truth = _draw(rng, request.param, block, rare)
+                ground_truth = _draw(rng, request.param, block, rare)
                 other = _draw(rng, request.param, block, rare)
-                wrong = rng.random(truth.shape) < rng.choice([0.1, 0.5, 1])
-                prediction = np.where(wrong, other, truth)
-                truth[rng.random(truth.shape) < ignored] = IGNORED
-                pairs.append((truth, prediction))
+                wrong = rng.random(ground_truth.shape) < rng.choice(
+                    [0.1, 0.5, 1]
+                )
+                prediction = np.where(wrong, other, ground_truth)
+                ground_truth[rng.random(ground_truth.shape) < ignored] = (
+                    IGNORED
+                )
+                pairs.append((ground_truth, prediction))
     return pairs
 
 
@@ -41,8 +45,8 @@ def picture_pairs(request) -> list[tuple[np.ndarray, np.ndarray]]:
 def make_sample() -> Callable[[object, object], dict]:
     """Makes the dict that mmseg's evaluator hands to a metric."""
 
-    def make(truth: object, prediction: object) -> dict:
-        maps = dict(gt_sem_seg=truth, pred_sem_seg=prediction)
+    def make(ground_truth: object, prediction: object) -> dict:
+        maps = dict(gt_sem_seg=ground_truth, pred_sem_seg=prediction)
         return {
             name: dict(
                 data=torch.as_tensor(np.ascontiguousarray(labels))[None]

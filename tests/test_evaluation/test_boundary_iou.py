@@ -1,13 +1,13 @@
-import by_definition
 import numpy as np
 import pytest
+import reference_metrics
 from pytest import approx
 
 from mmfaseg.evaluation import BoundaryIoU
 
 
-def test_boundary_regions_equal_the_definition(picture_pairs, evaluate):
-    height, width = picture_pairs[0][0].shape
+def test_boundary_iou_equals_reference(image_pairs, evaluate):
+    height, width = image_pairs[0][0].shape
     diagonal = np.hypot(height, width)
     for distance in (1, 2, 4):
         # a ratio of almost 0 still gives one pixel
@@ -15,16 +15,16 @@ def test_boundary_regions_equal_the_definition(picture_pairs, evaluate):
         real_distance = max(1, round(ratio * diagonal))
         metric = BoundaryIoU(dilation_ratio=ratio)
         total = 0
-        for truth, prediction in picture_pairs:
-            counts = by_definition.count_boundaries(
-                truth, prediction, 3, real_distance
+        for ground_truth, prediction in image_pairs:
+            counts = reference_metrics.count_boundaries(
+                ground_truth, prediction, 3, real_distance
             )
-            results = evaluate(metric, [(truth, prediction)])
-            expected = by_definition.mean_percent(counts)
+            results = evaluate(metric, [(ground_truth, prediction)])
+            expected = reference_metrics.mean_percent(counts)
             assert results == {'mBoundaryIoU': approx(expected, nan_ok=True)}
             total += counts
-        results = evaluate(metric, picture_pairs)
-        expected = by_definition.mean_percent(total)
+        results = evaluate(metric, image_pairs)
+        expected = reference_metrics.mean_percent(total)
         assert results == {'mBoundaryIoU': approx(expected)}
 
 
@@ -33,23 +33,27 @@ def test_boundary_regions_equal_the_definition(picture_pairs, evaluate):
 )
 def test_distance_is_two_percent_of_the_diagonal(size, distance, evaluate):
     """2.5 becomes 2, as the authors' program rounds."""
-    truth = np.ones(size, int)
-    prediction = truth.copy()
+    ground_truth = np.ones(size, int)
+    prediction = ground_truth.copy()
     prediction[distance:-distance, distance:-distance] = 0
-    results = evaluate(BoundaryIoU(per_class=True), [(truth, prediction)])
+    results = evaluate(
+        BoundaryIoU(per_class=True), [(ground_truth, prediction)]
+    )
     assert results['BoundaryIoU.pole'] == 100
 
 
-def test_border_of_the_picture_is_a_boundary(evaluate):
-    truth = np.ones((9, 9), int)
-    prediction = truth.copy()
+def test_border_of_the_image_is_a_boundary(evaluate):
+    ground_truth = np.ones((9, 9), int)
+    prediction = ground_truth.copy()
     prediction[0] = 0
-    results = evaluate(BoundaryIoU(per_class=True), [(truth, prediction)])
+    results = evaluate(
+        BoundaryIoU(per_class=True), [(ground_truth, prediction)]
+    )
     # 32 pixels of the one ring, 30 of the other, 23 of both
     assert results['BoundaryIoU.pole'] == approx(100 * 23 / 39)
 
 
 @pytest.mark.parametrize('ratio', [0, -0.02, 1.5, 2, float('nan')])
-def test_ratio_out_of_range(ratio):
+def test_ratio_out_of_range_raises(ratio):
     with pytest.raises(ValueError, match=rf'got {ratio}; .* 0.02'):
         BoundaryIoU(dilation_ratio=ratio)

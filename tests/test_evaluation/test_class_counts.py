@@ -3,10 +3,10 @@ import numpy as np
 from mmfaseg.evaluation.class_counts import find_uniform_windows
 
 
-def test_windows_lie_in_the_picture_and_hold_one_label(
-    picture_pairs,
+def test_windows_lie_in_the_image_and_hold_one_label(
+    image_pairs,
 ):
-    for labels, _ in picture_pairs:
+    for labels, _ in image_pairs:
         for size in (1, 2, 3, 4):
             windows = find_uniform_windows(labels.astype(np.uint16), size)
             padded = np.pad(labels, size, constant_values=-1)

@@ -1,6 +1,6 @@
-import by_definition
 import numpy as np
 import pytest
+import reference_metrics
 from pytest import approx
 
 from mmfaseg.evaluation import ComponentIoU
@@ -15,25 +15,25 @@ def _map(*rows: str) -> np.ndarray:
 
 @pytest.mark.parametrize('areas', [(3, 9), (6, 60)])
 @pytest.mark.parametrize('thin_width', [1, 2, 3])
-def test_bins_equal_the_definition(picture_pairs, areas, thin_width, evaluate):
+def test_bins_equal_reference(image_pairs, areas, thin_width, evaluate):
     metric = ComponentIoU(areas=areas, thin_width=thin_width)
     total = 0
-    for truth, prediction in picture_pairs:
-        counts = by_definition.count_components(
-            truth, prediction, 3, areas, thin_width
+    for ground_truth, prediction in image_pairs:
+        counts = reference_metrics.count_components(
+            ground_truth, prediction, 3, areas, thin_width
         )
         total += counts
-        ignored = truth == 255
-        maps = [np.where(ignored, 3, x) for x in (truth, prediction)]
+        ignored = ground_truth == 255
+        maps = [np.where(ignored, 3, x) for x in (ground_truth, prediction)]
         found = count_components(
             *np.array(maps, np.uint16), 3, areas, thin_width
         )
         np.testing.assert_array_equal(found, counts)
         assert found.dtype == np.int64
-    results = evaluate(metric, picture_pairs)
+    results = evaluate(metric, image_pairs)
     assert results == {
         f'mIoU_{name}': approx(
-            by_definition.mean_percent(total[:, i]), nan_ok=True
+            reference_metrics.mean_percent(total[:, i]), nan_ok=True
         )
         for i, name in enumerate(BINS)
     }
@@ -41,19 +41,19 @@ def test_bins_equal_the_definition(picture_pairs, areas, thin_width, evaluate):
 
 def test_defaults_are_the_areas_of_coco_and_five_pixels(evaluate):
     """Small, medium twice, large; five pixels wide, six pixels wide."""
-    truth = np.zeros((120, 600), int)
+    ground_truth = np.zeros((120, 600), int)
     left = 10
     for label, height, width in (
         *((1, 31, 33), (1, 32, 32), (1, 99, 93), (1, 96, 96)),
         *((2, 5, 60), (2, 6, 6)),
     ):
-        truth[10 : 10 + height, left : left + width] = label
+        ground_truth[10 : 10 + height, left : left + width] = label
         left += width + 10
-    prediction = truth.copy()
+    prediction = ground_truth.copy()
     prediction[10, 10] = prediction[10, 53] = prediction[10, 198] = 0
     prediction[10, left - 12] = 0
     metric = ComponentIoU(per_class=True)
-    results = evaluate(metric, [(truth, prediction)])
+    results = evaluate(metric, [(ground_truth, prediction)])
     assert results['IoU_small.pole'] == approx(100 * 1022 / 1023)
     assert results['IoU_medium.pole'] == approx(100 * 10230 / 10231)
     assert results['IoU_large.pole'] == approx(100 * 9215 / 9216)
@@ -65,7 +65,7 @@ def test_defaults_are_the_areas_of_coco_and_five_pixels(evaluate):
 def test_width_is_that_of_a_square_not_of_a_disc_or_the_bounding_box(
     evaluate,
 ):
-    truth = _map(
+    ground_truth = _map(
         '1111.',
         '.1111',
         '1111.',
@@ -75,14 +75,14 @@ def test_width_is_that_of_a_square_not_of_a_disc_or_the_bounding_box(
     )
     for thin_width, is_thin in ((1, (0, 0)), (2, (0, 1)), (3, (1, 1))):
         metric = ComponentIoU(thin_width=thin_width, per_class=True)
-        results = evaluate(metric, [(truth, truth)])
+        results = evaluate(metric, [(ground_truth, ground_truth)])
         found = [results[f'IoU_thin.{name}'] for name in ('pole', 'wire')]
         assert [value == 100 for value in found] == list(map(bool, is_thin))
 
 
 def test_of_equal_shares_the_component_with_the_first_pixel_counts(evaluate):
     """Not the one that lies further left, whose two rows are read at once."""
-    truth = _map(
+    ground_truth = _map(
         '..1111',
         '1.....',
     )
@@ -91,16 +91,16 @@ def test_of_equal_shares_the_component_with_the_first_pixel_counts(evaluate):
         '11....',
     )
     metric = ComponentIoU(areas=(2, 9), per_class=True)
-    results = evaluate(metric, [(truth, prediction)])
+    results = evaluate(metric, [(ground_truth, prediction)])
     assert results['IoU_small.pole'] == 100
     assert results['IoU_medium.pole'] == approx(100 * 1 / 5)
-    flipped = evaluate(metric, [(truth[::-1], prediction[::-1])])
+    flipped = evaluate(metric, [(ground_truth[::-1], prediction[::-1])])
     assert flipped['IoU_small.pole'] == approx(100 * 1 / 2)
     assert flipped['IoU_medium.pole'] == approx(100 * 1 / 4)
 
 
 def test_false_positive_counts_where_most_pixels_are_shared(evaluate):
-    truth = _map(
+    ground_truth = _map(
         '1....1111',
         '.........',
     )
@@ -109,46 +109,48 @@ def test_false_positive_counts_where_most_pixels_are_shared(evaluate):
         '.........',
     )
     metric = ComponentIoU(areas=(2, 9), per_class=True)
-    results = evaluate(metric, [(truth, prediction)])
+    results = evaluate(metric, [(ground_truth, prediction)])
     assert results['IoU_small.pole'] == 100
     assert results['IoU_medium.pole'] == approx(100 * 4 / 8)
 
 
-def test_false_positive_without_truth_counts_by_its_own_size(evaluate):
-    truth = _map('1111....', '........')
+def test_false_positive_without_ground_truth_counts_by_its_own_size(evaluate):
+    ground_truth = _map('1111....', '........')
     prediction = _map('1111..11', '........')
     metric = ComponentIoU(areas=(3, 9), thin_width=1, per_class=True)
-    results = evaluate(metric, [(truth, prediction)])
+    results = evaluate(metric, [(ground_truth, prediction)])
     assert results['IoU_medium.pole'] == 100
     assert results['IoU_small.pole'] == 0
     assert results['IoU_thin.pole'] == approx(100 * 4 / 6)
 
 
 def test_ignored_pixels_cut_components_of_both(evaluate):
-    truth = _map('11x11', '..x..')
+    ground_truth = _map('11x11', '..x..')
     prediction = _map('11111', '.....')
     metric = ComponentIoU(areas=(3, 9), per_class=True)
-    results = evaluate(metric, [(truth, prediction)])
+    results = evaluate(metric, [(ground_truth, prediction)])
     assert results['IoU_small.pole'] == 100
     assert np.isnan(results['IoU_medium.pole'])
 
 
 def test_mean_is_that_of_the_classes_with_pixels_in_the_bin(evaluate):
-    truth = _map('1122', '1122')
+    ground_truth = _map('1122', '1122')
     prediction = _map('1112', '1122')
-    results = evaluate(ComponentIoU(areas=(9, 99)), [(truth, prediction)])
+    results = evaluate(
+        ComponentIoU(areas=(9, 99)), [(ground_truth, prediction)]
+    )
     assert results['mIoU_small'] == approx(100 * (4 / 5 + 3 / 4) / 2)
     assert np.isnan(results['mIoU_medium'])
     assert np.isnan(results['mIoU_large'])
 
 
 @pytest.mark.parametrize('areas', [(9, 9), (9, 4), (0, 4), (1, 2, 3)])
-def test_areas_out_of_range(areas):
+def test_areas_out_of_range_raise(areas):
     with pytest.raises(ValueError, match=r'got \(.*; COCO takes'):
         ComponentIoU(areas=areas)
 
 
 @pytest.mark.parametrize('thin_width', [0, -1, 2.5])
-def test_thin_width_out_of_range(thin_width):
+def test_thin_width_out_of_range_raises(thin_width):
     with pytest.raises(ValueError, match=rf'at least 1, got {thin_width}'):
         ComponentIoU(thin_width=thin_width)

@@ -27,7 +27,7 @@ def pairs() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.smoke
-def test_evaluator_builds_them_beside_the_metric_of_mmseg(pairs):
+def test_evaluator_builds_metrics_with_mmseg_metric(pairs):
     evaluator = Evaluator(
         [
             dict(type='IoUMetric', iou_metrics=['mIoU']),
@@ -36,9 +36,9 @@ def test_evaluator_builds_them_beside_the_metric_of_mmseg(pairs):
         ]
     )
     evaluator.dataset_meta = dict(classes=CLASSES)
-    for truth, prediction in pairs[:2]:
+    for ground_truth, prediction in pairs[:2]:
         sample = SegDataSample(
-            gt_sem_seg=PixelData(data=torch.as_tensor(truth)[None]),
+            gt_sem_seg=PixelData(data=torch.as_tensor(ground_truth)[None]),
             pred_sem_seg=PixelData(data=torch.as_tensor(prediction)[None]),
         )
         evaluator.process([sample], dict())
@@ -51,12 +51,12 @@ def test_evaluator_builds_them_beside_the_metric_of_mmseg(pairs):
     assert 0 < results['parts/mIoU_small'] < 100
 
 
-def test_config_names_them_without_an_import(run_python):
+def test_metrics_build_from_config_without_import(run_python):
     build = 'METRICS.build(dict(type="mmfaseg.BoundaryIoU"))'
     run_python('-c', f'from mmengine.registry import METRICS; {build}')
 
 
-def test_iou_of_one_bin_is_that_of_mmseg(pairs, evaluate):
+def test_iou_of_one_bin_equals_mmseg(pairs, evaluate):
     """If everything is small and thin, and next to a boundary."""
     pairs[0][0][:4] = 255
     pairs[1][0][:, 3:] = 255
@@ -70,7 +70,7 @@ def test_iou_of_one_bin_is_that_of_mmseg(pairs, evaluate):
 
 
 @ON_BOTH
-def test_two_halves_equal_one_run(make, pairs, make_sample):
+def test_merged_results_equal_one_run(make, pairs, make_sample):
     whole, first, second = (make(per_class=True) for _ in range(3))
     samples = [make_sample(*pair) for pair in pairs]
     for metric, part in (
@@ -91,7 +91,7 @@ def test_two_halves_equal_one_run(make, pairs, make_sample):
 def test_right_prediction_scores_100_whatever_is_ignored(
     make, pairs, evaluate
 ):
-    rights = [(truth, truth) for truth, _ in pairs]
+    rights = [(ground_truth, ground_truth) for ground_truth, _ in pairs]
     holes = [(np.where(x % 2, 255, x), x) for x, _ in rights]
     results = evaluate(make(per_class=True), rights + holes)
     values = [value for value in results.values() if not np.isnan(value)]
@@ -101,7 +101,7 @@ def test_right_prediction_scores_100_whatever_is_ignored(
 
 @ON_BOTH
 @pytest.mark.parametrize('ignore_index', [255, 1, -1])
-def test_ignored_pictures_and_none_at_all_score_nothing(
+def test_ignored_images_and_none_at_all_score_nothing(
     make, ignore_index, evaluate
 ):
     metric = make(per_class=True, ignore_index=ignore_index)
@@ -117,14 +117,14 @@ def test_ignored_pictures_and_none_at_all_score_nothing(
 def test_type_of_the_labels_does_not_matter(make, pairs, evaluate):
     expected = evaluate(make(), pairs)
     others = [
-        (truth.astype(np.uint8), prediction.astype(np.float32))
-        for truth, prediction in pairs
+        (ground_truth.astype(np.uint8), prediction.astype(np.float32))
+        for ground_truth, prediction in pairs
     ]
     assert evaluate(make(), others) == approx(expected, nan_ok=True)
 
 
 @ON_BOTH
-def test_more_classes_than_a_byte_holds(make, pairs, evaluate):
+def test_more_than_255_classes(make, pairs, evaluate):
     classes = [str(i) for i in range(300)]
     high = [tuple(297 + labels for labels in pair) for pair in pairs]
     metric = make(ignore_index=-1)
@@ -167,7 +167,7 @@ def test_classes_are_returned_only_if_asked_for(make, pairs, evaluate):
 
 @ON_BOTH
 @pytest.mark.parametrize(
-    ('truth', 'prediction', 'message'),
+    ('ground_truth', 'prediction', 'message'),
     [
         ((4, 5), (4, 6), r'label has shape \(4, 5\) .* \(4, 6\): resize'),
         (3, 0, 'label has the value 3, but there are 3 classes: give'),
@@ -175,19 +175,19 @@ def test_classes_are_returned_only_if_asked_for(make, pairs, evaluate):
         (0, 7, 'prediction has the value 7, but there are 3'),
     ],
 )
-def test_label_and_prediction_that_do_not_fit(
-    make, truth, prediction, message, evaluate
+def test_mismatched_label_and_prediction_raise(
+    make, ground_truth, prediction, message, evaluate
 ):
     pair = [
         np.zeros(x, int) if isinstance(x, tuple) else np.full((4, 5), x)
-        for x in (truth, prediction)
+        for x in (ground_truth, prediction)
     ]
     with pytest.raises(ValueError, match=message):
         evaluate(make(), [pair])
 
 
 @ON_BOTH
-def test_sample_without_a_label(make, make_sample):
+def test_sample_without_label_raises(make, make_sample):
     metric = make()
     metric.dataset_meta = dict(classes=CLASSES)
     sample = make_sample(np.zeros((4, 5)), np.zeros((4, 5)))

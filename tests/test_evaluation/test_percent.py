@@ -16,7 +16,7 @@ def test_fractions_of_coco_become_percent_and_the_others_stay():
     }
 
 
-def test_objects_that_do_not_exist_have_no_precision():
+def test_missing_objects_have_nan_precision():
     assert math.isnan(in_percent({'coco/segm_mAP_l': -1.0})['coco/segm_mAP_l'])
 
 
@@ -25,7 +25,7 @@ def test_main_metric_of_each_task(name):
     assert main_metric({'other': 1.0, name: 2.0}) == name
 
 
-def test_panoptic_quality_goes_before_the_precision_of_things():
+def test_main_metric_prefers_panoptic_quality():
     metrics = {'coco/segm_mAP': 0.2, 'coco_panoptic/PQ': 30.0}
     assert main_metric(metrics) == 'coco_panoptic/PQ'
     assert main_metric({'loss': 1.0}) is None

@@ -13,7 +13,7 @@ SIZE = (2, 64, 96)
 class Network(nn.Module):
     """Scores of two classes; a steep one is decided by rounding.
 
-    What it adds to pictures that are darker than half is another matter.
+    What it adds to images that are darker than half is another matter.
     """
 
     def __init__(self, steepness=0.0, steep_below=256.0):
@@ -21,9 +21,9 @@ class Network(nn.Module):
         self.steepness = steepness
         self.steep_below = steep_below
 
-    def forward(self, picture):
-        light = picture.mean(1) / 255
-        if picture[0, 0, 0, 0] < self.steep_below:
+    def forward(self, image):
+        light = image.mean(1) / 255
+        if image[0, 0, 0, 0] < self.steep_below:
             light = light + torch.sin(self.steepness * light)
         scores = torch.stack([light, 1 - light], 1)
         return scores, scores.argmax(1)
@@ -32,15 +32,15 @@ class Network(nn.Module):
 def shifted(network, by):
     """What a wrong file would give."""
 
-    def run(picture):
-        scores, _ = network(picture)
+    def run(image):
+        scores, _ = network(image)
         scores = scores + by * torch.tensor([1.0, -1.0]).view(2, 1, 1)
         return scores, scores.argmax(1)
 
     return run
 
 
-def test_a_file_that_is_the_network_passes():
+def test_equal_model_passes():
     network = Network()
     assert compare(network, network, SIZE, 'x') == (0, 0)
     difference, labels = compare(network, shifted(network, 5e-4), SIZE, 'x')
@@ -49,38 +49,38 @@ def test_a_file_that_is_the_network_passes():
 
 
 @pytest.mark.parametrize('by', [2e-3, float('nan')])
-def test_a_file_of_another_network_does_not(by):
+def test_other_model_raises(by):
     network = Network()
     assert sensitivity(network, torch.rand(1, 3, 8, 8)) < 1e-4
     with pytest.raises(RuntimeError, match='file differs from PyTorch by'):
         compare(network, shifted(network, by), SIZE, 'file')
 
 
-def test_labels_have_to_be_those_of_the_scores():
+def test_labels_must_match_scores():
     network = Network()
 
-    def run(picture):
-        scores, labels = network(picture)
+    def run(image):
+        scores, labels = network(image)
         return scores, 1 - labels
 
     with pytest.raises(RuntimeError, match='differs from PyTorch'):
         compare(network, run, SIZE, 'x')
 
 
-def test_an_undecided_network_is_named_as_the_reason():
+def test_ill_conditioned_network_is_reported():
     network = Network(steepness=1e6)
     assert sensitivity(network, 255 * torch.rand(1, 3, 8, 8)) > 0.1
     with pytest.raises(RuntimeError, match='the network is undecided'):
         compare(network, shifted(network, 0.1), SIZE, 'x')
 
 
-def test_another_picture_may_decide():
+def test_further_images_are_tried():
     """Where rounding decides on the first one, the second one is taken."""
     seen = []
 
-    def run(picture):
-        seen.append(float(picture[0, 0, 0, 0]))
-        return shifted(network, 0.5 if seen[-1] < limit else 0)(picture)
+    def run(image):
+        seen.append(float(image[0, 0, 0, 0]))
+        return shifted(network, 0.5 if seen[-1] < limit else 0)(image)
 
     network, limit = Network(), 0
     compare(network, run, SIZE, 'x')

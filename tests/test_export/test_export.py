@@ -45,17 +45,17 @@ def model(work_dir):
     return load_model(work_dir)
 
 
-def test_network_is_the_segmentor(model):
-    """Its scores are those of the test, of a picture in RGB."""
-    picture = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+def test_exported_network_equals_segmentor(model):
+    """Its scores are those of the test, of an image in RGB."""
+    image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
     sample = SegDataSample(
         metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96))
     )
     sample.gt_sem_seg = PixelData(data=torch.zeros(1, 64, 96))
     (expected,) = model.test_step(
-        dict(inputs=[picture.flip(0)], data_samples=[sample])
+        dict(inputs=[image.flip(0)], data_samples=[sample])
     )
-    scores, labels = ExportedNetwork(model)(picture.float()[None])
+    scores, labels = ExportedNetwork(model)(image.float()[None])
     torch.testing.assert_close(
         scores[0], expected.seg_logits.data, rtol=1e-4, atol=1e-5
     )
@@ -63,7 +63,7 @@ def test_network_is_the_segmentor(model):
     assert len(labels.unique()) > 1
 
 
-def test_other_heads_are_refused(model):
+def test_other_heads_raise(model):
     class Other:
         decode_head = torch.nn.Identity()
 
@@ -76,16 +76,16 @@ def test_graph_takes_other_batches_and_sizes(model):
     network = ExportedNetwork(model)
     graph = export_program(network).module(check_guards=False)
     for shape in ((1, 3, 64, 96), (3, 3, 256, 512), (2, 3, 32, 32)):
-        picture = 255 * torch.rand(shape)
+        image = 255 * torch.rand(shape)
         with use_backend('reference'):
-            expected, labels = network(picture)
-        scores, found = graph(picture)
+            expected, labels = network(image)
+        scores, found = graph(image)
         torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
         assert (found != labels).float().mean() < 1e-3
 
 
 @pytest.mark.slow
-def test_tool_writes_onnx_that_runs_with_numpy_alone(
+def test_tool_writes_onnx_that_runs_with_numpy_only(
     root, run_python, work_dir, tmp_path
 ):
     onnx = pytest.importorskip('onnx')
@@ -108,15 +108,15 @@ def test_tool_writes_onnx_that_runs_with_numpy_alone(
     ]
     assert all(free[n] for n in (0, 2, 3))
 
-    # a picture of any size, padded as the segmentor does
-    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    np.save(tmp_path / 'picture.npy', picture)
+    # an image of any size, padded as the segmentor does
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    np.save(tmp_path / 'image.npy', image)
     example = root / 'tools/deployment/run_onnx.py'
     run_python(
-        example, target, tmp_path / 'picture.npy', tmp_path / 'labels.npy'
+        example, target, tmp_path / 'image.npy', tmp_path / 'labels.npy'
     )
     labels = np.load(tmp_path / 'labels.npy')
-    (expected,) = FASegInferencer(work_dir, device='cpu')(picture[..., ::-1])
+    (expected,) = FASegInferencer(work_dir, device='cpu')(image[..., ::-1])
     assert labels.shape == (50, 70)
     assert (labels != expected.labels).mean() < 1e-3
     source = example.read_text()
@@ -151,7 +151,7 @@ def test_tool_writes_a_graph(root, run_python, work_dir, tmp_path):
     ('sizes', 'message'),
     [('64x64', 'is no BxHxW'), ('1x64x70', 'multiples of 32')],
 )
-def test_bad_sizes(root, sizes, message):
+def test_invalid_sizes_raise(root, sizes, message):
     path = root / 'tools/deployment/export.py'
     spec = importlib.util.spec_from_file_location('export', path)
     tool = importlib.util.module_from_spec(spec)

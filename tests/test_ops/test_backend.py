@@ -20,7 +20,7 @@ def test_reference_is_chosen_by_the_environment(run_python, monkeypatch):
     assert said == ['PyTorch, because it is asked for', 'PyTorch']
 
 
-def test_unknown_backend_is_refused(run_python, monkeypatch):
+def test_unknown_backend_raises(run_python, monkeypatch):
     monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'fastest')
     done = run_python('-c', SAY, check=False)
     assert done.returncode != 0
@@ -33,7 +33,7 @@ def test_unknown_backend_is_refused(run_python, monkeypatch):
         pass
 
 
-def test_backend_returns_to_what_it_was():
+def test_use_backend_restores_previous_backend():
     before = describe_backend()
     with pytest.raises(KeyError), use_backend('reference'):
         assert describe_backend() == 'PyTorch, because it is asked for'
@@ -42,7 +42,7 @@ def test_backend_returns_to_what_it_was():
 
 
 @pytest.mark.skipif(not extension_is_loaded(), reason='no extension is loaded')
-def test_compiled_operator_is_what_runs():
+def test_compiled_operator_runs():
     maps = torch.randn(1, 2, 8, 8)
     index = torch.zeros(1, 1, dtype=torch.int64)
     seen = {}
@@ -75,7 +75,7 @@ sys.meta_path.insert(0, Broken())
 """
 
 
-def test_extension_that_does_not_load_is_named(run_python, monkeypatch):
+def test_broken_extension_warns(run_python, monkeypatch):
     """The definitions run, with a warning that says why."""
     monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'auto')
     said = run_python('-c', BROKEN + SAY).stdout

@@ -92,7 +92,7 @@ def test_gather_equals_the_reference(dtype, layout, size):
 
 @pytest.mark.parametrize('one', DTYPES)
 @pytest.mark.parametrize('two', DTYPES)
-def test_maps_of_two_types_promote(one, two):
+def test_mixed_dtypes_promote(one, two):
     torch.manual_seed(0)
     feature, position, index, embed = _gather_inputs(torch.float32)
 
@@ -112,7 +112,7 @@ def test_gather_keeps_the_memory_format_of_gradients():
     assert grad.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_window_that_is_chosen_twice_gets_both_gradients():
+def test_repeated_window_accumulates_gradients():
     torch.manual_seed(0)
     feature, position, _, embed = _gather_inputs(torch.float64)
     index = torch.tensor([[5, 2, 5], [1, 1, 1]], device=DEVICE)
@@ -129,7 +129,7 @@ def test_a_window_that_is_chosen_twice_gets_both_gradients():
 )
 @pytest.mark.parametrize('backend', ['auto', 'reference'])
 @pytest.mark.parametrize('bad', [-1, 12])
-def test_index_out_of_range_is_named(backend, bad):
+def test_index_out_of_range_raises(backend, bad):
     feature, position, index, _ = _gather_inputs(torch.float32)
     index[1, 2] = bad
     with (
@@ -141,7 +141,7 @@ def test_index_out_of_range_is_named(backend, bad):
         torch.ops.mmfaseg.hrca_gather(feature, position, index, 8, 3, 4, None)
 
 
-def test_index_of_the_wrong_type_is_refused():
+def test_index_of_wrong_dtype_raises():
     feature, position, index, _ = _gather_inputs(torch.float32)
     with pytest.raises(TypeError, match='int32'):
         hrca_gather(feature, position, index.int(), 8, (3, 4))
@@ -178,7 +178,7 @@ def test_deformable_attention_with_gaps_between_levels():
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 @pytest.mark.parametrize('which', [1, 2])
-def test_what_is_not_finite_is_not_hidden(bad, which):
+def test_non_finite_values_propagate(bad, which):
     inputs = _deform_inputs(torch.float32)
     inputs[which][0, 3, 1, 0, 2] = bad
     value, locations, weights = inputs
@@ -262,7 +262,7 @@ def test_empty_inputs(empty, backend):
     assert feature.grad.sum() == key.numel()
 
 
-def test_second_derivative_is_refused():
+def test_double_backward_raises():
     value, locations, weights = _deform_inputs(torch.float64)
     value.requires_grad_()
     output = ms_deform_attn(value, SHAPES, locations, weights)
@@ -273,7 +273,7 @@ def test_second_derivative_is_refused():
         grad.sum().backward()
 
 
-def test_every_number_of_the_results_is_written():
+def test_outputs_are_fully_written():
     """PyTorch fills new memory with NaN in its deterministic mode."""
     torch.manual_seed(0)
     feature, position, index, embed = _gather_inputs(torch.float32)
@@ -309,7 +309,7 @@ def test_every_number_of_the_results_is_written():
 
 
 @pytest.mark.skipif(not SUMS_IN_ORDER, reason='sums are not in order')
-def test_runs_do_not_depend_on_the_number_of_threads():
+def test_results_do_not_depend_on_number_of_threads():
     torch.manual_seed(0)
     inputs = _deform_inputs(torch.float32, queries=200)
     feature, position, index, embed = _gather_inputs(torch.float32)
@@ -335,7 +335,7 @@ def test_runs_do_not_depend_on_the_number_of_threads():
         assert torch.equal(one, two)
 
 
-def test_gather_reads_nothing_but_its_windows():
+def test_gather_reads_only_its_windows():
     torch.manual_seed(0)
     feature, position, _, embed = _gather_inputs(torch.float32)
     index = torch.tensor([[6, 0], [11, 3]], device=DEVICE)
@@ -353,7 +353,7 @@ def test_gather_reads_nothing_but_its_windows():
 
 @pytest.mark.skipif(not SUMS_IN_ORDER, reason='counts the memory of the CPU')
 @pytest.mark.parametrize('dtype', DTYPES)
-def test_no_more_memory_than_inputs_and_results(dtype):
+def test_no_memory_beyond_inputs_and_results(dtype):
     shapes, starts = [(16, 16), (8, 8)], [0, 256]
     sums = torch.promote_types(dtype, torch.float32)
     value = torch.randn(2, 320, 8, 32).to(dtype)

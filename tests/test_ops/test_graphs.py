@@ -67,7 +67,7 @@ def test_compiles_without_breaks_for_changing_sizes(backend):
 
 @pytest.mark.slow
 @needs_extension
-def test_compiles_to_code():
+def test_inductor_compiles():
     torch._dynamo.reset()
     inputs = _inputs()
     compiled = torch.compile(_network, fullgraph=True)
@@ -94,7 +94,7 @@ def test_exports():
 
 
 @needs_extension
-def test_compiled_graph_still_names_a_bad_index():
+def test_compiled_graph_raises_on_invalid_index():
     torch._dynamo.reset()
     feature, position, index, *_ = _inputs()
     index[0, 1] = 6
@@ -126,7 +126,7 @@ def test_autocast_keeps_coordinates_and_types(backend):
 
 
 @needs_extension
-def test_maps_of_more_elements_than_an_int32_counts():
+def test_maps_larger_than_int32_range():
     """Memory that nobody touches costs nothing: two pages of 9 GB are used."""
     width = 2**28
     feature = torch.empty(1, 2, 8, width, dtype=torch.bfloat16)
@@ -141,7 +141,7 @@ def test_maps_of_more_elements_than_an_int32_counts():
 
 
 @needs_extension
-def test_values_of_more_elements_than_an_int32_counts():
+def test_values_larger_than_int32_range():
     tokens, heads, dims = 2**26, 4, 16
     value = torch.empty(1, tokens, heads, dims, dtype=torch.bfloat16)
     assert value.numel() > 2**31

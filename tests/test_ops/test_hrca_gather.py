@@ -83,12 +83,12 @@ def test_tokens_beyond_the_border_are_marked():
 
 
 @pytest.mark.parametrize('shape', [(4, 12), (8, 8)])
-def test_windows_wholly_outside_are_refused(shape):
+def test_windows_outside_the_map_raise(shape):
     with pytest.raises(ValueError, match='ratio of the strides'):
         windows_tile_map(GRID, SIZE, shape)
 
 
-def test_maps_of_two_sizes_are_refused():
+def test_map_size_mismatch_raises():
     feature, _ = _maps()
     _, position = _maps(10, 10)
     with pytest.raises(ValueError, match=r'\(2, 5, 10, 10\)'):

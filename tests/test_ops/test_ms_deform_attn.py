@@ -57,7 +57,7 @@ def _by_loops(value, shapes, locations, weights):
     return output.flatten(2)
 
 
-def test_equals_the_definition_by_loops():
+def test_equals_loop_reference():
     torch.manual_seed(0)
     inputs = _inputs()
     assert_close(ms_deform_attn(*inputs), _by_loops(*inputs))
@@ -100,12 +100,12 @@ def test_output_keeps_the_dtype_of_the_values(dtype):
         (lambda v, s, x, w: (v, s, x, w, [-1, 12]), 'outside of the 22 tok'),
     ],
 )
-def test_shapes_that_do_not_belong_together_are_refused(change, message):
+def test_shape_mismatch_raises(change, message):
     with pytest.raises(ValueError, match=message):
         ms_deform_attn(*change(*_inputs()))
 
 
-def test_compiled_operator_gets_what_it_expects(monkeypatch):
+def test_mmcv_operator_arguments(monkeypatch):
     """mmcv's kernel needs a GPU; here a double with its signature."""
     from mmfaseg.ops import ms_deform_attn as public
     from mmfaseg.ops import reference

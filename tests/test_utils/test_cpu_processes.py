@@ -10,11 +10,13 @@ def started(monkeypatch):
     """Collects whether processes were to meet; there is no GPU."""
     backends = []
     monkeypatch.setattr(cpu_processes, 'get_device', lambda: 'cpu')
-    monkeypatch.setattr(cpu_processes, '_meet', lambda: backends.append(1))
+    monkeypatch.setattr(
+        cpu_processes, '_init_process_group', lambda: backends.append(1)
+    )
     return backends
 
 
-def test_processes_meet_and_know_of_no_gpu(started):
+def test_gloo_process_group_without_device_ids(started):
     cfg = Config(dict(launcher='pytorch', find_unused_parameters=True))
     prepare_cpu_processes(cfg)
     assert started == [1]
@@ -26,7 +28,7 @@ def test_processes_meet_and_know_of_no_gpu(started):
     )
 
 
-def test_a_wrapper_of_the_config_stays(started):
+def test_model_wrapper_of_config_is_kept(started):
     wrapper = dict(type='MMSeparateDistributedDataParallel')
     cfg = Config(dict(launcher='pytorch', model_wrapper_cfg=wrapper))
     prepare_cpu_processes(cfg)
@@ -34,13 +36,13 @@ def test_a_wrapper_of_the_config_stays(started):
 
 
 @pytest.mark.parametrize('launcher', ['none', 'slurm', 'mpi'])
-def test_other_launchers_are_left_alone(started, launcher):
+def test_other_launchers_are_unchanged(started, launcher):
     cfg = Config(dict(launcher=launcher))
     prepare_cpu_processes(cfg)
     assert started == [] and 'model_wrapper_cfg' not in cfg
 
 
-def test_gpus_are_left_to_mmengine(started, monkeypatch):
+def test_gpu_machines_are_unchanged(started, monkeypatch):
     monkeypatch.setattr(cpu_processes, 'get_device', lambda: 'cuda')
     cfg = Config(dict(launcher='pytorch'))
     prepare_cpu_processes(cfg)

@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmfaseg.utils.config_names import (
     ConfigNameError,
     check_names,
-    refuse_unknown_names,
+    reject_unknown_names,
 )
-from mmfaseg.utils.finding import Findings
+from mmfaseg.utils.diagnostics import Diagnostics
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 
@@ -20,10 +20,10 @@ def demo(root):
     return Config.fromfile(root / CONFIG)
 
 
-def findings_of(cfg):
-    findings = Findings()
-    check_names(cfg, findings)
-    return findings.list()
+def diagnostics_of(cfg):
+    diagnostics = Diagnostics()
+    check_names(cfg, diagnostics)
+    return diagnostics.list()
 
 
 def changed(cfg, **options):
@@ -33,7 +33,7 @@ def changed(cfg, **options):
 
 
 @pytest.mark.smoke
-def test_our_configs_are_without_findings(root):
+def test_package_configs_have_no_diagnostics(root):
     paths = [
         path
         for path in sorted(root.glob('configs/*/*.py'))
@@ -41,7 +41,7 @@ def test_our_configs_are_without_findings(root):
     ]
     assert len(paths) > 60
     for path in paths:
-        assert findings_of(Config.fromfile(path)) == [], path
+        assert diagnostics_of(Config.fromfile(path)) == [], path
 
 
 MISSPELT = {
@@ -73,11 +73,11 @@ TAKE_ANYTHING = (
 
 
 @pytest.mark.parametrize('place', MISSPELT)
-def test_a_misspelt_argument_is_named_with_the_right_one(place, demo):
-    (finding,) = findings_of(changed(demo, **{place: 1}))
-    assert finding.where == place
-    assert finding.is_error == (place not in TAKE_ANYTHING)
-    assert finding.remedy == f'did you mean {MISSPELT[place]}?'
+def test_misspelled_argument_gets_suggestion(place, demo):
+    (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
+    assert diagnostic.where == place
+    assert diagnostic.is_error == (place not in TAKE_ANYTHING)
+    assert diagnostic.remedy == f'did you mean {MISSPELT[place]}?'
 
 
 SHARDED = 'mmfaseg.FullyShardStrategy'
@@ -123,15 +123,17 @@ SHARDED = 'mmfaseg.FullyShardStrategy'
         ),
     ],
 )
-def test_a_strategy_is_for_one_runner(demo, settings, where, remedy):
+def test_strategy_settings_must_match_runner(demo, settings, where, remedy):
     cfg = Config(demo.to_dict() | settings)
-    assert [(x.where, x.remedy) for x in findings_of(cfg)] == [(where, remedy)]
+    assert [(x.where, x.remedy) for x in diagnostics_of(cfg)] == [
+        (where, remedy)
+    ]
 
 
-def test_a_strategy_may_be_meant(root, demo):
+def test_shipped_strategy_has_no_diagnostics(root, demo):
     path = root / 'configs/_base_/strategies/fully_shard.py'
     cfg = Config(demo.to_dict() | Config.fromfile(path).to_dict())
-    assert findings_of(cfg) == []
+    assert diagnostics_of(cfg) == []
 
 
 CLASSES = {
@@ -146,11 +148,11 @@ CLASSES = {
 
 
 @pytest.mark.parametrize('place', CLASSES)
-def test_a_class_that_does_not_exist_is_named(place, demo):
+def test_unknown_class_gets_suggestion(place, demo):
     written, meant = CLASSES[place]
     if meant is None:  # the usual slip: the name of the package is missing
         meant = f'mmfaseg.{written}'
-    found = findings_of(changed(demo, **{place: written}))
+    found = diagnostics_of(changed(demo, **{place: written}))
     assert [x.where for x in found] == [place]
     assert found[0].problem == f'there is no {written!r}'
     assert found[0].remedy == f'did you mean {meant!r}?'
@@ -166,14 +168,14 @@ def test_a_class_that_does_not_exist_is_named(place, demo):
         ('defaults_hooks', 'default_hooks'),
     ],
 )
-def test_keys_that_mmengine_would_ignore(written, meant, demo):
-    (finding,) = findings_of(changed(demo, **{written: [1]}))
-    assert finding.where == written
-    assert finding.problem == 'mmengine ignores this key'
-    assert finding.remedy.startswith(f'did you mean {meant}?')
+def test_misspelled_runner_keys_are_errors(written, meant, demo):
+    (diagnostic,) = diagnostics_of(changed(demo, **{written: [1]}))
+    assert diagnostic.where == written
+    assert diagnostic.problem == 'mmengine ignores this key'
+    assert diagnostic.remedy.startswith(f'did you mean {meant}?')
 
 
-def test_a_key_that_is_missing(demo):
+def test_missing_required_argument_is_an_error(demo):
     cfg = changed(demo)
     del cfg.model.decode_head['num_queries']
     del cfg.model.backbone['depth']
@@ -181,7 +183,7 @@ def test_a_key_that_is_missing(demo):
         dict(type='LoadImageFromFile'),
         dict(type='mmfaseg.Corrupt', severity=1),
     ]
-    found = {x.where: x.problem for x in findings_of(cfg)}
+    found = {x.where: x.problem for x in diagnostics_of(cfg)}
     assert found == {
         'model.decode_head': 'FASegHead needs num_queries',
         'model.backbone': 'ResNet needs depth',
@@ -189,20 +191,20 @@ def test_a_key_that_is_missing(demo):
     }
 
 
-def test_an_unknown_argument_without_a_like(demo):
+def test_unknown_argument_lists_known_arguments(demo):
     """All that the class knows are named instead."""
     place = 'model.decode_head.transformer_decoder.zzz'
-    (finding,) = findings_of(changed(demo, **{place: 1}))
-    assert finding.where == place
-    assert finding.remedy.startswith('it knows embed_dims, num_classes, ')
+    (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
+    assert diagnostic.where == place
+    assert diagnostic.remedy.startswith('it knows embed_dims, num_classes, ')
 
 
-def test_what_a_class_may_have_a_use_for_is_only_warned_of(demo):
+def test_arguments_of_open_classes_are_warnings(demo):
     cfg = changed(demo, **{'model.auxiliary_head.num_class': 3})
-    (finding,) = findings_of(cfg)
-    assert not finding.is_error
-    assert finding.remedy == 'did you mean num_classes?'
-    refuse_unknown_names(cfg)
+    (diagnostic,) = diagnostics_of(cfg)
+    assert not diagnostic.is_error
+    assert diagnostic.remedy == 'did you mean num_classes?'
+    reject_unknown_names(cfg)
 
 
 def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
@@ -214,35 +216,35 @@ def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
         type='Pretrained', checkpoint='x.pth'
     )
     cfg['my_own_variable'] = dict(type='nothing')
-    assert findings_of(Config(cfg)) == []
+    assert diagnostics_of(Config(cfg)) == []
     cfg['model']['decode_head']['num_querys'] = 3
-    (finding,) = findings_of(Config(cfg))
-    assert finding.remedy == 'did you mean num_queries?'
+    (diagnostic,) = diagnostics_of(Config(cfg))
+    assert diagnostic.remedy == 'did you mean num_queries?'
 
 
 @pytest.mark.parametrize('kind', [None, '', '.'])
-def test_a_type_that_is_no_name(kind, demo):
+def test_invalid_type_is_an_error(kind, demo):
     cfg = changed(demo, custom_hooks=[dict(type=kind)], default_scope=None)
-    (finding,) = findings_of(cfg)
-    assert finding.where == 'custom_hooks.0.type'
-    assert finding.problem == f'{kind!r} is no class'
+    (diagnostic,) = diagnostics_of(cfg)
+    assert diagnostic.where == 'custom_hooks.0.type'
+    assert diagnostic.problem == f'{kind!r} is no class'
 
 
-def test_variables_beside_the_keys_are_left_alone(demo):
-    assert findings_of(changed(demo, train_dataloader_2=1, lr=2)) == []
+def test_other_config_variables_are_ignored(demo):
+    assert diagnostics_of(changed(demo, train_dataloader_2=1, lr=2)) == []
 
 
 def test_all_errors_come_at_once(demo):
     cfg = changed(demo, custom_hook=[], **{'model.backbone.deph': 18})
     with pytest.raises(ConfigNameError) as raised:
-        refuse_unknown_names(cfg)
+        reject_unknown_names(cfg)
     assert 'custom_hooks' in str(raised.value)
     assert 'model.backbone.deph' in str(raised.value)
 
 
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(data=st.data())
-def test_a_letter_too_many_or_too_few_is_found_anywhere(data, demo):
+def test_single_letter_errors_are_found(data, demo):
     """In any argument that the demo sets, of five letters at least."""
     cfg = Config(demo.to_dict())
     parts = {
@@ -265,5 +267,5 @@ def test_a_letter_too_many_or_too_few_is_found_anywhere(data, demo):
     if wrong in part:
         return
     part[wrong] = part[name]
-    found = findings_of(cfg)
+    found = diagnostics_of(cfg)
     assert [x.remedy for x in found] == [f'did you mean {name}?']

@@ -20,7 +20,7 @@ from mmfaseg.utils.panopticapi import (
     PanopticApiFinder,
     PQStat,
     id2rgb,
-    offer_panopticapi,
+    register_panopticapi,
     rgb2id,
 )
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.smoke
 SIZE, LENGTH = (64, 96), 4
 
 
-def test_colours_and_numbers_lead_back():
+def test_color_and_id_conversions_are_inverse():
     ids = np.array([[0, 1, 255], [256, 65536, 256**3 - 1]])
     colours = id2rgb(ids)
     assert colours.dtype == np.uint8
@@ -62,14 +62,14 @@ def test_averages_by_hand():
     assert list(classwise) == [3]
 
 
-def test_counts_add_up_and_travel_between_processes():
+def test_counts_add_and_pickle():
     counts = make_counts()
     counts += pickle.loads(pickle.dumps(make_counts()))
     assert (counts[1].tp, counts[1].fp, counts[2].fn) == (6, 4, 2)
     assert counts[1].iou == pytest.approx(4.8)
 
 
-def test_an_installed_one_is_found_before(tmp_path, monkeypatch):
+def test_installed_panopticapi_takes_precedence(tmp_path, monkeypatch):
     package = tmp_path / 'panopticapi'
     package.mkdir()
     (package / '__init__.py').write_text('IS_THE_INSTALLED_ONE = True')
@@ -81,7 +81,7 @@ def test_an_installed_one_is_found_before(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, 'panopticapi')
 
 
-def test_parts_of_mmdet_that_are_loaded_already_get_it(monkeypatch):
+def test_loaded_mmdet_modules_are_patched(monkeypatch):
     """What they do where it is missing when they are imported."""
     modules = {
         'mmdet.evaluation.functional.panoptic_utils': ('PQStat', 'rgb2id'),
@@ -95,7 +95,7 @@ def test_parts_of_mmdet_that_are_loaded_already_get_it(monkeypatch):
             monkeypatch.setattr(f'{module}.{name}', None)
     others = [x for x in sys.meta_path if not isinstance(x, PanopticApiFinder)]
     monkeypatch.setattr(sys, 'meta_path', others)
-    offer_panopticapi()
+    register_panopticapi()
     for module, names in modules.items():
         for name in names:
             assert getattr(sys.modules[module], name) is not None
@@ -111,7 +111,7 @@ def shapes(tmp_path_factory):
 
 
 def evaluate(shapes, spoil):
-    """PQ of the truth, after ``spoil`` changed labels and areas."""
+    """PQ of the ground truth, after ``spoil`` changed labels and areas."""
     metric = CocoPanopticMetric(
         ann_file=str(shapes / 'annotations/panoptic_val.json'),
         seg_prefix=str(shapes / 'panoptic_val/'),
@@ -136,7 +136,7 @@ def evaluate(shapes, spoil):
     return metric.evaluate(LENGTH)
 
 
-def test_pq_of_the_truth_is_one(shapes):
+def test_pq_of_the_ground_truth_is_one(shapes):
     results = evaluate(shapes, lambda labels, areas: (labels, areas))
     for name in ('PQ', 'SQ', 'RQ', 'PQ_th', 'PQ_st'):
         assert results[f'coco_panoptic/{name}'] == pytest.approx(100)
@@ -161,6 +161,6 @@ def test_pq_of_other_classes_is_zero(shapes):
     assert evaluate(shapes, rename)['coco_panoptic/PQ'] == 0
 
 
-def test_mmdet_has_what_it_needs():
+def test_panopticapi_modules_are_found():
     for name in ('panopticapi.evaluation', 'panopticapi.utils'):
         assert importlib.util.find_spec(name) is not None

@@ -57,7 +57,7 @@ def test_this_environment_is_described() -> None:
 @pytest.mark.parametrize(
     ('distributions', 'family'), [(OPENMMLAB, 'openmmlab'), (ONEDL, 'onedl')]
 )
-def test_family_is_told_apart(install, distributions, family) -> None:
+def test_package_family_is_detected(install, distributions, family) -> None:
     install(distributions)
     info = stack_info()
     assert info.family == family
@@ -68,20 +68,20 @@ def test_family_is_told_apart(install, distributions, family) -> None:
         assert f'{name} {version}' in line
 
 
-def test_mixed_families_are_refused(install) -> None:
+def test_mixed_families_raise(install) -> None:
     install({**OPENMMLAB, 'onedl-mmcv': '2.3.6'})
     with pytest.raises(ImportError, match=r'two families.*mmdet, onedl-mmcv'):
         stack_info()
 
 
 @pytest.mark.parametrize('name', OPENMMLAB)
-def test_missing_package_is_named(install, name) -> None:
+def test_missing_package_raises(install, name) -> None:
     install({k: v for k, v in OPENMMLAB.items() if k != name})
     with pytest.raises(ImportError, match=f'needs .*{name}.*not installed'):
         stack_info()
 
 
-def test_nothing_installed_is_no_mixture(install) -> None:
+def test_missing_packages_raise_with_install_command(install) -> None:
     install({'torch': '2.10.0'})
     with pytest.raises(ImportError, match='pip install "mmengine'):
         stack_info()
@@ -97,7 +97,7 @@ def test_nothing_installed_is_no_mixture(install) -> None:
         ('torch', '2.5.1'),
     ],
 )
-def test_unsupported_version_is_named(install, name, version) -> None:
+def test_unsupported_version_raises(install, name, version) -> None:
     install({**OPENMMLAB, name: version})
     with pytest.raises(ImportError, match=f'{name} {version} is installed'):
         stack_info()

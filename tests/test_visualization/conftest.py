@@ -76,11 +76,11 @@ def make_output(size=(96, 128), grid=None):
 
 @pytest.fixture
 def output():
-    """The trace for a picture of 96 x 128 pixels."""
+    """The trace for an image of 96 x 128 pixels."""
     return make_output()
 
 
 @pytest.fixture
 def output_of():
-    """Makes the trace for a picture of another size."""
+    """Makes the trace for an image of another size."""
     return make_output

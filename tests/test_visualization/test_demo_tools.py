@@ -54,7 +54,7 @@ def test_demo_trains_resumes_and_draws(root, run_python, tmp_path):
     assert len(list((tmp_path / 'drawn').glob('*.png'))) == 2
 
 
-def test_demo_fails_loudly(root, run_python, tmp_path):
+def test_demo_failure_exits_with_status(root, run_python, tmp_path):
     done = run_python(
         root / 'tools/demo/run_demo.py',
         root / CONFIG,
@@ -68,7 +68,7 @@ def test_demo_fails_loudly(root, run_python, tmp_path):
     assert 'length must be at least 1' in done.stdout
 
 
-def test_the_seed_decides(root, run_python, tmp_path):
+def test_seed_makes_demo_reproducible(root, run_python, tmp_path):
     weights = []
     for run, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(run)

@@ -31,7 +31,7 @@ SIZE = (96, 140)  # the network pads it to 96 x 160
 
 @pytest.fixture(scope='module')
 def make(root):
-    """A random network, one picture of 96 x 140, classes and palette."""
+    """A random network, one image of 96 x 140, classes and palette."""
 
     def make(config, **decoder):
         cfg = Config.fromfile(root / f'configs/{config}.py')
@@ -85,7 +85,7 @@ def test_blocks_are_those_of_the_trace(view, output):
 
 def test_owners_have_the_largest_share_of_their_class(view, output, network):
     """Pixel by pixel, from the scores."""
-    assert view.picture.shape == (*SIZE, 3)
+    assert view.image.shape == (*SIZE, 3)
     scores = output.cls_scores[-1][0].softmax(-1)
     masks = torch.nn.functional.interpolate(
         output.mask_preds[-1], scale_factor=4, mode='bilinear'
@@ -180,7 +180,7 @@ def test_variants_can_be_explored(make, decoder):
     json.dumps(describe({'one': view}), allow_nan=False)
 
 
-def test_mmsegs_head_is_refused_with_the_remedy(make):
+def test_mmseg_head_raises(make):
     network = make('mask2former/mask2former_r18_1xb8-3k_shapes-128x128')
     with pytest.raises(ValueError, match=r'faseg2mmfaseg\.py converts'):
         explore(*network)
@@ -188,7 +188,7 @@ def test_mmsegs_head_is_refused_with_the_remedy(make):
 
 @pytest.fixture(scope='module')
 def detector(root):
-    """A random detector that finds nothing in its picture."""
+    """A random detector that finds nothing in its image."""
     name = 'faseg_r18_1xb8-demo_shapes-instance-128x128'
     cfg = Config.fromfile(root / f'configs/faseg_coco/{name}.py')
     init_default_scope(cfg.default_scope)
@@ -203,7 +203,7 @@ def detector(root):
     return model, item, ['x'] * count, [[9, 9, 9]] * count
 
 
-def test_nothing_is_found_and_shown(detector):
+def test_empty_prediction_is_shown(detector):
     view = explore(*detector)
     assert len(view.queries) == 0 and len(view.blocks) == 5
     assert (view.labels == -1).all() and (view.owners == -1).all()
@@ -223,7 +223,7 @@ def test_entropy_of_windows_can_reach_one(view):
             np.testing.assert_allclose(block.entropy, wanted, rtol=1e-6)
 
 
-def test_a_network_that_diverged_is_named(make):
+def test_diverged_network_raises(make):
     model, *rest = make(FASEG)
     decoder = model.decode_head.transformer_decoder
     decoder.query_feat.weight.data[3] = float('nan')
@@ -231,7 +231,7 @@ def test_a_network_that_diverged_is_named(make):
         explore(model, *rest)
 
 
-def test_classes_have_to_fit(network):
+def test_class_count_mismatch_raises(network):
     model, item, *_ = network
     with pytest.raises(ValueError, match='scores 7 classes, but 2 names'):
         explore(model, item, ['a', 'b'], [[0, 0, 0]] * 2)
@@ -252,7 +252,7 @@ def read(uri):
 def test_maps_of_the_page_are_those_of_the_blocks(view):
     (model,) = describe({'FASeg': view})['models']
     assert model['name'] == 'FASeg' and model['size'] == list(SIZE)
-    assert np.array_equal(read(model['picture'])[..., ::-1], view.picture)
+    assert np.array_equal(read(model['image'])[..., ::-1], view.image)
     colours = view.palette[view.labels]
     assert np.array_equal(read(model['labels'])[..., ::-1], colours)
     owners = read(model['owners']).astype(int)
@@ -293,7 +293,7 @@ def test_page_is_complete_and_holds_the_data(view, tmp_path):
         write_page(tmp_path / 'focus.png', 'A', {'x': view})
 
 
-def test_names_cannot_end_the_script():
+def test_names_are_escaped_in_script():
     page = make_page('</script><b>', dict(models=[]))
     data = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1]
     assert json.loads(data)['title'] == '</script><b>'

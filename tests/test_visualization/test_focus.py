@@ -66,7 +66,7 @@ def test_the_last_layer_of_each_level_is_shown(output):
     assert 'importance · layer 3, all queries' in names
 
 
-def test_chosen_queries_are_sure_distinct_and_never_no_object(output):
+def test_chosen_queries_are_confident_distinct_objects(output):
     chosen = choose_queries(*mask_probabilities(output, (96, 128)), 10)
     assert [(query.index, query.label) for query in chosen] == [(1, 0), (0, 2)]
     assert chosen[0].score > chosen[1].score
@@ -76,7 +76,7 @@ def test_chosen_queries_are_sure_distinct_and_never_no_object(output):
     assert upper[:44].all() and not upper[52:].any()
 
 
-def test_a_query_without_mask_in_the_picture_is_not_chosen(output):
+def test_a_query_without_mask_in_the_image_is_not_chosen(output):
     output.mask_preds[-1][0, 1] = -8.0
     chosen = choose_queries(*mask_probabilities(output, (96, 128)), 10)
     assert [query.index for query in chosen] == [0, 3]
@@ -91,7 +91,7 @@ def test_count_limits_the_rows(output):
         draw_focus(output, grey(), CLASSES, PALETTE, num_queries=0)
 
 
-def test_nothing_but_no_object_leaves_the_overview(output):
+def test_only_no_object_draws_overview_only(output):
     output.cls_scores[-1][..., -1] = 20.0
     assert len(draw_focus(output, grey(), CLASSES, PALETTE).axes) == 4
 
@@ -103,7 +103,7 @@ def test_decoders_without_shared_windows_draw(output, per_query):
     assert trace.window_index is not None
     trace.window_index = trace.window_index[:, None] if per_query else None
     names = titles(draw_focus(output, grey(), CLASSES, PALETTE))
-    assert names[:2] == ['picture', 'prediction']
+    assert names[:2] == ['image', 'prediction']
     assert not [x for x in names if 'windows' in x]
     assert [x for x in names if 'stride 8' in x]
 
@@ -132,7 +132,7 @@ def test_odd_sizes_draw(output_of, size):
         assert left + width <= size[1] and top + height <= size[0]
 
 
-def test_mask_outline_uses_the_pixels_of_the_picture(output):
+def test_mask_outline_uses_the_pixels_of_the_image(output):
     figure = draw_focus(output, grey(), CLASSES, PALETTE)
     outline = figure.axes[4].collections[0]  # query 1: the lower half
     vertices = np.concatenate([path.vertices for path in outline.get_paths()])
@@ -141,7 +141,7 @@ def test_mask_outline_uses_the_pixels_of_the_picture(output):
     assert vertices[:, 0].max() == pytest.approx(128, abs=1)
 
 
-def test_picture_larger_than_the_maps_is_refused(output):
+def test_image_larger_than_maps_raises(output):
     with pytest.raises(ValueError, match='as the network saw it'):
         draw_focus(output, grey((97, 128)), CLASSES, PALETTE)
 

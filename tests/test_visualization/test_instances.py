@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mmfaseg.visualization import (
-    ObjectPicture,
+    ObjectImage,
     Objects,
     draw_objects,
     save_figure,
@@ -31,11 +31,13 @@ def objects(*entries):
     )
 
 
-TRUTH = objects((0, 0, 20), (0, 20, 40), (1, 40, 60))
+GROUND_TRUTH = objects((0, 0, 20), (0, 20, 40), (1, 40, 60))
 
 
-def picture(truth, prediction):
-    return ObjectPicture(np.full((H, W, 3), 90, np.uint8), truth, prediction)
+def image(ground_truth, prediction):
+    return ObjectImage(
+        np.full((H, W, 3), 90, np.uint8), ground_truth, prediction
+    )
 
 
 def texts(figure):
@@ -47,19 +49,19 @@ def test_each_true_object_is_matched_once_by_the_first():
     prediction = objects(
         (0, 0, 20, 0.9), (0, 1, 20, 0.8), (0, 21, 40, 0.7), (0, 40, 60, 0.6)
     )
-    assert match_objects(TRUTH, prediction).tolist() == [0, -1, 1, -1]
+    assert match_objects(GROUND_TRUTH, prediction).tolist() == [0, -1, 1, -1]
 
 
 def test_overlap_must_be_half():
-    truth = objects((0, 0, 20))
+    ground_truth = objects((0, 0, 20))
     half, less = objects((0, 0, 10, 0.9)), objects((0, 0, 9, 0.9))
-    assert match_objects(truth, half).tolist() == [0]
-    assert match_objects(truth, less).tolist() == [-1]
-    assert match_objects(truth, less, min_iou=0.4).tolist() == [0]
+    assert match_objects(ground_truth, half).tolist() == [0]
+    assert match_objects(ground_truth, less).tolist() == [-1]
+    assert match_objects(ground_truth, less, min_iou=0.4).tolist() == [0]
 
 
-def test_nothing_to_match():
-    assert match_objects(TRUTH, objects()).shape == (0,)
+def test_no_objects_match_nothing():
+    assert match_objects(GROUND_TRUTH, objects()).shape == (0,)
     found = match_objects(objects(), objects((0, 0, 20, 0.9)))
     assert found.tolist() == [-1]
 
@@ -74,7 +76,7 @@ def test_scores_choose_and_order():
 
 def test_names_scores_and_counts_are_written():
     prediction = objects((0, 0, 20, 0.91), (1, 0, 20, 0.7), (0, 0, 9, 0.1))
-    figure = draw_objects([picture(TRUTH, prediction)], CLASSES)
+    figure = draw_objects([image(GROUND_TRUTH, prediction)], CLASSES)
     captions, names = texts(figure)
     assert '1 of 3 found, 1 false' in captions
     assert sorted(names) == sorted(
@@ -84,45 +86,45 @@ def test_names_scores_and_counts_are_written():
 
 def test_many_objects_have_no_names():
     many = objects(*[(0, n, n + 2) for n in range(MAX_NAMES + 1)])
-    figure = draw_objects([picture(many, objects())], CLASSES)
+    figure = draw_objects([image(many, objects())], CLASSES)
     assert texts(figure)[1] == []
 
 
 def test_a_matched_object_has_the_colour_of_the_true_one():
     prediction = objects((1, 40, 60, 0.9), (0, 0, 20, 0.8), (1, 20, 40, 0.7))
-    figure = draw_objects([picture(TRUTH, prediction)], CLASSES)
-    truth, found = (x.images[1].get_array() for x in figure.axes[1:])
-    assert np.array_equal(truth[20, 50], found[20, 50])
-    assert np.array_equal(truth[20, 10], found[20, 10])
-    assert not np.array_equal(truth[20, 30], found[20, 30])
-    assert truth[0, 0, 3] == 0  # nothing is painted beside the objects
-    colours = {tuple(truth[20, x, :3]) for x in (10, 30, 50)}
+    figure = draw_objects([image(GROUND_TRUTH, prediction)], CLASSES)
+    ground_truth, found = (x.images[1].get_array() for x in figure.axes[1:])
+    assert np.array_equal(ground_truth[20, 50], found[20, 50])
+    assert np.array_equal(ground_truth[20, 10], found[20, 10])
+    assert not np.array_equal(ground_truth[20, 30], found[20, 30])
+    assert ground_truth[0, 0, 3] == 0  # nothing is painted beside the objects
+    colours = {tuple(ground_truth[20, x, :3]) for x in (10, 30, 50)}
     assert len(colours) == 3
 
 
-def test_empty_pictures_are_drawn_and_saved(tmp_path):
-    empty = picture(objects(), objects())
-    hidden = picture(objects((0, 0, 0)), objects((0, 0, 0, 0.9)))
+def test_empty_images_are_drawn_and_saved(tmp_path):
+    empty = image(objects(), objects())
+    hidden = image(objects((0, 0, 0)), objects((0, 0, 0, 0.9)))
     figure = draw_objects([empty, hidden], CLASSES)
     assert '0 of 0 found, 0 false' in texts(figure)[0]
     assert save_figure(figure, tmp_path / 'objects.png').stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
-    ('truth', 'message'),
+    ('ground_truth', 'message'),
     [
-        (objects((2, 0, 20)), 'the truth holds labels 2 to 2'),
+        (objects((2, 0, 20)), 'the ground truth holds labels 2 to 2'),
         (
             Objects(np.zeros(1, int), np.zeros((1, 9, 9), bool)),
             r'have shape \(1, 9, 9\) instead of \(1, 40, 60\)',
         ),
     ],
 )
-def test_parts_must_fit(truth, message):
+def test_invalid_objects_raise(ground_truth, message):
     with pytest.raises(ValueError, match=message):
-        draw_objects([picture(truth, objects())], CLASSES)
+        draw_objects([image(ground_truth, objects())], CLASSES)
 
 
-def test_there_must_be_a_picture():
-    with pytest.raises(ValueError, match='no picture to draw'):
+def test_no_images_raise():
+    with pytest.raises(ValueError, match='no image to draw'):
         draw_objects([], CLASSES)

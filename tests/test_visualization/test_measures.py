@@ -56,7 +56,7 @@ def test_measures_of_no_query():
     assert turns(none[..., 0], none[..., 0]).shape == (0,)
 
 
-def test_centres_are_pixels_of_the_picture():
+def test_centres_are_pixels_of_the_image():
     found = centres(spikes((0, 0), (2, 1)), 8, (24, 32))
     assert found.tolist() == [[4, 4], [12, 20]]
     between = spikes((0, 0)) / 2 + spikes((2, 2)) / 2
@@ -64,12 +64,12 @@ def test_centres_are_pixels_of_the_picture():
 
 
 def test_centres_leave_the_padding_out():
-    """A picture of 12 x 17 on a map of 24 x 32, stride 8."""
+    """An image of 12 x 17 on a map of 24 x 32, stride 8."""
     maps = spikes((1, 2), (2, 3), (0, 0))
     maps[2, 2, 3] = 1
     maps[2] /= 2
     found = centres(maps, 8, (12, 17))
-    # half a cell, and an eighth of one, are in the picture
+    # half a cell, and an eighth of one, are in the image
     assert found.tolist() == [[16.5, 10], [8.5, 6], [4, 4]]
 
 

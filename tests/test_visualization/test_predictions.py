@@ -7,10 +7,10 @@ from mmseg.evaluation import IoUMetric
 from PIL import Image
 
 from mmfaseg.visualization import (
-    LabelledPicture,
+    LabelledImage,
     draw_predictions,
-    picture_scores,
     save_figure,
+    segmentation_scores,
 )
 from mmfaseg.visualization.predictions import colour_labels
 
@@ -19,10 +19,10 @@ CLASSES = ('road', 'sky', 'tree')
 PALETTE = [[250, 0, 0], [0, 250, 0], [0, 0, 250]]
 
 
-def make_picture(size=(20, 30), truth=0, prediction=0):
-    return LabelledPicture(
-        picture=np.full((*size, 3), 200, np.uint8),
-        truth=np.full(size, truth),
+def make_image(size=(20, 30), ground_truth=0, prediction=0):
+    return LabelledImage(
+        image=np.full((*size, 3), 200, np.uint8),
+        ground_truth=np.full(size, ground_truth),
         prediction=np.full(size, prediction),
     )
 
@@ -45,9 +45,9 @@ def texts(figure):
 
 
 def test_scores_by_hand():
-    truth = np.array([[0, 0, 1, 1], [0, 0, 255, 255]])
+    ground_truth = np.array([[0, 0, 1, 1], [0, 0, 255, 255]])
     prediction = np.array([[0, 0, 0, 1], [0, 0, 2, 0]])
-    miou, accuracy = picture_scores(truth, prediction, 4)
+    miou, accuracy = segmentation_scores(ground_truth, prediction, 4)
     # class 0: 4 of 5, class 1: 1 of 2; class 2 stands on ignored ground only
     assert miou == pytest.approx(100 * (4 / 5 + 1 / 2) / 2)
     assert accuracy == pytest.approx(100 * 5 / 6)
@@ -55,42 +55,44 @@ def test_scores_by_hand():
 
 def test_scores_agree_with_mmseg():
     generator = np.random.default_rng(0)
-    truth = generator.integers(0, 5, (40, 50))
-    truth[:6] = 255
+    ground_truth = generator.integers(0, 5, (40, 50))
+    ground_truth[:6] = 255
     prediction = generator.integers(0, 5, (40, 50))
     areas = IoUMetric.intersect_and_union(
-        torch.from_numpy(prediction), torch.from_numpy(truth), 5, 255
+        torch.from_numpy(prediction), torch.from_numpy(ground_truth), 5, 255
     )
     expected = IoUMetric.total_area_to_metrics(*areas)
-    miou, accuracy = picture_scores(truth, prediction, 5)
+    miou, accuracy = segmentation_scores(ground_truth, prediction, 5)
     assert miou == pytest.approx(100 * expected['IoU'].mean())
     assert accuracy == pytest.approx(100 * expected['aAcc'])
 
 
-def test_scores_without_truth_are_nan():
-    truth = np.full((4, 4), 255)
-    assert np.isnan(picture_scores(truth, truth * 0, 3)).all()
+def test_scores_without_ground_truth_are_nan():
+    ground_truth = np.full((4, 4), 255)
+    assert np.isnan(
+        segmentation_scores(ground_truth, ground_truth * 0, 3)
+    ).all()
 
 
-def test_truth_and_prediction_have_the_colours_of_their_classes():
+def test_ground_truth_and_prediction_have_the_colours_of_their_classes():
     figure = draw_predictions(
-        [make_picture((64, 64), truth=1, prediction=2)], CLASSES, PALETTE
+        [make_image((64, 64), ground_truth=1, prediction=2)], CLASSES, PALETTE
     )
-    area = 256 * 256  # a 64-pixel picture is shown four times as large
+    area = 256 * 256  # a 64-pixel image is shown four times as large
     assert area <= count(figure, PALETTE[1]) < area * 1.05
     assert area <= count(figure, PALETTE[2]) < area * 1.05
     assert count(figure, PALETTE[0]) == 0
 
 
 def test_legend_names_what_occurs_only():
-    pictures = [make_picture(truth=2), make_picture(truth=255)]
-    names = texts(draw_predictions(pictures, CLASSES, PALETTE))
+    images = [make_image(ground_truth=2), make_image(ground_truth=255)]
+    names = texts(draw_predictions(images, CLASSES, PALETTE))
     assert {'road', 'tree', 'ignored'} <= set(names)
     assert 'sky' not in names
 
 
-def test_caption_tells_the_scores():
-    figure = draw_predictions([make_picture()], CLASSES, PALETTE)
+def test_caption_shows_scores():
+    figure = draw_predictions([make_image()], CLASSES, PALETTE)
     assert 'mIoU 100.0 · accuracy 100.0' in texts(figure)
 
 
@@ -104,26 +106,26 @@ def test_ignored_pixels_are_black_with_stripes():
 
 
 def test_another_ignored_label_can_be_chosen():
-    pictures = [make_picture(truth=11)]
-    draw_predictions(pictures, CLASSES, PALETTE, ignore_index=11)
+    images = [make_image(ground_truth=11)]
+    draw_predictions(images, CLASSES, PALETTE, ignore_index=11)
     with pytest.raises(ValueError, match='label 11'):
-        draw_predictions(pictures, CLASSES, PALETTE)
+        draw_predictions(images, CLASSES, PALETTE)
 
 
 @pytest.mark.parametrize('number', [1, 3, 4, 5])
-def test_every_picture_gets_three_panels(number):
+def test_every_image_gets_three_panels(number):
     sizes = [(20, 30), (33, 17), (500, 700), (8, 8), (1, 1)]
-    pictures = [make_picture(size) for size in sizes[:number]]
-    figure = draw_predictions(pictures, CLASSES, PALETTE)
+    images = [make_image(size) for size in sizes[:number]]
+    figure = draw_predictions(images, CLASSES, PALETTE)
     assert len(figure.axes) == 3 * number
     for axes in figure.axes:
         box = axes.get_position()
         assert 0 <= box.x0 < box.x1 <= 1 and 0 < box.y0 < box.y1 < 1
 
 
-def test_pyplot_is_left_alone(tmp_path):
+def test_pyplot_state_is_unchanged(tmp_path):
     backend = matplotlib.rcParams._get_backend_or_none()
-    figure = draw_predictions([make_picture()], CLASSES, PALETTE)
+    figure = draw_predictions([make_image()], CLASSES, PALETTE)
     path = save_figure(figure, tmp_path / 'new' / 'drawn.png')
     assert matplotlib.rcParams._get_backend_or_none() == backend
     assert not matplotlib._pylab_helpers.Gcf.figs
@@ -134,26 +136,26 @@ def test_pyplot_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'error', 'message'),
     [
-        ({'picture': np.zeros((20, 30, 3))}, TypeError, 'uint8'),
-        ({'picture': np.zeros((3, 20, 30), np.uint8)}, ValueError, 'H, W, 3'),
-        ({'truth': np.zeros((20, 31), int)}, ValueError, r'\(20, 31\)'),
+        ({'image': np.zeros((20, 30, 3))}, TypeError, 'uint8'),
+        ({'image': np.zeros((3, 20, 30), np.uint8)}, ValueError, 'H, W, 3'),
+        ({'ground_truth': np.zeros((20, 31), int)}, ValueError, r'\(20, 31\)'),
         ({'prediction': np.zeros((20, 30))}, TypeError, 'integers'),
         ({'prediction': np.full((20, 30), 3)}, ValueError, 'label 3'),
         ({'prediction': np.full((20, 30), 255)}, ValueError, 'label 255'),
-        ({'truth': np.full((20, 30), -1)}, ValueError, 'label -1'),
+        ({'ground_truth': np.full((20, 30), -1)}, ValueError, 'label -1'),
     ],
 )
-def test_misfits_are_refused(changes, error, message):
-    parts = {**vars(make_picture()), **changes}
+def test_invalid_images_raise(changes, error, message):
+    parts = {**vars(make_image()), **changes}
     with pytest.raises(error, match=message):
-        draw_predictions([LabelledPicture(**parts)], CLASSES, PALETTE)
+        draw_predictions([LabelledImage(**parts)], CLASSES, PALETTE)
 
 
-def test_wrong_surroundings_are_refused(tmp_path):
+def test_invalid_arguments_raise(tmp_path):
     with pytest.raises(ValueError, match='at least one'):
         draw_predictions([], CLASSES, PALETTE)
     with pytest.raises(ValueError, match='palette'):
-        draw_predictions([make_picture()], CLASSES, PALETTE[:2])
-    figure = draw_predictions([make_picture()], CLASSES, PALETTE)
+        draw_predictions([make_image()], CLASSES, PALETTE[:2])
+    figure = draw_predictions([make_image()], CLASSES, PALETTE)
     with pytest.raises(ValueError, match='png'):
         save_figure(figure, tmp_path / 'drawn.jpg')

@@ -11,9 +11,9 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmfaseg.visualization import (
-    ObjectPicture,
+    ObjectImage,
     draw_objects,
-    network_picture,
+    inputs_to_image,
     write_report,
 )
 from mmfaseg.visualization.report import (
@@ -25,8 +25,8 @@ from mmfaseg.visualization.report import (
 pytestmark = pytest.mark.smoke
 
 
-class Pictures:
-    """Three red pictures of 48 x 64 pixels, annotated at twice the size."""
+class ImageDataset:
+    """Three red images of 48 x 64 pixels, annotated at twice the size."""
 
     metainfo = {
         'classes': ('road', 'sky', 'tree'),
@@ -39,16 +39,16 @@ class Pictures:
 
     def __getitem__(self, index):
         sample = SegDataSample(metainfo={'ori_shape': (96, 128)})
-        truth = torch.zeros(1, 96, 128, dtype=torch.long)
-        truth[:, : 20 * index] = 2
-        sample.gt_sem_seg = PixelData(data=truth)
+        ground_truth = torch.zeros(1, 96, 128, dtype=torch.long)
+        ground_truth[:, : 20 * index] = 2
+        sample.gt_sem_seg = PixelData(data=ground_truth)
         inputs = torch.zeros(3, 48, 64, dtype=torch.uint8)
         inputs[2] = 200
         return {'inputs': inputs, 'data_samples': sample}
 
 
 class Network:
-    """Knows the truth, and looks where the hand-made trace says."""
+    """Knows the ground truth, and looks where the hand-made trace says."""
 
     def __init__(self, trace):
         self.data_preprocessor = SegDataPreProcessor(
@@ -73,14 +73,14 @@ class Network:
         return inputs
 
 
-def test_both_pictures_are_written(tmp_path, output_of):
+def test_both_figures_are_written(tmp_path, output_of):
     seen = []
 
     def trace(feats):
         seen.append(feats)
         return output_of((48, 64), grid=(2, 4))
 
-    written = write_report(Network(trace), Pictures(), tmp_path)
+    written = write_report(Network(trace), ImageDataset(), tmp_path)
     assert [path.name for path in written] == ['predictions.png', 'focus.png']
     for path in written:
         with Image.open(path) as image:
@@ -91,35 +91,35 @@ def test_both_pictures_are_written(tmp_path, output_of):
 
 
 def test_a_head_without_trace_gets_predictions_only(tmp_path):
-    written = write_report(Network(None), Pictures(), tmp_path, [2])
+    written = write_report(Network(None), ImageDataset(), tmp_path, [2])
     assert [path.name for path in written] == ['predictions.png']
 
 
 @pytest.mark.parametrize('index', [-1, 3])
-def test_unknown_pictures_are_refused(tmp_path, index):
+def test_index_out_of_range_raises(tmp_path, index):
     with pytest.raises(IndexError, match=r'choose from 0\.\.2'):
-        write_report(Network(None), Pictures(), tmp_path, [index])
+        write_report(Network(None), ImageDataset(), tmp_path, [index])
 
 
 def test_indices_are_spread_over_the_data_set():
     assert spread_indices(101, 6) == [0, 20, 40, 60, 80, 100]
     assert spread_indices(3, 6) == [0, 1, 2]
-    with pytest.raises(ValueError, match='of 0 pictures'):
+    with pytest.raises(ValueError, match='of 0 images'):
         spread_indices(0, 6)
 
 
-def test_network_input_becomes_an_rgb_picture():
-    inputs = Pictures()[0]['inputs']
-    picture = network_picture(inputs, (96, 128))
-    assert picture.shape == (96, 128, 3) and picture.dtype == np.uint8
-    assert (picture == (200, 0, 0)).all()
+def test_network_input_becomes_an_rgb_image():
+    inputs = ImageDataset()[0]['inputs']
+    image = inputs_to_image(inputs, (96, 128))
+    assert image.shape == (96, 128, 3) and image.dtype == np.uint8
+    assert (image == (200, 0, 0)).all()
     with pytest.raises(ValueError, match='unbatched'):
-        network_picture(inputs[None])
-    assert (network_picture(inputs.float() + 0.2, (96, 128)) == picture).all()
+        inputs_to_image(inputs[None])
+    assert (inputs_to_image(inputs.float() + 0.2, (96, 128)) == image).all()
     with pytest.raises(TypeError, match='values from -1 to 199, not 0 to 255'):
-        network_picture(inputs.float() - 1)
+        inputs_to_image(inputs.float() - 1)
     with pytest.raises(TypeError, match='float64'):
-        network_picture(inputs.double())
+        inputs_to_image(inputs.double())
 
 
 def panoptic_sample(size=(8, 12)):
@@ -146,16 +146,16 @@ def test_segments_of_a_panoptic_map_become_objects():
     data = SimpleNamespace(
         metainfo=dict(classes=('a', 'b', 'c'), thing_classes=('a', 'b'))
     )
-    truth, found = _panoptic_objects(panoptic_sample(), data)
-    assert truth.labels.tolist() == [1, 2]
-    assert truth.masks.shape == (2, 8, 12)
-    assert truth.masks[0].sum() == 8 * 6
-    assert truth.masks[1].sum() == 8 * 4
+    ground_truth, found = _panoptic_objects(panoptic_sample(), data)
+    assert ground_truth.labels.tolist() == [1, 2]
+    assert ground_truth.masks.shape == (2, 8, 12)
+    assert ground_truth.masks[0].sum() == 8 * 6
+    assert ground_truth.masks[1].sum() == 8 * 4
     assert sorted(found.labels.tolist()) == [1, 2]
     assert found.scores is None
     assert sorted(found.masks.sum((1, 2)).tolist()) == [8 * 3, 8 * 6]
     figure = draw_objects(
-        [ObjectPicture(np.zeros((8, 12, 3), np.uint8), truth, found)],
+        [ObjectImage(np.zeros((8, 12, 3), np.uint8), ground_truth, found)],
         data.metainfo['classes'],
     )
     assert any('2 of 2 found' in x.get_text() for x in figure.texts)

@@ -1,7 +1,7 @@
-"""Looks for traps in the data of a config and says what to change.
+"""Checks the data of a config and suggests fixes.
 
 Exit code 1 if there is an error. Training reads the settings and a few
-pictures by itself before it starts.
+images by itself before it starts.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='only what training looks at: settings and a few pictures',
+        help='only what training looks at: settings and a few images',
     )
     parser.add_argument(
         '--out',
@@ -47,64 +47,64 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def examine(args: argparse.Namespace, console: Console):
-    """Return what the doctor found, with a bar for each split."""
-    from mmfaseg.datasets.doctor import QUICK, check_dataset
+def run_check(args: argparse.Namespace, console: Console):
+    """Return the report; show a progress bar for each split."""
+    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options)
     tasks = {}
     with Progress(console=console) as progress:
 
-        def tell(split: str, done: int, total: int) -> None:
+        def update_progress(split: str, done: int, total: int) -> None:
             if split not in tasks:
                 tasks[split] = progress.add_task(split, total=total)
             progress.update(tasks[split], completed=done)
 
-        limit = QUICK if args.quick else None
-        return check_dataset(cfg, args.splits, limit, tell)
+        limit = NUM_QUICK_IMAGES if args.quick else None
+        return check_dataset(cfg, args.splits, limit, update_progress)
 
 
-def print_census(examination, console: Console) -> None:
+def print_statistics(report, console: Console) -> None:
     """Print how often each class occurs."""
-    shown = {x: c for x, c in examination.censuses.items() if c.read}
+    shown = {x: c for x, c in report.statistics.items() if c.num_images}
     if not shown:
         return
-    splits = examination.splits
+    splits = report.splits
     classes = splits[next(iter(shown))].classes
     shown = {x: c for x, c in shown.items() if splits[x].classes == classes}
     table = Table('class')
-    for name, census in shown.items():
+    for name, stats in shown.items():
         table.add_column(f'{name}: % of pixels', justify='right')
-        table.add_column(f'of {census.read} pictures', justify='right')
+        table.add_column(f'of {stats.num_images} images', justify='right')
     for number, name in enumerate(classes):
         cells = []
-        for census in shown.values():
-            total = max(int(census.pixels.sum()), 1)
-            cells.append(f'{100 * census.pixels[number] / total:.2f}')
-            cells.append(str(census.pictures[number]))
+        for stats in shown.values():
+            total = max(int(stats.pixel_counts.sum()), 1)
+            cells.append(f'{100 * stats.pixel_counts[number] / total:.2f}')
+            cells.append(str(stats.image_counts[number]))
         table.add_row(name, *cells)
     console.print(table)
 
 
 def main() -> None:
-    """Examine, print, and leave with what was found."""
+    """Check, print, and exit with status 1 on errors."""
     from mmfaseg.datasets.doctor import draw_histogram
     from mmfaseg.visualization import save_figure
 
     args, console = parse_args(), Console()
     try:
-        examination = examine(args, console)
+        report = run_check(args, console)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    print_census(examination, console)
-    for finding in examination.findings:
-        console.print(str(finding), markup=False, soft_wrap=True)
-    errors = len(examination.errors)
-    warnings = len(examination.findings) - errors
+    print_statistics(report, console)
+    for diagnostic in report.diagnostics:
+        console.print(str(diagnostic), markup=False, soft_wrap=True)
+    errors = len(report.errors)
+    warnings = len(report.diagnostics) - errors
     console.print(f'{errors} errors, {warnings} warnings')
     if args.out is not None:
-        figure = draw_histogram(examination.splits, examination.censuses)
+        figure = draw_histogram(report.splits, report.statistics)
         console.print(f'wrote {save_figure(figure, Path(args.out))}')
     sys.exit(1 if errors else 0)
 

@@ -1,6 +1,6 @@
-"""Means of where the queries of a network look, over many pictures.
+"""Means of where the queries of a network look, over many images.
 
-For each stride, over blocks, pictures and the queries that answer for pixels:
+For each stride, over blocks, images and the queries that answer for pixels:
 how widely a query looks (entropy, 0 to 1 of what a block can read), what its
 focus has in common with the preference of its positional query (overlap), how
 far the middle of the focus moves between blocks (drift, in diagonals), and how
@@ -33,7 +33,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'models', nargs='+', help='work dirs: a config and a checkpoint each'
     )
     parser.add_argument(
-        '--pictures', type=int, default=40, help='the first ones of the split'
+        '--num-images',
+        type=int,
+        default=40,
+        help='the first ones of the split',
     )
     parser.add_argument('--split', choices=['val', 'test'], default='test')
     parser.add_argument('--device', default='cpu')
@@ -62,7 +65,7 @@ def measure(args: argparse.Namespace, model: str) -> dict[int, dict]:
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     meta = network.dataset_meta
     values: dict = defaultdict(lambda: defaultdict(list))
-    count = min(args.pictures, len(dataset))
+    count = min(args.num_images, len(dataset))
     for index in track(range(count), model):
         view = explore(
             network, dataset[index], meta['classes'], meta['palette']
@@ -78,17 +81,19 @@ def measure(args: argparse.Namespace, model: str) -> dict[int, dict]:
 
 def mean(parts: list[np.ndarray]) -> float | None:
     """Return the mean of what is known, or None."""
-    from mmfaseg.visualization.explorer import known_mean
+    from mmfaseg.visualization.explorer import nan_mean
 
-    value = known_mean(parts)
+    value = nan_mean(parts)
     return None if np.isnan(value) else round(value, 4)
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:
     """Measure, and print a table."""
     args = parse_args(argv)
-    if args.pictures < 1:
-        raise ValueError(f'--pictures must be positive, got {args.pictures}')
+    if args.num_images < 1:
+        raise ValueError(
+            f'--num-images must be positive, got {args.num_images}'
+        )
     found = {model: measure(args, model) for model in args.models}
     table = Table('network', 'stride', *MEASURES)
     for model, of_model in found.items():

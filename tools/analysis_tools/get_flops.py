@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
-        help="size of the picture in pixels; by default the config's "
+        help="size of the image in pixels; by default the config's "
         'crop_size, padded to a multiple of 32',
     )
     parser.add_argument(
@@ -57,7 +57,7 @@ def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 class Network(nn.Module):
-    """Backbone and head of a network, from a picture to class and mask.
+    """Backbone and head of a network, from an image to class and mask.
 
     Args:
         model: a segmentor, with a ``decode_head``, or a detector, with a
@@ -91,7 +91,7 @@ def load(path: str, options: dict[str, Any]) -> Config:
     return cfg
 
 
-def picture_size(cfg: Config) -> tuple[int, int]:
+def image_size(cfg: Config) -> tuple[int, int]:
     """Return height and width of the config's crop, padded to 32.
 
     Raises:
@@ -148,7 +148,7 @@ def print_parts(analyzer: FlopAnalyzer, shape: tuple[int, int]) -> None:
     for name, flops in analyzer.by_operator().most_common():
         table.add_row(name, f'{flops / 1e9:.2f}')
     console.print(table)
-    console.print(f'one picture of {shape[0]}x{shape[1]}')
+    console.print(f'one image of {shape[0]}x{shape[1]}')
 
 
 def print_row(
@@ -168,11 +168,11 @@ def main() -> None:
     args = parse_args()
     several = len(args.configs) > 1
     if several:
-        print('| config | picture | parameters, M | FLOPs, G |')
+        print('| config | image | parameters, M | FLOPs, G |')
         print('|---|---|---|---|')
     for path in args.configs:
         cfg = load(path, args.cfg_options)
-        shape = tuple(args.shape or picture_size(cfg))
+        shape = tuple(args.shape or image_size(cfg))
         analyzer = count(cfg, shape)
         if several:
             print_row(Path(path).stem, analyzer, shape)

@@ -13,7 +13,7 @@ import mmfaseg
 SOURCES = ('*.py', '*.cpp', '*.cu', '*.h')
 
 
-class Busy(Exception):
+class LockedError(Exception):
     """Another process works on the same results."""
 
 
@@ -31,13 +31,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder, on systems that can.
 
     The system drops the lock when the process ends, however it ends.
 
     Raises:
-        Busy: if another process has it.
+        LockedError: if another process has it.
     """
     try:
         import fcntl
@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Busy(
+            raise LockedError(
                 f'another process writes to {folder}: wait for it, end it, or '
                 'choose another --out'
             ) from error

@@ -1,4 +1,4 @@
-"""Measures how much of its mIoU a network keeps on corrupted pictures.
+"""Measures how much of its mIoU a network keeps on corrupted images.
 
 Each checkpoint is tested on the test set of its config, clean and under the
 corruptions of Hendrycks and Dietterich (ICLR 2019). Every cell of the grid is
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, DictAction
-from result_files import Busy, locked
+from result_files import LockedError, folder_lock
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -219,12 +219,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console = Console()
     try:
-        with locked(Path(args.out)):
+        with folder_lock(Path(args.out)):
             report = run(args, console)
     except KeyboardInterrupt:
         console.print('interrupted: the same command goes on from here')
         return 130
-    except Busy as error:
+    except LockedError as error:
         console.print(str(error), style='red', soft_wrap=True)
         return 1
     for table in report.tables():

@@ -88,7 +88,7 @@ class Report:
 
     def write_markdown(self, path: Path) -> None:
         """Write the tables, and what failed."""
-        parts = [f'{METRIC} in percent, on clean pictures and corrupted ones.']
+        parts = [f'{METRIC} in percent, on clean images and corrupted ones.']
         parts.append(_markdown(self.summary()))
         parts += [_markdown(self.grid(result)) for result in self.results]
         if failures := self.failures():

@@ -1,4 +1,4 @@
-"""Tests one network on clean and corrupted pictures."""
+"""Tests one network on clean and corrupted images."""
 
 import copy
 import logging
@@ -15,10 +15,10 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
-from mmfaseg.checkpoints.fit import check_fit
+from mmfaseg.checkpoints.compatibility import check_compatible
 from mmfaseg.datasets.transforms import Corrupt
 
-Place = tuple[list, int]  # the steps of a pipeline, and where in it
+InsertionPoint = tuple[list, int]  # steps of a pipeline, and an index
 
 
 class Tester:
@@ -31,7 +31,7 @@ class Tester:
         seed: seed of the corruptions.
 
     Raises:
-        ValueError: If no step of the test pipeline loads the picture, or the
+        ValueError: If no step of the test pipeline loads the image, or the
             checkpoint is damaged or of another config.
     """
 
@@ -45,13 +45,13 @@ class Tester:
         MMLogger.get_current_instance().setLevel(logging.WARNING)
         model = MODELS.build(cfg.model)
         content = load_checkpoint(model, checkpoint, map_location='cpu')
-        check_fit(content.get('state_dict', content), model, checkpoint)
+        check_compatible(content.get('state_dict', content), model, checkpoint)
         if device == 'cpu':
             model = revert_sync_batchnorm(model)
         self.model = model.to(device).eval()
         self.loader = dict(cfg.test_dataloader, persistent_workers=False)
         self.dataset = DATASETS.build(self.loader['dataset'])
-        self.places = find_places(self.dataset)
+        self.insertion_points = find_insertion_points(self.dataset)
         self.evaluator = Evaluator(cfg.test_evaluator)
         self.evaluator.dataset_meta = self.dataset.metainfo
 
@@ -64,7 +64,7 @@ class Tester:
             advance: is told after each batch which part of the cell it was.
 
         Raises:
-            ValueError: If the corruption fails on a picture, or the metric
+            ValueError: If the corruption fails on an image, or the metric
                 gives no mIoU.
         """
         with self._corrupted(cell):
@@ -88,21 +88,21 @@ class Tester:
 
     @contextmanager
     def _corrupted(self, cell: Cell) -> Iterator[None]:
-        """Have the pictures corrupted behind the steps that load them."""
-        places = [] if cell == CLEAN else self.places
-        for steps, number in places:
+        """Have the images corrupted behind the steps that load them."""
+        insertion_points = [] if cell == CLEAN else self.insertion_points
+        for steps, number in insertion_points:
             steps.insert(number, Corrupt(*cell, self.seed))
         try:
             yield
         finally:
-            for steps, number in places:
+            for steps, number in insertion_points:
                 del steps[number]
 
 
-def find_places(dataset: Any) -> list[Place]:
-    """Return the places behind the steps that load or make the picture.
+def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
+    """Return the positions after the steps that load or generate the image.
 
-    The steps are tried on the first picture, until there is one.
+    The steps are tried on the first image, until there is one.
 
     Raises:
         ValueError: If there is no such step.
@@ -111,22 +111,28 @@ def find_places(dataset: Any) -> list[Place]:
     if inner is None and hasattr(dataset, 'dataset'):
         inner = [dataset.dataset]
     if inner is not None:  # a wrapper of data sets
-        return [place for each in inner for place in find_places(each)]
+        return [
+            insertion_point
+            for each in inner
+            for insertion_point in find_insertion_points(each)
+        ]
     steps = _steps_of(getattr(dataset, 'pipeline', None))
-    place = None
+    insertion_point = None
     if steps is not None:
-        place = _find_place(steps, dataset.get_data_info(0))
-    if place is None:
+        insertion_point = _find_insertion_point(
+            steps, dataset.get_data_info(0)
+        )
+    if insertion_point is None:
         raise ValueError(
             f'no step of the test pipeline of {type(dataset).__name__} loads '
-            "the picture as results['img']: the corruption has to stand "
+            "the image as results['img']: the corruption has to stand "
             'directly behind it; move that step to the top of the pipeline'
         )
-    return [place]
+    return [insertion_point]
 
 
-def _find_place(steps: list, entry: Any) -> Place | None:
-    """Return the place behind the step that adds img to the entry."""
+def _find_insertion_point(steps: list, entry: Any) -> InsertionPoint | None:
+    """Return the position after the step that adds img to the entry."""
     for number, step in enumerate(steps, 1):
         before = copy.deepcopy(entry)
         entry = step(entry)
@@ -136,7 +142,9 @@ def _find_place(steps: list, entry: Any) -> Place | None:
             if not hasattr(step, 'transforms'):
                 return steps, number
             inner = _steps_of(step.transforms)
-            return None if inner is None else _find_place(inner, before)
+            return (
+                None if inner is None else _find_insertion_point(inner, before)
+            )
     return None
 
 

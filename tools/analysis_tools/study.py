@@ -5,8 +5,8 @@
 
 Every cell, a config with a seed, runs in a process of its own. What is
 finished is not run again; what was killed goes on from its last checkpoint.
-All rows of a seed see the same pictures in the same order and start from the
-same backbone. Tables and pictures go to --out, and the table to --readme.
+All rows of a seed see the same images in the same order and start from the
+same backbone. Tables and figures go to --out, and the table to --readme.
 """
 
 import argparse

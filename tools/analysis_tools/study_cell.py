@@ -23,7 +23,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from result_files import Busy, code_digest, locked, read_json, write_json
+from result_files import (
+    LockedError,
+    code_digest,
+    folder_lock,
+    read_json,
+    write_json,
+)
 
 import mmfaseg
 from mmfaseg.evaluation import in_percent
@@ -186,9 +192,9 @@ def run(cell: Cell) -> None:
     """Train, or go on training, then test and write the result.
 
     Raises:
-        Busy: if another process does the same.
+        LockedError: if another process does the same.
     """
-    with locked(cell.work_dir):
+    with folder_lock(cell.work_dir):
         if cell.result() is not None:
             return
         cfg = cell.load_config()
@@ -263,5 +269,5 @@ def parse_cell(argv: list[str] | None = None) -> Cell:
 if __name__ == '__main__':
     try:
         run(parse_cell())
-    except (StudyError, Busy) as error:
+    except (StudyError, LockedError) as error:
         sys.exit(str(error))

@@ -53,7 +53,7 @@ def report(
     draw_differences(summary, names[0], baseline, out / 'differences.png')
     if readme is not None:
         insert(text, readme)
-    console.print(f'table, summary and pictures: {out}')
+    console.print(f'table, summary and figures: {out}')
 
 
 def paired_difference(

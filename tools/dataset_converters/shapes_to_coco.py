@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='another seed, other pictures'
+        '--seed', type=int, default=0, help='another seed, other images'
     )
     for split, length in LENGTHS.items():
         parser.add_argument(
@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             type=int,
             default=length,
             metavar='N',
-            help=f'number of {split} pictures (default: {length})',
+            help=f'number of {split} images (default: {length})',
         )
     return parser.parse_args(argv)
 

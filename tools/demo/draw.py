@@ -29,8 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         type=int,
         metavar='I',
-        help='numbers of the pictures; six spread over the data set if left '
-        'out',
+        help='numbers of the images; six spread over the data set if left out',
     )
     parser.add_argument(
         '--device',

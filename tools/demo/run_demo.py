@@ -1,4 +1,4 @@
-"""Trains a small FASeg on generated pictures and shows what it learnt.
+"""Trains a small FASeg on generated images and shows what it learnt.
 
 This is what ``make demo`` and ``make demo-instance`` run: it trains from
 scratch, evaluates with the metric of the config and draws predictions and the
@@ -39,7 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         default='demo_out',
         metavar='DIR',
-        help='where pictures, logs and checkpoints go',
+        help='where figures, logs and checkpoints go',
     )
     parser.add_argument(
         '--resume',
@@ -156,7 +156,7 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
     steps.end()
 
 
-def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
+def print_next_steps(args: argparse.Namespace, work_dir: str) -> None:
     """Print commands that build on the demo."""
     checkpoint = os.path.relpath(find_latest_checkpoint(work_dir))
     # the runner left the config there, the command line's wishes in it
@@ -164,9 +164,9 @@ def say_what_next(args: argparse.Namespace, work_dir: str) -> None:
     config, python = (os.path.relpath(path) for path in (used, sys.executable))
     print(f"""What next:
   look at {args.out}/predictions.png and {args.out}/focus.png
-  test the checkpoint on pictures it was never chosen by:
+  test the checkpoint on images it was never chosen by:
     {python} tools/test.py {config} {checkpoint}
-  draw other pictures:
+  draw other images:
     {python} tools/demo/draw.py {config} {checkpoint} --indices 3 14 15""")
     if Config.fromfile(used).default_scope == 'mmseg':
         camvid, swapped = (os.path.relpath(path) for path in (CAMVID, SWAPPED))
@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
 interrupted in step {steps.number}; this goes on from the latest checkpoint:
   {again} --resume""")
         return 130
-    say_what_next(args, str(Path(args.out) / 'train'))
+    print_next_steps(args, str(Path(args.out) / 'train'))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Exports a trained network to ONNX or torch.export, and compares.
 
-The file takes any batch and any size in multiples of 32: pictures as float32
+The file takes any batch and any size in multiples of 32: images as float32
 from 0 to 255, RGB, (B, 3, H, W); it gives scores (B, K, H, W) and labels
 (B, H, W). What the test pipeline does before, such as Resize, and sliding
 windows are not in it.
@@ -8,8 +8,8 @@ windows are not in it.
 An .onnx file holds standard operators; tools/deployment/run_onnx.py shows how
 to use it with onnxruntime and NumPy alone. A .pt2 file needs PyTorch alone:
 `torch.export.load(FILE).module(check_guards=False)`. TensorRT, not tried by
-us: `trtexec --onnx=FILE --minShapes=picture:1x3x256x256
---optShapes=picture:1x3x512x512 --maxShapes=picture:1x3x1024x2048`.
+us: `trtexec --onnx=FILE --minShapes=image:1x3x256x256
+--optShapes=image:1x3x512x512 --maxShapes=image:1x3x1024x2048`.
 """
 
 import argparse
@@ -148,10 +148,10 @@ def measure(network, target: Path, sizes: list, repeats: int = 5):
         str(target), options, providers=['CPUExecutionProvider']
     )
     for size in sizes:
-        picture = 255 * torch.rand(size[0], 3, *size[1:])
-        feed = {'picture': picture.numpy()}
+        image = 255 * torch.rand(size[0], 3, *size[1:])
+        feed = {'image': image.numpy()}
         calls = {
-            'PyTorch': lambda picture=picture: network(picture),
+            'PyTorch': lambda image=image: network(image),
             'onnxruntime': lambda feed=feed: session.run(None, feed),
         }
         best = {}

@@ -23,7 +23,6 @@ from mmfaseg.checkpoints import (
     NORMALIZATION,
     Conversion,
     ConversionError,
-    as_segmentor,
     check_target,
     describe_network,
     detect_format,
@@ -32,9 +31,10 @@ from mmfaseg.checkpoints import (
     from_mmfaseg,
     is_detector,
     make_table,
-    put_into_detector,
     read_state,
+    rename_to_detector,
     to_faseg,
+    to_segmentor_keys,
     write_state,
 )
 
@@ -150,12 +150,13 @@ def convert(
     """Return the checkpoint under its new names.
 
     Raises:
-        ConversionError: if an entry is unknown, missing or misshapen.
+        ConversionError: if an entry is unexpected, missing or has another
+            shape.
     """
     entries = entries_of(cfg)
     to_detector = is_detector(entries)
     same_task = to_detector == is_detector(state)
-    state, shapes = as_segmentor(state), as_segmentor(entries)
+    state, shapes = to_segmentor_keys(state), to_segmentor_keys(entries)
     source = detect_format(state)
     if to_detector and (reverse or source == 'faseg'):
         raise ConversionError(
@@ -173,20 +174,20 @@ def convert(
     else:
         conversion = from_mask2former(state, shapes, source, same_task)
     if to_detector:
-        put_into_detector(conversion)
+        rename_to_detector(conversion)
     return conversion
 
 
-def pictures(state: dict[str, Tensor], cfg: Config) -> str:
-    """Return how pictures must be given to the network.
+def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
+    """Return how images must be given to the network.
 
     Checkpoints of old detectron2 hold mean and deviation, in the order of
-    their pictures; others were trained as the config says.
+    their images; others were trained as the config says.
     """
     ours = cfg.model.data_preprocessor
     if not all(name in state for name in NORMALIZATION):
         return (
-            f'pictures: RGB, mean {ours.mean}, deviation {ours.std}, as in '
+            f'images: RGB, mean {ours.mean}, deviation {ours.std}, as in '
             'the config; if INPUT.FORMAT and MODEL.PIXEL_MEAN of its program '
             'say otherwise, set model.data_preprocessor to that'
         )
@@ -195,8 +196,8 @@ def pictures(state: dict[str, Tensor], cfg: Config) -> str:
         for name in NORMALIZATION
     )
     if mean == ours.mean and std == ours.std:
-        return 'pictures: as in the config'
-    # the mean of natural pictures falls from red to blue
+        return 'images: as in the config'
+    # the mean of natural images falls from red to blue
     order = 'RGB' if mean[0] > mean[2] else 'BGR'
     prefix = 'model.data_preprocessor.'
     options = [
@@ -205,7 +206,7 @@ def pictures(state: dict[str, Tensor], cfg: Config) -> str:
         f'{prefix}bgr_to_rgb={order == "RGB"}',
     ]
     return (
-        f'pictures: {order} by the mean in the checkpoint, other than in the '
+        f'images: {order} by the mean in the checkpoint, other than in the '
         'config; give this to the tools:\n  --cfg-options '
         + ' '.join(options).replace(', ', ',')
     )
@@ -222,7 +223,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.target is not None:
         check_target(Path(args.target), Path(args.source))
     state = read_state(args.source)
-    source = detect_format(as_segmentor(state))
+    source = detect_format(to_segmentor_keys(state))
     if args.reverse and source != 'mmfaseg':
         raise ConversionError(
             f'{args.source} is a checkpoint of {source}: convert it without '
@@ -234,7 +235,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             '--reverse, or name the --config of the model that it is to start'
         )
     config = args.config or find_config(
-        *describe_network(as_segmentor(state), source)
+        *describe_network(to_segmentor_keys(state), source)
     )
     cfg = Config.fromfile(config)
     conversion = convert(
@@ -244,7 +245,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     where = os.path.relpath(config)
     console.print(f'config: {where}', soft_wrap=True)
     if source in ('faseg', 'mask2former'):
-        console.print(pictures(state, cfg), soft_wrap=True)
+        console.print(describe_preprocessing(state, cfg), soft_wrap=True)
     if args.dry_run:
         console.print('nothing was written (--dry-run)')
         return

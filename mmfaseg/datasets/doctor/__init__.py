@@ -1,17 +1,17 @@
-"""The dataset doctor: traps of custom data, and what mends them."""
+"""Dataset checks: common problems of custom data, and their fixes."""
 
-from ...utils.finding import Finding
-from .census import Census
-from .check import QUICK, SPLITS, Examination, check_dataset
+from ...utils.diagnostics import Diagnostic
+from .check import NUM_QUICK_IMAGES, SPLITS, DatasetReport, check_dataset
 from .histogram import draw_histogram
+from .label_statistics import LabelStatistics
 from .split import Split
 
 __all__ = [
-    'QUICK',
+    'NUM_QUICK_IMAGES',
     'SPLITS',
-    'Census',
-    'Examination',
-    'Finding',
+    'DatasetReport',
+    'Diagnostic',
+    'LabelStatistics',
     'Split',
     'check_dataset',
     'draw_histogram',

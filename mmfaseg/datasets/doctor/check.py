@@ -1,4 +1,4 @@
-"""The whole examination, and the part of it that takes seconds."""
+"""Checks of a dataset: all images, or the part that takes seconds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,53 +6,57 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ...utils.finding import Finding, Findings
+from ...utils.diagnostics import Diagnostic, Diagnostics
 from ...visualization import spread_indices
-from .census import Census, check_binary_masks, check_census
 from .duplicates import check_duplicates
-from .pictures import check_pictures
+from .images import check_images
+from .label_statistics import (
+    LabelStatistics,
+    check_binary_masks,
+    check_label_statistics,
+)
 from .settings import check_settings
 from .split import Split, read_splits
 
 SPLITS = ('train', 'val', 'test')
-QUICK = 8  # pictures of a split that are read before training
+NUM_QUICK_IMAGES = 8  # images of a split that are read before training
 
 
 @dataclass(frozen=True)
-class Examination:
-    """What the doctor found.
+class DatasetReport:
+    """Result of :func:`check_dataset`.
 
     Attributes:
-        findings (Sequence[Finding]): errors first.
+        diagnostics (Sequence[Diagnostic]): errors first.
         splits (dict[str, Split]): those that could be built.
-        censuses (dict[str, Census]): what their pictures hold.
+        statistics (dict[str, LabelStatistics]): their class frequencies.
     """
 
-    findings: Sequence[Finding]
+    diagnostics: Sequence[Diagnostic]
     splits: dict[str, Split]
-    censuses: dict[str, Census]
+    statistics: dict[str, LabelStatistics]
 
     @property
-    def errors(self) -> list[Finding]:
-        """What has to be mended before training."""
-        return [x for x in self.findings if x.is_error]
+    def errors(self) -> list[Diagnostic]:
+        """Problems that have to be fixed before training."""
+        return [x for x in self.diagnostics if x.is_error]
 
 
 def check_dataset(
     cfg: Config,
     splits: Sequence[str] = SPLITS,
     limit: int | None = None,
-    tell: Callable[[str, int, int], None] | None = None,
-) -> Examination:
-    """Looks for what would make training fail or learn something wrong.
+    progress: Callable[[str, int, int], None] | None = None,
+) -> DatasetReport:
+    """Checks for problems that make training fail or give wrong results.
 
     Args:
         cfg (Config): of a semantic segmentor.
         splits (Sequence[str]): of ``'train'``, ``'val'``, ``'test'``.
-        limit (int, optional): read at most so many pictures of each split,
-            spread over it, and compare names of pictures only.
-        tell (Callable, optional): is given the split, how many of its
-            pictures are read and how many are to be.
+        limit (int, optional): read at most so many images of each split,
+            spread over it, and compare names of images only.
+        progress (Callable, optional): called with the split, the number of
+            images read, and their total.
 
     Raises:
         ValueError: if the config is of no semantic segmentor.
@@ -63,21 +67,21 @@ def check_dataset(
             'segmentation'
         )
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    findings = Findings()
-    found = read_splits(cfg, splits, findings)
-    check_settings(cfg, found, findings, with_colours=limit is None)
-    check_duplicates(found, findings, read=limit is None)
-    censuses = {}
+    diagnostics = Diagnostics()
+    found = read_splits(cfg, splits, diagnostics)
+    check_settings(cfg, found, diagnostics, check_colours=limit is None)
+    check_duplicates(found, diagnostics, read=limit is None)
+    statistics = {}
     for name, split in found.items():
-        census = censuses[name] = Census(len(split.classes))
+        stats = statistics[name] = LabelStatistics(len(split.classes))
         indices = list(range(len(split.entries)))
         if limit is not None and len(indices) > limit:
             indices = spread_indices(len(indices), limit)
-        for done in check_pictures(split, indices, findings, census):
-            if tell is not None:
-                tell(name, done, len(indices))
-    check_binary_masks(found, censuses, findings)
+        for done in check_images(split, indices, diagnostics, stats):
+            if progress is not None:
+                progress(name, done, len(indices))
+    check_binary_masks(found, statistics, diagnostics)
     if limit is None:
         for name, split in found.items():
-            check_census(split, censuses[name], findings)
-    return Examination(findings.list(), found, censuses)
+            check_label_statistics(split, statistics[name], diagnostics)
+    return DatasetReport(diagnostics.list(), found, statistics)

@@ -1,23 +1,23 @@
-"""The same picture in two splits: results would be too good."""
+"""The same image in two splits: results would be too good."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from .split import Split
 
 
 def check_duplicates(
-    splits: Mapping[str, Split], findings: Findings, read: bool = True
+    splits: Mapping[str, Split], diagnostics: Diagnostics, read: bool = True
 ) -> None:
-    """Looks for pictures of one split in another.
+    """Looks for images of one split in another.
 
-    Data sets that are joined to one split may share pictures.
+    Data sets that are joined to one split may share images.
 
     Args:
         splits (Mapping[str, Split]): by name.
-        findings (Findings): gets what is wrong.
+        diagnostics (Diagnostics): gets what is wrong.
         read (bool): compare what is in the files, and take what is found for
             an error; else only their names.
     """
@@ -30,15 +30,15 @@ def check_duplicates(
         if entry.get('img_path') is not None
     ]
     marks = _contents(paths) if read else {}
-    tell = findings.error if read else findings.warn
+    report = diagnostics.error if read else diagnostics.warn
     first_seen: dict[str, tuple[str, str]] = {}
     for split, path in paths:
         mark = marks.get(path, path)
         group, other = first_seen.setdefault(mark, (split.group, path))
         if group != split.group:
-            tell(
+            report(
                 split.name,
-                f'a picture is in {group}, too',
+                f'an image is in {group}, too',
                 'take it out of one of the two',
                 example=path if path == other else f'{path} = {other}',
             )

@@ -1,4 +1,4 @@
-"""A picture of how often each class occurs.
+"""Bar chart of the class frequencies.
 
 Shapes:
     K: number of classes.
@@ -10,26 +10,26 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .census import Census
+from .label_statistics import LabelStatistics
 from .split import Split
 
 ROW = 0.22  # inches per class and split
 
 
 def draw_histogram(
-    splits: Mapping[str, Split], censuses: Mapping[str, Census]
+    splits: Mapping[str, Split], statistics: Mapping[str, LabelStatistics]
 ) -> Figure:
     """Draws the share of pixels of each class, a bar per split.
 
     Args:
         splits (Mapping[str, Split]): by name; those with other classes than
             the first are left out.
-        censuses (Mapping[str, Census]): of each, by the same names.
+        statistics (Mapping[str, LabelStatistics]): of each, by the same names.
 
     Returns:
         Figure: ready for ``mmfaseg.visualization.save_figure``.
     """
-    shown = [x for x in censuses if censuses[x].read]
+    shown = [x for x in statistics if statistics[x].num_images]
     classes = splits[shown[0]].classes if shown else ()
     shown = [x for x in shown if splits[x].classes == classes]
     rows = max(len(classes), 1) * (len(shown) + 0.6)
@@ -39,17 +39,19 @@ def draw_histogram(
     places = np.arange(len(classes))
     height = 0.8 / max(len(shown), 1)
     for number, name in enumerate(shown):
-        census = censuses[name]
-        share = 100 * census.pixels / max(int(census.pixels.sum()), 1)
+        stats = statistics[name]
+        share = (
+            100 * stats.pixel_counts / max(int(stats.pixel_counts.sum()), 1)
+        )
         bars = axes.barh(
             places + number * height,
             share,
             height,
-            label=f'{name}, {census.read} pictures',
+            label=f'{name}, {stats.num_images} images',
         )
-        for bar, pictures in zip(bars, census.pictures, strict=True):
+        for bar, images in zip(bars, stats.image_counts, strict=True):
             axes.annotate(
-                f'{pictures}' if pictures else 'never',
+                f'{images}' if images else 'never',
                 (bar.get_width(), bar.get_y() + height / 2),
                 (3, 0),
                 textcoords='offset points',
@@ -60,7 +62,7 @@ def draw_histogram(
     axes.set_xlim(left=0)
     axes.set_yticks(places + 0.4 - height / 2, classes)
     axes.invert_yaxis()
-    axes.set_xlabel('% of the labelled pixels; at the bars: pictures')
+    axes.set_xlabel('% of the labelled pixels; at the bars: images')
     axes.spines[['top', 'right']].set_visible(False)
     if shown:
         axes.legend(frameon=False)

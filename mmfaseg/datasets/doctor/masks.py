@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ...utils.finding import Findings
-from .census import Census
+from ...utils.diagnostics import Diagnostics
+from .label_statistics import LabelStatistics
 from .split import LOAD_LABELS, Split
 
 
 def read_raw_mask(
-    split: Split, entry: Mapping, findings: Findings
+    split: Split, entry: Mapping, diagnostics: Diagnostics
 ) -> np.ndarray | None:
     """Returns the labels as they are in the file; None if they are none."""
     path = str(entry['seg_map_path'])
@@ -19,7 +19,7 @@ def read_raw_mask(
         with Image.open(path) as image:
             mask, mode = np.asarray(image), image.mode
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a mask cannot be read',
             'write the file anew, or take it out',
@@ -27,7 +27,7 @@ def read_raw_mask(
         )
         return None
     if mask.ndim != 2:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a mask holds colours, several numbers per pixel',
             'write the number of the class into one channel: '
@@ -36,7 +36,7 @@ def read_raw_mask(
         )
         return None
     if mask.dtype != bool and mask.max(initial=0) > 255:
-        findings.error(
+        diagnostics.error(
             split.name,
             'a mask holds more than 255, and mmseg reads 8 bits: 256 would '
             'be 0',
@@ -46,7 +46,7 @@ def read_raw_mask(
         return None
     backend = (split.step(LOAD_LABELS) or {}).get('imdecode_backend')
     if mode in ('P', '1') and backend not in (None, 'pillow'):
-        findings.error(
+        diagnostics.error(
             split.name,
             f'{backend} reads the colours of a mask of mode {mode}',
             "take imdecode_backend out of LoadAnnotations: 'pillow' reads the "
@@ -62,55 +62,55 @@ def check_labels(
     path: str,
     raw: np.ndarray | None,
     labels: np.ndarray,
-    findings: Findings,
-    census: Census,
+    diagnostics: Diagnostics,
+    stats: LabelStatistics,
 ) -> None:
-    """Looks for labels that are no class, else counts."""
+    """Reports invalid labels; counts valid ones."""
     labels = labels.astype(np.int64)
     known = (labels >= 0) & (labels < len(split.classes))
-    strange = np.unique(labels[~known & (labels != split.ignore_index)])
-    if not len(strange):
-        census.add(labels, split.ignore_index)
+    invalid = np.unique(labels[~known & (labels != split.ignore_index)])
+    if not len(invalid):
+        stats.add(labels, split.ignore_index)
         return
     file = raw if raw is not None else labels
     # the same pixels, as the file has them
-    told = np.unique(file[np.isin(labels, strange)]).tolist()
-    findings.error(
+    told = np.unique(file[np.isin(labels, invalid)]).tolist()
+    diagnostics.error(
         split.name,
         f'labels are of no class: there are {len(split.classes)}',
-        explain_labels(split, told, int(file.min())),
+        suggest_label_fix(split, told, int(file.min())),
         example=f'{path}: {told}',
     )
 
 
-def explain_labels(split: Split, strange: list[int], lowest: int) -> str:
-    """Returns what mends labels that are no class.
+def suggest_label_fix(split: Split, invalid: list[int], lowest: int) -> str:
+    """Suggests a fix for labels that are no class.
 
     Args:
-        split (Split): of the picture.
-        strange (list[int]): such labels, as the file has them.
+        split (Split): of the image.
+        invalid (list[int]): such labels, as the file has them.
         lowest (int): the lowest label in the file.
     """
     count = len(split.classes)
     key = f'{split.key}.reduce_zero_label=True, in all splits'
     remap = (
         f'write {split.ignore_index} in its place (tools/new_dataset.py '
-        f'--remap {strange[0]}={split.ignore_index})'
+        f'--remap {invalid[0]}={split.ignore_index})'
     )
-    if strange == [255]:
+    if invalid == [255]:
         return (
             'set ignore_index=255 in data set and heads, which it usually is'
         )
-    if strange == [count] and not split.reduce_zero_label:
+    if invalid == [count] and not split.reduce_zero_label:
         if lowest > 0:
             return f'labels count from 1: set {key}'
         return (
             f'does 0 mean nothing, and {count} the last class? then set '
             f'{key}. Does {count} mean nothing? then {remap}'
         )
-    if len(strange) == 1 and strange[0] >= count:
+    if len(invalid) == 1 and invalid[0] >= count:
         return (
-            f'is {strange[0]} the label of pixels that belong to nothing? '
+            f'is {invalid[0]} the label of pixels that belong to nothing? '
             f'then {remap}, else add a class'
         )
     return (

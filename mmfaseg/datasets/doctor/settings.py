@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from ...utils.type_name import type_name
 from .split import LOAD_LABELS, Split
 
@@ -13,43 +13,43 @@ from .split import LOAD_LABELS, Split
 def check_settings(
     cfg: Config,
     splits: Mapping[str, Split],
-    findings: Findings,
-    with_colours: bool = True,
+    diagnostics: Diagnostics,
+    check_colours: bool = True,
 ) -> None:
     """Compares model, data sets and preprocessor of a config.
 
     Args:
         cfg (Config): of a semantic segmentor.
         splits (Mapping[str, Split]): those that could be built, by name.
-        findings (Findings): gets what is wrong.
-        with_colours (bool): tell of classes with one colour, too.
+        diagnostics (Diagnostics): gets what is wrong.
+        check_colours (bool): also report classes that share a colour.
     """
     for split in splits.values():
-        _check_palette(split, findings, with_colours)
-        _check_zero_label(split, findings)
+        _check_palette(split, diagnostics, check_colours)
+        _check_zero_label(split, diagnostics)
         if split.skips and split.group != 'train':
-            findings.error(
+            diagnostics.error(
                 split.name,
                 "a loading step has on_error='skip', which replaces the "
                 'image by another one and is for training only',
                 f"set on_error='raise' in {split.key}.pipeline",
             )
-    _check_splits_agree(splits, findings)
+    _check_splits_agree(splits, diagnostics)
     if splits:
         first = next(iter(splits.values()))
-        _check_heads(cfg.model, first, findings)
-        _check_preprocessor(cfg, first, findings)
+        _check_heads(cfg.model, first, diagnostics)
+        _check_preprocessor(cfg, first, diagnostics)
 
 
 def _check_palette(
-    split: Split, findings: Findings, with_colours: bool
+    split: Split, diagnostics: Diagnostics, check_colours: bool
 ) -> None:
     where = f'{split.name} palette'
     remedy = 'give metainfo.palette one colour (R, G, B), 0 to 255, per class'
     if not split.palette:
         return
     if len(split.palette) != len(split.classes):
-        findings.error(
+        diagnostics.error(
             where,
             f'{len(split.palette)} colours for {len(split.classes)} classes',
             remedy,
@@ -57,16 +57,16 @@ def _check_palette(
     colours = [tuple(x) for x in split.palette]
     bad = [x for x in colours if len(x) != 3 or not _is_colour(x)]
     if bad:
-        findings.error(where, f'{bad[0]} is no colour', remedy)
-    if not with_colours:
+        diagnostics.error(where, f'{bad[0]} is no colour', remedy)
+    if not check_colours:
         return
     names: dict[tuple, str] = {}
     for name, colour in zip(split.classes, colours, strict=False):
         if colour in names:
-            findings.warn(
+            diagnostics.warn(
                 where,
                 f'{names[colour]!r} and {name!r} have the colour {colour}',
-                'pictures cannot show them apart: change one of the two',
+                'images cannot show them apart: change one of the two',
             )
         names.setdefault(colour, name)
 
@@ -75,14 +75,14 @@ def _is_colour(colour: tuple) -> bool:
     return all(isinstance(x, int) and 0 <= x <= 255 for x in colour)
 
 
-def _check_zero_label(split: Split, findings: Findings) -> None:
-    """Mmseg asserts this at the first picture, in a worker process."""
+def _check_zero_label(split: Split, diagnostics: Diagnostics) -> None:
+    """Mmseg asserts this at the first image, in a worker process."""
     for step in split.pipeline:
         told = None
         if isinstance(step, Mapping) and type_name(step) in LOAD_LABELS:
             told = step.get('reduce_zero_label')
         if told is not None and told != split.reduce_zero_label:
-            findings.error(
+            diagnostics.error(
                 split.name,
                 f'reduce_zero_label is {split.reduce_zero_label} in the data '
                 f'set and {told} in {type_name(step)}',
@@ -92,21 +92,21 @@ def _check_zero_label(split: Split, findings: Findings) -> None:
 
 
 def _check_splits_agree(
-    splits: Mapping[str, Split], findings: Findings
+    splits: Mapping[str, Split], diagnostics: Diagnostics
 ) -> None:
     if 'train' not in splits:
         return
     first = splits['train']
     for split in splits.values():
         if split.classes != first.classes:
-            findings.error(
+            diagnostics.error(
                 split.name,
                 f'its classes are not those of train: {split.classes} and '
                 f'{first.classes}',
                 'give all splits the same metainfo',
             )
         if split.reduce_zero_label != first.reduce_zero_label:
-            findings.error(
+            diagnostics.error(
                 split.name,
                 f'reduce_zero_label is {split.reduce_zero_label}, and '
                 f'{first.reduce_zero_label} in train',
@@ -115,45 +115,47 @@ def _check_splits_agree(
             )
 
 
-def _check_heads(model: Mapping, split: Split, findings: Findings) -> None:
+def _check_heads(
+    model: Mapping, split: Split, diagnostics: Diagnostics
+) -> None:
     for name in ('decode_head', 'auxiliary_head'):
         heads = model.get(name)
         where = f'model.{name}'
         if isinstance(heads, Mapping):
-            _check_head(where, heads, split, findings)
+            _check_head(where, heads, split, diagnostics)
         for number, head in enumerate(
             heads if isinstance(heads, (list, tuple)) else []
         ):
-            _check_head(f'{where}.{number}', head, split, findings)
+            _check_head(f'{where}.{number}', head, split, diagnostics)
 
 
 def _check_head(
-    where: str, head: Mapping, split: Split, findings: Findings
+    where: str, head: Mapping, split: Split, diagnostics: Diagnostics
 ) -> None:
     count = len(split.classes)
     # an auxiliary head may look for something else, such as borders
-    tell = findings.warn if 'auxiliary' in where else findings.error
+    report = diagnostics.warn if 'auxiliary' in where else diagnostics.error
     told = head.get('num_classes')
     if told is not None and told != count:
-        tell(
+        report(
             where,
             f'num_classes={told}, and the data have {count} classes',
             f'set {where}.num_classes={count}',
         )
     ignored = head.get('ignore_index', 255)
     if ignored != split.ignore_index:
-        tell(
+        report(
             where,
             f'ignore_index={ignored}, and that of the data set is '
             f'{split.ignore_index}',
             f'set both to the label that says nothing: {where}.ignore_index '
             f'and {split.key}.ignore_index',
         )
-    _check_weights(where, head, count, findings)
+    _check_weights(where, head, count, diagnostics)
 
 
 def _check_weights(
-    where: str, head: Mapping, count: int, findings: Findings
+    where: str, head: Mapping, count: int, diagnostics: Diagnostics
 ) -> None:
     """Checks the length of ``class_weight``.
 
@@ -174,7 +176,7 @@ def _check_weights(
                 len(weights) not in lengths
             ):
                 more = ', and one for "no object"'
-                findings.error(
+                diagnostics.error(
                     f'{where}.{loss}',
                     f'class_weight has {len(weights)} entries',
                     f'give it {lengths[0]}: one per class'
@@ -182,12 +184,14 @@ def _check_weights(
                 )
 
 
-def _check_preprocessor(cfg: Config, split: Split, findings: Findings) -> None:
+def _check_preprocessor(
+    cfg: Config, split: Split, diagnostics: Diagnostics
+) -> None:
     preprocessor = cfg.model.get('data_preprocessor') or {}
     padding = preprocessor.get('seg_pad_val', 255)
     # only a class is harmed: other numbers are of none
     if padding != split.ignore_index and padding < len(split.classes):
-        findings.error(
+        diagnostics.error(
             'model.data_preprocessor',
             f'seg_pad_val={padding}, and the ignored label is '
             f'{split.ignore_index}: padding would count as class {padding}',

@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from ...utils.type_name import type_name
 
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
@@ -63,14 +63,14 @@ class Split:
 
 
 def read_splits(
-    cfg: Config, names: Sequence[str], findings: Findings
+    cfg: Config, names: Sequence[str], diagnostics: Diagnostics
 ) -> dict[str, Split]:
     """Returns the splits that can be built; tells of the others.
 
     Args:
         cfg (Config): of a semantic segmentor.
         names (Sequence[str]): of ``'train'``, ``'val'``, ``'test'``.
-        findings (Findings): gets what is wrong.
+        diagnostics (Diagnostics): gets what is wrong.
     """
     splits: dict[str, Split] = {}
     seen: list[Any] = []
@@ -82,7 +82,7 @@ def read_splits(
         parts = _unwrap(loader.dataset, f'{name}_dataloader.dataset')
         for number, (key, settings) in enumerate(parts):
             label = name if len(parts) == 1 else f'{name} {number + 1}'
-            split = _build(label, name, key, settings, findings)
+            split = _build(label, name, key, settings, diagnostics)
             if split is not None:
                 splits[label] = split
     return splits
@@ -103,7 +103,11 @@ def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
 
 
 def _build(
-    name: str, group: str, key: str, settings: Mapping, findings: Findings
+    name: str,
+    group: str,
+    key: str,
+    settings: Mapping,
+    diagnostics: Diagnostics,
 ) -> Split | None:
     try:
         dataset = DATASETS.build(
@@ -113,14 +117,16 @@ def _build(
         entries = [dataset.get_data_info(i) for i in range(len(dataset))]
     except Exception as error:
         # whatever a data set of any kind may raise
-        findings.error(
+        diagnostics.error(
             name,
             f'the data set cannot be built: {type(error).__name__}: {error}',
-            _why_not(settings, key),
+            _suggest_path_fix(settings, key),
         )
         return None
     if not entries:
-        findings.error(name, 'no picture was found', _why_not(settings, key))
+        diagnostics.error(
+            name, 'no image was found', _suggest_path_fix(settings, key)
+        )
     return Split(
         name=name,
         group=group,
@@ -136,8 +142,8 @@ def _build(
     )
 
 
-def _why_not(settings: Mapping, key: str) -> str:
-    """Returns what to change where no picture was found."""
+def _suggest_path_fix(settings: Mapping, key: str) -> str:
+    """Returns what to change where no image was found."""
     root = settings.get('data_root') or ''
     if root and not Path(root).is_dir():
         return f'there is no folder {root!r}: set {key}.data_root'

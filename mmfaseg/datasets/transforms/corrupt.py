@@ -1,4 +1,4 @@
-"""The common corruptions of pictures, to measure robustness by."""
+"""The common corruptions of images, to measure robustness by."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -7,7 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .picture_seed import picture_seed
+from .image_seed import image_seed
 
 CORRUPTIONS = dict(
     noise=('gaussian_noise', 'shot_noise', 'impulse_noise'),
@@ -68,11 +68,11 @@ def load_corrupt() -> Callable[..., np.ndarray]:
 
 @TRANSFORMS.register_module()
 class Corrupt(BaseTransform):
-    """Corrupts the picture as Hendrycks and Dietterich (ICLR 2019) do.
+    """Corrupts the image as Hendrycks and Dietterich (ICLR 2019) do.
 
-    It stands directly behind the step that loads the picture, where a camera
+    It stands directly behind the step that loads the image, where a camera
     or the weather would do its harm: before any resizing. Chance depends on
-    the picture's name, the corruption, the severity and the seed alone, so
+    the image's name, the corruption, the severity and the seed alone, so
     that a test is the same with any number of workers and in any order.
 
     ``mmdet.Corrupt`` calls the same library, but draws anew each time and
@@ -89,7 +89,7 @@ class Corrupt(BaseTransform):
         seed: another seed gives other noise.
 
     Raises:
-        ValueError: an argument is out of its range, the picture is none that
+        ValueError: an argument is out of its range, the image is none that
             can be corrupted, or the library fails on it.
         ImportError: the library is missing.
     """
@@ -108,10 +108,10 @@ class Corrupt(BaseTransform):
         self._corrupt = load_corrupt()
 
     def transform(self, results: dict) -> dict:
-        """Corrupts the picture of an entry."""
+        """Corrupts the image of an entry."""
         image = results['img']
         self._check_image(image)
-        seed = picture_seed(results, self.corruption, self.severity, self.seed)
+        seed = image_seed(results, self.corruption, self.severity, self.seed)
         rgb = np.ascontiguousarray(image[..., ::-1])
         try:
             rgb = self._apply(rgb, seed)
@@ -145,11 +145,11 @@ class Corrupt(BaseTransform):
             raise ValueError(
                 f'img is {image.dtype} of shape {image.shape}: Corrupt needs '
                 'uint8 and three channels; put it directly behind the step '
-                'that loads the picture, without to_float32'
+                'that loads the image, without to_float32'
             )
         if min(image.shape[:2]) < MIN_SIZE:
             raise ValueError(
-                f'{self.corruption} needs pictures of {MIN_SIZE}x{MIN_SIZE} '
+                f'{self.corruption} needs images of {MIN_SIZE}x{MIN_SIZE} '
                 f'pixels at least, got {image.shape[0]}x{image.shape[1]}'
             )
 

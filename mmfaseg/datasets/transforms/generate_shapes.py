@@ -10,7 +10,7 @@ from ..shapes_generator import generate_shapes
 
 @TRANSFORMS.register_module()
 class GenerateShapes(BaseTransform):
-    """Draws the picture and the labels of an entry of `ShapesDataset`.
+    """Draws the image and the labels of an entry of `ShapesDataset`.
 
     It takes the place of ``LoadImageFromFile`` and ``LoadAnnotations``.
 
@@ -21,7 +21,7 @@ class GenerateShapes(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Adds the picture and its labels to an entry of the data list."""
+        """Adds the image and its labels to an entry of the data list."""
         try:
             image, labels = generate_shapes(
                 results['index'],

@@ -22,7 +22,7 @@ class LoadCamVidAnnotations(LoadCheckedAnnotations):
         backend_args: file backend of mmengine; None reads local files.
 
     Raises:
-        ValueError: the labels do not fit the picture, or are not in [0, 11].
+        ValueError: the labels do not fit the image, or are not in [0, 11].
     """
 
     def __init__(

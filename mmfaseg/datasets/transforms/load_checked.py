@@ -18,7 +18,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from torch.utils.data import get_worker_info
 
 from ...registry import TRANSFORMS
-from ..decode_picture import UnreadableError, decode_picture
+from ..decode_image import UnreadableError, decode_image
 
 CHOICES = ('raise', 'skip')
 BACKENDS = ('pillow', 'cv2', 'tifffile', 'turbojpeg')  # of mmcv
@@ -80,7 +80,7 @@ class LoadCheckedImage(LoadImageFromFile):
         on_error (str): ``'raise'`` raises; ``'skip'``, for training only,
             logs a warning and lets the dataset load another image.
         to_float32 (bool): see mmcv, as for the others.
-        color_type (str): how to read it: see :func:`decode_picture`.
+        color_type (str): how to read it: see :func:`decode_image`.
         backend_args (dict, optional): file backend of mmengine.
 
     Raises:
@@ -110,7 +110,7 @@ class LoadCheckedImage(LoadImageFromFile):
 
         def load() -> dict:
             content = get(path, backend_args=self.backend_args)
-            picture = decode_picture(content, path, self.color_type)
+            picture = decode_image(content, path, self.color_type)
             if self.to_float32:
                 picture = picture.astype(np.float32)
             results['img'] = picture

@@ -5,17 +5,17 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from ...registry import TRANSFORMS
-from .picture_seed import picture_seed
+from .image_seed import image_seed
 
 KINDS = ('swap', 'boundary')
 
 
 @TRANSFORMS.register_module()
 class NoisyLabels(BaseTransform):
-    """Makes the mistakes of annotators in the labels of training pictures.
+    """Makes the mistakes of annotators in the labels of training images.
 
-    The same picture is wrong in the same way whenever it is loaded, as real
-    annotations are: chance depends on the picture's name and the seed alone.
+    The same image is wrong in the same way whenever it is loaded, as real
+    annotations are: chance depends on the image's name and the seed alone.
     A higher ``rate`` adds mistakes to those of a lower one. Hence the step
     stands directly behind the one that loads the labels, before any crop or
     flip. Pixels without a label keep it so, and no others lose theirs.
@@ -38,7 +38,7 @@ class NoisyLabels(BaseTransform):
     Raises:
         ValueError: an argument is out of its range or is not for this kind,
             a label is none of the classes, or the labels do not have the
-            picture's size any more.
+            image's size any more.
     """
 
     def __init__(
@@ -78,9 +78,7 @@ class NoisyLabels(BaseTransform):
         """Replaces the labels of an entry by wrong ones."""
         labels = results['gt_seg_map']
         self._check_labels(labels, results)
-        rng = np.random.default_rng(
-            picture_seed(results, self.kind, self.seed)
-        )
+        rng = np.random.default_rng(image_seed(results, self.kind, self.seed))
         if self.rate is not None:
             labels = self._swap(labels, self.rate, rng)
         if self.shift is not None:
@@ -100,7 +98,7 @@ class NoisyLabels(BaseTransform):
             count, areas = cv2.connectedComponents(
                 inside.astype(np.uint8), connectivity=8
             )
-            # 0 is the rest of the picture; all numbers are drawn at any rate
+            # 0 is the rest of the image; all numbers are drawn at any rate
             is_wrong = rng.random(count) < rate
             others = rng.integers(self.num_classes - 1, size=count)
             others += others >= label
@@ -134,7 +132,7 @@ class NoisyLabels(BaseTransform):
         if labels.shape != size:
             raise ValueError(
                 f'the labels of {results["img_path"]} have height and width '
-                f'{labels.shape}, the picture had {size}: put NoisyLabels '
+                f'{labels.shape}, the image had {size}: put NoisyLabels '
                 'directly behind the step that loads the labels'
             )
 

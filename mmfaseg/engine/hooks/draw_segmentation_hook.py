@@ -1,4 +1,4 @@
-"""Drawing of predictions, also of pictures that are in no file."""
+"""Drawing of predictions, also of images that are in no file."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -11,15 +11,15 @@ from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.structures import SegDataSample
 
 from mmfaseg.registry import HOOKS
-from mmfaseg.visualization import network_picture
+from mmfaseg.visualization import inputs_to_image
 
 
 @HOOKS.register_module()
 class DrawSegmentationHook(SegVisualizationHook):
     """mmseg's ``SegVisualizationHook`` for data sets without files, too.
 
-    The picture is read from the sample's ``img_path``. If there is no such
-    file, because the data set generates its pictures, the network's input is
+    The image is read from the sample's ``img_path``. If there is no such
+    file, because the data set generates its images, the network's input is
     drawn on, brought back to the original size. The arguments are those of
     mmseg's hook.
     """
@@ -61,9 +61,9 @@ class DrawSegmentationHook(SegVisualizationHook):
             inputs = inputs[0]  # test-time augmentation: the first view
         for i, output in enumerate(outputs):
             path = output.get('img_path', f'{batch_idx:06d}_{i}')
-            image = self._read_picture(path)
+            image = self._read_image(path)
             if image is None:
-                image = network_picture(inputs[i], output.ori_shape)
+                image = inputs_to_image(inputs[i], output.ori_shape)
             self._visualizer.add_datasample(
                 f'{mode}_{PurePath(path).name}',
                 image,
@@ -73,8 +73,8 @@ class DrawSegmentationHook(SegVisualizationHook):
                 step=runner.iter,
             )
 
-    def _read_picture(self, path: str) -> np.ndarray | None:
-        """Returns the picture, RGB, or None if there is no such file."""
+    def _read_image(self, path: str) -> np.ndarray | None:
+        """Returns the image, RGB, or None if there is no such file."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
         except (OSError, KeyError):  # KeyError: no backend for this prefix

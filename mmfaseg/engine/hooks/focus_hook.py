@@ -1,4 +1,4 @@
-"""Pictures of where queries look, while a network trains."""
+"""Figures of where queries look, logged during training."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ from mmengine.runner import Runner
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
 from mmfaseg.visualization import figure_pixels
-from mmfaseg.visualization.explorer import Exploration, known_mean, view_trace
+from mmfaseg.visualization.explorer import Exploration, nan_mean, view_trace
 from mmfaseg.visualization.report import dataset_palette, draw_traced_focus
 from mmfaseg.visualization.tracing import head_of, trace_item
 
 
 @HOOKS.register_module()
 class FocusHook(Hook):
-    """Logs where the queries look in a few pictures, after each validation.
+    """Logs where the queries look in a few images, after each validation.
 
-    The visualizer hands everything to all of its ``vis_backends``: pictures
+    The visualizer hands everything to all of its ``vis_backends``: images
     ``focus_I`` go to local files, TensorBoard or W&B, and so do the numbers
     ``focus/entropy``, ``focus/overlap``, ``focus/drift`` and ``focus/turn``,
     means over blocks and over the queries that answer for pixels; see
@@ -27,10 +27,10 @@ class FocusHook(Hook):
     the first one draws.
 
     Args:
-        indices (Sequence[int]): which pictures of the validation data.
+        indices (Sequence[int]): which images of the validation data.
 
     Raises:
-        ValueError: if there is no such picture, no validation data, or the
+        ValueError: if there is no such image, no validation data, or the
             head cannot tell its focus.
     """
 
@@ -39,7 +39,7 @@ class FocusHook(Hook):
     def __init__(self, indices: Sequence[int] = (0, 1)) -> None:
         if not indices or min(indices) < 0:
             raise ValueError(
-                f'indices must be numbers of pictures from 0 on: {indices}'
+                f'indices must be numbers of images from 0 on: {indices}'
             )
         self.indices = list(indices)
 
@@ -54,7 +54,7 @@ class FocusHook(Hook):
         if max(self.indices) >= length:
             raise ValueError(
                 f'FocusHook: indices={self.indices}, but there are {length} '
-                'pictures to validate with'
+                'images to validate with'
             )
         head_of(unwrap_model(runner.model))  # raises if it has no trace
 
@@ -86,7 +86,5 @@ class FocusHook(Hook):
 
 
 def _mean(views: Sequence[Exploration], name: str) -> float:
-    """Over blocks, queries and pictures, without what is unknown."""
-    return known_mean(
-        [getattr(x, name) for view in views for x in view.blocks]
-    )
+    """Over blocks, queries and images, without what is unknown."""
+    return nan_mean([getattr(x, name) for view in views for x in view.blocks])

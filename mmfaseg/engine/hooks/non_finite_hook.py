@@ -63,7 +63,7 @@ class NonFiniteHook(Hook):
         self.max_skipped = max_skipped
         self.skipped = 0
         self._batch: Any = None
-        self._guards: list[_Guard] = []
+        self._patches: list[_MethodPatch] = []
 
     def before_train(self, runner: Runner) -> None:
         """Stands between the network and the optimizer."""
@@ -73,12 +73,14 @@ class NonFiniteHook(Hook):
                 'NonFiniteHook: there are several optimizers; take the hook '
                 'out of custom_hooks'
             )
-        self._step_back()
+        self._remove_patches()
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is None or not scaler.is_enabled():
-            self._guards.append(_Guard(wrapper, 'step', self._step, runner))
-        self._guards.append(
-            _Guard(runner.model, 'train_step', self._train_step, runner)
+            self._patches.append(
+                _MethodPatch(wrapper, 'step', self._step, runner)
+            )
+        self._patches.append(
+            _MethodPatch(runner.model, 'train_step', self._train_step, runner)
         )
 
     def before_train_iter(
@@ -89,11 +91,11 @@ class NonFiniteHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Steps back."""
-        self._step_back()
+        self._remove_patches()
 
-    def _step_back(self) -> None:
-        while self._guards:
-            self._guards.pop().remove()
+    def _remove_patches(self) -> None:
+        while self._patches:
+            self._patches.pop().remove()
         self._batch = None
 
     def _train_step(
@@ -105,10 +107,10 @@ class NonFiniteHook(Hook):
             text = str(error)
             if not text.startswith('iteration'):
                 text = self._explain(runner, text)
-            self._step_back()
+            self._remove_patches()
             raise NonFiniteError(text) from error
         except BaseException:
-            self._step_back()
+            self._remove_patches()
             raise
 
     def _step(self, step: Callable, runner: Runner, **kwargs: Any) -> None:
@@ -145,17 +147,17 @@ class NonFiniteHook(Hook):
         return f'iteration {runner.iter + 1}: {text}. {where}'
 
 
-class _Guard:
-    """Stands in the place of a method until it is removed.
+class _MethodPatch:
+    """Replaces a method of an object until it is removed.
 
-    A copy of what it stands in, as EMAHook makes one, has the method alone.
+    A deep copy of the object, as EMAHook makes one, has the original method.
     """
 
     def __init__(
         self, owner: Any, name: str, guard: Callable, runner: Runner
     ) -> None:
         self.owner, self.name = owner, name
-        self.earlier = vars(owner).get(name)  # where somebody stands already
+        self.earlier = vars(owner).get(name)  # set if another patch is active
         self.method = getattr(owner, name)
         self.guard, self.runner = guard, runner
         setattr(owner, name, self)
@@ -167,7 +169,7 @@ class _Guard:
         return copy.deepcopy(self.method, memo)
 
     def remove(self) -> None:
-        """Leaves the place as it was."""
+        """Restores the method."""
         if vars(self.owner).get(self.name) is self:
             delattr(self.owner, self.name)
             if self.earlier is not None:

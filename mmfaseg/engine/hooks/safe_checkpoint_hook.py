@@ -7,11 +7,11 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
-from mmfaseg.checkpoints.fit import check_finite, check_fit
+from mmfaseg.checkpoints.compatibility import check_compatible, check_finite
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
 
-from ..atomic_backend import ATOMIC, remove_parts
+from ..atomic_backend import ATOMIC, remove_partial_files
 
 
 @HOOKS.register_module()
@@ -33,7 +33,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     backend_args: dict | None
     file_backend: Any
-    _is_counted = False
+    _is_iter_counted = False
 
     def before_train(self, runner: Runner) -> None:
         """See mmengine."""
@@ -44,22 +44,25 @@ class SafeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=ATOMIC)
         super().before_train(runner)
         if is_local:
-            self.file_backend = _LateRemoval(self.file_backend)
+            self.file_backend = _DeferredRemoval(self.file_backend)
             if is_main_process():
-                remove_parts(self.out_dir)
+                remove_partial_files(self.out_dir)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuses weights that cannot be meant, before they are used.
 
         Raises:
-            ValueError: see :func:`mmfaseg.checkpoints.fit.check_fit`.
+            ValueError: see :func:`mmfaseg.checkpoints.compatibility.
+            check_compatible`.
         """
         state = checkpoint.get('state_dict', checkpoint)
         path = runner._load_from or f'the checkpoint in {runner.work_dir}'
         by_config = runner._resume or runner._load_from
         if runner._resume or (by_config and not is_training(runner)):
             network = unwrap_model(runner.model)
-            check_fit(state, network, path, with_auxiliary=runner._resume)
+            check_compatible(
+                state, network, path, with_auxiliary=runner._resume
+            )
         else:
             check_finite(state, path)
         # EMAHook has swapped the two
@@ -83,9 +86,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """See mmengine."""
-        self._is_counted = True
+        self._is_iter_counted = True
         super().after_val_epoch(runner, metrics)
-        self._is_counted = False
+        self._is_iter_counted = False
         self._remove_outdated()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -94,14 +97,16 @@ class SafeCheckpointHook(CheckpointHook):
         mmengine's FlexibleRunner takes it for one that is not yet counted,
         also after the validation, and would leave one out on resuming.
         """
-        if self._is_counted:
+        if self._is_iter_counted:
             done = dict(epoch=runner.epoch, iter=runner.iter)
             checkpoint['meta'].update(done)
 
     def _remove_outdated(self) -> None:
         backend = getattr(self, 'file_backend', None)
-        if isinstance(backend, _LateRemoval):  # not where nothing is trained
-            backend.remove_now()
+        if isinstance(
+            backend, _DeferredRemoval
+        ):  # not where nothing is trained
+            backend.remove_outdated()
 
 
 def is_training(runner: Runner) -> bool:
@@ -110,7 +115,7 @@ def is_training(runner: Runner) -> bool:
     return isinstance(runner._train_loop, BaseLoop)
 
 
-class _LateRemoval:
+class _DeferredRemoval:
     """A file backend that removes local files when it is told to."""
 
     def __init__(self, backend: Any) -> None:
@@ -127,7 +132,7 @@ class _LateRemoval:
         else:
             self.backend.remove(path)
 
-    def remove_now(self) -> None:
+    def remove_outdated(self) -> None:
         """Removes the files that nothing has replaced since."""
         for path, number in self.outdated:
             if os.path.isfile(path) and os.stat(path).st_ino == number:

@@ -1,4 +1,4 @@
-"""The loss on the validation pictures."""
+"""The loss on the validation images."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SEED = 0  # of the points that losses are sampled at, alike at each validation
 
 @HOOKS.register_module()
 class ValidationLossHook(Hook):
-    """Adds the losses of the validation pictures to the metrics.
+    """Adds the losses of the validation images to the metrics.
 
     ``val_loss`` is the sum of the losses of the decode head for its last
     prediction; every term is logged by its name, such as
@@ -31,9 +31,9 @@ class ValidationLossHook(Hook):
     checkpoint: ``save_best='val_loss', rule='less'``.
 
     The network is in evaluation mode. Labels are resized to what the test
-    pipeline made of the picture (nearest) and padded with void. Random
+    pipeline made of the image (nearest) and padded with void. Random
     numbers of CPU and CUDA are left as they were. Of several processes each
-    takes as many batches as the one with fewest has; a picture that the
+    takes as many batches as the one with fewest has; an image that the
     sampler repeats counts twice. For segmentors of mmseg.
 
     Args:
@@ -96,7 +96,7 @@ class ValidationLossHook(Hook):
         batch = model.data_preprocessor(data_batch, False)
         sizes = [x.shape[-2:] for x in data_batch['inputs']]
         samples = [
-            _fit_labels(sample, size, batch['inputs'], model)
+            _resize_labels(sample, size, batch['inputs'], model)
             for sample, size in zip(batch['data_samples'], sizes, strict=True)
         ]
         devices = [batch['inputs'].device] if batch['inputs'].is_cuda else []
@@ -120,7 +120,7 @@ class ValidationLossHook(Hook):
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Adds the means over all pictures, of all processes, to metrics."""
+        """Adds the means over all images, of all processes, to metrics."""
         if metrics is None or not self._limit:
             return
         numbers: list[Any] = dist.all_gather_object((self._sums, self._count))
@@ -132,13 +132,13 @@ class ValidationLossHook(Hook):
             )
 
 
-def _fit_labels(
+def _resize_labels(
     sample: Any, size: Sequence[int], inputs: Tensor, model: Any
 ) -> Any:
     """Returns the sample with labels of the size of the padded input."""
     if 'gt_sem_seg' not in sample:
         raise ValueError(
-            'ValidationLossHook: the pictures of val_dataloader have no '
+            'ValidationLossHook: the images of val_dataloader have no '
             'labels; put LoadAnnotations into its pipeline'
         )
     sample = sample.clone()

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from mmfaseg.registry import STRATEGIES
 
 from ..atomic_backend import ATOMIC
-from .sharded_state import gather, shard_like, shard_optimizer_state
+from .sharded_state import gather_full_state, shard_like, shard_optimizer_state
 
 # What is whole one at a time. Each is called as a module, which is where
 # PyTorch fetches the parameters; heads are not.
@@ -48,7 +48,7 @@ class FullyShardStrategy(DDPStrategy):
     processes goes on from them, with a strategy or without. They are written
     as :class:`mmfaseg.SafeCheckpointHook` has them written.
 
-    In evaluation mode every process has all parameters: pictures may need
+    In evaluation mode every process has all parameters: images may need
     different numbers of windows then, and one process may draw what others do
     not. One process without ``--launcher`` has nothing to share.
 
@@ -107,8 +107,8 @@ class FullyShardStrategy(DDPStrategy):
         for block in reversed(blocks):  # inner ones first
             fully_shard(block, mesh=mesh, reshard_after_forward=again)
         fully_shard(model, mesh=mesh)
-        _be_whole_in_evaluation(model, blocks, again)
-        model.__deepcopy__ = _refuse_copy
+        _unshard_in_evaluation(model, blocks, again)
+        model.__deepcopy__ = _reject_deepcopy
         return model
 
     def compile_model(self, model: nn.Module, compile: Any = False) -> Any:
@@ -152,14 +152,16 @@ class FullyShardStrategy(DDPStrategy):
         """Returns the whole state in the first process; all have to ask."""
         state = self.model.state_dict()
         # in place: it knows the versions of its modules
-        state.update({key: gather(value) for key, value in state.items()})
+        state.update(
+            {key: gather_full_state(value) for key, value in state.items()}
+        )
         if not self.model.training:
             self.model.eval()  # to ask for the state made shards of it
         return state
 
     def optim_state_dict(self) -> dict:
         """Returns the whole state in the first process; all have to ask."""
-        return gather(super().optim_state_dict())
+        return gather_full_state(super().optim_state_dict())
 
     def load_model_state_dict(
         self,
@@ -295,23 +297,23 @@ def find_blocks(
     return [x for x in model.modules() if type(x).__name__ in wanted]
 
 
-def _refuse_copy(memo: dict) -> Any:
+def _reject_deepcopy(memo: dict) -> Any:
     raise ValueError(
         'FullyShardStrategy: a network in shards cannot be copied; train '
         'without EMAHook, or without the strategy'
     )
 
 
-def _be_whole_in_evaluation(
+def _unshard_in_evaluation(
     model: Any, blocks: Sequence[Any], reshard_after_forward: bool
 ) -> None:
-    """Lets a network fetch all parameters before it is evaluated.
+    """Makes ``model.eval()`` unshard all parameters.
 
     What is outside of blocks PyTorch keeps after each forward pass.
     """
     train = model.train
 
-    def fetch_and_train(mode: bool = True) -> Any:
+    def unshard_and_set_mode(mode: bool = True) -> Any:
         for part in (model, *blocks):
             part.reshard() if mode else part.unshard()
         for block in blocks:
@@ -320,4 +322,4 @@ def _be_whole_in_evaluation(
             )
         return train(mode)
 
-    model.train = fetch_and_train
+    model.train = unshard_and_set_mode

@@ -1,6 +1,6 @@
-"""States of sharded networks, written as those of whole ones.
+"""Conversion between sharded and full state dicts.
 
-So a checkpoint does not tell how many processes it was written by.
+Checkpoints do not depend on the number of processes.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 
-def gather(state: Any) -> Any:
-    """Returns a state with whole tensors, on the CPU of the first process.
+def gather_full_state(state: Any) -> Any:
+    """Gathers a state of full tensors on the CPU of the first process.
 
     All processes have to call it; those behind the first one get None in the
     place of tensors that were shards. One tensor at a time is whole on a
@@ -29,9 +29,9 @@ def gather(state: Any) -> Any:
     if isinstance(state, Tensor):
         return state.cpu()
     if isinstance(state, Mapping):
-        return {key: gather(value) for key, value in state.items()}
+        return {key: gather_full_state(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
-        return type(state)(gather(value) for value in state)
+        return type(state)(gather_full_state(value) for value in state)
     return state
 
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "everywhere.h"
+#include "host_device.h"
 
 namespace mmfaseg {
 
@@ -15,7 +15,7 @@ struct Corners {
   Acc right, bottom;  // distance from the left and upper pixel, 0 to 1
   int64_t offset[4];  // upper left, upper right, lower left, lower right
 
-  MMFASEG_EVERYWHERE Acc weight(int corner) const {
+  MMFASEG_HOST_DEVICE Acc weight(int corner) const {
     const Acc x = corner & 1 ? right : 1 - right;
     const Acc y = corner & 2 ? bottom : 1 - bottom;
     return x * y;
@@ -24,8 +24,8 @@ struct Corners {
 
 // Returns whether any pixel around (x, y), in pixels, lies inside the map.
 template <typename Acc>
-MMFASEG_EVERYWHERE bool find_corners(Acc x, Acc y, int64_t height,
-                                     int64_t width, Corners<Acc>* corners) {
+MMFASEG_HOST_DEVICE bool find_corners(Acc x, Acc y, int64_t height,
+                                      int64_t width, Corners<Acc>* corners) {
   if (!(x > -1 && y > -1 && x < Acc(width) && y < Acc(height))) return false;
   const Acc left = std::floor(x), top = std::floor(y);
   const int64_t column = static_cast<int64_t>(left);
@@ -50,7 +50,7 @@ struct SampleGradient {
 };
 
 template <typename Acc>
-MMFASEG_EVERYWHERE SampleGradient<Acc> sample_gradient(
+MMFASEG_HOST_DEVICE SampleGradient<Acc> sample_gradient(
     const Corners<Acc>& corners, const Acc (&dots)[4], Acc weight,
     int64_t height, int64_t width) {
   const Acc upper = dots[0] + corners.right * (dots[1] - dots[0]);

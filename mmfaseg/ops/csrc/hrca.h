@@ -35,7 +35,7 @@
 #include <optional>
 
 #include "checks.h"
-#include "everywhere.h"
+#include "host_device.h"
 
 namespace mmfaseg {
 
@@ -46,7 +46,7 @@ struct Windows {
   int64_t size;                     // s
 
   // tokens of one image, K * s * s
-  MMFASEG_EVERYWHERE int64_t tokens() const { return count * size * size; }
+  MMFASEG_HOST_DEVICE int64_t tokens() const { return count * size * size; }
 };
 
 // Strides of a map in elements.

@@ -1,7 +1,7 @@
 """How a query comes to its answer, block by block: numbers and a page."""
 
 from .exploration import MAX_QUERIES, explore, view_trace
-from .measures import known_mean
+from .measures import nan_mean
 from .page import check_page_name, describe, make_page, write_page
 from .views import BlockView, Exploration
 
@@ -12,8 +12,8 @@ __all__ = [
     'check_page_name',
     'describe',
     'explore',
-    'known_mean',
     'make_page',
+    'nan_mean',
     'view_trace',
     'write_page',
 ]

@@ -89,7 +89,7 @@ def view_trace(
     place = np.full(len(scores) + 1, -1)
     place[queries] = np.arange(len(queries))
     return Exploration(
-        picture=traced.picture,
+        image=traced.picture,
         classes=list(classes),
         palette=colours,
         labels=labels,

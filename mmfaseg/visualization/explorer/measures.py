@@ -47,17 +47,17 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def centres(
     attention: np.ndarray, stride: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns the mean place in the picture that each query looks at.
+    """Returns the mean place in the image that each query looks at.
 
     What lies in the padding does not count.
 
     Args:
         attention (np.ndarray): shape (N, H_l, W_l), each sums to 1.
-        stride (int): pixels of the picture per cell, along each side.
-        size (tuple[int, int]): height and width of the picture.
+        stride (int): pixels of the image per cell, along each side.
+        size (tuple[int, int]): height and width of the image.
 
     Returns:
-        np.ndarray: x and y in pixels of the picture, shape (N, 2); its middle
+        np.ndarray: x and y in pixels of the image, shape (N, 2); its middle
         for a query that looks into the padding alone.
     """
     starts = [np.arange(0, length, stride) for length in size]
@@ -109,8 +109,8 @@ def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
     )
 
 
-def known_mean(parts: Sequence[np.ndarray]) -> float:
-    """Returns the mean of all numbers but NaN; NaN if there is no other."""
+def nan_mean(parts: Sequence[np.ndarray]) -> float:
+    """Returns the mean of all numbers without NaN; NaN if none is left."""
     numbers = np.concatenate(parts)
     known = numbers[~np.isnan(numbers)]
     return float(known.mean()) if len(known) else float('nan')

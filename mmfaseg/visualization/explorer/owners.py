@@ -4,7 +4,7 @@ Shapes:
     Q: queries.
     K: number of classes.
     h, w: the map of the masks, stride 4.
-    H, W: height and width of the picture as the network saw it, unpadded.
+    H, W: height and width of the image as the network saw it, unpadded.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """One page for explorations: in a file that opens offline, or from a server.
 
-What the page shows is a JSON object; pictures and maps are PNGs inside it.
+What the page shows is a JSON object; images and maps are PNGs inside it.
 """
 
 import base64
@@ -16,7 +16,7 @@ from matplotlib import colormaps
 
 from .views import BlockView, Exploration
 
-NONE = 255  # in the picture of owners
+NONE = 255  # in the image of owners
 PERCENTILE = 0.99
 MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
 
@@ -25,7 +25,7 @@ def describe(explorations: Mapping[str, Exploration]) -> dict[str, Any]:
     """Returns what the page shows, ready for JSON.
 
     Args:
-        explorations (Mapping[str, Exploration]): of one picture, by the name
+        explorations (Mapping[str, Exploration]): of one image, by the name
             of the network.
     """
     return {
@@ -43,7 +43,7 @@ def make_page(
     Args:
         title (str): heading.
         content (dict, optional): what :func:`describe` gives.
-        examples (list[str], optional): names of pictures that a server
+        examples (list[str], optional): names of images that a server
             offers; without, the page asks no server.
     """
     assets = files(__package__) / 'assets'
@@ -107,8 +107,8 @@ def _model(name: str, view: Exploration) -> dict[str, Any]:
     names = [*view.classes, 'no object']
     return {
         'name': name,
-        'size': list(view.picture.shape[:2]),
-        'picture': _png(view.picture[..., ::-1]),
+        'size': list(view.image.shape[:2]),
+        'image': _png(view.image[..., ::-1]),
         'labels': _png(labels[..., ::-1]),
         'owners': _png(np.where(view.owners < 0, NONE, view.owners)),
         'queries': [

@@ -1,10 +1,10 @@
-"""What every block did in one picture, for the queries that were right there.
+"""What every block did in one image, for the queries that were right there.
 
 Shapes:
     N: queries that own pixels, most pixels first.
     Q: all queries.
     K: number of classes.
-    H, W: height and width of the picture as the network saw it, unpadded.
+    H, W: height and width of the image as the network saw it, unpadded.
     H_l, W_l: the map of a block's level; H_3, W_3: that of the masks.
 """
 
@@ -34,9 +34,9 @@ class BlockView:
         overlap (np.ndarray): what attention and preference have in common, 0
             to 1, shape (N,).
         centres (np.ndarray): mean place of the attention, x and y in pixels
-            of the picture, padding left out, shape (N, 2).
+            of the image, padding left out, shape (N, 2).
         drift (np.ndarray): how far that is from where the block before
-            looked, as a share of the picture's diagonal, shape (N,); NaN in
+            looked, as a share of the image's diagonal, shape (N,); NaN in
             the first block.
         turn (np.ndarray): 1 less the cosine of its positional query and the
             one before, shape (N,); NaN in the first block, and at stride 4,
@@ -64,10 +64,10 @@ class BlockView:
 
 @dataclass(frozen=True)
 class Exploration:
-    """How the queries of one picture came to their answers.
+    """How the queries of one image came to their answers.
 
     Attributes:
-        picture (np.ndarray): uint8, shape (H, W, 3), RGB.
+        image (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (list[str]): K names.
         palette (np.ndarray): their colours, uint8, shape (K, 3).
         labels (np.ndarray): predicted classes, shape (H, W), -1 for none.
@@ -80,7 +80,7 @@ class Exploration:
         blocks (list[BlockView]): one per block.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     classes: list[str]
     palette: np.ndarray
     labels: np.ndarray

@@ -61,9 +61,9 @@ void check_index(const Windows& w, const int64_t* window_index) {
 
 // Adds the pixels of a tile to the buffer.
 template <typename T, typename Acc>
-MMFASEG_EVERYWHERE void add_pixels_(const T* data, const MapStrides& strides,
-                                    const Windows& w, const Tile& t,
-                                    Acc* buffer) {
+MMFASEG_HOST_DEVICE void add_pixels_(const T* data, const MapStrides& strides,
+                                     const Windows& w, const Tile& t,
+                                     Acc* buffer) {
   const T* first = data + t.batch * strides.batch +
                    t.channel * strides.channel + t.row * strides.row +
                    t.column * strides.column;
@@ -100,8 +100,8 @@ MMFASEG_EVERYWHERE void add_pixels_(const T* data, const MapStrides& strides,
 
 // Writes the buffer to the tokens of a tile.
 template <typename T, typename Acc>
-MMFASEG_EVERYWHERE void store_tokens_(T* data, const Windows& w, const Tile& t,
-                                      const Acc* buffer) {
+MMFASEG_HOST_DEVICE void store_tokens_(T* data, const Windows& w, const Tile& t,
+                                       const Acc* buffer) {
   const int64_t area = w.size * w.size;
   T* tokens =
       data + (t.batch * w.tokens() + t.window * area) * w.channels + t.channel;
@@ -114,9 +114,9 @@ MMFASEG_EVERYWHERE void store_tokens_(T* data, const Windows& w, const Tile& t,
 
 // Adds the tokens of window `window` to the buffer.
 template <typename T, typename Acc>
-MMFASEG_EVERYWHERE void add_tokens_(const T* data, const Windows& w,
-                                    const Tile& t, int64_t window,
-                                    Acc* buffer) {
+MMFASEG_HOST_DEVICE void add_tokens_(const T* data, const Windows& w,
+                                     const Tile& t, int64_t window,
+                                     Acc* buffer) {
   const int64_t area = w.size * w.size;
   const T* tokens =
       data + (t.batch * w.tokens() + window * area) * w.channels + t.channel;
@@ -129,9 +129,9 @@ MMFASEG_EVERYWHERE void add_tokens_(const T* data, const Windows& w,
 
 // Writes the buffer to the pixels of a tile that lie inside the map.
 template <typename T, typename Acc>
-MMFASEG_EVERYWHERE void store_pixels_(T* data, const MapStrides& strides,
-                                      const Windows& w, const Tile& t,
-                                      const Acc* buffer) {
+MMFASEG_HOST_DEVICE void store_pixels_(T* data, const MapStrides& strides,
+                                       const Windows& w, const Tile& t,
+                                       const Acc* buffer) {
   T* first = data + t.batch * strides.batch + t.channel * strides.channel +
              t.row * strides.row + t.column * strides.column;
   for (int64_t y = 0; y < t.rows; ++y) {

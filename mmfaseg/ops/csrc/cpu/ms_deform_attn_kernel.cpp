@@ -28,9 +28,9 @@ struct Problem {
 // Writes channels [0, dims) of one query and head. kDims is dims where it is
 // known when this is compiled, else 0.
 template <typename T, typename Acc, int kDims>
-MMFASEG_EVERYWHERE void attend(const Problem& p, const T* value,
-                               const Acc* locations, const Acc* weights,
-                               int64_t dims, T* output) {
+MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
+                                const Acc* locations, const Acc* weights,
+                                int64_t dims, T* output) {
   static const T kZeros[kBlock] = {};
   const int64_t n = kDims ? kDims : dims;
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
@@ -70,9 +70,9 @@ MMFASEG_EVERYWHERE void attend(const Problem& p, const T* value,
 }
 
 template <typename T, typename Acc, int kDims>
-MMFASEG_EVERYWHERE void attend_rows(const Problem& p, const T* value,
-                                    const Acc* locations, const Acc* weights,
-                                    T* output, int64_t begin, int64_t end) {
+MMFASEG_HOST_DEVICE void attend_rows(const Problem& p, const T* value,
+                                     const Acc* locations, const Acc* weights,
+                                     T* output, int64_t begin, int64_t end) {
   const DeformShape& s = p.shape;
   const int64_t samples = s.levels * s.points;
   for (int64_t row = begin; row < end; ++row) {  // of (B, N, h)
@@ -90,12 +90,12 @@ MMFASEG_EVERYWHERE void attend_rows(const Problem& p, const T* value,
 // Adds the gradients of one query and head for channels [0, dims). Gradients
 // of value are summed at grad_value, whose pixels lie grad_stride apart.
 template <typename T, typename Acc, int kDims>
-MMFASEG_EVERYWHERE void attend_backward(const Problem& p, const T* grad_output,
-                                        const T* value, const Acc* locations,
-                                        const Acc* weights, int64_t dims,
-                                        int64_t grad_stride, Acc* grad_value,
-                                        Acc* grad_locations,
-                                        Acc* grad_weights) {
+MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
+                                         const T* value, const Acc* locations,
+                                         const Acc* weights, int64_t dims,
+                                         int64_t grad_stride, Acc* grad_value,
+                                         Acc* grad_locations,
+                                         Acc* grad_weights) {
   static const T kZeros[kBlock] = {};
   const int64_t n = kDims ? kDims : dims;
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
@@ -149,7 +149,7 @@ MMFASEG_EVERYWHERE void attend_backward(const Problem& p, const T* grad_output,
 
 // All queries of one image and head, in order.
 template <typename T, typename Acc, int kDims>
-MMFASEG_EVERYWHERE void attend_head_backward(
+MMFASEG_HOST_DEVICE void attend_head_backward(
     const Problem& p, const T* grad_output, const T* value,
     const Acc* locations, const Acc* weights, int64_t batch, int64_t head,
     int64_t grad_stride, Acc* grad_value, Acc* grad_locations,

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "../everywhere.h"
+#include "../host_device.h"
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
 #define MMFASEG_GCC_12 1
@@ -32,7 +32,7 @@ namespace mmfaseg {
 // Rounds to nearest, ties to even; NaN stays NaN. c10's own conversion of
 // bfloat16 branches, which keeps a loop from being vectorised.
 template <typename T, typename Acc>
-MMFASEG_EVERYWHERE T round_to(Acc number) {
+MMFASEG_HOST_DEVICE T round_to(Acc number) {
   if constexpr (std::is_same_v<T, c10::BFloat16>) {
     const float single = static_cast<float>(number);
     uint32_t bits;
@@ -50,13 +50,13 @@ constexpr int64_t kLane = 8;
 #if MMFASEG_GCC_12 || defined(__clang__)
 typedef float Lanes __attribute__((vector_size(32)));
 
-MMFASEG_EVERYWHERE Lanes load_lanes(const float* from) {
+MMFASEG_HOST_DEVICE Lanes load_lanes(const float* from) {
   Lanes lanes;
   std::memcpy(&lanes, from, sizeof(lanes));
   return lanes;
 }
 
-MMFASEG_EVERYWHERE Lanes load_lanes(const c10::BFloat16* from) {
+MMFASEG_HOST_DEVICE Lanes load_lanes(const c10::BFloat16* from) {
   typedef uint16_t Halves __attribute__((vector_size(16)));
   typedef uint32_t Words __attribute__((vector_size(32)));
   Halves halves;
@@ -67,19 +67,19 @@ MMFASEG_EVERYWHERE Lanes load_lanes(const c10::BFloat16* from) {
   return lanes;
 }
 
-MMFASEG_EVERYWHERE Lanes load_lanes(const c10::Half* from) {
+MMFASEG_HOST_DEVICE Lanes load_lanes(const c10::Half* from) {
   float numbers[kLane];
   for (int64_t i = 0; i < kLane; ++i) numbers[i] = float(from[i]);
   return load_lanes(numbers);
 }
 
-MMFASEG_EVERYWHERE void add_lanes(float* to, const Lanes& lanes) {
+MMFASEG_HOST_DEVICE void add_lanes(float* to, const Lanes& lanes) {
   const Lanes sum = load_lanes(to) + lanes;
   std::memcpy(to, &sum, sizeof(sum));
 }
 
 // Transposes 8 x 8 numbers: pairs, then pairs of pairs, then halves.
-MMFASEG_EVERYWHERE void transpose_lanes(Lanes (&rows)[kLane]) {
+MMFASEG_HOST_DEVICE void transpose_lanes(Lanes (&rows)[kLane]) {
   Lanes a[kLane], b[kLane];
   for (int i = 0; i < 8; i += 2) {
     a[i] =
@@ -110,8 +110,8 @@ constexpr bool has_lanes = std::is_same_v<Acc, float>;
 // come before the first use, so that many are under way at once: each is a line
 // of memory of its own.
 template <typename T>
-MMFASEG_EVERYWHERE void add_transposed(const T* pixels, int64_t channel_stride,
-                                       float* tokens, int64_t token_stride) {
+MMFASEG_HOST_DEVICE void add_transposed(const T* pixels, int64_t channel_stride,
+                                        float* tokens, int64_t token_stride) {
   Lanes lanes[kLane];
   for (int64_t i = 0; i < kLane; ++i) {
     lanes[i] = load_lanes(pixels + i * channel_stride);

@@ -1,5 +1,5 @@
-// Pictures, maps and marks on a canvas. A model has the data of one network,
-// the size of its canvases in pixels, and their scale to the picture.
+// Images, maps and marks on a canvas. A model has the data of one network,
+// the size of its canvases in pixels, and their scale to the image.
 
 const images = new Map();
 function loadImage(uri) {
@@ -7,15 +7,15 @@ function loadImage(uri) {
     images.set(uri, new Promise((resolve, reject) => {
       const image = new Image();
       image.onload = () => resolve(image);
-      image.onerror = () => reject(new Error('a picture inside the page is damaged'));
+      image.onerror = () => reject(new Error('an image inside the page is damaged'));
       image.src = uri;
     }));
   }
   return images.get(uri);
 }
 
-// The values 0..255 of a grey picture at the size of a canvas. A map of stride
-// s covers s pixels per cell, and may reach beyond the picture.
+// The values 0..255 of a grey image at the size of a canvas. A map of stride
+// s covers s pixels per cell, and may reach beyond the image.
 async function readMap(map, stride, model) {
   const image = await loadImage(map.png);
   const canvas = new OffscreenCanvas(model.width, model.height);
@@ -34,7 +34,7 @@ async function readOwners(data) {
   return context.getImageData(0, 0, image.width, image.height).data;
 }
 
-function drawPicture(context, model, dark) {
+function drawInput(context, model, dark) {
   context.imageSmoothingEnabled = false;
   context.filter = dark ? 'grayscale(1) brightness(0.6)' : 'none';
   context.drawImage(model.image, 0, 0, model.width, model.height);
@@ -107,7 +107,7 @@ function drawCross(context, model) {
 }
 
 function drawHeat(context, model, values) {
-  drawPicture(context, model, true);
+  drawInput(context, model, true);
   const pixels = context.getImageData(0, 0, model.width, model.height);
   for (let i = 0; i < pixels.data.length; i += 4) {
     const share = Math.sqrt(values[i] / 255) * 0.95;

@@ -2,7 +2,7 @@
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const MEASURES = ['entropy', 'overlap', 'drift', 'turn', 'change'];
 const NONE = 255;
-const DISPLAY = 384; // small pictures are enlarged to about this many pixels
+const DISPLAY = 384; // small images are enlarged to about this many pixels
 const LARGEST = 1024; // and large ones reduced to this many
 const byId = (id) => document.getElementById(id);
 
@@ -32,15 +32,15 @@ function addModel(data, owners) {
   const model = { data, owners, scale, width, height, query: 0, marked: null, panels: {}, lines: {} };
   model.answer = make('p', { className: 'answer' });
   model.chips = data.queries.map((query, n) => {
-    const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} answers for ${(100 * query.share).toFixed(1)} % of the picture` });
+    const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} answers for ${(100 * query.share).toFixed(1)} % of the image` });
     chip.style.borderLeftColor = query.colour;
     chip.addEventListener('click', () => { model.marked = null; choose(model, n); });
     return chip;
   });
-  const figures = ['picture', 'focus', 'preference'].map((name) => {
+  const figures = ['image', 'focus', 'preference'].map((name) => {
     const canvas = make('canvas', { width: model.width, height: model.height, className: name });
     canvas.setAttribute('role', 'img');
-    canvas.style.maxWidth = `${(70 * width) / height}vh`; // upright pictures fit the window
+    canvas.style.maxWidth = `${(70 * width) / height}vh`; // upright images fit the window
     canvas.addEventListener('click', (event) => {
       const box = canvas.getBoundingClientRect();
       mark((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -86,12 +86,12 @@ function range(map) {
 
 async function drawModel(model) {
   const { data, panels } = model;
-  [model.image, model.labels] = await Promise.all([loadImage(data.picture), loadImage(data.labels)]);
+  [model.image, model.labels] = await Promise.all([loadImage(data.image), loadImage(data.labels)]);
   const query = data.queries[model.query];
   model.chips.forEach((chip, n) => chip.setAttribute('aria-pressed', String(n === model.query)));
   if (!query) {
-    for (const panel of Object.values(panels)) drawPicture(panel.context, model, panel !== panels.picture);
-    model.answer.textContent = 'No query answers for anything in this picture.';
+    for (const panel of Object.values(panels)) drawInput(panel.context, model, panel !== panels.image);
+    model.answer.textContent = 'No query answers for anything in this image.';
     return;
   }
   const now = Math.min(state.block, data.blocks.length - 1);
@@ -102,15 +102,15 @@ async function drawModel(model) {
     readMap(done.focus, block.stride, model),
     readMap(done.preference, block.stride, model),
   ]);
-  drawPicture(panels.picture.context, model, false);
+  drawInput(panels.image.context, model, false);
   drawHeat(panels.focus.context, model, focus);
   drawHeat(panels.preference.context, model, preference);
-  drawWindows(panels.picture.context, model, block.windows);
+  drawWindows(panels.image.context, model, block.windows);
   for (const panel of Object.values(panels)) drawOutline(panel.context, model, mask);
-  drawTrack(panels.picture.context, model, query.blocks.slice(0, now + 1));
-  drawCross(panels.picture.context, model);
+  drawTrack(panels.image.context, model, query.blocks.slice(0, now + 1));
+  drawCross(panels.image.context, model);
   const place = `block ${block.number} · stride ${block.stride}`;
-  panels.picture.caption.textContent = block.windows.length ? `mask after ${place} · ${block.windows.length} windows` : `mask after ${place}`;
+  panels.image.caption.textContent = block.windows.length ? `mask after ${place} · ${block.windows.length} windows` : `mask after ${place}`;
   panels.focus.caption.textContent = `focus · ${range(done.focus)}`;
   panels.preference.caption.textContent = `preference · ${range(done.preference)}`;
   const [name, score] = done.best;
@@ -142,7 +142,7 @@ function choose(model, n) {
   draw();
 }
 
-// x and y are shares of the picture: networks may see it at different sizes
+// x and y are shares of the image: networks may see it at different sizes
 function mark(x, y) {
   for (const model of state.models) {
     const [rows, columns] = model.data.size;
@@ -201,8 +201,8 @@ function say(text, kind = '') {
 
 async function ask(url, options) {
   const number = ++state.request;
-  const isLatest = () => number === state.request; // no other picture was asked for
-  say('The networks are looking at the picture …', 'busy');
+  const isLatest = () => number === state.request; // no other image was asked for
+  say('The networks are looking at the image …', 'busy');
   let answer, content;
   try {
     answer = await fetch(url, options);
@@ -259,4 +259,4 @@ byId('play').addEventListener('click', play);
 if (DATA.examples) offer(DATA.examples);
 if (DATA.content) show(DATA.content).catch((error) => say(error.message, 'error'));
 else if (DATA.examples && DATA.examples.length) ask('explore/0', { method: 'POST' });
-else say('Choose a picture, or drop one here.');
+else say('Choose an image, or drop one here.');

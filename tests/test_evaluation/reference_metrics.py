@@ -9,16 +9,19 @@ BINS = ('small', 'medium', 'large', 'thin')
 
 
 def masks(
-    truth: np.ndarray, prediction: np.ndarray, label: int, ignore_index: int
+    ground_truth: np.ndarray,
+    prediction: np.ndarray,
+    label: int,
+    ignore_index: int,
 ) -> tuple[Pixels, Pixels]:
-    """The pixels of a class in truth and prediction, none of them ignored."""
+    """Pixels of a class in ground truth and prediction, without ignored."""
     places = [
         place
-        for place in np.ndindex(*truth.shape)
-        if truth[place] != ignore_index
+        for place in np.ndindex(*ground_truth.shape)
+        if ground_truth[place] != ignore_index
     ]
     return (
-        {place for place in places if truth[place] == label},
+        {place for place in places if ground_truth[place] == label},
         {place for place in places if prediction[place] == label},
     )
 
@@ -38,7 +41,7 @@ def boundary_region(mask: Pixels, distance: int) -> Pixels:
 
 
 def count_boundaries(
-    truth: np.ndarray,
+    ground_truth: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
     distance: int,
@@ -49,7 +52,7 @@ def count_boundaries(
     for label in range(num_classes):
         a, b = (
             boundary_region(mask, distance)
-            for mask in masks(truth, prediction, label, ignore_index)
+            for mask in masks(ground_truth, prediction, label, ignore_index)
         )
         counts[:, label] = len(a & b), len(a | b)
     return counts
@@ -96,7 +99,7 @@ def bins(
 
 
 def count_components(
-    truth: np.ndarray,
+    ground_truth: np.ndarray,
     prediction: np.ndarray,
     num_classes: int,
     areas: tuple[int, int],
@@ -106,7 +109,9 @@ def count_components(
     """Intersections and unions of bins and classes, (2, 4, K)."""
     counts = np.zeros((2, len(BINS), num_classes), int)
     for label in range(num_classes):
-        true_mask, found_mask = masks(truth, prediction, label, ignore_index)
+        true_mask, found_mask = masks(
+            ground_truth, prediction, label, ignore_index
+        )
         true = components(true_mask)
         for component in true:
             for name in bins(component, areas, thin_width):

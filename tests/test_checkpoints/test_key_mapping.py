@@ -1,6 +1,6 @@
 import pytest
 
-from mmfaseg.checkpoints.names import FASEG, MMSEG_MASK2FORMER, translate
+from mmfaseg.checkpoints.key_mapping import FASEG, MMSEG_MASK2FORMER, map_key
 
 HEAD = 'sem_seg_head.'
 OURS = 'decode_head.'
@@ -56,10 +56,10 @@ NAMES = [
 
 
 @pytest.mark.parametrize(('theirs', 'ours'), NAMES)
-def test_names_of_the_authors_there_and_back(theirs, ours):
-    renamed, (source, target) = translate(theirs, FASEG)
+def test_keys_map_in_both_directions(theirs, ours):
+    renamed, (source, target) = map_key(theirs, FASEG)
     assert renamed == ours
-    renamed, rule = translate(ours, FASEG, back=True)
+    renamed, rule = map_key(ours, FASEG, reverse=True)
     assert renamed == theirs
     assert rule == (target, source)
 
@@ -74,21 +74,21 @@ def test_names_of_the_authors_there_and_back(theirs, ours):
         'prefix.backbone.norm3.weight',
     ],
 )
-def test_a_name_that_no_rule_fits(name):
-    assert translate(name, FASEG) is None
+def test_unknown_key_maps_to_none(name):
+    assert map_key(name, FASEG) is None
 
 
-def test_every_rule_leads_back():
+def test_every_rule_is_invertible():
     """No rule hides another one, in either direction."""
     for rules in (FASEG, MMSEG_MASK2FORMER):
         assert len(set(rules)) == len(rules)
         for theirs, ours in rules:
             fill = dict(i=3, j=4)
             name = theirs.replace('*', 'rest').format(**fill)
-            renamed, rule = translate(name, rules)
+            renamed, rule = map_key(name, rules)
             assert rule == (theirs, ours)
             assert renamed == ours.replace('*', 'rest').format(**fill)
-            assert translate(renamed, rules, back=True) == (
+            assert map_key(renamed, rules, reverse=True) == (
                 name,
                 (ours, theirs),
             )

@@ -1,4 +1,4 @@
-"""Where tools/analysis_tools/robustness.py corrupts the picture."""
+"""Where tools/analysis_tools/robustness.py corrupts the image."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -19,9 +19,9 @@ def mmseg_scope() -> Iterator[None]:
 
 
 @pytest.fixture
-def find_places(monkeypatch) -> Callable:
+def find_insertion_points(monkeypatch) -> Callable:
     monkeypatch.syspath_prepend(TOOLS)
-    return importlib.import_module('robustness_tester').find_places
+    return importlib.import_module('robustness_tester').find_insertion_points
 
 
 SHAPES = dict(type='mmfaseg.GenerateShapes')
@@ -40,7 +40,9 @@ def _dataset(pipeline: list) -> ShapesDataset:
     )
 
 
-def test_place_is_behind_the_picture_also_in_nested_pipelines(find_places):
+def test_insertion_point_follows_image_in_nested_pipelines(
+    find_insertion_points,
+):
     nested = dict(type='RandomApply', transforms=[SHAPES, FLIP], prob=1.0)
     augmented = dict(type='TestTimeAug', transforms=[[FLIP], [PACK]])
     for pipeline, names in [
@@ -48,12 +50,14 @@ def test_place_is_behind_the_picture_also_in_nested_pipelines(find_places):
         ([SHAPES, augmented], ['GenerateShapes', 'TestTimeAug']),
         ([nested, PACK], ['GenerateShapes', 'RandomFlip']),
     ]:
-        ((steps, number),) = find_places(_dataset(pipeline))
+        ((steps, number),) = find_insertion_points(_dataset(pipeline))
         around = steps[number - 1 : number + 1]
         assert [type(step).__name__ for step in around] == names
 
 
-def test_place_is_found_in_each_joined_data_set(find_places):
+def test_insertion_point_is_found_in_each_joined_data_set(
+    find_insertion_points,
+):
     part = dict(
         type='mmfaseg.ShapesDataset',
         length=2,
@@ -61,11 +65,11 @@ def test_place_is_found_in_each_joined_data_set(find_places):
         pipeline=[SHAPES, PACK],
     )
     joined = dict(type='ConcatDataset', datasets=[part, part])
-    places = find_places(
+    insertion_points = find_insertion_points(
         DATASETS.build(dict(type='RepeatDataset', dataset=joined, times=2))
     )
-    assert [number for _, number in places] == [1, 1]
-    assert places[0][0] is not places[1][0]
+    assert [number for _, number in insertion_points] == [1, 1]
+    assert insertion_points[0][0] is not insertion_points[1][0]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,6 @@ def test_place_is_found_in_each_joined_data_set(find_places):
         [dict(type='TestTimeAug', transforms=[[SHAPES], [PACK]])],
     ],
 )
-def test_no_place_is_said(find_places, pipeline):
+def test_missing_loading_step_raises(find_insertion_points, pipeline):
     with pytest.raises(ValueError, match=r"results\['img'\]"):
-        find_places(_dataset(pipeline))
+        find_insertion_points(_dataset(pipeline))

@@ -1,4 +1,4 @@
-"""Every picture with its labels: are they what training believes?"""
+"""Checks of every image and its labels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,49 +8,55 @@ import numpy as np
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from ...utils.finding import Findings
+from ...utils.diagnostics import Diagnostics
 from ...utils.type_name import type_name
-from .census import Census
+from .label_statistics import LabelStatistics
 from .masks import check_labels, read_raw_mask
 from .split import LOAD_LABELS, Split, count_suffixes
 
-LOAD_PICTURE = ('LoadImageFromFile', 'LoadCheckedImage')
+LOAD_IMAGE = ('LoadImageFromFile', 'LoadCheckedImage')
 DARK = 16  # of 255; what 12 bits of 16 reach
-ORIENTATION = 0x0112  # EXIF: how the picture is to be turned
+ORIENTATION = 0x0112  # EXIF: how the image is to be turned
 
 
-def check_pictures(
-    split: Split, indices: list[int], findings: Findings, census: Census
+def check_images(
+    split: Split,
+    indices: list[int],
+    diagnostics: Diagnostics,
+    stats: LabelStatistics,
 ) -> Iterator[int]:
-    """Reads pictures of a split and tells how many are done.
+    """Reads images of a split and yields how many are done.
 
     Args:
         split (Split): whose entries are read.
         indices (list[int]): which of them.
-        findings (Findings): gets what is wrong.
-        census (Census): counts the labels.
+        diagnostics (Diagnostics): collects the errors.
+        stats (LabelStatistics): counts the labels.
 
     Yields:
-        int: number of pictures read.
+        int: number of images read.
     """
     steps = [
-        TRANSFORMS.build(_raising(step)) for step in _loading_steps(split)
+        TRANSFORMS.build(_raise_on_unreadable(step))
+        for step in _loading_steps(split)
     ]
-    of_files = _Skipped(findings) if split.skips else findings
+    file_diagnostics = (
+        _SkippedFiles(diagnostics) if split.skips else diagnostics
+    )
     for done, index in enumerate(indices, 1):
         entry = split.entries[index]
-        if _files_are_there(split, entry, of_files):
-            _check_picture(
-                split, dict(entry), steps, findings, of_files, census
+        if _check_files_exist(split, entry, file_diagnostics):
+            _check_image(
+                split, dict(entry), steps, diagnostics, file_diagnostics, stats
             )
         yield done
 
 
-class _Skipped(Findings):
-    """Warns of files that training leaves out."""
+class _SkippedFiles(Diagnostics):
+    """Turns errors about files that training skips into warnings."""
 
-    def __init__(self, findings: Findings) -> None:
-        super().__init__(findings.entries)
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        super().__init__(diagnostics.entries)
 
     def error(
         self, where: str, problem: str, remedy: str, example: str = ''
@@ -60,7 +66,7 @@ class _Skipped(Findings):
 
 
 def _loading_steps(split: Split) -> list:
-    """Returns the steps that read picture and labels, and no other."""
+    """Returns the steps that load image and labels."""
     return [
         step
         for step in split.pipeline
@@ -68,15 +74,17 @@ def _loading_steps(split: Split) -> list:
     ]
 
 
-def _raising(step: Any) -> Any:
+def _raise_on_unreadable(step: Any) -> Any:
     """Returns the step with ``on_error='raise'``."""
     if isinstance(step, Mapping) and step.get('on_error') == 'skip':
         return dict(step, on_error='raise')
     return step
 
 
-def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
-    """Looks for the files, where the entry names any."""
+def _check_files_exist(
+    split: Split, entry: Mapping, diagnostics: Diagnostics
+) -> bool:
+    """Checks that the files of an entry exist."""
     for key, setting in (
         ('img_path', 'img_suffix'),
         ('seg_map_path', 'seg_map_suffix'),
@@ -87,9 +95,9 @@ def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
         folder = Path(name).parent
         suffixes = count_suffixes(folder) if folder.is_dir() else {}
         told = ', '.join(f'{count} {x}' for x, count in suffixes.items())
-        findings.error(
+        diagnostics.error(
             split.name,
-            'there is no picture' if key == 'img_path' else 'there is no mask',
+            'there is no image' if key == 'img_path' else 'there is no mask',
             f'{folder} holds {told or "nothing"}: set {split.key}.{setting}, '
             'or data_prefix, or take the entry out',
             example=name,
@@ -98,18 +106,18 @@ def _files_are_there(split: Split, entry: Mapping, findings: Findings) -> bool:
     return True
 
 
-def _check_picture(
+def _check_image(
     split: Split,
     entry: dict,
     steps: list,
-    findings: Findings,
-    of_files: Findings,
-    census: Census,
+    diagnostics: Diagnostics,
+    file_diagnostics: Diagnostics,
+    stats: LabelStatistics,
 ) -> None:
     path = str(entry.get('img_path'))
     usual = split.step(LOAD_LABELS)
     if usual is not None and 'seg_map_path' not in entry:
-        findings.error(
+        diagnostics.error(
             split.name,
             'there is no folder of masks',
             f'set {split.key}.data_prefix.seg_map_path',
@@ -117,7 +125,7 @@ def _check_picture(
         return
     raw = None
     if usual is not None:  # another loader may read what it likes
-        raw = read_raw_mask(split, entry, of_files)
+        raw = read_raw_mask(split, entry, file_diagnostics)
         if raw is None:
             return
     try:
@@ -125,9 +133,9 @@ def _check_picture(
             entry = step(entry)
     except Exception as error:
         # whatever a loader of any kind may raise
-        of_files.error(
+        file_diagnostics.error(
             split.name,
-            'a picture or its mask cannot be read',
+            'an image or its mask cannot be read',
             'write the file anew, or take it out',
             example=f'{path}: {type(error).__name__}: {error}',
         )
@@ -135,35 +143,35 @@ def _check_picture(
     labels = entry.get('gt_seg_map')
     if labels is None:
         if split.group != 'test':  # which may be without labels
-            findings.error(
+            diagnostics.error(
                 split.name,
                 'the pipeline loads no labels',
                 f"add dict(type='LoadAnnotations') to {split.key}.pipeline",
             )
         return
-    _check_brightness(split, path, entry['img'], findings)
-    if _fits(split, entry, labels, of_files):
-        check_labels(split, path, raw, labels, findings, census)
+    _check_brightness(split, path, entry['img'], diagnostics)
+    if _check_size(split, entry, labels, file_diagnostics):
+        check_labels(split, path, raw, labels, diagnostics, stats)
 
 
 def _check_brightness(
-    split: Split, path: str, picture: np.ndarray, findings: Findings
+    split: Split, path: str, image: np.ndarray, diagnostics: Diagnostics
 ) -> None:
-    """Warns of pictures that hardly use the numbers there are."""
-    if picture.dtype == np.uint8 and picture.max(initial=0) < DARK:
-        findings.warn(
+    """Warns of images that hardly use the numbers there are."""
+    if image.dtype == np.uint8 and image.max(initial=0) < DARK:
+        diagnostics.warn(
             split.name,
-            'a picture is nearly black',
+            'an image is nearly black',
             'are its numbers from 0 to 1, or of 12 bits in a file of 16, of '
             'which the upper 8 count? then write it with 0 to 255',
-            example=f'{path}: at most {picture.max(initial=0)} of 255',
+            example=f'{path}: at most {image.max(initial=0)} of 255',
         )
 
 
-def _fits(
-    split: Split, entry: Mapping, labels: np.ndarray, findings: Findings
+def _check_size(
+    split: Split, entry: Mapping, labels: np.ndarray, diagnostics: Diagnostics
 ) -> bool:
-    """Compares the sizes of picture and mask."""
+    """Compares the sizes of image and mask."""
     size, mask = entry['img'].shape[:2], labels.shape[:2]
     path = str(entry.get('img_path'))
     turned = _orientation(split, path)
@@ -173,24 +181,24 @@ def _fits(
     )
     if size == mask:
         if turned > 1:
-            findings.warn(
+            diagnostics.warn(
                 split.name,
-                'a picture is turned when it is read, and its mask is not',
-                f'if the mask is of the picture as it is stored, {remedy}',
+                'an image is turned when it is read, and its mask is not',
+                f'if the mask is of the image as it is stored, {remedy}',
                 example=path,
             )
         return True
     if size == mask[::-1] and turned > 4:
-        findings.error(
+        diagnostics.error(
             split.name,
-            'a picture is turned when it is read, and its mask is not',
+            'an image is turned when it is read, and its mask is not',
             remedy,
             example=path,
         )
         return False
-    findings.error(
+    diagnostics.error(
         split.name,
-        'picture and mask differ in size',
+        'image and mask differ in size',
         'write both with one size',
         example=f'{path}: {size[1]}x{size[0]} and {mask[1]}x{mask[0]}',
     )
@@ -198,8 +206,8 @@ def _fits(
 
 
 def _orientation(split: Split, path: str) -> int:
-    """Returns how mmcv turns a picture, 1 for not at all."""
-    step = split.step(LOAD_PICTURE)
+    """Returns how mmcv turns an image, 1 for not at all."""
+    step = split.step(LOAD_IMAGE)
     if step is None or 'ignore_orientation' in step.get('color_type', ''):
         return 1
     try:

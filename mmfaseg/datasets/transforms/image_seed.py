@@ -1,13 +1,13 @@
-"""The seed of everything that happens to a picture by chance, but always."""
+"""The seed of everything that happens to an image by chance, but always."""
 
 import hashlib
 import re
 
 
-def picture_seed(results: dict, *parts: object) -> int:
-    """Returns a number that depends on the picture and the parts alone.
+def image_seed(results: dict, *parts: object) -> int:
+    """Returns a number that depends on the image and the parts alone.
 
-    A picture is known by the last two parts of its path, so that a data set
+    An image is known by the last two parts of its path, so that a data set
     that is moved to another folder or machine keeps its seeds; neither its
     position in the data set, nor the process, nor the order counts.
 
@@ -24,8 +24,8 @@ def picture_seed(results: dict, *parts: object) -> int:
     path = results.get('img_path')
     if not path:
         raise ValueError(
-            f'img_path is {path!r}: the picture is known by it; use a data '
-            'set that names its pictures'
+            f'img_path is {path!r}: the image is known by it; use a data '
+            'set that names its images'
         )
     name = '/'.join(re.split(r'[\\/]+', str(path))[-2:])
     text = '\n'.join(map(str, (name, *parts)))

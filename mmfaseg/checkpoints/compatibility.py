@@ -1,7 +1,7 @@
-"""Whether weights are those of a network, before they are put into it.
+"""Checks that the weights of a checkpoint match a network.
 
-mmengine tells of weights that are missing or have another shape, and goes on
-with random ones in their place.
+mmengine only warns of weights that are missing or have another shape, and
+keeps the random initialization for them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,34 +14,34 @@ from .conversion import AUXILIARY, NOT_LEARNED
 from .files import PARALLEL
 
 
-def check_fit(
+def check_compatible(
     state: Mapping[str, Tensor],
     network: nn.Module,
     path: str | Path,
     with_auxiliary: bool = False,
 ) -> None:
-    """Refuses weights that are not all weights of a network.
+    """Rejects weights that do not match a network.
 
     Args:
         state (Mapping[str, Tensor]): the weights.
-        network (nn.Module): where they are to go.
-        path (str | Path): of their file, for errors.
-        with_auxiliary (bool): also those of auxiliary heads, which only
+        network (nn.Module): the network that loads them.
+        path (str | Path): path of the file, for error messages.
+        with_auxiliary (bool): also check the auxiliary heads, which only
             training needs.
 
     Raises:
-        ValueError: if one is missing, has another shape or is not finite;
-            what the network does not know is left alone.
+        ValueError: if a weight is missing, has another shape or is not
+            finite. Unexpected keys are ignored.
     """
     known = dict(_named(state))
-    missing, misshapen = [], []
+    missing, mismatched = [], []
     for name, value in _named(network.state_dict()):
         if name not in known:
             auxiliary = name.startswith(AUXILIARY) and not with_auxiliary
             if not auxiliary and not name.endswith(NOT_LEARNED):
                 missing.append(name)
         elif known[name].shape != value.shape:
-            misshapen.append(
+            mismatched.append(
                 f'{name} is {tuple(known[name].shape)} in the file, and '
                 f'{tuple(value.shape)} in the network'
             )
@@ -50,20 +50,20 @@ def check_fit(
             f'{path} lacks {len(missing)} weights of the network, such as '
             f'{missing[0]}: it is of another config'
         )
-    if misshapen:
+    if mismatched:
         raise ValueError(
-            f'{path} has {len(misshapen)} weights of another shape: '
-            f'{misshapen[0]}. It is of another config, or of other classes'
+            f'{path} has {len(mismatched)} weights of another shape: '
+            f'{mismatched[0]}. It is of another config, or of other classes'
         )
     check_finite(state, path)
 
 
 def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Refuses weights that nobody can go on with.
+    """Rejects weights that are not finite.
 
     Args:
         state (Mapping[str, Tensor]): the weights.
-        path (str | Path): of their file, for errors.
+        path (str | Path): path of the file, for error messages.
 
     Raises:
         ValueError: if one is NaN or infinite.

@@ -1,7 +1,7 @@
-"""Files of pictures to arrays, whole or not at all.
+"""Files of images to arrays, whole or not at all.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
 """
 
 import io
@@ -21,10 +21,10 @@ class UnreadableError(ValueError):
     """A file is not what it should be; the message names it."""
 
 
-def decode_picture(
+def decode_image(
     content: bytes, name: str, color_type: str = 'color'
 ) -> np.ndarray:
-    """Reads any kind of picture as colours of 8 bits, turned as it says.
+    """Reads any kind of image as colours of 8 bits, turned as it says.
 
     Of 16 bits the upper 8 count, grey becomes three channels, transparency is
     dropped, CMYK becomes RGB.
@@ -43,26 +43,26 @@ def decode_picture(
         UnreadableError: a ValueError, if it cannot be read to its end.
     """
     try:
-        picture = mmcv.imfrombytes(content, flag=color_type, backend='cv2')
+        image = mmcv.imfrombytes(content, flag=color_type, backend='cv2')
     except cv2.error as error:  # nothing in it, or too many pixels
         raise UnreadableError(
-            f'{name} cannot be read as a picture: {error}'
+            f'{name} cannot be read as an image: {error}'
         ) from error
-    if picture is None or _is_cut_jpeg(content):
+    if image is None or _is_cut_jpeg(content):
         raise UnreadableError(
-            f'{name} cannot be read as a picture: it is damaged, cut off, or '
+            f'{name} cannot be read as an image: it is damaged, cut off, or '
             'of an unknown kind'
         )
-    return picture
+    return image
 
 
 def _is_cut_jpeg(content: bytes) -> bool:
     if TELLS_CUT_JPEG or not content.startswith(JPEG):
         return False
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            picture.draft('RGB', (1, 1))  # an eighth of the size: fast
-            picture.load()
+        with Image.open(io.BytesIO(content)) as image:
+            image.draft('RGB', (1, 1))  # an eighth of the size: fast
+            image.load()
     except Image.DecompressionBombError:  # large, which is no damage
         return False
     except OSError:

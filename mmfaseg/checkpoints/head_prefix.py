@@ -1,4 +1,4 @@
-"""Where a model keeps its head.
+"""Key prefixes of the head in segmentors and detectors.
 
 mmseg's segmentors call it ``decode_head``, the detectors of mmdet
 ``panoptic_head``; what is in it has the same names. Conversions work on the
@@ -17,26 +17,26 @@ Value = TypeVar('Value')
 
 
 def is_detector(names: Mapping[str, object]) -> bool:
-    """Returns whether entries are those of a detector."""
+    """Returns whether the keys are those of a detector."""
     return any(name.startswith(DETECTOR) for name in names)
 
 
-def as_segmentor(entries: Mapping[str, Value]) -> dict[str, Value]:
-    """Returns entries, of a detector or not, by the names of a segmentor."""
+def to_segmentor_keys(entries: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the entries with the key prefix of a segmentor."""
     return {
         _replace(name, DETECTOR, SEGMENTOR): value
         for name, value in entries.items()
     }
 
 
-def put_into_detector(conversion: Conversion) -> None:
-    """Gives converted entries the names that a detector has for them."""
+def rename_to_detector(conversion: Conversion) -> None:
+    """Renames converted entries to the key prefix of a detector."""
     conversion.state = {
         _replace(name, SEGMENTOR, DETECTOR): value
         for name, value in conversion.state.items()
     }
-    conversion.untouched = [
-        _replace(name, SEGMENTOR, DETECTOR) for name in conversion.untouched
+    conversion.missing_keys = [
+        _replace(name, SEGMENTOR, DETECTOR) for name in conversion.missing_keys
     ]
     for entry in conversion.entries:
         if entry.target is not None:

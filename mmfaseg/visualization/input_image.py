@@ -1,4 +1,4 @@
-"""From the network's input back to a picture."""
+"""From the network's input back to an image."""
 
 import mmcv
 import numpy as np
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def network_picture(
+def inputs_to_image(
     inputs: Tensor, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Turns what the pipeline hands to the network into an RGB picture.
+    """Turns what the pipeline hands to the network into an RGB image.
 
     Args:
         inputs (Tensor): uint8, or float32 with values 0 to 255, shape
-            (3, H, W), BGR, as mmcv loads pictures; not yet normalised or
+            (3, H, W), BGR, as mmcv loads images; not yet normalised or
             padded.
         size (tuple[int, int], optional): Height and width to resize to.
 
@@ -27,7 +27,7 @@ def network_picture(
     if inputs.ndim != 3 or inputs.shape[0] != 3:
         raise ValueError(
             f'inputs have shape {tuple(inputs.shape)} instead of (3, H, W); '
-            'give one unbatched colour picture'
+            'give one unbatched colour image'
         )
     if inputs.dtype == torch.float32:  # LoadImageFromFile(to_float32=True)
         low, high = inputs.aminmax()
@@ -43,7 +43,7 @@ def network_picture(
             f'inputs hold {inputs.dtype}, neither uint8 nor float32; leave '
             'conversions to the data preprocessor, not to the pipeline'
         )
-    picture = inputs.cpu().flip(0).permute(1, 2, 0).contiguous().numpy()
-    if size is not None and picture.shape[:2] != tuple(size):
-        picture = mmcv.imresize(picture, (size[1], size[0]))
-    return picture
+    image = inputs.cpu().flip(0).permute(1, 2, 0).contiguous().numpy()
+    if size is not None and image.shape[:2] != tuple(size):
+        image = mmcv.imresize(image, (size[1], size[0]))
+    return image

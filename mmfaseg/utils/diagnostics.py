@@ -1,4 +1,4 @@
-"""What an examination of a config or of its data has to say."""
+"""Diagnostics: errors and warnings about a config or its data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,17 +7,17 @@ MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, and what mends it.
+class Diagnostic:
+    """One error or warning, and how to fix it.
 
     Attributes:
-        is_error (bool): training would fail or learn something wrong; else
-            it is only worth a look.
+        is_error (bool): training would fail or give wrong results; otherwise
+            a warning.
         where (str): split, or part of the config.
-        problem (str): what was found.
+        problem (str): what is wrong.
         remedy (str): what to change.
-        count (int): how often, 1 for what cannot be counted.
-        examples (tuple[str, ...]): a few of the files.
+        count (int): number of occurrences.
+        examples (tuple[str, ...]): some of the affected files.
     """
 
     is_error: bool
@@ -28,20 +28,20 @@ class Finding:
     examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        often = f' ({self.count} times)' if self.count > 1 else ''
+        times = f' ({self.count} times)' if self.count > 1 else ''
         files = ''.join(f'\n    {name}' for name in self.examples)
         return (
             f'{"error" if self.is_error else "warning"}: {self.where}: '
-            f'{self.problem}{often}{files}\n  -> {self.remedy}'
+            f'{self.problem}{times}{files}\n  -> {self.remedy}'
         )
 
 
 @dataclass
-class Findings:
-    """Findings in the order of their discovery; equal ones are counted.
+class Diagnostics:
+    """Collects diagnostics in order; equal ones are counted.
 
     Attributes:
-        entries (dict): count and examples, by everything else of a finding.
+        entries (dict): count and examples by the other fields.
     """
 
     entries: dict[tuple[bool, str, str, str], tuple[int, list[str]]] = field(
@@ -51,13 +51,13 @@ class Findings:
     def error(
         self, where: str, problem: str, remedy: str, example: str = ''
     ) -> None:
-        """Adds what would make training fail or learn something wrong."""
+        """Adds an error."""
         self._add((True, where, problem, remedy), example)
 
     def warn(
         self, where: str, problem: str, remedy: str, example: str = ''
     ) -> None:
-        """Adds what is worth a look."""
+        """Adds a warning."""
         self._add((False, where, problem, remedy), example)
 
     def _add(self, key: tuple[bool, str, str, str], example: str) -> None:
@@ -66,10 +66,10 @@ class Findings:
             examples.append(example)
         self.entries[key] = (count + 1, examples)
 
-    def list(self) -> Sequence[Finding]:
-        """Returns all findings, errors first."""
-        found = [
-            Finding(*key, count, tuple(examples))
+    def list(self) -> Sequence[Diagnostic]:
+        """Returns all diagnostics, errors first."""
+        diagnostics = [
+            Diagnostic(*key, count, tuple(examples))
             for key, (count, examples) in self.entries.items()
         ]
-        return sorted(found, key=lambda x: not x.is_error)
+        return sorted(diagnostics, key=lambda x: not x.is_error)

@@ -1,8 +1,8 @@
-"""What the parameters of FASeg are called in other programs.
+"""Mapping between our parameter names and those of other programs.
 
-A rule is a pair of templates, the other program's and ours. ``{i}`` and
+A rule is a pair of templates: the other program's name and ours. ``{i}`` and
 ``{j}`` stand for numbers, a ``*`` at the end for the rest of the name; the
-first rule that fits counts. The same rules lead back.
+first matching rule applies. The same rules map in both directions.
 """
 
 import re
@@ -15,22 +15,22 @@ PIXEL_DECODER = 'decode_head.pixel_decoder.'
 DECODER = 'decode_head.transformer_decoder.'
 
 
-def translate(
-    name: str, rules: Sequence[Rule], back: bool = False
+def map_key(
+    name: str, rules: Sequence[Rule], reverse: bool = False
 ) -> tuple[str, Rule] | None:
-    """Returns the name in the other program and the rule that gave it.
+    """Maps a name to that of the other program; returns it with the rule.
 
     Args:
         name (str): name of a parameter or buffer.
         rules (Sequence[Rule]): pairs of templates, tried in order.
-        back (bool): read the rules from right to left.
+        reverse (bool): map from our names to those of the other program.
 
     Returns:
         tuple[str, Rule] | None: the rule in the direction it was read; None
         if no rule fits.
     """
     for rule in rules:
-        source, target = rule[::-1] if back else rule
+        source, target = rule[::-1] if reverse else rule
         match = _pattern(source).fullmatch(name)
         if match is not None:
             parts = match.groupdict()
@@ -50,7 +50,9 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(pattern.replace(re.escape('*'), '(?P<rest>.+)'))
 
 
-def _under(theirs: str, ours: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+def _with_prefix(
+    theirs: str, ours: str, rules: Sequence[Rule]
+) -> tuple[Rule, ...]:
     """Returns the rules with their common prefixes."""
     return tuple((theirs + left, ours + right) for left, right in rules)
 
@@ -63,7 +65,7 @@ def _resnet_stage(stage: int) -> tuple[Rule, ...]:
         ('shortcut.norm.*', 'downsample.1.*'),
         ('shortcut.*', 'downsample.0.*'),
     ]
-    return _under(
+    return _with_prefix(
         f'backbone.res{stage + 1}.{{i}}.',
         f'backbone.layer{stage}.{{i}}.',
         [*convs, *shortcut],
@@ -83,7 +85,7 @@ _SWIN_BLOCK = (
 SWIN: tuple[Rule, ...] = (
     ('backbone.patch_embed.proj.*', 'backbone.patch_embed.projection.*'),
     ('backbone.patch_embed.norm.*',) * 2,
-    *_under(
+    *_with_prefix(
         *_SWIN_BLOCK,
         [
             ('attn.*', 'attn.w_msa.*'),
@@ -99,14 +101,14 @@ SWIN: tuple[Rule, ...] = (
 
 # the authors' decoders, and Mask2Former's where it has the same parts
 DECODERS: tuple[Rule, ...] = (
-    *_under(
+    *_with_prefix(
         'sem_seg_head.pixel_decoder.',
         PIXEL_DECODER,
         [
             ('input_proj.{i}.*', 'input_projs.{i}.*'),
             ('pos_linear.{i}.*', 'positional_encodings.{i}.conv.*'),
             ('transformer.level_embed', 'encoder.level_embed.weight'),
-            *_under(
+            *_with_prefix(
                 'transformer.encoder.layers.{i}.',
                 'encoder.layers.{i}.',
                 [
@@ -124,7 +126,7 @@ DECODERS: tuple[Rule, ...] = (
             ('mask_features.*', 'mask_feature.*'),
         ],
     ),
-    *_under(
+    *_with_prefix(
         'sem_seg_head.predictor.',
         DECODER,
         [
@@ -164,14 +166,14 @@ FASEG: tuple[Rule, ...] = (*RESNET, *SWIN, *DECODERS)
 # Mask2Former of MMSegmentation
 MMSEG_MASK2FORMER: tuple[Rule, ...] = (
     ('backbone.*', 'backbone.*'),
-    *_under(
+    *_with_prefix(
         PIXEL_DECODER,
         PIXEL_DECODER,
         [
             ('input_convs.{i}.conv.*', 'input_projs.{i}.0.*'),
             ('input_convs.{i}.gn.*', 'input_projs.{i}.1.*'),
             ('level_encoding.*', 'encoder.level_embed.*'),
-            *_under(
+            *_with_prefix(
                 'encoder.layers.{i}.',
                 'encoder.layers.{i}.',
                 [
@@ -189,7 +191,7 @@ MMSEG_MASK2FORMER: tuple[Rule, ...] = (
             ('mask_feature.*', 'mask_feature.*'),
         ],
     ),
-    *_under(
+    *_with_prefix(
         DECODER + 'layers.{i}.',
         DECODER + 'layers.{i}.',
         [
