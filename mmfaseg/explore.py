@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, found in explorations.items():
         sys.stdout.write(
             f'{name}: {len(found.queries)} queries, '
-            f'{len(found.blocks)} blocks\n'
+            f'{len(found.layers)} layers\n'
         )
     sys.stdout.write(f'open {path} in a browser\n')
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..visualization.tracing import head_of
+from ..visualization.tracing import find_traceable_head
 from .inferencer import FASegInferencer
 
 
@@ -39,7 +39,7 @@ def load_models(args: argparse.Namespace) -> dict[str, FASegInferencer]:
     models = [(args.model, args.weights), (args.compare, args.compare_weights)]
     for model, weights in models[: 1 if args.compare is None else 2]:
         network = FASegInferencer(model, weights, args.device)
-        head_of(network.model)  # raises where it cannot tell
+        find_traceable_head(network.model)  # raises if there is none
         name = Path(network.model.cfg.filename).stem
         found[f'{name} (2)' if name in found else name] = network
     return found

@@ -78,7 +78,7 @@ def draw_focus(
     The first row shows the image, the prediction and, if all queries share
     windows of the stride-4 map, the windows and the importance that they were
     chosen by. Each further row shows one query: its mask, and its
-    cross-attention in the last block of the strides 32, 16 and 8, each scaled
+    cross-attention in the last layer of the strides 32, 16 and 8, each scaled
     to its own maximum.
 
     Args:

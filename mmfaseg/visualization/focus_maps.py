@@ -1,10 +1,10 @@
-"""What the decoder's trace says, brought to the pixels of the picture.
+"""What the decoder's trace says, brought to the pixels of the image.
 
 Shapes:
     B: batch. Q: queries. K: number of classes without "no object".
-    H, W: height and width of the picture as the network saw it, unpadded.
+    H, W: height and width of the image as the network saw it, unpadded.
     H_l, W_l: size of level l, whose stride is 32, 16, 8, 4 for l = 0..3.
-        A map may reach beyond the picture on the right and at the bottom,
+        A map may reach beyond the image on the right and at the bottom,
         where the network padded; that part is cut off.
 """
 
@@ -43,11 +43,11 @@ class ChosenQuery:
 
 
 def upsample(values: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """Brings maps of one stride to the pixels of the picture.
+    """Brings maps of one stride to the pixels of the image.
 
     Args:
         values (Tensor): Shape (N, H_l, W_l).
-        stride (int): Pixels of the picture per cell, along each side.
+        stride (int): Pixels of the image per cell, along each side.
         size (tuple[int, int]): H and W.
 
     Returns:
@@ -55,14 +55,14 @@ def upsample(values: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
         (r * stride, c * stride) on.
 
     Raises:
-        ValueError: If the maps do not cover the picture.
+        ValueError: If the maps do not cover the image.
     """
     height, width = (length * stride for length in values.shape[-2:])
     if height < size[0] or width < size[1]:
         raise ValueError(
             f'a stride-{stride} map of {tuple(values.shape[-2:])} covers '
-            f'{height}x{width} pixels, less than the picture of '
-            f'{size[0]}x{size[1]}; give the picture as the network saw it'
+            f'{height}x{width} pixels, less than the image of '
+            f'{size[0]}x{size[1]}; give the image as the network saw it'
         )
     full = F.interpolate(
         values.detach().float().cpu()[None],
@@ -81,7 +81,7 @@ def mask_probabilities(
     Args:
         output (DecoderTrace): Result of :func:`trace_head`.
         size (tuple[int, int]): H and W.
-        sample (int): Which picture of the batch.
+        sample (int): Which image of the batch.
 
     Returns:
         tuple[Tensor, Tensor]: Class probabilities, float32, shape (Q, K+1),
@@ -133,7 +133,7 @@ def choose_queries(
     """Picks the most confident queries of distinct classes.
 
     A query whose most likely class is "no object", or whose mask reaches 0.5
-    nowhere in the picture, is never chosen.
+    nowhere in the image, is never chosen.
 
     Args:
         classes (Tensor): Class probabilities, shape (Q, K+1).
@@ -203,7 +203,7 @@ def attention_maps(
     Args:
         trace (LayerTrace): Of a layer.
         size (tuple[int, int]): H and W.
-        sample (int): Which picture of the batch.
+        sample (int): Which image of the batch.
 
     Returns:
         np.ndarray: float32, shape (Q, H, W), each scaled to a maximum of 1.

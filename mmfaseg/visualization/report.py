@@ -19,7 +19,7 @@ from .instances import draw_objects
 from .objects import ObjectImage, Objects
 from .predictions import LabelledImage, draw_predictions
 from .sheet import make_palette, save_figure
-from .tracing import TracedPicture, trace_item
+from .tracing import TracedImage, trace_item
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,14 +125,14 @@ def draw_item_focus(
 
 
 def draw_traced_focus(
-    traced: TracedPicture,
+    traced: TracedImage,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
 ) -> Figure:
     """Draws the same of an image that was looked at already."""
     return draw_focus(
         traced.output,
-        traced.picture,
+        traced.image,
         classes,
         palette,
         min_score=traced.min_score,

@@ -1,4 +1,4 @@
-"""A picture as a network sees it, and where its blocks look."""
+"""An image as the network sees it, and where the decoder layers attend."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TracedPicture:
-    """One picture, looked at.
+class TracedImage:
+    """One image and the trace of its decoder.
 
     Attributes:
-        picture (np.ndarray): uint8, shape (H, W, 3), RGB, unpadded.
-        head (BaseModule): of the network.
+        image (np.ndarray): uint8, shape (H, W, 3), RGB, unpadded.
+        head (BaseModule): head of the model.
         output (DecoderTrace): result of :func:`trace_head`.
-        min_score (float): a pixel whose best class scores less has none:
-            detectors leave ground between objects.
+        min_score (float): pixels with a lower best score have no class, as
+            the background of a detector.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     head: BaseModule
     output: DecoderTrace
     min_score: float
 
 
-def head_of(model: BaseModel) -> BaseModule:
-    """Returns the head whose queries look.
+def find_traceable_head(model: BaseModel) -> BaseModule:
+    """Returns the head of a model, whose decoder can be traced.
 
     Raises:
-        ValueError: if there is none, or it cannot tell where they look.
+        ValueError: if it has no :class:`FASegDecoder`.
     """
     head = getattr(model, 'panoptic_head', None)
     if head is None:
@@ -56,20 +56,20 @@ def head_of(model: BaseModel) -> BaseModule:
 
 
 @torch.no_grad()
-def trace_item(model: BaseModel, item: dict) -> TracedPicture:
-    """Lets a network look at one picture.
+def trace_item(model: BaseModel, item: dict) -> TracedImage:
+    """Runs a model on one image and traces its decoder.
 
     Args:
         model (BaseModel): segmentor or detector in evaluation mode.
-        item (dict): what the test pipeline gives for the picture.
+        item (dict): output of the test pipeline.
 
     Raises:
-        ValueError: if the head cannot tell where its queries look.
+        ValueError: if the head has no :class:`FASegDecoder`.
     """
-    head = head_of(model)
+    head = find_traceable_head(model)
     batch = model.data_preprocessor(pseudo_collate([item]), False)
-    return TracedPicture(
-        picture=inputs_to_image(item['inputs']),
+    return TracedImage(
+        image=inputs_to_image(item['inputs']),
         head=head,
         output=trace_head(head, model.extract_feat(batch['inputs'])),
         min_score=0.5 if hasattr(model, 'panoptic_head') else 0.0,

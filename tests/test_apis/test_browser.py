@@ -135,8 +135,8 @@ def test_report_opens_from_a_file(work_dir, images, tmp_path, page):
     wait_until_drawn(page)
     assert page.locator('canvas').count() == 3
     assert not page.locator('#source').is_visible()
-    assert page.locator('#block').get_attribute('max') == '4'
-    assert 'block 0' in page.locator('figcaption').first.inner_text()
+    assert page.locator('#layer').get_attribute('max') == '4'
+    assert 'layer 0' in page.locator('figcaption').first.inner_text()
 
 
 def test_page_shows_the_first_image_with_both_networks(address, page):
@@ -155,18 +155,18 @@ def test_page_shows_the_first_image_with_both_networks(address, page):
         assert pixels(page, kind).std() > 1
 
 
-def test_slider_selects_block(address, page):
+def test_slider_selects_layer(address, page):
     page.goto(address)
     wait_until_drawn(page)
-    slider = page.locator('#block')
-    assert slider.get_attribute('max') == '8'  # the baseline has nine blocks
+    slider = page.locator('#layer')
+    assert slider.get_attribute('max') == '8'  # the baseline has nine layers
     seen = []
-    for block in range(5):
-        slider.fill(str(block))
+    for layer in range(5):
+        slider.fill(str(layer))
         wait_until_drawn(page)
-        stride = (32, 16, 8, 4, 32)[block]
+        stride = (32, 16, 8, 4, 32)[layer]
         caption = page.locator('figcaption').first.inner_text()
-        assert f'block {block} · stride {stride}' in caption
+        assert f'layer {layer} · stride {stride}' in caption
         assert ('windows' in caption) == (stride == 4)
         seen.append(pixels(page, 'focus').tobytes())
     assert len(set(seen)) == 5
@@ -175,7 +175,7 @@ def test_slider_selects_block(address, page):
     # FASeg has five: its last one stays, while the baseline goes on
     assert pixels(page, 'focus').tobytes() == seen[-1]
     captions = page.locator('figcaption').all_inner_texts()
-    assert 'block 4' in captions[0] and 'block 5' in captions[3]
+    assert 'layer 4' in captions[0] and 'layer 5' in captions[3]
 
 
 def test_click_selects_query_of_pixel(address, page):
@@ -273,12 +273,12 @@ def test_switches_and_playback(address, page):
     wait_until_drawn(page)
     assert np.abs(pixels(page, 'image') - plain).mean() > 5
     page.locator('#play').click()
-    page.wait_for_function('state.block >= 2', timeout=10_000)
+    page.wait_for_function('state.layer >= 2', timeout=10_000)
     page.locator('#play').click()
     wait_until_drawn(page)
-    block = page.evaluate('state.block')
+    layer = page.evaluate('state.layer')
     page.wait_for_timeout(1200)
-    assert page.evaluate('state.block') == block
+    assert page.evaluate('state.layer') == layer
 
 
 def test_clicks_on_the_border_find_a_query(address, page):
@@ -300,19 +300,19 @@ def test_clicks_on_the_border_find_a_query(address, page):
         assert 'says' in page.locator('.answer').first.inner_text()
 
 
-def test_arrow_keys_select_block(address, page):
+def test_arrow_keys_select_layer(address, page):
     page.goto(address)
     wait_until_drawn(page)
     page.locator('.queries button').nth(1).click()
-    for key, block in (('ArrowRight', 1), ('ArrowRight', 2), ('ArrowLeft', 1)):
+    for key, layer in (('ArrowRight', 1), ('ArrowRight', 2), ('ArrowLeft', 1)):
         page.keyboard.press(key)
         wait_until_drawn(page)
         caption = page.locator('figcaption').first.inner_text()
-        assert f'block {block} ' in caption
+        assert f'layer {layer} ' in caption
     page.keyboard.press('ArrowLeft')
     page.keyboard.press('ArrowLeft')
     wait_until_drawn(page)
-    assert page.evaluate('state.block') == 0
+    assert page.evaluate('state.layer') == 0
 
 
 def test_large_image_is_downscaled(address, page, tmp_path):

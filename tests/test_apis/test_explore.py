@@ -46,7 +46,7 @@ def test_command_line_writes_a_page(work_dir, baseline_dir, image, tmp_path):
     main([*map(str, command), '--device', 'cpu', '--max-queries', '3'])
     models = content_of(out)['models']
     assert [x['name'] for x in models] == [FASEG, BASELINE]
-    assert [len(x['blocks']) for x in models] == [5, 9]
+    assert [len(x['layers']) for x in models] == [5, 9]
     assert all(1 <= len(x['queries']) <= 3 for x in models)
 
 
@@ -98,10 +98,10 @@ def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
         network.explore(generate_shapes(n, 'test', (128, 128))[0])
         for n in range(2)
     ]
-    blocks = [block for view in views for block in view.blocks]
+    layers = [layer for view in views for layer in view.layers]
     for stride, numbers in found.items():
         for name, value in numbers.items():
-            parts = [getattr(x, name) for x in blocks if x.stride == stride]
+            parts = [getattr(x, name) for x in layers if x.stride == stride]
             known = np.concatenate(parts)
             known = known[~np.isnan(known)]
             if len(known):

@@ -70,15 +70,15 @@ def output(network):
 
 
 def test_blocks_are_those_of_the_trace(view, output):
-    assert [x.stride for x in view.blocks] == [32, 16, 8, 4] * 3 + [32]
-    for block, trace in zip(view.blocks, output.traces, strict=True):
+    assert [x.stride for x in view.layers] == [32, 16, 8, 4] * 3 + [32]
+    for layer, trace in zip(view.layers, output.traces, strict=True):
         wanted = trace.attention[0, view.queries].reshape(
-            block.attention.shape
+            layer.attention.shape
         )
-        assert_close(torch.from_numpy(block.attention), wanted)
-        masks = output.mask_preds[block.block + 1][0, view.queries].sigmoid()
-        assert_close(torch.from_numpy(block.masks), masks)
-        for maps in (block.attention, block.preference):
+        assert_close(torch.from_numpy(layer.attention), wanted)
+        masks = output.mask_preds[layer.layer + 1][0, view.queries].sigmoid()
+        assert_close(torch.from_numpy(layer.masks), masks)
+        for maps in (layer.attention, layer.preference):
             assert maps.shape == (len(view.queries), *trace.shape)
             np.testing.assert_allclose(maps.sum((1, 2)), 1, rtol=1e-4)
 
@@ -129,16 +129,16 @@ def test_only_so_many_queries(network, view):
 
 def test_dynamic_queries_turn_and_learned_ones_do_not(view, make):
     still = explore(*make(FASEG, positional_query=LEARNED))
-    for block, other in zip(view.blocks, still.blocks, strict=True):
-        if block.block == 0 or block.stride == 4:
-            assert np.isnan(block.turn).all() and np.isnan(other.turn).all()
+    for layer, other in zip(view.layers, still.layers, strict=True):
+        if layer.layer == 0 or layer.stride == 4:
+            assert np.isnan(layer.turn).all() and np.isnan(other.turn).all()
         else:
-            assert (block.turn > 1e-7).all()
+            assert (layer.turn > 1e-7).all()
             assert (other.turn < 1e-12).all()
 
 
 def test_drift_is_measured_in_diagonals(view):
-    first, second = view.blocks[:2]
+    first, second = view.layers[:2]
     assert np.isnan(first.drift).all()
     shift = np.linalg.norm(second.centres - first.centres, axis=1)
     np.testing.assert_allclose(second.drift, shift / np.hypot(*SIZE))
@@ -146,18 +146,18 @@ def test_drift_is_measured_in_diagonals(view):
 
 def test_windows_hold_all_attention(view):
     """Those in the padding, from column 35 on, are not drawn."""
-    for block in view.blocks:
-        assert bool(block.windows) == (block.stride == 4)
-        if block.windows:
-            outside = np.ones(block.attention.shape[1:], bool)
-            for box in block.windows:
+    for layer in view.layers:
+        assert bool(layer.windows) == (layer.stride == 4)
+        if layer.windows:
+            outside = np.ones(layer.attention.shape[1:], bool)
+            for box in layer.windows:
                 assert box.right <= SIZE[1] and box.bottom <= SIZE[0]
                 rows = slice(box.top // 4, -(-box.bottom // 4))
                 columns = slice(box.left // 4, -(-box.right // 4))
                 outside[rows, columns] = False
             outside[:, SIZE[1] // 4 :] = False
             assert outside.any()
-            assert block.attention[:, outside].max() == 0
+            assert layer.attention[:, outside].max() == 0
 
 
 @pytest.mark.parametrize(
@@ -174,9 +174,9 @@ def test_windows_hold_all_attention(view):
 )
 def test_variants_can_be_explored(make, decoder):
     view = explore(*make(FASEG, **decoder))
-    assert len(view.blocks) == decoder.get('num_layers', 13)
+    assert len(view.layers) == decoder.get('num_layers', 13)
     shared = 'high_res_attention' not in decoder
-    assert any(block.windows for block in view.blocks) == shared
+    assert any(layer.windows for layer in view.layers) == shared
     json.dumps(describe({'one': view}), allow_nan=False)
 
 
@@ -205,22 +205,22 @@ def detector(root):
 
 def test_empty_prediction_is_shown(detector):
     view = explore(*detector)
-    assert len(view.queries) == 0 and len(view.blocks) == 5
+    assert len(view.queries) == 0 and len(view.layers) == 5
     assert (view.labels == -1).all() and (view.owners == -1).all()
     (model,) = describe({'x': view})['models']
-    assert model['queries'] == [] and len(model['blocks']) == 5
+    assert model['queries'] == [] and len(model['layers']) == 5
     init_default_scope('mmseg')
 
 
 def test_entropy_of_windows_can_reach_one(view):
     """It is over the cells that were read."""
-    for block in view.blocks:
-        if block.stride == 4:
-            read = (block.attention > 0).sum((1, 2))
-            p = block.attention.astype(float)
+    for layer in view.layers:
+        if layer.stride == 4:
+            read = (layer.attention > 0).sum((1, 2))
+            p = layer.attention.astype(float)
             logs = np.log(p, out=np.zeros_like(p), where=p > 0)
             wanted = -(p * logs).sum((1, 2)) / np.log(read)
-            np.testing.assert_allclose(block.entropy, wanted, rtol=1e-6)
+            np.testing.assert_allclose(layer.entropy, wanted, rtol=1e-6)
 
 
 def test_diverged_network_raises(make):
@@ -259,11 +259,11 @@ def test_maps_of_the_page_are_those_of_the_blocks(view):
     assert np.array_equal(np.where(owners == 255, -1, owners), view.owners)
     for n, query in enumerate(model['queries']):
         assert query['number'] == view.queries[n]
-        assert len(query['blocks']) == 13
-        for shown, block in zip(query['blocks'], view.blocks, strict=True):
+        assert len(query['layers']) == 13
+        for shown, layer in zip(query['layers'], view.layers, strict=True):
             for name in ('focus', 'preference'):
                 values = dict(
-                    focus=block.attention, preference=block.preference
+                    focus=layer.attention, preference=layer.preference
                 )[name][n]
                 low, top = shown[name]['span']
                 grey = read(shown[name]['png']) / 255
@@ -276,7 +276,7 @@ def test_maps_of_the_page_are_those_of_the_blocks(view):
                 assert top == pytest.approx(white, rel=0.06)
                 peak = shown[name]['top']
                 assert peak == pytest.approx(values.max(), rel=0.06)
-            best = block.scores[n].argmax()
+            best = layer.scores[n].argmax()
             names = [*view.classes, 'no object']
             assert shown['best'][0] == names[best]
 

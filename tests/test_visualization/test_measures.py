@@ -88,7 +88,7 @@ def test_changes_of_masks():
 
 
 def test_preference_is_attention_without_content():
-    """Of a block whose contents and biases are zero."""
+    """Of a layer whose contents and biases are zero."""
     torch.manual_seed(0)
     attn = MultiheadAttention(16, 4)
     query_pos, position = torch.randn(3, 16), torch.randn(16, 20)

@@ -1,9 +1,9 @@
 """Means of where the queries of a network look, over many images.
 
-For each stride, over blocks, images and the queries that answer for pixels:
-how widely a query looks (entropy, 0 to 1 of what a block can read), what its
+For each stride, over layers, images and the queries that answer for pixels:
+how widely a query looks (entropy, 0 to 1 of what a layer can read), what its
 focus has in common with the preference of its positional query (overlap), how
-far the middle of the focus moves between blocks (drift, in diagonals), and how
+far the middle of the focus moves between layers (drift, in diagonals), and how
 far the positional query turns (1 less the cosine).
 """
 
@@ -70,9 +70,9 @@ def measure(args: argparse.Namespace, model: str) -> dict[int, dict]:
         view = explore(
             network, dataset[index], meta['classes'], meta['palette']
         )
-        for block in view.blocks:
+        for layer in view.layers:
             for name in MEASURES:
-                values[block.stride][name].append(getattr(block, name))
+                values[layer.stride][name].append(getattr(layer, name))
     return {
         stride: {name: mean(parts) for name, parts in of_stride.items()}
         for stride, of_stride in sorted(values.items(), reverse=True)

@@ -12,7 +12,7 @@ from mmfaseg.utils.unwrap_model import unwrap_model
 from mmfaseg.visualization import figure_pixels
 from mmfaseg.visualization.explorer import Exploration, nan_mean, view_trace
 from mmfaseg.visualization.report import dataset_palette, draw_traced_focus
-from mmfaseg.visualization.tracing import head_of, trace_item
+from mmfaseg.visualization.tracing import find_traceable_head, trace_item
 
 
 @HOOKS.register_module()
@@ -22,8 +22,8 @@ class FocusHook(Hook):
     The visualizer hands everything to all of its ``vis_backends``: images
     ``focus_I`` go to local files, TensorBoard or W&B, and so do the numbers
     ``focus/entropy``, ``focus/overlap``, ``focus/drift`` and ``focus/turn``,
-    means over blocks and over the queries that answer for pixels; see
-    :class:`mmfaseg.visualization.explorer.BlockView`. Of several processes
+    means over layers and over the queries that answer for pixels; see
+    :class:`mmfaseg.visualization.explorer.LayerView`. Of several processes
     the first one draws.
 
     Args:
@@ -56,7 +56,9 @@ class FocusHook(Hook):
                 f'FocusHook: indices={self.indices}, but there are {length} '
                 'images to validate with'
             )
-        head_of(unwrap_model(runner.model))  # raises if it has no trace
+        find_traceable_head(
+            unwrap_model(runner.model)
+        )  # raises if it has no trace
 
     @master_only
     def after_val_epoch(
@@ -86,5 +88,5 @@ class FocusHook(Hook):
 
 
 def _mean(views: Sequence[Exploration], name: str) -> float:
-    """Over blocks, queries and images, without what is unknown."""
-    return nan_mean([getattr(x, name) for view in views for x in view.blocks])
+    """Over layers, queries and images, without what is unknown."""
+    return nan_mean([getattr(x, name) for view in views for x in view.layers])

@@ -247,7 +247,7 @@ class DeformableEncoder(nn.Module):
             )
         maps = tokens.split([height * width for height, width in shapes], 1)
         return [
-            # in this order even a single picture has channels-last strides
+            # in this order even a single image has channels-last strides
             x.unflatten(1, shape).permute(0, 3, 1, 2)
             for x, shape in zip(maps, shapes, strict=True)
         ]

@@ -2,7 +2,7 @@
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per block and one before.
+    D: number of predictions, one per layer and one before.
     Q: number of queries.
     C: embed_dims.
     M: mask_channels.

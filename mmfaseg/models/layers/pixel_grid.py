@@ -18,7 +18,7 @@ MAX_GRIDS = 16
 
 @dataclass(frozen=True, eq=False)
 class PixelGrid:
-    """Coordinates of a pyramid; 0 to 1 over the picture on both axes.
+    """Coordinates of a pyramid; 0 to 1 over the image on both axes.
 
     Attributes:
         shapes (tuple[tuple[int, int], ...]): (H_l, W_l) of each level.

@@ -1,14 +1,14 @@
-"""How a query comes to its answer, block by block: numbers and a page."""
+"""How a query comes to its answer, layer by layer: numbers and a page."""
 
 from .exploration import MAX_QUERIES, explore, view_trace
 from .measures import nan_mean
 from .page import check_page_name, describe, make_page, write_page
-from .views import BlockView, Exploration
+from .views import Exploration, LayerView
 
 __all__ = [
     'MAX_QUERIES',
-    'BlockView',
     'Exploration',
+    'LayerView',
     'check_page_name',
     'describe',
     'explore',

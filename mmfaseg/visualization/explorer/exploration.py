@@ -1,8 +1,8 @@
-"""From the trace of a decoder to the views of its blocks.
+"""From the trace of a decoder to the views of its layers.
 
 Shapes:
     N: queries that own pixels, most pixels first.
-    H, W: height and width of the picture as the network saw it, unpadded.
+    H, W: height and width of the image as the network saw it, unpadded.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ..focus_maps import STRIDES
 from ..sheet import check_classes
-from ..tracing import TracedPicture, trace_item
+from ..tracing import TracedImage, trace_item
 from ..windows import WindowBox, window_boxes
 from .measures import centres, changes, entropy, overlap, turns
 from .owners import find_owners
 from .preference import positional_preference
-from .views import BlockView, Exploration
+from .views import Exploration, LayerView
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
@@ -38,12 +38,12 @@ def explore(
     palette: Sequence[Sequence[int]],
     max_queries: int = MAX_QUERIES,
 ) -> Exploration:
-    """Looks at every block of a network in one picture.
+    """Looks at every layer of a network in one image.
 
     Args:
         model (BaseModel): segmentor or detector in evaluation mode, whose
             head is one of mmfaseg.
-        item (dict): what the test pipeline gives for the picture.
+        item (dict): what the test pipeline gives for the image.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
         max_queries (int): N at most, up to 254.
@@ -57,12 +57,12 @@ def explore(
 
 @torch.no_grad()
 def view_trace(
-    traced: TracedPicture,
+    traced: TracedImage,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     max_queries: int = MAX_QUERIES,
 ) -> Exploration:
-    """Returns the same of a picture that was looked at already."""
+    """Returns the same of a image that was looked at already."""
     if not 1 <= max_queries <= 254:
         raise ValueError(f'max_queries must be in 1..254, got {max_queries}')
     colours = check_classes(classes, palette)
@@ -79,7 +79,7 @@ def view_trace(
             'the predictions are not finite: the network has diverged; take '
             'an earlier checkpoint'
         )
-    size = traced.picture.shape[0], traced.picture.shape[1]
+    size = traced.image.shape[0], traced.image.shape[1]
     labels, owners = find_owners(
         scores[:, :-1], logits, size, traced.min_score
     )
@@ -89,7 +89,7 @@ def view_trace(
     place = np.full(len(scores) + 1, -1)
     place[queries] = np.arange(len(queries))
     return Exploration(
-        image=traced.picture,
+        image=traced.image,
         classes=list(classes),
         palette=colours,
         labels=labels,
@@ -97,15 +97,15 @@ def view_trace(
         queries=queries,
         masks=_masks(output, 0, queries),
         scores=_scores(output, 0, queries),
-        blocks=_view_blocks(traced, queries, size),
+        layers=_view_layers(traced, queries, size),
     )
 
 
-def _view_blocks(
-    traced: TracedPicture, queries: np.ndarray, size: tuple[int, int]
-) -> list[BlockView]:
+def _view_layers(
+    traced: TracedImage, queries: np.ndarray, size: tuple[int, int]
+) -> list[LayerView]:
     output = traced.output
-    views: list[BlockView] = []
+    views: list[LayerView] = []
     before = _masks(output, 0, queries)
     dynamic: np.ndarray | None = None  # latest positional query of whole maps
     for trace in output.traces:
@@ -132,8 +132,8 @@ def _view_blocks(
             drift = shift / np.hypot(*size)
         masks = _masks(output, trace.layer + 1, queries)
         views.append(
-            BlockView(
-                block=trace.layer,
+            LayerView(
+                layer=trace.layer,
                 stride=stride,
                 attention=attention,
                 preference=preference,
@@ -153,7 +153,7 @@ def _view_blocks(
 
 
 def _readable(trace: LayerTrace, queries: np.ndarray) -> int | np.ndarray:
-    """Returns how many cells a block could read, of each query's windows."""
+    """Returns how many cells a layer could read, of each query's windows."""
     if trace.window_index is None:
         return trace.shape[0] * trace.shape[1]
     assert trace.window_grid is not None and trace.window_size is not None

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from .views import BlockView, Exploration
+from .views import Exploration, LayerView
 
 NONE = 255  # in the image of owners
 PERCENTILE = 0.99
@@ -103,7 +103,7 @@ def _as_script(data: dict[str, Any]) -> str:
 
 def _model(name: str, view: Exploration) -> dict[str, Any]:
     labels = np.where(view.labels[..., None] < 0, 0, view.palette[view.labels])
-    best = view.blocks[-1].scores.argmax(1)
+    best = view.layers[-1].scores.argmax(1)
     names = [*view.classes, 'no object']
     return {
         'name': name,
@@ -119,32 +119,32 @@ def _model(name: str, view: Exploration) -> dict[str, Any]:
                 'share': round(float((view.owners == n).mean()), 4),
                 'mask': _map(view.masks[n], (0, 1)),
                 'best': _best(view.scores[n], names),
-                'blocks': [_block(block, n, names) for block in view.blocks],
+                'layers': [_layer(layer, n, names) for layer in view.layers],
             }
             for n, number in enumerate(view.queries)
         ],
-        'blocks': [
+        'layers': [
             {
-                'number': block.block,
-                'stride': block.stride,
+                'number': layer.layer,
+                'stride': layer.stride,
                 'windows': [
                     [box.left, box.top, box.right, box.bottom]
-                    for box in block.windows
+                    for box in layer.windows
                 ],
             }
-            for block in view.blocks
+            for layer in view.layers
         ],
     }
 
 
-def _block(block: BlockView, n: int, names: list[str]) -> dict[str, Any]:
+def _layer(layer: LayerView, n: int, names: list[str]) -> dict[str, Any]:
     return {
-        'focus': _map(block.attention[n]),
-        'preference': _map(block.preference[n]),
-        'mask': _map(block.masks[n], (0, 1)),
-        'best': _best(block.scores[n], names),
-        'centre': [round(float(x), 1) for x in block.centres[n]],
-        **{name: _number(getattr(block, name)[n]) for name in MEASURES},
+        'focus': _map(layer.attention[n]),
+        'preference': _map(layer.preference[n]),
+        'mask': _map(layer.masks[n], (0, 1)),
+        'best': _best(layer.scores[n], names),
+        'centre': [round(float(x), 1) for x in layer.centres[n]],
+        **{name: _number(getattr(layer, name)[n]) for name in MEASURES},
     }
 
 

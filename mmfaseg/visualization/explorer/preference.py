@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 def positional_preference(
     attn: 'MultiheadAttention', query_pos: Tensor, position: Tensor
 ) -> Tensor:
-    """Returns the attention of a block if positions were all it saw.
+    """Returns the attention of a layer if positions were all it saw.
 
     The scores of a head hold four products: content or position of the query
     with content or position of the key. This is the one of both positions,
-    as the block itself weighs it: with p the positional query, K_p the
+    as the layer itself weighs it: with p the positional query, K_p the
     positional encodings and W_q, W_k the projections of a head with d
     channels, ``softmax(W_q p · W_k K_p / sqrt(d))``, averaged over the heads.
     Nothing is blocked.
 
     Args:
-        attn (MultiheadAttention): the cross-attention of the block.
+        attn (MultiheadAttention): the cross-attention of the layer.
         query_pos (Tensor): p, shape (N, C).
         position (Tensor): K_p, shape (C, L).
 

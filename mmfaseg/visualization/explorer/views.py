@@ -1,11 +1,11 @@
-"""What every block did in one image, for the queries that were right there.
+"""What every layer did in one image, for the queries that were right there.
 
 Shapes:
     N: queries that own pixels, most pixels first.
     Q: all queries.
     K: number of classes.
     H, W: height and width of the image as the network saw it, unpadded.
-    H_l, W_l: the map of a block's level; H_3, W_3: that of the masks.
+    H_l, W_l: the map of a layer's level; H_3, W_3: that of the masks.
 """
 
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ from ..windows import WindowBox
 
 
 @dataclass(frozen=True)
-class BlockView:
-    """What one block did.
+class LayerView:
+    """What one layer did.
 
     Attributes:
-        block (int): its number, from 0.
+        layer (int): its number, from 0.
         stride (int): of the map that it read.
         attention (np.ndarray): where each query looked, averaged over the
             heads, float32, shape (N, H_l, W_l), each sums to 1.
@@ -30,24 +30,24 @@ class BlockView:
         scores (np.ndarray): class probabilities after it, "no object" last,
             shape (N, K + 1).
         entropy (np.ndarray): of the attention, 0 (one cell) to 1 (all alike
-            that the block could read: a whole map, or windows), shape (N,).
+            that the layer could read: a whole map, or windows), shape (N,).
         overlap (np.ndarray): what attention and preference have in common, 0
             to 1, shape (N,).
         centres (np.ndarray): mean place of the attention, x and y in pixels
             of the image, padding left out, shape (N, 2).
-        drift (np.ndarray): how far that is from where the block before
+        drift (np.ndarray): how far that is from where the layer before
             looked, as a share of the image's diagonal, shape (N,); NaN in
-            the first block.
+            the first layer.
         turn (np.ndarray): 1 less the cosine of its positional query and the
-            one before, shape (N,); NaN in the first block, and at stride 4,
+            one before, shape (N,); NaN in the first layer, and at stride 4,
             which is read with the learned part alone.
         change (np.ndarray): 1 less the IoU of the masks after and before it,
             shape (N,).
         windows (list[WindowBox]): that all queries read, best first; empty if
-            the block reads a whole map, or each query has its own.
+            the layer reads a whole map, or each query has its own.
     """
 
-    block: int
+    layer: int
     stride: int
     attention: np.ndarray
     preference: np.ndarray
@@ -74,10 +74,10 @@ class Exploration:
         owners (np.ndarray): which of the N queries adds most to the score of
             the predicted class, shape (H, W), -1 for none of them.
         queries (np.ndarray): numbers of the N queries, 0..Q-1.
-        masks (np.ndarray): probabilities before the first block, shape
+        masks (np.ndarray): probabilities before the first layer, shape
             (N, H_3, W_3).
         scores (np.ndarray): of classes before it, shape (N, K + 1).
-        blocks (list[BlockView]): one per block.
+        layers (list[LayerView]): one per layer.
     """
 
     image: np.ndarray
@@ -88,4 +88,4 @@ class Exploration:
     queries: np.ndarray
     masks: np.ndarray
     scores: np.ndarray
-    blocks: list[BlockView]
+    layers: list[LayerView]

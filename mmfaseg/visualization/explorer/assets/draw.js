@@ -75,8 +75,8 @@ function drawWindows(context, model, windows) {
   }
 }
 
-function drawTrack(context, model, blocks) {
-  const points = blocks.map((block) => block.centre.map((x) => x * model.scale));
+function drawTrack(context, model, layers) {
+  const points = layers.map((layer) => layer.centre.map((x) => x * model.scale));
   const radius = Math.max(2.5, model.width / 110);
   for (const [colour, extra] of [['#000', 2], ['#ffd33d', 0]]) {
     context.strokeStyle = context.fillStyle = colour;

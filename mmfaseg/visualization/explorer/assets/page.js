@@ -6,8 +6,8 @@ const DISPLAY = 384; // small images are enlarged to about this many pixels
 const LARGEST = 1024; // and large ones reduced to this many
 const byId = (id) => document.getElementById(id);
 
-// what is shown: the block, and for each model the query and the marked pixel
-const state = { models: [], block: 0, smooth: true, classes: false, timer: null, request: 0 };
+// what is shown: the layer, and for each model the query and the marked pixel
+const state = { models: [], layer: 0, smooth: true, classes: false, timer: null, request: 0 };
 
 function make(tag, properties = {}, children = []) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -68,7 +68,7 @@ function addModel(data, owners) {
 
 function drawLine(model, name, query, now) {
   const { now: cell, line } = model.lines[name];
-  const values = query.blocks.map((block) => block[name]);
+  const values = query.layers.map((layer) => layer[name]);
   cell.textContent = values[now] === null ? '–' : values[now].toFixed(3);
   const top = Math.max(name === 'entropy' || name === 'overlap' || name === 'change' ? 1 : 0.1, ...values.map((v) => v ?? 0));
   const x = (n) => 6 + (n * 248) / Math.max(1, values.length - 1);
@@ -94,27 +94,27 @@ async function drawModel(model) {
     model.answer.textContent = 'No query answers for anything in this image.';
     return;
   }
-  const now = Math.min(state.block, data.blocks.length - 1);
-  const block = data.blocks[now];
-  const done = query.blocks[now];
+  const now = Math.min(state.layer, data.layers.length - 1);
+  const layer = data.layers[now];
+  const done = query.layers[now];
   const [mask, focus, preference] = await Promise.all([
     readMap(done.mask, 4, model),
-    readMap(done.focus, block.stride, model),
-    readMap(done.preference, block.stride, model),
+    readMap(done.focus, layer.stride, model),
+    readMap(done.preference, layer.stride, model),
   ]);
   drawInput(panels.image.context, model, false);
   drawHeat(panels.focus.context, model, focus);
   drawHeat(panels.preference.context, model, preference);
-  drawWindows(panels.image.context, model, block.windows);
+  drawWindows(panels.image.context, model, layer.windows);
   for (const panel of Object.values(panels)) drawOutline(panel.context, model, mask);
-  drawTrack(panels.image.context, model, query.blocks.slice(0, now + 1));
+  drawTrack(panels.image.context, model, query.layers.slice(0, now + 1));
   drawCross(panels.image.context, model);
-  const place = `block ${block.number} · stride ${block.stride}`;
-  panels.image.caption.textContent = block.windows.length ? `mask after ${place} · ${block.windows.length} windows` : `mask after ${place}`;
+  const place = `layer ${layer.number} · stride ${layer.stride}`;
+  panels.image.caption.textContent = layer.windows.length ? `mask after ${place} · ${layer.windows.length} windows` : `mask after ${place}`;
   panels.focus.caption.textContent = `focus · ${range(done.focus)}`;
   panels.preference.caption.textContent = `preference · ${range(done.preference)}`;
   const [name, score] = done.best;
-  model.answer.textContent = `After ${place}, query ${query.number} says ${name} (${score.toFixed(2)}); before the first block it said ${query.best[0]} (${query.best[1].toFixed(2)}).`;
+  model.answer.textContent = `After ${place}, query ${query.number} says ${name} (${score.toFixed(2)}); before the first layer it said ${query.best[0]} (${query.best[1].toFixed(2)}).`;
   for (const [kind, panel] of Object.entries(panels)) panel.canvas.setAttribute('aria-label', `${kind} of query ${query.number}, ${name}, ${place}, ${data.name}`);
   for (const measure of MEASURES) drawLine(model, measure, query, now);
 }
@@ -128,9 +128,9 @@ function draw() {
   drawing = drawing.then(async () => {
     if (number !== wanted) return; // a later state is wanted already
     const first = state.models[0];
-    const longest = state.models.reduce((a, b) => (b.data.blocks.length > a.data.blocks.length ? b : a), first);
-    const block = longest.data.blocks[state.block];
-    byId('block-name').textContent = `${block.number} of 0–${longest.data.blocks.length - 1} · stride ${block.stride}`;
+    const longest = state.models.reduce((a, b) => (b.data.layers.length > a.data.layers.length ? b : a), first);
+    const layer = longest.data.layers[state.layer];
+    byId('layer-name').textContent = `${layer.number} of 0–${longest.data.layers.length - 1} · stride ${layer.stride}`;
     for (const model of state.models) await drawModel(model);
     document.body.dataset.drawn = String(number);
   }).catch((error) => say(error.message, 'error'));
@@ -163,10 +163,10 @@ async function show(content, isLatest = () => true) {
   stop();
   byId('models').replaceChildren();
   state.models = content.models.map((model, n) => addModel(model, owners[n]));
-  const last = Math.max(...content.models.map((model) => model.blocks.length)) - 1;
-  byId('block').max = last;
-  state.block = Math.min(state.block, last);
-  byId('block').value = state.block;
+  const last = Math.max(...content.models.map((model) => model.layers.length)) - 1;
+  byId('layer').max = last;
+  state.layer = Math.min(state.layer, last);
+  byId('layer').value = state.layer;
   byId('main').hidden = false;
   await draw();
   return isLatest();
@@ -176,19 +176,19 @@ function stop() {
   clearInterval(state.timer);
   state.timer = null;
   byId('play').textContent = '▶';
-  byId('play').setAttribute('aria-label', 'Play the blocks');
+  byId('play').setAttribute('aria-label', 'Play the layers');
 }
 
 function play() {
   if (state.timer) return stop();
   byId('play').textContent = '❚❚';
   byId('play').setAttribute('aria-label', 'Stop');
-  state.timer = setInterval(() => setBlock((state.block + 1) % (Number(byId('block').max) + 1)), 900);
+  state.timer = setInterval(() => setLayer((state.layer + 1) % (Number(byId('layer').max) + 1)), 900);
 }
 
-function setBlock(block) {
-  state.block = block;
-  byId('block').value = block;
+function setLayer(layer) {
+  state.layer = layer;
+  byId('layer').value = layer;
   draw();
 }
 
@@ -249,10 +249,10 @@ document.addEventListener('keydown', (event) => {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!step || ['INPUT', 'SELECT'].includes(event.target.tagName) || !state.models.length) return;
   stop();
-  setBlock(Math.max(0, Math.min(Number(byId('block').max), state.block + step)));
+  setLayer(Math.max(0, Math.min(Number(byId('layer').max), state.layer + step)));
 });
 byId('title').textContent = document.title = DATA.title;
-byId('block').addEventListener('input', (event) => { stop(); setBlock(Number(event.target.value)); });
+byId('layer').addEventListener('input', (event) => { stop(); setLayer(Number(event.target.value)); });
 byId('smooth').addEventListener('change', (event) => { state.smooth = event.target.checked; draw(); });
 byId('classes').addEventListener('change', (event) => { state.classes = event.target.checked; draw(); });
 byId('play').addEventListener('click', play);
