@@ -37,7 +37,7 @@ def find_owners(
     """
     # imported late, as only traced networks come here
     from mmfaseg.models.layers.chunks import chunks
-    from mmfaseg.models.layers.mask_merge import resize_rows
+    from mmfaseg.models.layers.resize_rows import resize_rows
 
     classes = classes.float().cpu()
     pixels = masks.float().cpu().permute(1, 2, 0).contiguous()  # (h, w, Q)
