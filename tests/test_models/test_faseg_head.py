@@ -283,7 +283,7 @@ def test_labels_without_logits_equal_those_with_logits(
     images = inputs['inputs'].double()
     with torch.no_grad():
         expected = model.predict(images, copy.deepcopy(inputs['data_samples']))
-        model.test_cfg['label_map_only'] = True
+        model.test_cfg['return_logits'] = False
         results = model.predict(images, inputs['data_samples'])
     for result, other in zip(results, expected, strict=True):
         labels = result.pred_sem_seg.data
@@ -294,7 +294,7 @@ def test_labels_without_logits_equal_those_with_logits(
 
 
 def test_labels_without_logits_need_no_data_samples(make_model):
-    model = make_model(label_map_only=True).eval()
+    model = make_model(return_logits=False).eval()
     grads = []
     model.backbone.register_forward_hook(
         lambda *_: grads.append(torch.is_grad_enabled())
@@ -305,7 +305,7 @@ def test_labels_without_logits_need_no_data_samples(make_model):
 
 
 def test_unsupported_settings_without_logits_raise(make_model):
-    model = make_model(label_map_only=True).eval()
+    model = make_model(return_logits=False).eval()
     model.decode_head.align_corners = True
     with pytest.raises(ValueError, match='align_corners=False'):
         model.predict(torch.randn(1, 3, 64, 96))

@@ -95,7 +95,7 @@ def _take_scores(sample: SegDataSample) -> Tensor:
     if 'seg_logits' not in sample:
         raise ValueError(
             'MaskClassificationTTA averages scores, and the segmentor gives '
-            'none: set test_cfg.label_map_only=False'
+            'none: set test_cfg.return_logits=True'
         )
     scores = sample.seg_logits.data
     if scores.size(0) < 2:

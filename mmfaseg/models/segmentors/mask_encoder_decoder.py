@@ -18,7 +18,7 @@ from .sliding_window_scores import SlidingWindowScores
 class MaskEncoderDecoder(EncoderDecoder):
     """mmseg's ``EncoderDecoder`` with two more options.
 
-    With ``test_cfg.label_map_only=True`` the results hold ``pred_sem_seg``
+    With ``test_cfg.return_logits=False`` the results hold ``pred_sem_seg``
     and no ``seg_logits``, which is enough for metrics and visualization.
     Mode "whole" then holds no tensor of all classes at all pixels. Mode
     "slide" holds the scores of all classes in the rows of one window, at the
@@ -61,14 +61,15 @@ class MaskEncoderDecoder(EncoderDecoder):
                 information.
 
         Raises:
-            ValueError: if ``label_map_only=True`` and the head has
+            ValueError: if ``return_logits=False`` and the head has
                 ``align_corners=True``, or the windows leave pixels out.
         """
-        if not self.test_cfg.get('label_map_only', False):
+        if self.test_cfg.get('return_logits', True):
             return super().predict(inputs, data_samples)
         if self.decode_head.align_corners:
             raise ValueError(
-                'label_map_only needs decode_head.align_corners=False'
+                'test_cfg.return_logits=False needs '
+                'decode_head.align_corners=False'
             )
         if data_samples is None:
             size = tuple(inputs.shape[2:])
