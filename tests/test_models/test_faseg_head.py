@@ -320,6 +320,21 @@ def test_unsupported_settings_without_logits_raise(make_model):
         model.predict(torch.randn(1, 3, 64, 96))
 
 
+def test_head_without_label_maps_raises():
+    init_default_scope('mmseg')
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.test_cfg.return_logits = False
+    config.decode_head = dict(
+        type='FCNHead', in_channels=64, channels=8, num_classes=4
+    )
+    model = MODELS.build(config).eval()
+    with pytest.raises(TypeError, match=r'FCNHead has no .*return_logits=Tr'):
+        model.predict(torch.randn(1, 3, 64, 96))
+    model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(32, 32))
+    (result,) = model.predict(torch.randn(1, 3, 64, 96))
+    assert result.pred_sem_seg.data.shape == (1, 64, 96)
+
+
 def test_channels_last_changes_nothing(make_model):
     model, picture = make_model().double().eval(), torch.randn(1, 3, 64, 96)
     results = []

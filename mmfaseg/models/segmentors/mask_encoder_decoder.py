@@ -61,16 +61,14 @@ class MaskEncoderDecoder(EncoderDecoder):
                 information.
 
         Raises:
+            TypeError: if ``return_logits=False`` and the head cannot predict
+                label maps.
             ValueError: if ``return_logits=False`` and the head has
                 ``align_corners=True``, or the windows leave pixels out.
         """
         if self.test_cfg.get('return_logits', True):
             return super().predict(inputs, data_samples)
-        if self.decode_head.align_corners:
-            raise ValueError(
-                'test_cfg.return_logits=False needs '
-                'decode_head.align_corners=False'
-            )
+        self._check_head()
         if data_samples is None:
             size = tuple(inputs.shape[2:])
             meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
@@ -80,6 +78,22 @@ class MaskEncoderDecoder(EncoderDecoder):
         for sample, labels in zip(data_samples, label_maps, strict=True):
             sample.pred_sem_seg = PixelData(data=labels[None])
         return data_samples
+
+    def _check_head(self) -> None:
+        """Raises an error if the head cannot do ``return_logits=False``."""
+        head = self.decode_head
+        is_slide = self.test_cfg.get('mode', 'whole') == 'slide'
+        if not is_slide and not hasattr(head, 'predict_labels'):
+            raise TypeError(
+                f'test_cfg.return_logits=False in mode "whole": '
+                f'{type(head).__name__} has no predict_labels; '
+                'set test_cfg.return_logits=True'
+            )
+        if head.align_corners:
+            raise ValueError(
+                'test_cfg.return_logits=False needs '
+                'decode_head.align_corners=False'
+            )
 
     @torch.no_grad()  # labels have no gradient
     def _predict_labels(

@@ -80,7 +80,8 @@ class SlidingWindowScores:
         for left in self._lefts:
             columns = slice(left, left + self._window_width)
             window = self._image[:, :, rows, columns]
-            metas = [self._meta | dict(img_shape=tuple(window.shape[2:]))]
+            # mmseg's heads recognize a window by the type torch.Size
+            metas = [self._meta | dict(img_shape=window.shape[2:])]
             scores = self._segmentor.encode_decode(window, metas)[0]
             self._sums[:, columns] += scores.permute(1, 2, 0)
             self._counts[:, columns] += 1
