@@ -2,9 +2,9 @@
 
     python benchmarks/bench_memory.py --threads 2
 
-FASeg R50 with random weights, a process for every case; memory beside the
-loaded model. *scores*: class scores of every pixel, as mmseg keeps them.
-*labels*: with ``test_cfg.label_map_only=True``.
+FASeg R50 with random weights, one process per case; memory in addition to
+the loaded model. *scores*: class scores of every pixel, as mmseg keeps them.
+*labels*: with ``test_cfg.return_logits=False``.
 """
 
 import argparse
@@ -19,23 +19,23 @@ from rich.console import Console
 from rich.table import Table
 
 WINDOW, STRIDE = (1024, 1024), (768, 768)
-CASES = [  # size, mode, number of classes, label_map_only
-    ('1024x2048', 'whole', 19, False),
+CASES = [  # size, mode, number of classes, return_logits
     ('1024x2048', 'whole', 19, True),
-    ('1024x2048', 'whole', 150, False),
+    ('1024x2048', 'whole', 19, False),
     ('1024x2048', 'whole', 150, True),
-    ('2048x2048', 'slide', 19, True),
-    ('4096x4096', 'slide', 19, True),
-    ('4096x4096', 'slide', 150, True),
+    ('1024x2048', 'whole', 150, False),
+    ('2048x2048', 'slide', 19, False),
+    ('4096x4096', 'slide', 19, False),
+    ('4096x4096', 'slide', 150, False),
 ]
 
 
 @torch.no_grad()
-def measure(size: str, mode: str, classes: int, labels: bool) -> float | None:
+def measure(size: str, mode: str, classes: int, logits: bool) -> float | None:
     """Return the MiB by which this process grows."""
     model = build('faseg_r50', classes)
     model.test_cfg.update(
-        mode=mode, label_map_only=labels, crop_size=WINDOW, stride=STRIDE
+        mode=mode, return_logits=logits, crop_size=WINDOW, stride=STRIDE
     )
     height, width = (int(x) for x in size.split('x'))
     model.predict(torch.randn(1, 3, 64, 64))  # libraries, workspaces
@@ -58,7 +58,7 @@ def main() -> None:
     table = Table(title=describe(torch.device('cpu')))
     for column in ('size', 'test', 'classes', 'result', 'RSS MiB'):
         table.add_column(column)
-    for number, (size, mode, classes, labels) in enumerate(CASES):
+    for number, (size, mode, classes, logits) in enumerate(CASES):
         done = subprocess.run(
             [sys.executable, __file__, *sys.argv[1:], '--case', str(number)],
             check=True,
@@ -66,7 +66,7 @@ def main() -> None:
             text=True,
         )
         mib = float(done.stdout.split()[-1])
-        kind = 'labels' if labels else 'scores'
+        kind = 'scores' if logits else 'labels'
         table.add_row(size, mode, str(classes), kind, f'{mib:.0f}')
     Console(width=100).print(table)
 

@@ -212,11 +212,11 @@ class FASegInferencer:
     ) -> Iterator[Prediction]:
         head, settings = self.model.decode_head, self.model.test_cfg
         before = dict(settings)
-        # labels alone need no map of all classes, where the head can do it
-        settings['label_map_only'] = (
-            not probabilities
-            and hasattr(head, 'predict_labels')
-            and not self.model.align_corners
+        # without scores the memory is smaller, if the head supports it
+        settings['return_logits'] = (
+            probabilities
+            or not hasattr(head, 'predict_labels')
+            or self.model.align_corners
         )
         try:
             samples = self.model.test_step(pseudo_collate(list(items)))

@@ -12,7 +12,6 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmfaseg.models.layers import chunks
-from mmfaseg.models.segmentors import mask_encoder_decoder
 from mmfaseg.testing import assert_close
 from mmfaseg.visualization.decoder_trace import trace_head
 
@@ -261,19 +260,18 @@ def test_overlapping_windows_are_averaged(make_model, size, crop, tops, lefts):
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 @pytest.mark.parametrize('resize', [1, 0.6, 1.7])
 @pytest.mark.parametrize('flip', [None, 'horizontal', 'vertical'])
-def test_label_map_only_equals_the_best_of_all_scores(
+def test_labels_without_logits_equal_those_with_logits(
     make_model, monkeypatch, mode, resize, flip
 ):
-    """Two pictures, padded, and resized to the originals."""
+    """Two images, padded, and resized to their original sizes."""
     monkeypatch.setattr(chunks, 'CPU_NUMBERS', 5000)
-    monkeypatch.setattr(mask_encoder_decoder, 'ROWS_AT_ONCE', 7)
     torch.manual_seed(0)
     model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
     model = model.double().eval()
     head = model.decode_head
     last_prediction = head._last_prediction
 
-    def disagree(feats):  # queries of an untrained network are alike
+    def disagree(feats):  # queries of an untrained network are similar
         generator = torch.Generator().manual_seed(0)
         return [
             x + 5 * torch.randn(x.shape[1:], generator=generator).to(x)
@@ -289,21 +287,21 @@ def test_label_map_only_equals_the_best_of_all_scores(
             dict(ori_shape=ori_shape, flip=bool(flip), flip_direction=flip)
         )
     inputs = model.data_preprocessor(batch, False)
-    pictures = inputs['inputs'].double()
+    images = inputs['inputs'].double()
     with torch.no_grad():
-        plain = model.predict(pictures, copy.deepcopy(inputs['data_samples']))
-        model.test_cfg['label_map_only'] = True
-        lean = model.predict(pictures, inputs['data_samples'])
-    for found, expected in zip(lean, plain, strict=True):
-        labels, right = found.pred_sem_seg.data, expected.pred_sem_seg.data
-        assert 'seg_logits' not in found
-        assert labels.shape == (1, *expected.ori_shape)
-        assert torch.equal(labels, right)
-        assert len(right.unique()) > 1
+        expected = model.predict(images, copy.deepcopy(inputs['data_samples']))
+        model.test_cfg['return_logits'] = False
+        results = model.predict(images, inputs['data_samples'])
+    for result, other in zip(results, expected, strict=True):
+        labels = result.pred_sem_seg.data
+        assert 'seg_logits' not in result
+        assert labels.shape == (1, *other.ori_shape)
+        assert torch.equal(labels, other.pred_sem_seg.data)
+        assert len(labels.unique()) > 1
 
 
-def test_label_map_only_without_meta_data(make_model):
-    model = make_model(label_map_only=True).eval()
+def test_labels_without_logits_need_no_data_samples(make_model):
+    model = make_model(return_logits=False).eval()
     grads = []
     model.backbone.register_forward_hook(
         lambda *_: grads.append(torch.is_grad_enabled())
@@ -313,8 +311,8 @@ def test_label_map_only_without_meta_data(make_model):
     assert result.pred_sem_seg.data.shape == (1, 64, 96)
 
 
-def test_label_map_only_refuses_what_it_cannot_do(make_model):
-    model = make_model(label_map_only=True).eval()
+def test_unsupported_settings_without_logits_raise(make_model):
+    model = make_model(return_logits=False).eval()
     model.decode_head.align_corners = True
     with pytest.raises(ValueError, match='align_corners=False'):
         model.predict(torch.randn(1, 3, 64, 96))
@@ -327,6 +325,21 @@ def test_label_map_only_refuses_what_it_cannot_do(make_model):
     model.test_cfg.update(mode='slide', crop_size=(32, 32), stride=(33, 32))
     with pytest.raises(ValueError, match=r'stride=\(33, 32\)'):
         model.predict(torch.randn(1, 3, 64, 96))
+
+
+def test_head_without_label_maps_raises():
+    init_default_scope('mmseg')
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.test_cfg.return_logits = False
+    config.decode_head = dict(
+        type='FCNHead', in_channels=64, channels=8, num_classes=4
+    )
+    model = MODELS.build(config).eval()
+    with pytest.raises(TypeError, match=r'FCNHead has no .*return_logits=Tr'):
+        model.predict(torch.randn(1, 3, 64, 96))
+    model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(32, 32))
+    (result,) = model.predict(torch.randn(1, 3, 64, 96))
+    assert result.pred_sem_seg.data.shape == (1, 64, 96)
 
 
 def test_channels_last_changes_nothing(make_model):

@@ -205,12 +205,10 @@ def test_windows_slide_over_every_version(make_batch, faseg, monkeypatch):
         assert_close(sample.seg_logits.data, mean)
 
 
-def test_label_maps_alone_are_refused_with_the_remedy(
-    make_batch, faseg, monkeypatch
-):
-    lean = ConfigDict(mode='whole', label_map_only=True)
-    monkeypatch.setattr(faseg, 'test_cfg', lean)
-    with pytest.raises(ValueError, match='label_map_only=False'):
+def test_results_without_logits_raise(make_batch, faseg, monkeypatch):
+    cfg = ConfigDict(mode='whole', return_logits=False)
+    monkeypatch.setattr(faseg, 'test_cfg', cfg)
+    with pytest.raises(ValueError, match='return_logits=True'):
         _predict(_with_tta(faseg), make_batch(_versions(_flips(0.0))))
 
 

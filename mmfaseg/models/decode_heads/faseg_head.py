@@ -13,11 +13,11 @@ from torch import Tensor
 from mmfaseg.registry import MODELS
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
-from ..layers.mask_merge import merge_rows, merge_scores
+from ..layers.mask_merge import MergedScores, merge_scores
 from ..mask2former_arguments import SEMANTIC_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead, check_count
 from ..task_modules import targets_from_label_map
-from .label_maps import label_map_of_picture
+from .label_maps import predict_label_map
 
 
 @MODELS.register_module()
@@ -138,11 +138,11 @@ class FASegHead(MaskClassificationHead):
             feats (Sequence[Tensor]): backbone stages.
             batch_img_metas (Sequence[dict]): with ``img_shape`` and, if the
                 input was padded, ``pad_shape``.
-            test_cfg (dict, optional): its ``mode`` tells a sliding window from
-                the whole input.
+            test_cfg (dict, optional): its ``mode``, "whole" or "slide",
+                selects which of the two is the size of the input.
 
         Returns:
-            Tensor: shape (B, K, H, W), not negative; the sum over queries of
+            Tensor: shape (B, K, H, W), non-negative; the sum over queries of
             class probability times mask probability.
         """
         classes, masks = self._last_prediction(feats)
@@ -155,27 +155,28 @@ class FASegHead(MaskClassificationHead):
         batch_img_metas: Sequence[dict],
         test_cfg: dict | None = None,
     ) -> list[Tensor]:
-        """Returns the label map of each original picture.
+        """Returns the label map of each image at its original size.
 
-        What ``predict``, cutting the padding off, resizing (with
-        ``align_corners=False``) and taking the best class give, but no
+        Equals :meth:`predict` followed by mmseg's post-processing, but no
         tensor holds all classes at all pixels.
 
         Args:
             feats (Sequence[Tensor]): backbone stages.
-            batch_img_metas (Sequence[dict]): as for ``predict``, with
-                ``ori_shape`` and, if the input was padded,
-                ``padding_size``, (left, right, top, bottom).
-            test_cfg (dict, optional): as for ``predict``.
+            batch_img_metas (Sequence[dict]): as for :meth:`predict`, and
+                with the keys of :func:`predict_label_map`.
+            test_cfg (dict, optional): as for :meth:`predict`.
 
         Returns:
-            list[Tensor]: int64, each of its ``ori_shape``.
+            list[Tensor]: int64, shape ``ori_shape`` of the image.
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
+        images = zip(classes, masks, batch_img_metas, strict=True)
         return [
-            _label_map(*picture, size)
-            for picture in zip(classes, masks, batch_img_metas, strict=True)
+            predict_label_map(
+                MergedScores(image_classes, image_masks, size), meta
+            )
+            for image_classes, image_masks, meta in images
         ]
 
     def _last_prediction(
@@ -187,25 +188,13 @@ class FASegHead(MaskClassificationHead):
         return output.cls_scores[-1].softmax(-1)[..., :-1], masks
 
 
-def _label_map(
-    classes: Tensor, masks: Tensor, meta: dict, size: tuple[int, int]
-) -> Tensor:
-    """Returns the label map of one picture; arguments as in merge_rows."""
-
-    def read_rows(start: int, stop: int) -> Tensor:
-        return merge_rows(classes, masks, size, slice(start, stop))
-
-    channels = sum(classes.shape)  # of masks and of scores
-    return label_map_of_picture(read_rows, size, meta, channels, masks.device)
-
-
 def _input_size(meta: dict, test_cfg: dict | None) -> tuple[int, int]:
-    """Returns (H, W) of what went into the backbone.
+    """Returns (H, W) of the input of the backbone.
 
-    In a sliding test mmseg writes the size of the window to ``img_shape``,
-    while ``pad_shape`` still names the picture around it.
+    In mode "slide" mmseg writes the size of the window to ``img_shape``,
+    while ``pad_shape`` remains the size of the whole image.
     """
-    slides = test_cfg is not None and test_cfg.get('mode') == 'slide'
-    key = 'pad_shape' if 'pad_shape' in meta and not slides else 'img_shape'
+    is_slide = test_cfg is not None and test_cfg.get('mode') == 'slide'
+    key = 'pad_shape' if 'pad_shape' in meta and not is_slide else 'img_shape'
     height, width = meta[key][:2]
     return height, width

@@ -1,55 +1,88 @@
-"""From scores of the network's input to labels of the original picture."""
+"""Label maps at the original image size, in bounded memory.
 
-from collections.abc import Callable
+Shapes:
+    K: number of classes.
+    H, W: size of the padded image.
+"""
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..layers.mask_merge import label_map
+from ..layers.chunks import chunks
+from ..layers.resize_rows import resize_rows, source_range
 
-FLIPPED_AXES = {'horizontal': 1, 'vertical': 0}
+FLIPPED_DIMS = {'horizontal': 1, 'vertical': 0}
 
 
-def label_map_of_picture(
-    read_rows: Callable[[int, int], Tensor],
-    size: tuple[int, int],
-    meta: dict,
-    channels: int,
-    device: torch.device,
-) -> Tensor:
-    """Returns the label map of one original picture from rows of scores.
+class ScoreRows(Protocol):
+    """Class scores of one padded image, computed a few rows at a time.
+
+    Attributes:
+        size (tuple[int, int]): (H, W).
+        values_per_pixel (int): values that :meth:`rows` holds per pixel.
+        device (torch.device): of the scores.
+    """
+
+    size: tuple[int, int]
+    values_per_pixel: int
+    device: torch.device
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Returns the scores of rows ``start`` to ``stop - 1``.
+
+        An image is read from top to bottom: neither argument decreases from
+        one call to the next.
+
+        Returns:
+            Tensor: shape (stop - start, W, K).
+        """
+
+
+def predict_label_map(scores: ScoreRows, meta: dict) -> Tensor:
+    """Returns the label map of one image at its original size.
+
+    Crops the padding, resizes the scores with ``align_corners=False``, takes
+    the class with the highest score and undoes the flip, as mmseg does, but
+    a few rows at a time.
 
     Args:
-        read_rows (Callable): as for :func:`label_map`; rows of the padded
-            input.
-        size (tuple[int, int]): (H, W) of the padded input.
-        meta (dict): of the picture: ``ori_shape``, ``padding_size``,
-            ``flip``.
-        channels (int): numbers per pixel of the largest intermediate.
-        device (torch.device): where the labels are to lie.
+        scores (ScoreRows): scores of the padded image.
+        meta (dict): ``ori_shape``, ``padding_size`` (left, right, top,
+            bottom), ``flip`` and ``flip_direction``, all optional.
+
+    Returns:
+        Tensor: int64, shape ``ori_shape``.
 
     Raises:
-        ValueError: if the picture was flipped in an unknown direction.
+        ValueError: if the flip direction is unsupported.
     """
     padding = meta.get('img_padding_size', meta.get('padding_size', [0] * 4))
     left, right, top, bottom = padding
-    shape = size[0] - top - bottom, size[1] - left - right
-    target = meta.get('ori_shape', shape)[:2]
-    labels = label_map(
-        lambda start, stop: read_rows(top + start, top + stop)[
-            :, left : left + shape[1]
-        ],
-        shape,
-        (target[0], target[1]),
-        max(size[1], target[1]) * channels,
-        device,
-    )
-    if meta.get('flip'):
-        direction = meta.get('flip_direction')
-        if direction not in FLIPPED_AXES:
-            raise ValueError(
-                f'flip_direction={direction!r} is none of '
-                f'{tuple(FLIPPED_AXES)}: labels cannot be turned back'
-            )
-        labels = labels.flip(FLIPPED_AXES[direction])
-    return labels
+    height, width = scores.size
+    shape = height - top - bottom, width - left - right
+    size: tuple[int, int] = tuple(meta.get('ori_shape', shape)[:2])
+    labels = torch.empty(size, dtype=torch.int64, device=scores.device)
+    rows_read = -(-shape[0] // size[0])  # score rows per row of labels
+    numel = rows_read * max(width, size[1]) * scores.values_per_pixel
+    for rows in chunks(size[0], numel, scores.device):
+        start, stop = source_range(shape[0], size[0], rows)
+        block = scores.rows(top + start, top + stop)
+        block = block[:, left : left + shape[1]]
+        if shape != size:
+            block = resize_rows(block, shape[0], start, size, rows)
+        labels[rows] = block.argmax(-1)
+    return _undo_flip(labels, meta)
+
+
+def _undo_flip(labels: Tensor, meta: dict) -> Tensor:
+    if not meta.get('flip'):
+        return labels
+    direction = meta.get('flip_direction')
+    if direction not in FLIPPED_DIMS:
+        raise ValueError(
+            f'flip_direction={direction!r} is not supported; use one of '
+            f'{tuple(FLIPPED_DIMS)}'
+        )
+    return labels.flip(FLIPPED_DIMS[direction])

@@ -2,7 +2,7 @@
 
 Shapes:
     K: number of classes.
-    H, W: size of the original picture.
+    H, W: original size of the image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,34 +17,35 @@ from mmfaseg.registry import MODELS
 
 @MODELS.register_module()
 class MaskClassificationTTA(BaseTTAModel):
-    """Averages the scores of several versions of each picture.
+    """Averages the scores of several augmented versions of each image.
 
-    mmseg's ``SegTTAModel`` averages the softmax of the scores. Those of mask
-    classification are sums of probabilities already, which a softmax would
-    flatten; here they are averaged as they are. Each version is added to a
-    running sum and dropped: the memory does not grow with their number.
+    mmseg's ``SegTTAModel`` averages the softmax of the scores. Scores of mask
+    classification are sums of probabilities, which a softmax would flatten;
+    here they are averaged directly. Versions are predicted one after another
+    and added to a running sum: the memory does not grow with their number.
 
-    The segmentor has brought every version back to the original picture: it
-    cuts the padding off, then undoes the flip, then resizes.
+    The segmentor maps the scores of each version back to the original image:
+    it crops the padding, undoes the flip and resizes.
 
-    Its arguments are mmengine's: ``module``, the segmentor or its config, and
-    ``data_preprocessor``, which replaces that of the config.
+    Args:
+        module (dict | nn.Module): the segmentor or its config.
+        data_preprocessor (dict, optional): replaces that of the segmentor.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
-        """Returns one merged prediction per picture.
+        """Returns one merged prediction per image.
 
         Args:
-            data (dict): what mmcv's ``TestTimeAug`` and the dataloader make:
+            data (dict): output of mmcv's ``TestTimeAug`` and the dataloader:
                 ``inputs`` and ``data_samples``, each a list of versions, and
-                each version a list of pictures.
+                each version a list of images.
 
         Returns:
             list[SegDataSample]: the samples of the first version with
             ``seg_logits``, mean scores, shape (K, H, W), at least float32,
-            and ``pred_sem_seg``, int64, shape (1, H, W). Their truth is that
-            of the first version, so the pipeline should not flip that one
-            where it loads labels before it flips.
+            and ``pred_sem_seg``, int64, shape (1, H, W). The ground truth is
+            that of the first version: do not flip that version if the
+            pipeline loads the annotations before the flip.
         """
         return _merge(
             self.module.test_step(dict(zip(data, version, strict=True)))
@@ -54,11 +55,11 @@ class MaskClassificationTTA(BaseTTAModel):
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]
     ) -> list[SegDataSample]:
-        """Returns the same from predictions that are all made already.
+        """Merges predictions that exist already.
 
         Args:
-            data_samples_list (Sequence[Sequence[SegDataSample]]): for every
-                picture its versions.
+            data_samples_list (Sequence[Sequence[SegDataSample]]): the
+                versions of each image.
         """
         return _merge(zip(*data_samples_list, strict=True))
 
@@ -66,7 +67,7 @@ class MaskClassificationTTA(BaseTTAModel):
 def _merge(
     versions: Iterable[Sequence[SegDataSample]],
 ) -> list[SegDataSample]:
-    """Averages over versions, and holds one version at a time."""
+    """Averages over versions, of which one is held at a time."""
     merged: list[SegDataSample] = []
     totals: list[Tensor] = []
     count = 0
@@ -74,7 +75,7 @@ def _merge(
         count += 1
         if not totals:
             merged = list(samples)
-            # sums of half precision would round away what they add
+            # sums in half precision would lose small scores
             totals = [_take_scores(sample).float() for sample in samples]
             continue
         for total, sample in zip(totals, samples, strict=True):
@@ -87,21 +88,21 @@ def _merge(
 
 
 def _take_scores(sample: SegDataSample) -> Tensor:
-    """Returns the scores, (K, H, W), and leaves none in the sample.
+    """Removes the prediction from a sample and returns its scores (K, H, W).
 
     Raises:
-        ValueError: if there are no scores, or those of only one class.
+        ValueError: if there are no scores, or only one channel.
     """
     if 'seg_logits' not in sample:
         raise ValueError(
-            'MaskClassificationTTA averages scores, and the segmentor gives '
-            'none: set test_cfg.label_map_only=False'
+            'MaskClassificationTTA averages scores, but the segmentor '
+            'returns none: set test_cfg.return_logits=True'
         )
     scores = sample.seg_logits.data
     if scores.size(0) < 2:
         raise ValueError(
             'MaskClassificationTTA takes the class with the highest score, '
-            f'and the scores have the shape {tuple(scores.shape)}: use '
+            f'but the scores have shape {tuple(scores.shape)}: use '
             "mmseg's SegTTAModel for a head with one output channel"
         )
     del sample.seg_logits, sample.pred_sem_seg

@@ -1,10 +1,10 @@
-"""Which query answers for a pixel.
+"""Class and main query of each pixel.
 
 Shapes:
     Q: queries.
     K: number of classes.
     h, w: the map of the masks, stride 4.
-    H, W: height and width of the image as the network saw it, unpadded.
+    H, W: size of the input image without padding.
 """
 
 import numpy as np
@@ -20,24 +20,24 @@ def find_owners(
     size: tuple[int, int],
     min_score: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the class of each pixel, and the query that adds most to it.
+    """Returns the class of each pixel and the query that contributes most.
 
-    A few rows at a time: masks of all queries at all pixels never exist.
+    Rows are computed in chunks: no tensor holds all masks at full size.
 
     Args:
         classes (Tensor): class probabilities without "no object", shape
             (Q, K).
         masks (Tensor): mask logits, shape (Q, h, w).
         size (tuple[int, int]): H and W.
-        min_score (float): a pixel whose best class scores less has none.
+        min_score (float): pixels whose best class scores less have none.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: classes and queries, int64, shape
         (H, W), -1 where there is none.
     """
-    # imported late, as only traced networks come here
+    # lazy: only traced networks need the models
     from mmfaseg.models.layers.chunks import chunks
-    from mmfaseg.models.layers.mask_merge import resize_rows
+    from mmfaseg.models.layers.resize_rows import resize_rows
 
     classes = classes.float().cpu()
     pixels = masks.float().cpu().permute(1, 2, 0).contiguous()  # (h, w, Q)
@@ -46,9 +46,9 @@ def find_owners(
     owners = torch.empty(size, dtype=torch.int64)
     for rows in chunks(size[0], 2 * width * pixels.size(2), pixels.device):
         resized = resize_rows(pixels, pixels.size(0), 0, (height, width), rows)
-        chances = resized[:, : size[1]].sigmoid()  # (r, W, Q)
-        best, label = (chances @ classes).max(-1)
-        owner = (chances * classes.T[label]).argmax(-1)
+        probabilities = resized[:, : size[1]].sigmoid()  # (r, W, Q)
+        best, label = (probabilities @ classes).max(-1)
+        owner = (probabilities * classes.T[label]).argmax(-1)
         found = best >= min_score
         labels[rows] = torch.where(found, label, -1)
         owners[rows] = torch.where(found, owner, -1)

@@ -1,0 +1,81 @@
+"""Bilinear resize of a few rows at a time.
+
+Shapes:
+    N: number of channels.
+    h, w: size of the source.
+    H, W: size of the result.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize_rows(
+    maps: Tensor,
+    height: int,
+    start: int,
+    size: tuple[int, int],
+    rows: slice,
+) -> Tensor:
+    """Returns some rows of a bilinear resize with ``align_corners=False``.
+
+    Args:
+        maps (Tensor): source rows from ``start`` on, shape (any, w, N). At
+            least the rows of :func:`source_range` are needed.
+        height (int): h.
+        start (int): first row of ``maps``.
+        size (tuple[int, int]): (H, W).
+        rows (slice): r of the H rows.
+
+    Returns:
+        Tensor: shape (r, W, N).
+    """
+    first, last, fraction = _neighbors(height, size[0], rows)
+    low = int(first[0])
+    source = maps[low - start : int(last[-1]) + 1 - start]
+    # a matrix with two entries per row is much faster than a gather
+    weights = torch.zeros(len(first), len(source), dtype=fraction.dtype)
+    weights.scatter_add_(1, (first - low)[:, None], 1 - fraction[:, None])
+    weights.scatter_add_(1, (last - low)[:, None], fraction[:, None])
+    if source.dtype == torch.float16:
+        # zero weights times infinity would spread NaN over all rows
+        limit = torch.finfo(source.dtype).max
+        source = source.clamp(-limit, limit)
+    with torch.autocast(maps.device.type, enabled=False):
+        resized = weights.to(maps) @ source.flatten(1)
+    resized = resized.unflatten(1, source.shape[1:])  # (r, w, N)
+    planar = resized[None].permute(0, 3, 1, 2)  # channels-last strides
+    planar = F.interpolate(
+        planar,
+        (planar.size(2), size[1]),
+        mode='bilinear',
+        align_corners=False,
+    )
+    return planar[0].permute(1, 2, 0)
+
+
+def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
+    """Returns the source rows, start and stop, that resized rows read.
+
+    Args:
+        height (int): h.
+        target (int): H.
+        rows (slice): some of the H rows.
+    """
+    first, last, _ = _neighbors(height, target, rows)
+    return int(first[0]), int(last[-1]) + 1
+
+
+def _neighbors(
+    height: int, target: int, rows: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the source rows above and below, and the weight of the latter.
+
+    Both are the same row where a row lies exactly on it.
+    """
+    index = torch.arange(rows.start, rows.stop, dtype=torch.float64)
+    position = (index + 0.5) * (height / target) - 0.5
+    position = position.clamp(0, height - 1)
+    first, last = position.floor(), position.ceil()
+    return first.long(), last.long(), position - first

@@ -1,0 +1,104 @@
+"""Class scores of overlapping windows, in the memory of one row of windows.
+
+Shapes:
+    K: number of classes.
+    H, W: size of the padded image.
+"""
+
+import torch
+from mmseg.models.segmentors import EncoderDecoder
+from torch import Tensor
+
+
+class SlidingWindowScores:
+    """Mean class scores of the windows over one image.
+
+    Windows run when their rows are read. Sums are held for the rows of one
+    window at the full image width: the memory does not grow with the height.
+
+    Args:
+        segmentor (EncoderDecoder): predicts the windows; its ``test_cfg``
+            has ``crop_size`` and ``stride``.
+        image (Tensor): shape (1, 3, H, W).
+        meta (dict): meta information of the image.
+
+    Attributes:
+        size (tuple[int, int]): (H, W).
+        values_per_pixel (int): values that :meth:`rows` holds per pixel.
+        device (torch.device): of the scores.
+
+    Raises:
+        ValueError: if the stride is not positive or exceeds the window.
+    """
+
+    def __init__(
+        self, segmentor: EncoderDecoder, image: Tensor, meta: dict
+    ) -> None:
+        height, width = image.shape[2:]
+        cfg = segmentor.test_cfg
+        self.size = height, width
+        self.values_per_pixel = segmentor.num_classes
+        self.device = image.device
+        self._segmentor, self._image, self._meta = segmentor, image, meta
+        tops, window_height = _window_starts(height, cfg, 0)
+        self._lefts, self._window_width = _window_starts(width, cfg, 1)
+        self._next_tops = [*tops, height]
+        self._top = 0  # first row of the sums
+        shape = window_height, width, segmentor.num_classes
+        self._sums = image.new_zeros(shape)
+        self._counts = image.new_zeros(*shape[:2], 1)
+        self._kept = image.new_zeros(0, *shape[1:])  # means above the sums
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Returns the mean scores of rows ``start`` to ``stop - 1``.
+
+        Neither argument may decrease from one call to the next.
+
+        Returns:
+            Tensor: shape (stop - start, W, K).
+        """
+        while self._next_tops[0] < stop:
+            # these rows are complete: no further window reaches them
+            self._kept = self._means(start, self._next_tops[0])
+            self._run_windows(self._next_tops.pop(0))
+        return self._means(start, stop)
+
+    def _means(self, start: int, stop: int) -> Tensor:
+        kept = self._kept[len(self._kept) + start - self._top :]
+        rows = slice(max(0, start - self._top), stop - self._top)
+        return torch.cat([kept, self._sums[rows] / self._counts[rows]])
+
+    def _run_windows(self, top: int) -> None:
+        """Moves the sums down to ``top`` and adds the windows there."""
+        if top > self._top:
+            overlap = self._top + len(self._sums) - top
+            for buffer in (self._sums, self._counts):
+                buffer[:overlap] = buffer[top - self._top :].clone()
+                buffer[overlap:] = 0
+            self._top = top
+        rows = slice(top, top + len(self._sums))
+        for left in self._lefts:
+            columns = slice(left, left + self._window_width)
+            window = self._image[:, :, rows, columns]
+            # mmseg's heads recognize a window by the type torch.Size
+            metas = [self._meta | dict(img_shape=window.shape[2:])]
+            scores = self._segmentor.encode_decode(window, metas)[0]
+            self._sums[:, columns] += scores.permute(1, 2, 0)
+            self._counts[:, columns] += 1
+            del scores  # before the next window runs
+
+
+def _window_starts(
+    length: int, test_cfg: dict, dim: int
+) -> tuple[list[int], int]:
+    """Returns where windows start along a dimension, and their length."""
+    window, stride = test_cfg['crop_size'][dim], test_cfg['stride'][dim]
+    if not 0 < stride <= window:
+        raise ValueError(
+            f'test_cfg.stride={tuple(test_cfg["stride"])} must be positive '
+            f'and not exceed crop_size={tuple(test_cfg["crop_size"])}: '
+            'otherwise windows leave pixels out'
+        )
+    window = min(window, length)
+    count = -(-(length - window) // stride) + 1
+    return [min(i * stride, length - window) for i in range(count)], window
