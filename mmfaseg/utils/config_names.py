@@ -22,6 +22,7 @@ from .config_classes import (
 )
 from .config_keys import check_keys
 from .diagnostics import Diagnostics
+from .misplaced_arguments import find_remedies
 from .suggestions import CLASS_CUTOFF, closest_match
 
 # keys that Runner.from_cfg reads
@@ -174,7 +175,10 @@ def _check_part(
             if has_var_kwargs or is_inner
             else diagnostics.error
         )
-        _report_unknown(f'{where}.{name}', kind.__name__, known, report)
+        remedy = find_remedies(kind).get(name, '')
+        _report_unknown(
+            f'{where}.{name}', kind.__name__, known, report, remedy
+        )
     if is_self_contained:
         _check_required(where, part, kind, diagnostics)
 
@@ -209,11 +213,14 @@ def _report_unknown(
     kind: str,
     known: Sequence[str],
     report: Callable[[str, str, str], None],
+    remedy: str = '',
 ) -> None:
     suggestion = closest_match(where.rpartition('.')[2], known)
     names = ', '.join(x for x in known if x not in COMMON_KEYS)
+    if not remedy:
+        remedy = f'did you mean {suggestion}?' if suggestion else ''
     report(
         where,
-        f'{kind} does not know it',
-        f'did you mean {suggestion}?' if suggestion else f'it knows {names}',
+        f'{kind} has no such argument',
+        remedy or f'it has {names}',
     )

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+ATTRIBUTE = 'misplaced_arguments'
 Init = TypeVar('Init', bound=Callable[..., None])
 
 
@@ -36,6 +37,12 @@ def reject_misplaced(remedies: Mapping[str, str]) -> Callable[[Init], Init]:
                 )
             init(self, *args, **kwargs)
 
+        checked_init.__dict__[ATTRIBUTE] = misplaced
         return cast(Init, checked_init)
 
     return decorate
+
+
+def find_remedies(kind: type) -> Mapping[str, str]:
+    """Returns the misplaced arguments of a class and what to do with them."""
+    return getattr(vars(kind).get('__init__'), ATTRIBUTE, {})

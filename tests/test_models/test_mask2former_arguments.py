@@ -24,7 +24,7 @@ from mmfaseg.models.mask2former_arguments import (
     TRAIN_CFG,
     TRANSFORMER_DECODER,
 )
-from mmfaseg.utils.config_classes import arguments_of
+from mmfaseg.utils.config_classes import init_arguments
 
 DECODE_HEAD = {k: v for k, v in MODEL['decode_head'].items() if k != 'type'}
 PLACES = [
@@ -96,7 +96,7 @@ def test_every_misplaced_argument_raises_with_its_remedy(
         message = str(error.value)
         assert message.startswith(f'{kind.__name__} does not have'), name
         assert f'{name}: {remedy}' in message
-    names, is_open = arguments_of(kind)
+    names, is_open = init_arguments(kind)
     assert not is_open and not set(names) & set(remedies)
 
 
@@ -105,7 +105,7 @@ def test_head_of_a_mask2former_config_raises_with_all_arguments(root):
     head = dict(cfg.model.decode_head, type='mmfaseg.FASegHead')
     with pytest.raises(TypeError) as error:
         MMSEG_MODELS.build(head)
-    own, _ = arguments_of(FASegHead)
+    own, _ = init_arguments(FASegHead)
     misplaced = set(head) - {'type', *own}
     assert len(misplaced) == 8
     for name in misplaced:
@@ -114,7 +114,7 @@ def test_head_of_a_mask2former_config_raises_with_all_arguments(root):
 
 def test_remedies_name_arguments_of_the_loss():
     init_default_scope('mmseg')
-    loss, _ = arguments_of(type(semantic_head().loss_module))
+    loss, _ = init_arguments(type(semantic_head().loss_module))
     remedies = ' '.join((*SEMANTIC_HEAD.values(), *TRAIN_CFG.values()))
     assert set(re.findall(r'\bloss\.(\w+)', remedies)) <= set(loss)
 

@@ -3,7 +3,7 @@ import inspect
 import pytest
 from mmengine.registry import Registry
 
-from mmfaseg.utils.config_classes import arguments_of
+from mmfaseg.utils.config_classes import init_arguments
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 REMEDIES = {
@@ -26,7 +26,7 @@ class Child(Part):
 
 
 def test_signature_is_kept():
-    assert arguments_of(Part) == (['channels', 'size'], False)
+    assert init_arguments(Part) == (['channels', 'size'], False)
     assert list(inspect.signature(Part).parameters) == ['channels', 'size']
 
 

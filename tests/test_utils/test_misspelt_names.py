@@ -196,7 +196,23 @@ def test_unknown_argument_lists_known_arguments(demo):
     place = 'model.decode_head.transformer_decoder.zzz'
     (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
     assert diagnostic.where == place
-    assert diagnostic.remedy.startswith('it knows embed_dims, num_classes, ')
+    assert diagnostic.remedy.startswith('it has embed_dims, num_classes, ')
+
+
+def test_misplaced_argument_is_reported_with_its_place(demo):
+    head = 'model.decode_head'
+    cfg = changed(
+        demo,
+        **{
+            f'{head}.loss_dice': dict(loss_weight=5.0),
+            f'{head}.transformer_decoder.omega': 8,
+        },
+    )
+    found = {x.where: x.remedy for x in diagnostics_of(cfg)}
+    assert found == {
+        f'{head}.loss_dice': 'set loss.loss_dice_weight (its loss_weight)',
+        f'{head}.transformer_decoder.omega': 'set high_res_attention.omega',
+    }
 
 
 def test_arguments_of_open_classes_are_warnings(demo):
