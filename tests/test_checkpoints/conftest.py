@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from decoder_parts import merge
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -67,7 +68,9 @@ def build_faseg_like_mask2former() -> Callable[..., nn.Module]:
         cfg = Config.fromfile(CONFIGS / name)
         init_default_scope(cfg.default_scope)
         del cfg.model['auxiliary_head']
-        cfg.model.decode_head.update(head)
+        settings = cfg.model.decode_head
+        for name, changes in head.items():
+            settings[name] = merge(settings[name], changes)
         return randomize(MODELS.build(cfg.model))
 
     return build

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from decoder_parts import CONDITIONAL, SINE
+from decoder_parts import CONDITIONAL, SINE, merge
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -35,7 +35,7 @@ def build(root):
         init_default_scope(cfg.default_scope)
         head = cfg.model.get('panoptic_head', cfg.model.get('decode_head'))
         if 'loss' in head:
-            head.transformer_decoder.update(decoder)
+            head.transformer_decoder = merge(head.transformer_decoder, decoder)
             head.pixel_decoder.positional_encoding = positions
         torch.manual_seed(seed)
         return MODELS.build(cfg.model)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from decoder_parts import LEARNED, SINE
+from decoder_parts import LEARNED, SINE, merge
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -65,7 +65,8 @@ def test_variants_have_no_graph_break(changes):
     torch._dynamo.reset()
     init_default_scope('mmseg')
     cfg = ConfigDict(copy.deepcopy(MODEL))
-    cfg.decode_head.transformer_decoder.update(changes)
+    decoder = merge(cfg.decode_head.transformer_decoder, changes)
+    cfg.decode_head.transformer_decoder = decoder
     is_first = 'positional_query' in changes
     cfg.decode_head.pixel_decoder.positional_encoding = (
         LEARNED if is_first else SINE

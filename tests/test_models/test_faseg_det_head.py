@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from decoder_parts import merge
 from mmdet.registry import DATASETS, MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -80,7 +81,8 @@ def make_detector():
                 max_per_image=5,
             ),
         )
-        config.panoptic_head.transformer_decoder.update(head)
+        decoder = merge(config.panoptic_head.transformer_decoder, head)
+        config.panoptic_head.transformer_decoder = decoder
         return MODELS.build(config)
 
     return make

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from decoder_parts import merge
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
@@ -37,7 +38,7 @@ def make(root):
         cfg = Config.fromfile(root / f'configs/{config}.py')
         init_default_scope(cfg.default_scope)
         head = cfg.model.decode_head
-        head.transformer_decoder.update(decoder)
+        head.transformer_decoder = merge(head.transformer_decoder, decoder)
         torch.manual_seed(1)
         model = MODELS.build(cfg.model).eval()
         if can_trace(model.decode_head):
