@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmfaseg.models.layers import HighResolutionCrossAttention
 from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.ops import use_backend
 
@@ -122,7 +123,8 @@ def hrca_stage(model: nn.Module, image: Tensor) -> Callable[[], None]:
         attention.register_forward_pre_hook(
             lambda module, args: calls.append((module, args))
         )
-        for attention in head.transformer_decoder.cross_attentions()[3::4]
+        for attention in head.transformer_decoder.cross_attentions()
+        if isinstance(attention, HighResolutionCrossAttention)
     ]
     head.transformer_decoder(*head.pixel_decoder(model.extract_feat(image)))
     for hook in hooks:

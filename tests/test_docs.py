@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import Registry
+from PIL import Image
 
 import mmfaseg.registry
 
@@ -198,6 +201,18 @@ def test_every_page_of_the_site_is_in_its_menu():
     assert pages <= set(menu)
 
 
+def _environment():
+    """This Python and this checkout for the commands of a page."""
+    programs = Path(sys.executable).parent
+    return {
+        **os.environ,
+        'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
+        'PYTHONPATH': str(ROOT),
+        # rounding decides near ties of a network that learnt next to nothing
+        'OMP_NUM_THREADS': '1',
+    }
+
+
 TUTORIAL = ROOT / 'docs/tutorial.md'
 SHORTER = {'range(200)': 'range(24)', '--iterations 500': '--iterations 4'}
 
@@ -214,14 +229,7 @@ def test_tutorial_code_blocks_run(tmp_path):
     )
     assert len(blocks) >= 8
     (tmp_path / 'tools').symlink_to(ROOT / 'tools')
-    programs = Path(sys.executable).parent
-    environment = {
-        **os.environ,
-        'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
-        'PYTHONPATH': str(ROOT),
-        # rounding decides near ties of a network that learnt next to nothing
-        'OMP_NUM_THREADS': '1',
-    }
+    environment = _environment()
     for kind, block in blocks:
         if block.startswith('custom_hooks'):
             with (tmp_path / 'mine.py').open('a') as file:
@@ -246,3 +254,46 @@ def test_tutorial_code_blocks_run(tmp_path):
     assert list(runs.glob('*/vis_data/vis_image/focus_0_*.png'))
     (scalars,) = runs.glob('*/vis_data/scalars.json')
     assert 'val_loss' in scalars.read_text()
+
+
+SHORT_RUN = (
+    'python tools/train.py gated_query.py --cfg-options randomness.seed=0 '
+    'train_cfg.max_iters=4 train_cfg.val_interval=4 '
+    'default_hooks.checkpoint.interval=4 train_dataloader.batch_size=2 '
+    'val_dataloader.dataset.length=2'
+)
+
+
+@pytest.mark.slow
+def test_part_of_the_docs_trains_explains_and_exports(tmp_path):
+    """The files and commands of "Add your own part", with 4 iterations."""
+    text = (ROOT / 'docs/custom_parts.md').read_text()
+    blocks = re.findall(r'^```\w+\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+    part, config, commands = blocks
+    (tmp_path / 'my_query.py').write_text(part)
+    (tmp_path / 'gated_query.py').write_text(config)
+    (tmp_path / 'tools').symlink_to(ROOT / 'tools')
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / 'image.png')
+    long = 'python tools/train.py gated_query.py'
+    path = 'PYTHONPATH=.'
+    assert commands.count(long) == commands.count(path) == 1
+    commands = commands.replace(long, SHORT_RUN)
+    commands = commands.replace(path, f'{path}:"$PYTHONPATH"')
+    done = subprocess.run(
+        ['bash', '-euc', commands],
+        cwd=tmp_path,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    for name in ('focus.html', 'gated_query.onnx'):
+        assert (tmp_path / name).stat().st_size > 10_000
+    state = torch.load(
+        tmp_path / 'work_dirs/gated_query/iter_4.pth', weights_only=True
+    )
+    name = 'decode_head.transformer_decoder.positional_query.gate'
+    assert state['state_dict'][name] != 0.2, 'the part must learn'

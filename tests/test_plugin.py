@@ -62,8 +62,8 @@ def test_a_part_of_a_user_gets_gradients_and_is_explored(load, part):
     assert missing == []
     meta = dataset.metainfo
     view = explore(model.eval(), item, meta['classes'], meta['palette'])
-    assert [x.stride for x in view.blocks] == [32, 16, 8, 4, 32]
-    for x in view.blocks:
+    assert [x.stride for x in view.layers] == [32, 16, 8, 4, 32]
+    for x in view.layers:
         np.testing.assert_allclose(x.attention.sum((1, 2)), 1, rtol=1e-4)
         assert bool(x.windows) == (x.stride == 4)
 

@@ -102,7 +102,7 @@ def _is_faseg_only(name: str, levels: int) -> bool:
     """Returns whether only our model has a weight."""
     if re.match(_FASEG_ONLY, name):
         return True
-    # with three levels all blocks are alike; Mask2Former has nine
+    # with three levels all layers are alike; Mask2Former has nine
     alone = _FASEG_LAYERS if levels > 3 else _LAYERS_AFTER_NINE
     return bool(re.match(alone, name))
 

@@ -6,7 +6,8 @@
 - makes ``mmcv.ops`` importable without compiled operators;
 - lets mmengine load its checkpoints with ``weights_only=True``;
 - registers a loader for ``.safetensors`` files in mmengine;
-- provides the part of ``panopticapi`` that mmdet needs.
+- provides the part of ``panopticapi`` that mmdet needs;
+- resolves ``mmfaseg::`` in ``_base_`` and in ``mmengine.hub``.
 
 OpenMMLab packages are imported inside the functions, so that a missing or
 unsupported package is reported by the check.

@@ -1,15 +1,15 @@
-"""Where the arguments of Mask2Former's modules belong in FASeg.
+"""Where arguments belong that the modules of FASeg do not have.
 
-Configs of mmseg's and mmdet's ``Mask2FormerHead`` have arguments that FASeg's
-modules do not have. Errors quote the remedies below.
+They come from configs of mmseg's and mmdet's ``Mask2FormerHead``, or are
+arguments of a part. Errors quote the remedies below.
 """
 
 from collections.abc import Mapping
 
 HEAD = {
     'strides': 'remove it, strides are always 4, 8, 16 and 32',
-    'out_channels': 'set pixel_decoder.mask_channels instead, or remove it if '
-    'it equals feat_channels',
+    'out_channels': 'set mask_channels of pixel_decoder and of '
+    'transformer_decoder, or remove it if it equals feat_channels',
     'enforce_decoder_input_project': 'remove it, both decoders have '
     'feat_channels channels',
     'num_transformer_feat_level': 'remove it, the transformer decoder '
@@ -32,6 +32,10 @@ DET_HEAD = HEAD | {
     'num_classes': 'set num_things_classes and num_stuff_classes',
 }
 PIXEL_DECODER = {
+    'strides': 'remove it, strides are always 4, 8, 16 and 32',
+    'feat_channels': 'set feat_channels of the head',
+    'out_channels': 'set mask_channels of pixel_decoder and of '
+    'transformer_decoder',
     'encoder': 'set num_layers, num_heads, num_points and '
     'feedforward_channels of the pixel decoder itself',
     'num_outs': 'remove it, the transformer decoder determines the number of '

@@ -36,7 +36,8 @@ class MaskClassificationHead(BaseModule):
         init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
 
     Raises:
-        TypeError: if a number is none, or ``in_channels`` no sequence.
+        TypeError: if a count is not an integer, or ``in_channels`` not a
+            sequence.
         ValueError: if there are no queries or no classes.
     """
 
@@ -84,13 +85,18 @@ class MaskClassificationHead(BaseModule):
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns the predictions of all layers, masks not yet computed.
+        """Returns predictions whose masks are not yet computed.
 
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
                 32.
+
+        Returns:
+            DecoderOutput: all predictions in training mode, the last one in
+            evaluation mode.
         """
-        return self.transformer_decoder(*self.pixel_decoder(feats))
+        output = self.transformer_decoder(*self.pixel_decoder(feats))
+        return output if self.training else output.last()
 
     def predictions(
         self, feats: Sequence[Tensor]
@@ -106,16 +112,14 @@ class MaskClassificationHead(BaseModule):
             mode, the last one in evaluation mode.
         """
         output = self.decode(feats)
-        if not self.training:
-            return output.cls_scores[-1:], output.mask_preds[-1:]
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
 
 
 def check_count(name: str, value: object) -> None:
-    """Refuses what is no number of things.
+    """Checks that an argument is a positive integer.
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is less than 1.
     """
     if not isinstance(value, int) or isinstance(value, bool):

@@ -45,4 +45,4 @@ def reject_misplaced(remedies: Mapping[str, str]) -> Callable[[Init], Init]:
 
 def find_remedies(kind: type) -> Mapping[str, str]:
     """Returns the misplaced arguments of a class and what to do with them."""
-    return getattr(vars(kind).get('__init__'), ATTRIBUTE, {})
+    return getattr(getattr(kind, '__init__', None), ATTRIBUTE, {})

@@ -10,6 +10,7 @@ Shapes:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,7 @@ class LayerTrace:
         window_grid (tuple[int, int] | None): (H_0, W_0).
         window_size (int | None): pixels of the stride-4 map per side.
         importance (Tensor | None): what the windows were chosen by, shape
-            (B, H_0, W_0), or (B, Q, H_0, W_0); None if the cross-attention
-            has no method ``importance``.
+            (B, H_0, W_0), or (B, Q, H_0, W_0); None if it does not say.
     """
 
     layer: int
@@ -109,7 +109,15 @@ def trace_decoder(
 
     All layers compute their attention explicitly, which changes the results
     by rounding only. Arguments are those of the decoder's ``forward``.
+
+    Raises:
+        ValueError: if a backward pass with gradient checkpointing may follow,
+            which would run the layers again without the hooks.
     """
+    if decoder.with_cp and torch.is_grad_enabled():
+        raise ValueError(
+            'a decoder with with_cp=True is traced under torch.no_grad() only'
+        )
     traces: list[LayerTrace] = []
 
     def record(attention: CrossAttention, args: Any, result: Any) -> None:
@@ -138,7 +146,9 @@ def _request_attention(
     attention: CrossAttention, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Adds ``need_attention=True`` to the arguments of a cross-attention."""
-    return args[:3], {**kwargs, 'need_attention': True}
+    bound = inspect.signature(attention.forward).bind(*args, **kwargs)
+    inputs = tuple(bound.arguments[x] for x in ('query', 'state', 'level'))
+    return inputs, {'need_attention': True}
 
 
 @torch.no_grad()
@@ -163,7 +173,10 @@ def _make_trace(
         trace.window_index = windows
         trace.window_grid = level.window_grid
         trace.window_size = attention.window_size
-        importance: Any = getattr(attention, 'importance', None)
-        if importance is not None:
-            trace.importance = importance(state, level)
+        if attention.window_size is None:
+            raise ValueError(
+                f'{type(attention).__name__} selects windows: it must set '
+                'window_size'
+            )
+        trace.importance = attention.importance(state, level)
     return trace

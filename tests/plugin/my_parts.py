@@ -9,8 +9,9 @@ from mmfaseg.models.layers import (
     DFPQDecoderLayer,
     PositionalEncoding,
     PositionalQuery,
+    scatter_windows,
+    sum_windows,
 )
-from mmfaseg.models.layers.hrca import sum_windows
 from mmfaseg.ops import hrca_gather
 
 
@@ -48,7 +49,7 @@ class UncertainWindowAttention(CrossAttention):
 
     def forward(self, query, state, level, need_attention=False):
         windows = self.select_windows(state, level)
-        value, key, _ = hrca_gather(
+        value, key, outside = hrca_gather(
             level.memory,
             level.position,
             windows,
@@ -56,22 +57,16 @@ class UncertainWindowAttention(CrossAttention):
             level.window_grid,
             level.level_embed,
         )
+        blocked = None if outside is None else outside[:, None]
         query = query + self.select_query_pos(state)
-        output, weights = self.attn(query, key, value, None, need_attention)
-        if weights is not None:
-            weights = self.scatter(weights, windows, level)
-        return output, weights
-
-    def scatter(self, weights, windows, level):
-        size = self.window_size
-        rows, columns = level.window_grid
-        grid = weights.new_zeros(*weights.shape[:2], rows * columns, size**2)
-        index = windows[:, None, :, None].expand(
-            -1, weights.size(1), -1, size**2
+        output, attention = self.attn(
+            query, key, value, blocked, need_attention
         )
-        grid = grid.scatter(2, index, weights.unflatten(2, (-1, size**2)))
-        grid = grid.unflatten(2, (rows, columns)).unflatten(4, (size, size))
-        return grid.transpose(3, 4).flatten(4, 5).flatten(2, 3).flatten(2)
+        if attention is not None:
+            attention = scatter_windows(
+                attention, windows, self.window_size, level
+            )
+        return output, attention
 
 
 @MODELS.register_module()

@@ -69,8 +69,10 @@ def build_faseg_like_mask2former() -> Callable[..., nn.Module]:
         init_default_scope(cfg.default_scope)
         del cfg.model['auxiliary_head']
         settings = cfg.model.decode_head
-        for name, changes in head.items():
-            settings[name] = merge(settings[name], changes)
+        for name, value in head.items():
+            if isinstance(value, dict):
+                value = merge(settings[name], value)
+            settings[name] = value
         return randomize(MODELS.build(cfg.model))
 
     return build

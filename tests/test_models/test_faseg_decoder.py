@@ -4,10 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from decoder_parts import make_level, make_state
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmfaseg.models.layers import (
     DecoderState,
+    DenseCrossAttention,
+    DFPQDecoderLayer,
     FeatureLevel,
     HighResolutionCrossAttention,
     MaskedCrossAttention,
@@ -25,6 +28,19 @@ class LayerWithoutAttention(nn.Module):
 
     def __init__(self, embed_dims, cross_attn):
         super().__init__()
+
+
+class AttentionOnItsOwnLevel(DenseCrossAttention):
+    """Asks for the attention of stride 4 to choose what to read there."""
+
+    attention_level = 3
+
+
+class SilentLayer(DFPQDecoderLayer):
+    """A layer that never returns its attention."""
+
+    def forward(self, query, state, level, need_attention=False):
+        return super().forward(query, state, level)[0], None
 
 
 class Call(NamedTuple):
@@ -328,6 +344,14 @@ def test_any_size(make_decoder, decoder_inputs, size):
         ),
         (dict(mask_threshold=1.0), r'mask_threshold must be in \[0, 1\)'),
         (dict(layer=dict(num_heads=3)), 'num_heads=3'),
+        (
+            dict(positional_query=dict(embed_dims=8)),
+            'positional_query: remove embed_dims; the network sets it',
+        ),
+        (
+            dict(high_res_attention=dict(type=AttentionOnItsOwnLevel)),
+            r'attention_level must be None, 0, 1 or 2.*got \[3\]',
+        ),
     ],
 )
 def test_invalid_values_raise(make_decoder, changes, message):
@@ -351,8 +375,16 @@ def test_invalid_values_raise(make_decoder, changes, message):
             dict(
                 high_res_attention=dict(type='mmfaseg.LearnedPositionalQuery')
             ),
-            r'cross_attn: LearnedPositionalQuery must derive from .*'
+            r'high_res_attention: LearnedPositionalQuery must derive from .*'
             'CrossAttention',
+        ),
+        (
+            dict(high_res_attention='hrca'),
+            r"high_res_attention must be a config.*'hrca'",
+        ),
+        (
+            dict(positional_query=dict(type=len)),
+            r'positional_query: type must be a module class',
         ),
         (
             dict(layer=dict(type=LayerWithoutAttention)),
@@ -369,3 +401,38 @@ def test_parts_without_the_interface_raise(make_decoder, changes, message):
 def test_an_unregistered_part_is_named(make_decoder):
     with pytest.raises(KeyError, match="positional_query: no class 'MyQuery'"):
         make_decoder(positional_query=dict(type='MyQuery'))
+
+
+def test_a_layer_without_the_requested_attention_raises(
+    make_decoder, decoder_inputs
+):
+    decoder = make_decoder(layer=dict(type=SilentLayer))
+    with pytest.raises(ValueError, match=r'shape \(2, 6, 24\), got None'):
+        decoder(*decoder_inputs())
+
+
+def test_the_number_of_levels_must_match(make_decoder, decoder_inputs):
+    decoder = make_decoder(high_res_attention=None)
+    with pytest.raises(ValueError, match=r'returns 4 levels.* reads 3'):
+        decoder(*decoder_inputs())
+
+
+def test_parts_that_derive_from_base_module_are_initialized(make_decoder):
+    class Part(BaseModule):
+        def init_weights(self):
+            self.is_ready = True
+
+    decoder = make_decoder()
+    decoder.positional_query.part = Part()
+    decoder.init_weights()
+    assert decoder.positional_query.part.is_ready
+
+
+def test_tracing_with_checkpointing_and_gradients_raises(
+    make_decoder, decoder_inputs
+):
+    decoder = make_decoder(with_cp=True)
+    with pytest.raises(ValueError, match='with_cp=True'):
+        trace_decoder(decoder, *decoder_inputs())
+    with torch.no_grad():
+        assert len(trace_decoder(decoder, *decoder_inputs()).traces) == 13

@@ -11,7 +11,11 @@ from .dfpq import DynamicFocusAwareQuery, PositionalQuery
 from .dfpq_decoder_layer import DFPQDecoderLayer
 from .faseg_decoder import FASegDecoder
 from .feature_level import DecoderState, FeatureLevel
-from .hrca import HighResolutionCrossAttention
+from .hrca import (
+    HighResolutionCrossAttention,
+    scatter_windows,
+    sum_windows,
+)
 from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
 from .mask_predictor import MaskPredictions, MaskPredictor
 from .positional_encoding import (
@@ -53,4 +57,6 @@ __all__ = [
     'PositionalEncoding',
     'PositionalQuery',
     'SinePositionalEncoding',
+    'scatter_windows',
+    'sum_windows',
 ]

@@ -1,7 +1,9 @@
 """Parts of the network that a config chooses."""
 
+import inspect
 from typing import Any
 
+from mmengine.model import BaseModule
 from torch import nn
 
 from mmfaseg.registry import MODELS
@@ -19,23 +21,35 @@ def build_part(
         arguments: given to the part by the network, such as ``embed_dims``.
 
     Raises:
+        KeyError: if no class of this name is registered.
         TypeError: if ``cfg`` is not a config, or the part does not derive
             from ``base``.
+        ValueError: if ``cfg`` sets one of ``arguments``.
     """
+    check_part(name, cfg, base)
+    conflicts = sorted(cfg.keys() & arguments.keys())
+    if conflicts:
+        raise ValueError(
+            f'{name}: remove {", ".join(conflicts)}; the network sets it'
+        )
+    return MODELS.build(dict(cfg, **arguments))
+
+
+def check_part(name: str, cfg: dict[str, Any], base: type[nn.Module]) -> None:
+    """Checks the class of a part; arguments are those of build_part."""
     kind = find_class(name, cfg)
     if not issubclass(kind, base):
         raise TypeError(
             f'{name}: {kind.__name__} must derive from '
             f'{base.__module__}.{base.__qualname__}'
         )
-    return MODELS.build(dict(cfg, **arguments))
 
 
 def find_class(name: str, cfg: dict[str, Any]) -> type[nn.Module]:
     """Returns the class that a config names.
 
     Raises:
-        TypeError: if ``cfg`` is not a config.
+        TypeError: if ``cfg`` is not a config of a class.
         KeyError: if no class of this name is registered.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
@@ -43,15 +57,28 @@ def find_class(name: str, cfg: dict[str, Any]) -> type[nn.Module]:
             f"{name} must be a config such as dict(type='mmfaseg.X', ...), "
             f'got {cfg!r}'
         )
-    kind = cfg['type']
+    kind: Any = cfg['type']
     if isinstance(kind, str):
         # as MODELS.build does: in the default scope of the config
-        with MODELS.switch_scope_and_registry(None) as registry:
+        scope = cfg.get('_scope_')
+        with MODELS.switch_scope_and_registry(scope) as registry:
             kind = registry.get(kind)
+            scope = registry.scope
         if kind is None:
             raise KeyError(
-                f'{name}: no class {cfg["type"]!r} is registered in MODELS; '
-                'import its module by custom_imports, and write mmfaseg.X '
-                'for classes of this package'
+                f'{name}: no class {cfg["type"]!r} is registered in scope '
+                f'{scope!r}; import its module by custom_imports, and write '
+                'the package of a class from another scope, such as mmfaseg.X'
             )
+    if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
+        raise TypeError(f'{name}: type must be a module class, got {kind!r}')
     return kind
+
+
+def init_parts(module: nn.Module) -> None:
+    """Calls ``init_weights`` of all parts below that mmengine would call."""
+    for child in module.children():
+        if isinstance(child, BaseModule):
+            child.init_weights()
+        else:
+            init_parts(child)

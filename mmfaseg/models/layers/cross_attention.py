@@ -8,6 +8,8 @@ Shapes:
     K: number of chosen windows.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -23,6 +25,7 @@ class CrossAttention(nn.Module):
 
     A subclass implements :meth:`forward` and declares what it needs in class
     or instance attributes, which the decoder reads once, when it is built.
+    The constructor gets ``embed_dims`` and ``num_heads`` from the layer.
 
     Args:
         embed_dims (int): C.
@@ -31,13 +34,14 @@ class CrossAttention(nn.Module):
     Attributes:
         needs_tokens (bool): reads ``level.key`` and ``level.value``.
         attention_level (int | None): reads ``state.coarse_attention``, the
-            attention of the latest layer on this coarser level.
+            attention of the latest layer on this level, 0, 1 or 2.
         updates_query_pos (bool): its attention covers the whole level; the
             positional query is updated after it.
         window_size (int | None): stride-4 pixels per window side, if
             :meth:`select_windows` returns windows.
-        attn (MultiheadAttention): the projections; the focus explorer reads
-            them.
+        attn (MultiheadAttention | None): the projections. A subclass with
+            projections of its own sets it to None; the focus explorer then
+            shows no positional preference.
     """
 
     needs_tokens: bool = True
@@ -47,11 +51,22 @@ class CrossAttention(nn.Module):
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
-        self.attn = MultiheadAttention(embed_dims, num_heads)
+        self.attn: Any = MultiheadAttention(embed_dims, num_heads)
 
     def select_query_pos(self, state: DecoderState) -> Tensor:
         """Returns the positional query to add to the queries, (B, Q, C)."""
         return state.query_pos
+
+    def importance(
+        self, state: DecoderState, level: FeatureLevel
+    ) -> Tensor | None:
+        """Returns what windows are chosen by, for figures; None if nothing.
+
+        Returns:
+            Tensor | None: shape (B, H_0, W_0), or (B, Q, H_0, W_0) with a
+            choice per query.
+        """
+        return None
 
     def select_windows(
         self, state: DecoderState, level: FeatureLevel
@@ -142,3 +157,23 @@ class MaskedCrossAttention(CrossAttention):
         probability = level.mask_probability(state.mask_embed).flatten(2)
         blocked = probability < self.mask_threshold
         return blocked & ~blocked.all(-1, keepdim=True)
+
+
+def check_attention(
+    attention: Tensor | None, query: Tensor, level: FeatureLevel
+) -> Tensor:
+    """Returns the attention that a layer was asked for, (B, Q, L).
+
+    Raises:
+        ValueError: if the layer returned none, or one of another shape.
+    """
+    height, width = level.shape
+    shape = (query.size(0), query.size(1), height * width)
+    found = None if attention is None else tuple(attention.shape)
+    if attention is None or found != shape:
+        raise ValueError(
+            f'a layer on level {level.index} was called with need_attention='
+            f'True and must return its attention with the shape {shape}, got '
+            f'{found}'
+        )
+    return attention

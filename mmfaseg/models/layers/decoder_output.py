@@ -27,3 +27,11 @@ class DecoderOutput:
 
     cls_scores: list[Tensor]
     mask_preds: MaskPredictions
+
+    def last(self) -> 'DecoderOutput':
+        """Returns the prediction of the last layer only."""
+        masks = self.mask_preds
+        return DecoderOutput(
+            self.cls_scores[-1:],
+            MaskPredictions(masks.embeds[-1:], masks.features),
+        )

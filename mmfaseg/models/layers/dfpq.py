@@ -40,7 +40,6 @@ class PositionalQuery(nn.Module):
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()
-        self.embed_dims = embed_dims
 
     def initial(self, state: DecoderState, level: FeatureLevel) -> Tensor:
         """Returns the positional query of the first layer.
@@ -66,7 +65,8 @@ class PositionalQuery(nn.Module):
             state (DecoderState): with the prediction of this layer.
             level (FeatureLevel): the level that this layer attended to.
             attention (Tensor | None): its head-averaged cross-attention,
-                shape (B, Q, L); None unless ``needs_attention``.
+                with a graph, shape (B, Q, L); None unless
+                ``needs_attention``.
 
         Returns:
             Tensor: shape (B, Q, C).

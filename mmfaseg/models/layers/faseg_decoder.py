@@ -19,9 +19,9 @@ from mmfaseg.registry import MODELS
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..mask2former_arguments import TRANSFORMER_DECODER
-from .build_part import build_part
+from .build_part import build_part, check_part, init_parts
 from .checkpointing import run_layer
-from .cross_attention import CrossAttention
+from .cross_attention import CrossAttention, check_attention
 from .decoder_output import DecoderOutput
 from .dfpq import PositionalQuery
 from .feature_level import (
@@ -41,7 +41,7 @@ class LayerStep:
         layer (str): key of the layer; layers with shared parameters have the
             same.
         level (int): the level it attends to.
-        need_attention (bool): somebody reads its attention.
+        need_attention (bool): the layer must return its attention.
         updates_query_pos (bool): the positional query is updated after it.
         updates_coarse_attention (bool): its attention is kept for the
             high-resolution attention.
@@ -130,6 +130,40 @@ class FASegDecoder(nn.Module):
         )
         if not self.positional_query.uses_query_embed:
             self.query_embed = None
+        keys = self._build_layers(
+            layer,
+            high_res_attention,
+            num_layers,
+            mask_threshold,
+            share_high_res_layers,
+        )
+        self.schedule = self._make_schedule(keys)
+        self.token_levels = {
+            step.level
+            for step in self.schedule
+            if self._cross_attn(step.layer).needs_tokens
+        }
+        self.predictor = MaskPredictor(
+            embed_dims, num_classes, mask_channels or embed_dims
+        )
+
+    def init_weights(self) -> None:
+        """Initializes parts that derive from mmengine's ``BaseModule``."""
+        init_parts(self)
+
+    def _build_layers(
+        self,
+        layer: dict[str, Any],
+        high_res_attention: dict[str, Any] | None,
+        num_layers: int,
+        mask_threshold: float,
+        share_high_res_layers: bool,
+    ) -> list[str]:
+        """Builds the layers; returns the key of the layer of each step."""
+        if high_res_attention is not None:
+            check_part(
+                'high_res_attention', high_res_attention, CrossAttention
+            )
         masked_attention = dict(
             type='mmfaseg.MaskedCrossAttention', mask_threshold=mask_threshold
         )
@@ -145,23 +179,24 @@ class FASegDecoder(nn.Module):
                     'layer',
                     layer,
                     nn.Module,
-                    embed_dims=embed_dims,
+                    embed_dims=self.query_feat.embedding_dim,
                     cross_attn=attentions[level],
                 )
-        self.schedule = self._make_schedule(keys)
-        self.token_levels = {
-            step.level
-            for step in self.schedule
-            if self._cross_attn(step.layer).needs_tokens
-        }
-        self.predictor = MaskPredictor(
-            embed_dims, num_classes, mask_channels or embed_dims
-        )
+        return keys
 
     def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
         """Returns the steps, from what the parts declare to need."""
         attentions = [self._cross_attn(key) for key in keys]
-        coarse_levels = {x.attention_level for x in attentions}
+        coarse_levels = {
+            x.attention_level
+            for x in attentions
+            if x.attention_level is not None
+        }
+        if len(coarse_levels) > 1 or not coarse_levels <= {0, 1, 2}:
+            raise ValueError(
+                'attention_level must be None, 0, 1 or 2, and the same in '
+                f'all layers, got {sorted(coarse_levels)}'
+            )
         steps = []
         for index, key in enumerate(keys):
             level = index % self.num_levels
@@ -247,12 +282,19 @@ class FASegDecoder(nn.Module):
         attention: Tensor | None,
     ) -> DecoderState:
         """Returns the state after a layer: next masks and positions."""
+        if step.need_attention:
+            attention = check_attention(attention, query, level)
         state = state._replace(mask_embed=self.predictor.embed(query))
         if step.updates_query_pos:
-            query_pos = self.positional_query.update(state, level, attention)
+            positional_query = self.positional_query
+            query_pos = positional_query.update(
+                state,
+                level,
+                attention if positional_query.needs_attention else None,
+            )
             state = state._replace(query_pos=query_pos)
         if step.updates_coarse_attention:
-            assert attention is not None
+            assert attention is not None  # checked above
             coarse = attention.detach().unflatten(2, level.shape)
             state = state._replace(coarse_attention=coarse)
         return state

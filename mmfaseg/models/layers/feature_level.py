@@ -54,7 +54,6 @@ class FeatureLevel:
         """(H_l, W_l)."""
         return self.memory.size(2), self.memory.size(3)
 
-    @torch.no_grad()
     def mask_probability(self, mask_embed: Tensor) -> Tensor:
         """Returns the masks of a prediction at the size of this level.
 
@@ -64,7 +63,9 @@ class FeatureLevel:
         Returns:
             Tensor: 0 to 1, without a graph, shape (B, Q, H_l, W_l).
         """
-        return multiply_masks(mask_embed, self.mask_features).sigmoid_()
+        with torch.no_grad():  # a decorator would break a compiled graph
+            logits = multiply_masks(mask_embed, self.mask_features)
+            return logits.sigmoid_()
 
 
 class DecoderState(NamedTuple):
@@ -105,7 +106,16 @@ def make_levels(
         mask_features (Tensor): shape (B, M, H_3, W_3).
         level_embeds (Tensor): one per level, shape (levels, C).
         token_levels (Collection[int]): levels that get keys and values.
+
+    Raises:
+        ValueError: if there are not as many levels as embeddings.
     """
+    if len(memories) != len(level_embeds):
+        raise ValueError(
+            f'the pixel decoder returns {len(memories)} levels, but the '
+            f'transformer decoder reads {len(level_embeds)}: set '
+            'pixel_decoder.num_levels to the latter'
+        )
     window_grid = memories[0].size(2), memories[0].size(3)
     mask_features = mask_features.detach()
     levels = []

@@ -20,7 +20,7 @@ from mmfaseg.registry import MODELS
 from .cross_attention import CrossAttention
 from .feature_level import DecoderState, FeatureLevel
 
-LEVEL_OF_STRIDE = {32: 0, 16: 1, 8: 2}
+IMPORTANCE_STRIDES = (32, 16, 8)
 
 
 @MODELS.register_module()
@@ -45,6 +45,7 @@ class HighResolutionCrossAttention(CrossAttention):
     """
 
     needs_tokens = False
+    attention_level: int
     window_size: int
 
     def __init__(
@@ -61,20 +62,20 @@ class HighResolutionCrossAttention(CrossAttention):
                 raise ValueError(
                     f'{name} must be an integer of at least 1, got {number}'
                 )
-        if importance_stride not in LEVEL_OF_STRIDE:
+        if importance_stride not in IMPORTANCE_STRIDES:
             raise ValueError(
-                f'importance_stride must be one of {tuple(LEVEL_OF_STRIDE)}, '
-                f'got {importance_stride}'
+                f'importance_stride must be one of {IMPORTANCE_STRIDES}, got '
+                f'{importance_stride}'
             )
         self.omega = omega
         self.window_size = window_size
-        self.importance_stride = importance_stride
-        self.attention_level = LEVEL_OF_STRIDE[importance_stride]
+        self.attention_level = IMPORTANCE_STRIDES.index(importance_stride)
 
     @override
     def select_query_pos(self, state: DecoderState) -> Tensor:
         return state.query_embed
 
+    @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
         """Returns the attention to each window, summed over all queries.
 
@@ -87,7 +88,7 @@ class HighResolutionCrossAttention(CrossAttention):
         return sum_windows(
             state.coarse_attention.sum(1),
             level.window_grid,
-            32 // self.importance_stride,
+            2**self.attention_level,
         )
 
     @override
@@ -121,22 +122,39 @@ class HighResolutionCrossAttention(CrossAttention):
             query, key, value, blocked, need_attention
         )
         if attention is not None:
-            attention = self._scatter(attention, window_index, level)
+            attention = scatter_windows(
+                attention, window_index, self.window_size, level
+            )
         return output, attention
 
-    def _scatter(
-        self, attention: Tensor, window_index: Tensor, level: FeatureLevel
-    ) -> Tensor:
-        """Puts the attention to tokens of windows on the map of the level."""
-        height, width = level.shape
-        pixels, _ = window_pixels(
-            window_index, self.window_size, level.window_grid, level.shape
-        )
-        full = attention.new_zeros(*attention.shape[:2], height * width)
-        # pixels beyond the border have no attention: they add zeros to it
-        return full.scatter_add_(
-            2, pixels[:, None].expand_as(attention), attention
-        )
+
+def scatter_windows(
+    attention: Tensor,
+    window_index: Tensor,
+    window_size: int,
+    level: FeatureLevel,
+) -> Tensor:
+    """Puts the attention to the tokens of windows on the map of the level.
+
+    Args:
+        attention (Tensor): shape (B, Q, K * s * s), in the order of
+            :func:`mmfaseg.ops.hrca_gather`.
+        window_index (Tensor): int64, shape (B, K).
+        window_size (int): s, pixels per window side.
+        level (FeatureLevel): the stride-4 level.
+
+    Returns:
+        Tensor: zero outside the windows, shape (B, Q, H_3 * W_3).
+    """
+    height, width = level.shape
+    pixels, _ = window_pixels(
+        window_index, window_size, level.window_grid, level.shape
+    )
+    full = attention.new_zeros(*attention.shape[:2], height * width)
+    # pixels beyond the border have no attention: they add zeros to it
+    return full.scatter_add_(
+        2, pixels[:, None].expand_as(attention), attention
+    )
 
 
 def sum_windows(

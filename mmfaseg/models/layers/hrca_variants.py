@@ -55,6 +55,7 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
 
     needs_tokens = True
 
+    @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
         """Returns the attention of each query to each window.
 
@@ -65,7 +66,7 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
         return sum_windows(
             state.coarse_attention,
             level.window_grid,
-            32 // self.importance_stride,
+            2**self.attention_level,
         )
 
     @override

@@ -36,8 +36,9 @@ class PositionalEncoding(nn.Module):
         """Returns K_p, shape (B, C, H, W).
 
         Args:
-            feature (Tensor): the projected feature map, shape (B, C, H, W);
-                unless ``needs_feature``, any map of this size and dtype.
+            feature (Tensor): the projected feature map, shape (B, C, H, W).
+                Unless ``needs_feature``, only its size and dtype are
+                meaningful: at stride 4 it may have other channels.
         """
         raise NotImplementedError
 
@@ -151,7 +152,14 @@ class MMDetPositionalEncoding(PositionalEncoding):
     def forward(self, feature: Tensor) -> Tensor:
         batch, _, height, width = feature.shape
         no_padding = feature.new_zeros(batch, height, width, dtype=torch.bool)
-        encoding = self.encoding(no_padding)
+        try:
+            encoding = self.encoding(no_padding)
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(
+                f'{type(self.encoding).__name__} does not derive from '
+                "mmfaseg's PositionalEncoding, and forward(mask) of mmdet's "
+                f'encodings failed: {error}'
+            ) from error
         if encoding.size(1) != self.embed_dims:
             raise ValueError(
                 f'{type(self.encoding).__name__} returns {encoding.size(1)} '

@@ -17,6 +17,7 @@ from mmfaseg.registry import MODELS
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers import DeformableEncoder
+from ..layers.build_part import init_parts
 from ..layers.positional_encoding import (
     build_positional_encoding,
     encoding_needs_feature,
@@ -76,6 +77,11 @@ class FASegPixelDecoder(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(norm_cfg, dict):
+            raise TypeError(
+                "norm_cfg must be a config such as dict(type='GN', "
+                f'num_groups=32), got {norm_cfg!r}'
+            )
         if len(in_channels) != NUM_STAGES:
             raise ValueError(
                 'in_channels must name four stages (strides 4, 8, 16, 32), '
@@ -123,6 +129,10 @@ class FASegPixelDecoder(nn.Module):
             embed_dims, mask_channels or embed_dims, 1
         )
         nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
+
+    def init_weights(self) -> None:
+        """Initializes parts that derive from mmengine's ``BaseModule``."""
+        init_parts(self)
 
     def forward(
         self, feats: Sequence[Tensor]

@@ -49,8 +49,8 @@ def explore(
         max_queries (int): N at most, up to 254.
 
     Raises:
-        ValueError: if the head has no ``trace``, arguments do not fit, or the
-            predictions are not finite.
+        ValueError: if the head has no FASegDecoder, arguments do not match,
+            or the predictions are not finite.
     """
     return view_trace(trace_item(model, item), classes, palette, max_queries)
 
@@ -112,15 +112,18 @@ def _view_layers(
         stride = STRIDES[trace.level]
         query_pos = trace.query_pos[0, queries]
         attention = _maps(trace.attention[0, queries], trace)
-        preference = _maps(
-            positional_preference(
-                trace.cross_attn.attn,
-                query_pos,
-                trace.position[0].flatten(1),
-            ),
-            trace,
-        )
         unknown = np.full(len(queries), np.nan)
+        preference, agreement = np.zeros_like(attention), unknown
+        if trace.cross_attn.attn is not None:
+            preference = _maps(
+                positional_preference(
+                    trace.cross_attn.attn,
+                    query_pos,
+                    trace.position[0].flatten(1),
+                ),
+                trace,
+            )
+            agreement = overlap(attention, preference)
         turn, vectors = unknown, query_pos.float().cpu().numpy()
         if stride > STRIDES[-1]:
             turn = unknown if dynamic is None else turns(vectors, dynamic)
@@ -140,7 +143,7 @@ def _view_layers(
                 masks=masks,
                 scores=_scores(output, trace.layer + 1, queries),
                 entropy=entropy(attention, _readable(trace, queries)),
-                overlap=overlap(attention, preference),
+                overlap=agreement,
                 centres=middle,
                 drift=drift,
                 turn=turn,
