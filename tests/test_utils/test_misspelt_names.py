@@ -46,8 +46,8 @@ def test_package_configs_have_no_diagnostics(root):
 
 MISSPELT = {
     'model.decode_head.num_querys': 'num_queries',
-    'model.decode_head.transformer_decoder.omgea': 'omega',
-    'model.decode_head.transformer_decoder.num_head': 'num_heads',
+    'model.decode_head.transformer_decoder.high_res_attention.omgea': 'omega',
+    'model.decode_head.transformer_decoder.layer.num_head': 'num_heads',
     'model.decode_head.pixel_decoder.num_layer': 'num_layers',
     'model.decode_head.loss.no_object_weigth': 'no_object_weight',
     'model.backbone.deph': 'depth',
