@@ -265,7 +265,7 @@ SHORT_RUN = (
 
 
 @pytest.mark.slow
-def test_part_of_the_docs_trains_explains_and_exports(tmp_path):
+def test_part_of_the_docs_trains_and_is_explored(tmp_path):
     """The files and commands of "Add your own part", with 4 iterations."""
     text = (ROOT / 'docs/custom_parts.md').read_text()
     blocks = re.findall(r'^```\w+\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
@@ -290,8 +290,7 @@ def test_part_of_the_docs_trains_explains_and_exports(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    for name in ('focus.html', 'gated_query.onnx'):
-        assert (tmp_path / name).stat().st_size > 10_000
+    assert (tmp_path / 'focus.html').stat().st_size > 10_000
     state = torch.load(
         tmp_path / 'work_dirs/gated_query/iter_4.pth', weights_only=True
     )

@@ -94,8 +94,9 @@ class CoordinateEncoding(PositionalEncoding):
 
     def forward(self, feature):
         batch, _, height, width = feature.shape
-        rows = torch.linspace(-1, 1, height, device=feature.device)
-        columns = torch.linspace(-1, 1, width, device=feature.device)
+        # arange, not linspace: its length may be a symbol in an export
+        rows = torch.arange(height, device=feature.device) / height
+        columns = torch.arange(width, device=feature.device) / width
         grid = torch.stack(torch.meshgrid(rows, columns, indexing='ij'), -1)
         encoding = self.proj(grid.to(feature.dtype)).permute(2, 0, 1)
         return encoding.expand(batch, -1, -1, -1)
