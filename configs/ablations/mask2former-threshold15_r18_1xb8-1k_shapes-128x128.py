@@ -1,17 +1,4 @@
-_base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
+_base_ = './mask2former_r18_1xb8-1k_shapes-128x128.py'
 
 # Mask2Former with the threshold of FASeg
-model = dict(
-    decode_head=dict(
-        pixel_decoder=dict(
-            positional_encoding=dict(type='mmfaseg.SinePositionalEncoding')
-        ),
-        transformer_decoder=dict(
-            positional_query=dict(
-                _delete_=True, type='mmfaseg.LearnedPositionalQuery'
-            ),
-            high_res_attention=None,
-            num_layers=9,
-        ),
-    )
-)
+model = dict(decode_head=dict(transformer_decoder=dict(mask_threshold=0.15)))
