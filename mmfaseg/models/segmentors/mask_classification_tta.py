@@ -27,9 +27,9 @@ class MaskClassificationTTA(BaseTTAModel):
     The segmentor maps the scores of each version back to the original image:
     it crops the padding, undoes the flip and resizes.
 
-    Args:
-        module (dict | nn.Module): the segmentor or its config.
-        data_preprocessor (dict, optional): replaces that of the segmentor.
+    Arguments are those of mmengine's ``BaseTTAModel``: ``module``, the
+    segmentor or its config, and ``data_preprocessor``, which replaces that of
+    the config.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
