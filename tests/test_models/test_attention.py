@@ -37,7 +37,7 @@ def test_equals_torch_attention(need_attention, masked):
 @pytest.mark.parametrize('numbers', [1, 120, 1 << 19])
 def test_runs_of_heads_change_nothing(monkeypatch, numbers):
     """One head at a time, two, and all four."""
-    monkeypatch.setattr(chunks, 'CPU_NUMBERS', numbers)
+    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', numbers)
     ours, peer = _pair()
     query, x = (
         torch.randn(2, n, 16, dtype=torch.float64, requires_grad=True)
@@ -59,13 +59,13 @@ def test_runs_of_heads_change_nothing(monkeypatch, numbers):
 def test_cuts_cover_all_items():
     cpu = torch.device('cpu')
     assert chunks.chunks(5, 1, cpu) == [slice(0, 5)]
-    half = chunks.CPU_NUMBERS // 2
+    half = chunks.CPU_ELEMENTS // 2
     assert chunks.chunks(5, half, cpu) == [
         slice(0, 2),
         slice(2, 4),
         slice(4, 5),
     ]
-    huge = chunks.chunks(3, 10 * chunks.GPU_NUMBERS, torch.device('cuda'))
+    huge = chunks.chunks(3, 10 * chunks.GPU_ELEMENTS, torch.device('cuda'))
     assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 

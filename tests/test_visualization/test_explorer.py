@@ -111,7 +111,7 @@ def test_owners_are_found_in_strips(monkeypatch, min_score):
     owners = np.where(wanted < 0, -1, parts.argmax(0).numpy())
     for numbers in (1, 1 << 11, 1 << 19):
         monkeypatch.setattr(
-            'mmfaseg.models.layers.chunks.CPU_NUMBERS', numbers
+            'mmfaseg.models.layers.chunks.CPU_ELEMENTS', numbers
         )
         found = find_owners(classes[:, :-1], logits, (25, 41), min_score)
         assert np.array_equal(found[0], wanted)

@@ -17,7 +17,7 @@ from mmfaseg.models import (
     FASegHead,
     FASegPixelDecoder,
 )
-from mmfaseg.models.mask2former_arguments import (
+from mmfaseg.utils.mask2former_arguments import (
     DET_HEAD,
     PIXEL_DECODER,
     SEMANTIC_HEAD,
