@@ -14,6 +14,7 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.mask2former_arguments import PIXEL_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers import DeformableEncoder
@@ -22,7 +23,6 @@ from ..layers.positional_encoding import (
     build_positional_encoding,
     encoding_needs_feature,
 )
-from mmfaseg.utils.mask2former_arguments import PIXEL_DECODER
 
 NUM_STAGES = 4
 CHANNELS_LAST = torch.channels_last
@@ -159,9 +159,9 @@ class FASegPixelDecoder(nn.Module):
         channels = tuple(x.size(1) for x in feats)
         if len(channels) != NUM_STAGES:
             raise ValueError(
-                f'the backbone returns {len(channels)} stages, with {channels} '
-                'channels: set backbone.out_indices to those with strides 4, '
-                '8, 16 and 32'
+                f'the backbone returns {len(channels)} stages, with '
+                f'{channels} channels: set backbone.out_indices to those with '
+                'strides 4, 8, 16 and 32'
             )
         if channels != self.in_channels:
             raise ValueError(

@@ -17,6 +17,7 @@ from mmfaseg.models import (
     FASegHead,
     FASegPixelDecoder,
 )
+from mmfaseg.utils.config_classes import init_arguments
 from mmfaseg.utils.mask2former_arguments import (
     DET_HEAD,
     PIXEL_DECODER,
@@ -24,7 +25,6 @@ from mmfaseg.utils.mask2former_arguments import (
     TRAIN_CFG,
     TRANSFORMER_DECODER,
 )
-from mmfaseg.utils.config_classes import init_arguments
 
 DECODE_HEAD = {k: v for k, v in MODEL['decode_head'].items() if k != 'type'}
 PLACES = [
