@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,22 +99,21 @@ def run(
 
 
 @pytest.fixture(scope='module')
-def environment(root: Path, wheel: Path, tmp_path_factory) -> Path:
-    """Returns the bin folder of an environment with mim and the wheel."""
-    place = tmp_path_factory.mktemp('mim')
-    run(sys.executable, '-m', 'venv', place / 'venv', cwd=place)
-    programs = place / 'venv' / 'bin'
-    pip = [programs / 'python', '-m', 'pip', 'install', '-q']
-    # without the pin of setuptools, which conflicts with openxlab
-    pins = (root / 'constraints.txt').read_text().splitlines()
-    constraints = place / 'constraints.txt'
-    kept = [pin for pin in pins if not pin.startswith(('#', 'setuptools'))]
-    constraints.write_text('\n'.join(kept))
-    (torch,) = (pin for pin in kept if pin.startswith('torch=='))
-    run(*pip, torch, cwd=place)
-    run(*pip, '-c', constraints, f'{wheel}[mm]', cwd=place)
-    run(*pip, 'openmim==0.3.9', cwd=place)
-    return programs
+def environment(wheel: Path, tmp_path_factory) -> Path:
+    """Returns the bin folder of an environment with mim and the wheel.
+
+    It imports the other packages from the environment of this test.
+    """
+    folder = tmp_path_factory.mktemp('mim')
+    run(sys.executable, '-m', 'venv', folder / 'venv', cwd=folder)
+    python = folder / 'venv' / 'bin' / 'python'
+    (site,) = (folder / 'venv').glob('lib/python*/site-packages')
+    # .pth files there are not read, so that no editable mmfaseg is found
+    (site / 'packages.pth').write_text(sysconfig.get_path('purelib'))
+    pip = [python, '-m', 'pip', 'install', '-q']
+    run(*pip, '--no-deps', '--force-reinstall', wheel, cwd=folder)
+    run(*pip, 'openmim==0.3.9', cwd=folder)
+    return python.parent
 
 
 @pytest.mark.slow
