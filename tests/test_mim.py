@@ -41,6 +41,7 @@ def load(name: str) -> dict:
 METAFILES = {name: load(name) for name in load('model-index.yml')['Import']}
 MODELS = [model for file in METAFILES.values() for model in file['Models']]
 
+
 def test_model_names_and_metadata_can_be_searched() -> None:
     collections = [
         collection['Name']

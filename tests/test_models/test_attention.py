@@ -7,25 +7,27 @@ from mmfaseg.testing import assert_close
 
 def _pair():
     ours = MultiheadAttention(16, 4).double()
-    peer = torch.nn.MultiheadAttention(16, 4, batch_first=True).double()
+    reference = torch.nn.MultiheadAttention(16, 4, batch_first=True).double()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter)
-    peer.load_state_dict(ours.state_dict())  # the names are the same
-    return ours, peer
+    reference.load_state_dict(ours.state_dict())  # the names are the same
+    return ours, reference
 
 
 @pytest.mark.parametrize('need_attention', [False, True])
 @pytest.mark.parametrize('masked', [False, True])
 def test_equals_torch_attention(need_attention, masked):
-    ours, peer = _pair()
+    ours, reference = _pair()
     query, key, value = (
         torch.randn(2, n, 16, dtype=torch.float64) for n in (5, 11, 11)
     )
     blocked = torch.rand(2, 5, 11) < 0.5 if masked else None
     if masked:
         blocked[..., 0] = False
-    peer_mask = blocked.repeat_interleave(4, 0) if masked else None
-    expected, attention = peer(query, key, value, attn_mask=peer_mask)
+    reference_mask = blocked.repeat_interleave(4, 0) if masked else None
+    expected, attention = reference(
+        query, key, value, attn_mask=reference_mask
+    )
     output, averaged = ours(query, key, value, blocked, need_attention)
     assert_close(output, expected)
     if need_attention:
@@ -38,7 +40,7 @@ def test_equals_torch_attention(need_attention, masked):
 def test_runs_of_heads_change_nothing(monkeypatch, numbers):
     """One head at a time, two, and all four."""
     monkeypatch.setattr(chunks, 'CPU_ELEMENTS', numbers)
-    ours, peer = _pair()
+    ours, reference = _pair()
     query, x = (
         torch.randn(2, n, 16, dtype=torch.float64, requires_grad=True)
         for n in (5, 11)
@@ -46,7 +48,7 @@ def test_runs_of_heads_change_nothing(monkeypatch, numbers):
     results = []
     for attend in (
         lambda: ours(query, x, x, None, True),
-        lambda: peer(query, x, x),
+        lambda: reference(query, x, x),
     ):
         output, attention = attend()
         (output.square().sum() + attention.square().sum()).backward()

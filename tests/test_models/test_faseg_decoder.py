@@ -315,7 +315,7 @@ def test_tracing_changes_nothing(make_decoder, decoder_inputs):
     assert_close(plain.cls_scores[-1], traced.cls_scores[-1])
 
 
-def test_pictures_of_a_batch_do_not_mix(make_decoder, decoder_inputs):
+def test_images_of_a_batch_are_independent(make_decoder, decoder_inputs):
     decoder = make_decoder().eval()
     memories, positions, mask_features = decoder_inputs()
     both = decoder(memories, positions, mask_features)
