@@ -24,10 +24,8 @@ def test_equals_torch_attention(need_attention, masked):
     blocked = torch.rand(2, 5, 11) < 0.5 if masked else None
     if masked:
         blocked[..., 0] = False
-    reference_mask = blocked.repeat_interleave(4, 0) if masked else None
-    expected, attention = reference(
-        query, key, value, attn_mask=reference_mask
-    )
+    attn_mask = blocked.repeat_interleave(4, 0) if masked else None
+    expected, attention = reference(query, key, value, attn_mask=attn_mask)
     output, averaged = ours(query, key, value, blocked, need_attention)
     assert_close(output, expected)
     if need_attention:
@@ -37,7 +35,7 @@ def test_equals_torch_attention(need_attention, masked):
 
 
 @pytest.mark.parametrize('numbers', [1, 120, 1 << 19])
-def test_runs_of_heads_change_nothing(monkeypatch, numbers):
+def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
     """One head at a time, two, and all four."""
     monkeypatch.setattr(chunks, 'CPU_ELEMENTS', numbers)
     ours, reference = _pair()
@@ -58,7 +56,7 @@ def test_runs_of_heads_change_nothing(monkeypatch, numbers):
         assert_close(found, expected)
 
 
-def test_cuts_cover_all_items():
+def test_chunks_cover_all_items():
     cpu = torch.device('cpu')
     assert chunks.chunks(5, 1, cpu) == [slice(0, 5)]
     half = chunks.CPU_ELEMENTS // 2

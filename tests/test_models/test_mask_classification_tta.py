@@ -172,16 +172,14 @@ def test_one_version_at_a_time_is_kept(make_batch):
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_many_versions_do_not_round_each_other_away(
-    make_batch, tmp_path, dtype
-):
+def test_scores_are_summed_in_float32(make_batch, tmp_path, dtype):
     batch = make_batch(_versions(_flips(*[0.0] * 12)))
     merged = _predict(_with_tta(_Echo(dtype)), batch)
     for sample, scores in zip(merged, _images(tmp_path), strict=True):
         assert torch.equal(sample.seg_logits.data, scores)
 
 
-def test_ready_predictions_are_merged_alike(make_batch, faseg):
+def test_merge_preds_equals_test_step(make_batch, faseg):
     flips = _flips(0.0, 1.0)
     model = _with_tta(faseg)
     stepped = _predict(model, make_batch(_versions(flips)))
