@@ -15,7 +15,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmseg.visualization import SegLocalVisualizer
 from scipy import stats
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +85,8 @@ class _FinishedProcess:
     returncode = 0
 
     def __init__(self, run, cell):
+        from mmseg.visualization import SegLocalVisualizer
+
         SegLocalVisualizer._instance_dict.clear()  # of the previous cell
         run(cell)
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -10,43 +11,49 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
-from mmengine.logging import print_log
-from mmengine.registry import FUNCTIONS, RUNNERS, Registry
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from .config_names import ConfigNameError, reject_unknown_names
 from .cpu_processes import prepare_cpu_processes
 from .stack_info import log_stack_info
 
-# warnings of mmseg and mmengine that users cannot act on
+# warnings of PyTorch, mmengine, mmseg and mmdet that users cannot act on
 KNOWN_WARNINGS = (
+    r'Failed to search registry with scope "\w+" in the "function" registry',
     r'``build_\w+`` would be deprecated soon',
     r'Default ``avg_non_ignore`` is False',
     r'For binary segmentation, we suggest',
     r'threshold is not defined for binary',
     r'The draw is False',
+    r'The prefix is not set in metric class',
+    r'The shape of value will convert from',
+    r'"FileClient" will be deprecated in future',
+    r'"HardDiskBackend" is the alias of',
+    r'`torch\.cuda\.amp\.GradScaler',
+    r'torch\.meshgrid: in an upcoming release',
 )
 # set by torchrun, Slurm and Open MPI
 RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 def hide_known_warnings() -> None:
-    """Hides :data:`KNOWN_WARNINGS` and a log message of mmengine.
+    """Hides :data:`KNOWN_WARNINGS`, also in mmengine's log.
 
     Command lines call this function; ``import mmfaseg`` does not.
     """
     for message in KNOWN_WARNINGS:
         warnings.filterwarnings('ignore', message)
-    # mmengine logs that it finds no registry of collate functions for the
-    # default scope
-    for scope in ('mmseg', 'mmdet'):
-        if scope not in FUNCTIONS.children:
-            Registry(
-                'function',
-                parent=FUNCTIONS,
-                scope=scope,
-                locations=['mmengine.dataset'],
-            )
+    # of the class, as each runner has its own logger
+    MMLogger.filter = _is_shown
+
+
+def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(re.match(x, message) for x in KNOWN_WARNINGS) and bool(
+        logging.Logger.filter(logger, record)
+    )
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:

@@ -1,6 +1,6 @@
 """Non-finite values raise with their origin and keep the weights."""
 
-import copy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -86,7 +86,7 @@ def train(root, tmp_path):
             # the schedulers
             step = vars(runner.optim_wrapper).get('step')
             assert type(step).__name__ == 'function'
-            assert 'train_step' not in vars(runner.model)
+            assert 'run_iter' not in vars(runner.train_loop)
         return plant.weights
 
     return train
@@ -162,10 +162,22 @@ def patched(step=None):
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.0))
     if step is not None:
         wrapper.step = step
-    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=4)
+    runner = SimpleNamespace(
+        model=model, optim_wrapper=wrapper, iter=4, train_loop=Loop(wrapper)
+    )
     hook = NonFiniteHook()
     hook.before_train(runner)
     return hook, runner
+
+
+class Loop:
+    """The parts of a training loop that the hook uses."""
+
+    def __init__(self, wrapper):
+        self.wrapper = wrapper
+
+    def run_iter(self, data):
+        self.wrapper.step()
 
 
 class BaseModelOf(torch.nn.Module):
@@ -174,9 +186,6 @@ class BaseModelOf(torch.nn.Module):
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
-
-    def train_step(self, data):
-        return data
 
     def data_preprocessor(self, data, training):
         raise AssertionError('images of two sizes')
@@ -191,7 +200,7 @@ def test_failing_search_keeps_the_error():
         r'finite\. the search for its origin failed: .*images of two'
     )
     with pytest.raises(NonFiniteError, match=message):
-        runner.optim_wrapper.step()
+        runner.train_loop.run_iter({})
 
 
 def test_step_without_gradients_is_not_skipped():
@@ -205,21 +214,19 @@ def test_method_patches_are_removed_after_training():
     hook.before_train(runner)  # trained twice
     runner.optim_wrapper.step()
     assert calls == [1]
-    copied = copy.deepcopy(runner.model)
-    assert copied.train_step.__self__ is copied
+    assert isinstance(runner.optim_wrapper.step, partial)
     hook.after_train(runner)
+    assert not isinstance(runner.optim_wrapper.step, partial)
     assert runner.optim_wrapper.step() is None and calls == [1, 1]
-    assert 'train_step' not in vars(runner.model)
+    assert 'run_iter' not in vars(runner.train_loop)
 
 
 def test_other_errors_propagate():
-    hook, runner = patched()
-    hook.after_train(runner)
-    runner.model.train_step = lambda data: {}[data]
-    hook.before_train(runner)
+    hook, runner = patched(step=lambda: {}['x'])
     with pytest.raises(KeyError, match='x'):
-        runner.model.train_step('x')
-    assert vars(runner.model)['train_step'].__name__ == '<lambda>'
+        runner.train_loop.run_iter({})
+    assert 'run_iter' not in vars(runner.train_loop)
+    assert not isinstance(runner.optim_wrapper.step, partial)
 
 
 def test_module_modes_are_unchanged():
@@ -231,7 +238,8 @@ def test_module_modes_are_unchanged():
 
 def test_several_optimizers_raise():
     wrapper = OptimWrapper(torch.optim.SGD([torch.zeros(1)], 1.0))
-    runner = SimpleNamespace(optim_wrapper=OptimWrapperDict(a=wrapper))
+    wrappers = OptimWrapperDict(a=wrapper)
+    runner = SimpleNamespace(optim_wrapper=wrappers, train_loop=None)
     with pytest.raises(ValueError, match='not support several optimizers'):
         NonFiniteHook().before_train(runner)
 

@@ -1,8 +1,9 @@
 """Detection of non-finite gradients."""
 
-import copy
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial, update_wrapper
 from typing import Any
 
 import torch
@@ -62,58 +63,52 @@ class NonFiniteHook(Hook):
         self.action = action
         self.max_skipped = max_skipped
         self.skipped = 0
-        self._batch: Any = None
-        self._patches: list[_MethodPatch] = []
+        self._patches = ExitStack()
 
     def before_train(self, runner: Runner) -> None:
-        """Patches the model and the optimizer wrapper."""
-        wrapper = runner.optim_wrapper
+        """Patches the training loop and the optimizer wrapper."""
+        self._patches.close()
+        wrapper, loop = runner.optim_wrapper, runner.train_loop
         if isinstance(wrapper, OptimWrapperDict):
             raise ValueError(
                 'NonFiniteHook does not support several optimizers; remove it '
                 'from custom_hooks'
             )
-        self._remove_patches()
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is None or not scaler.is_enabled():
-            self._patches.append(
-                _MethodPatch(wrapper, 'step', self._step, runner)
-            )
-        self._patches.append(
-            _MethodPatch(runner.model, 'train_step', self._train_step, runner)
-        )
-
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
-        """Keeps the batch for the search after an error."""
-        self._batch = data_batch
+            self._patch(wrapper, 'step', partial(self._step, runner))
+        self._patch(loop, 'run_iter', partial(self._run_iter, runner))
 
     def after_train(self, runner: Runner) -> None:
         """Removes the patches."""
-        self._remove_patches()
+        self._patches.close()
 
-    def _remove_patches(self) -> None:
-        while self._patches:
-            self._patches.pop().remove()
-        self._batch = None
+    def _patch(self, owner: Any, name: str, guard: Callable) -> None:
+        """Replaces a method by a function that gets it as argument."""
+        method = getattr(owner, name)
+        if name in vars(owner):  # patched by mmengine's schedulers
+            self._patches.callback(setattr, owner, name, method)
+        else:
+            self._patches.callback(delattr, owner, name)
+        setattr(owner, name, update_wrapper(partial(guard, method), method))
 
-    def _train_step(
-        self, train_step: Callable, runner: Runner, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _run_iter(
+        self, runner: Runner, run_iter: Callable, *arguments: Any
+    ) -> None:
         try:
-            return train_step(*args, **kwargs)
+            run_iter(*arguments)
         except NonFiniteError as error:
-            text = str(error)
-            if not text.startswith('iteration'):
-                text = self._explain(runner, text)
-            self._remove_patches()
-            raise NonFiniteError(text) from error
+            self._patches.close()
+            # the batch is the last argument
+            origin = find_non_finite(unwrap_model(runner.model), arguments[-1])
+            raise NonFiniteError(
+                f'iteration {runner.iter + 1}: {error}. {origin}'
+            ) from error
         except BaseException:
-            self._remove_patches()
+            self._patches.close()
             raise
 
-    def _step(self, step: Callable, runner: Runner, **kwargs: Any) -> None:
+    def _step(self, runner: Runner, step: Callable, **kwargs: Any) -> None:
         optimizer = runner.optim_wrapper.optimizer
         parameters = [
             parameter
@@ -134,43 +129,10 @@ class NonFiniteHook(Hook):
         text = f'the gradient of {name or "the model"} is not finite'
         self.skipped += 1
         if self.action == 'stop' or self.skipped > self.max_skipped:
-            raise NonFiniteError(self._explain(runner, text))
+            raise NonFiniteError(text)
         print_log(
             f'iteration {runner.iter + 1}: {text}; the step is skipped '
             f'({self.skipped} in a row, at most {self.max_skipped})',
             logger='current',
             level=logging.WARNING,
         )
-
-    def _explain(self, runner: Runner, text: str) -> str:
-        where = find_non_finite(unwrap_model(runner.model), self._batch)
-        return f'iteration {runner.iter + 1}: {text}. {where}'
-
-
-class _MethodPatch:
-    """Replaces a method of an object until it is removed.
-
-    A deep copy of the object, as EMAHook makes one, has the original method.
-    """
-
-    def __init__(
-        self, owner: Any, name: str, guard: Callable, runner: Runner
-    ) -> None:
-        self.owner, self.name = owner, name
-        self.earlier = vars(owner).get(name)  # set if another patch is active
-        self.method = getattr(owner, name)
-        self.guard, self.runner = guard, runner
-        setattr(owner, name, self)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.guard(self.method, self.runner, *args, **kwargs)
-
-    def __deepcopy__(self, memo: dict) -> Any:
-        return copy.deepcopy(self.method, memo)
-
-    def remove(self) -> None:
-        """Restores the method."""
-        if vars(self.owner).get(self.name) is self:
-            delattr(self.owner, self.name)
-            if self.earlier is not None:
-                setattr(self.owner, self.name, self.earlier)
