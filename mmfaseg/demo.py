@@ -35,6 +35,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Serve until interrupted, or say in one sentence why not."""
+    from mmfaseg.utils.command_line import hide_known_warnings
+
+    hide_known_warnings()
     args = parse_args(argv)
     try:
         import uvicorn

@@ -39,8 +39,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Write the page, or say in one sentence why not."""
     from mmfaseg.apis.networks import load_models
+    from mmfaseg.utils.command_line import hide_known_warnings
     from mmfaseg.visualization.explorer import check_page_name, write_page
 
+    hide_known_warnings()
     args = parse_args(argv)
     try:
         if not args.image.is_file():

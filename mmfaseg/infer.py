@@ -4,7 +4,7 @@ import argparse
 import itertools
 import sys
 
-from mmengine.config import DictAction
+from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,19 +44,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         help='stop after so many images, for cameras',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    add_cfg_options(parser, 'model.test_cfg.mode=whole')
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Label, or say in one sentence why not."""
+    hide_known_warnings()
     from mmfaseg.apis import FASegInferencer
 
     args = parse_args(argv)

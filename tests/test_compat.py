@@ -23,14 +23,14 @@ import mmcv
 mmcv.__path__.append({directory!r})
 import mmfaseg
 from mmcv.ops.nms import ext_module
-assert sys.modules['mmcv._ext'].IS_THE_COMPILED_ONE
-assert ext_module.IS_THE_COMPILED_ONE
+assert sys.modules['mmcv._ext'].IS_COMPILED
+assert ext_module.IS_COMPILED
 print(mmfaseg.stack_info())
 """
 
 
 class MeanModel(BaseModel):
-    """A model of one layer with a SyncBN, for whole runs of a runner."""
+    """A model of a linear layer and a SyncBN for runs of a runner."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,13 +96,13 @@ def test_models_of_mmseg_and_mmdet_import() -> None:
     assert mmdet.models.MSDeformAttnPixelDecoder
 
 
-def test_placeholder_leaves_no_trace() -> None:
+def test_placeholder_is_removed_after_import() -> None:
     assert 'mmcv._ext' not in sys.modules
     assert importlib.util.find_spec('mmcv._ext') is None
     assert not mmcv_full_available()
 
 
-def test_applying_patches_twice_changes_nothing() -> None:
+def test_apply_patches_is_idempotent() -> None:
     import mmcv.ops
 
     before = mmcv.ops, len(torch.serialization.get_safe_globals())
@@ -124,7 +124,7 @@ def test_missing_op_raises_with_its_name() -> None:
         nms(boxes, torch.ones(1), 0.5)
 
 
-def test_revert_sync_batchnorm_works() -> None:
+def test_revert_sync_batchnorm() -> None:
     model = revert_sync_batchnorm(MeanModel())
     assert not isinstance(model.norm, torch.nn.SyncBatchNorm)
     assert model([torch.ones(2), torch.zeros(2)], mode='loss')[
@@ -135,7 +135,7 @@ def test_revert_sync_batchnorm_works() -> None:
 def test_compiled_mmcv_is_used(tmp_path, run_python, monkeypatch) -> None:
     monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'auto')
     (tmp_path / '_ext.py').write_text(
-        'IS_THE_COMPILED_ONE = True\n'
+        'IS_COMPILED = True\n'
         'def __getattr__(name):\n'
         '    if name.startswith("__"):\n'
         '        raise AttributeError(name)\n'
@@ -156,7 +156,7 @@ def test_broken_compiled_mmcv_raises(tmp_path, run_python) -> None:
     assert 'no symbol _Z' in done.stdout
 
 
-def test_checkpoint_needs_no_unsafe_loading(checkpoint: str) -> None:
+def test_checkpoint_loads_with_weights_only(checkpoint: str) -> None:
     loaded = torch.load(checkpoint, weights_only=True)
     scalars = loaded['message_hub']['log_scalars']
     assert scalars['train/loss'].data[0].shape == (4,)
@@ -191,8 +191,8 @@ def test_checkpoint_of_numpy_1_loads(checkpoint: str, tmp_path) -> None:
     assert torch.load(other, weights_only=True)['message_hub']
 
 
-class Gadget:
-    """Pickles to a call of getattr."""
+class AttributeAccess:
+    """Pickled as a call of getattr."""
 
     def __init__(self, owner: object, name: str) -> None:
         self.arguments = owner, name
@@ -202,17 +202,22 @@ class Gadget:
 
 
 @pytest.mark.parametrize(
-    'gadget',
-    [Gadget(HistoryBuffer, '__init__'), Gadget(torch.nn.Module, 'mean')],
+    'value',
+    [
+        AttributeAccess(HistoryBuffer, '__init__'),
+        AttributeAccess(torch.nn.Module, 'mean'),
+    ],
 )
-def test_crafted_checkpoint_cannot_access_attributes(gadget, tmp_path) -> None:
-    torch.save(gadget, tmp_path / 'crafted.pth')
+def test_malicious_checkpoint_cannot_access_attributes(
+    value, tmp_path
+) -> None:
+    torch.save(value, tmp_path / 'malicious.pth')
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(tmp_path / 'crafted.pth', weights_only=True)
+        torch.load(tmp_path / 'malicious.pth', weights_only=True)
 
 
-class _Bomb:
-    """Runs code when it is unpickled."""
+class _CreateFile:
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path) -> None:
         self.path = str(path)
@@ -225,13 +230,15 @@ class _Bomb:
 def test_loading_checkpoints_executes_no_code(
     way, tmp_path, monkeypatch
 ) -> None:
-    """Files, and what mmengine downloads, from a server of our own."""
+    """Local files, and downloads from a local server."""
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
     from mmengine.runner.checkpoint import _load_checkpoint
 
-    exploded = tmp_path / 'exploded'
-    torch.save({'state_dict': _Bomb(exploded)}, tmp_path / 'evil.pth')
+    created = tmp_path / 'created'
+    torch.save(
+        {'state_dict': _CreateFile(created)}, tmp_path / 'malicious.pth'
+    )
     torch.save({'state_dict': {}}, tmp_path / 'good.pth')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
     server = ThreadingHTTPServer(
@@ -244,11 +251,13 @@ def test_loading_checkpoints_executes_no_code(
         if way == 'file':
             place = str(tmp_path)
         assert _load_checkpoint(f'{place}/good.pth') == {'state_dict': {}}
-        with pytest.raises(ValueError, match=r'evil\.pth cannot be read'):
+        with pytest.raises(ValueError, match=r'malicious\.pth cannot be read'):
             if way == 'load_from':
-                load_checkpoint(torch.nn.Linear(1, 1), f'{place}/evil.pth')
+                load_checkpoint(
+                    torch.nn.Linear(1, 1), f'{place}/malicious.pth'
+                )
             else:
-                _load_checkpoint(f'{place}/evil.pth')
+                _load_checkpoint(f'{place}/malicious.pth')
     finally:
         server.shutdown()
-    assert not exploded.exists()
+    assert not created.exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import hide_known_warnings
 
 TOOLS = Path(__file__).resolve().parent
 MODELS = ('small', 'r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
@@ -177,6 +177,7 @@ def check_names(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the config, look at what it reads, and say what is next."""
+    hide_known_warnings()
     from mmengine.config import Config
 
     from mmfaseg.datasets.doctor import check_dataset

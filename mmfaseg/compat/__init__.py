@@ -28,11 +28,13 @@ from .package_configs import register_package_configs
 
 
 def apply_patches() -> None:
-    """Check the packages and apply all patches; a second call does nothing.
+    """Checks the packages and applies all patches.
+
+    Repeated calls have no effect.
 
     Raises:
-        ImportError: If a package is missing or not supported, or if the
-            compiled operators of mmcv do not load with this PyTorch.
+        ImportError: if a package is missing or unsupported, or the compiled
+            operators of mmcv do not load with this PyTorch.
     """
     info = stack_info()
     if info.has_compiled_mmcv_ops:

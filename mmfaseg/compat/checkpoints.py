@@ -12,40 +12,40 @@ import torch
 
 
 def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
-    """Return a statistics method of ``HistoryBuffer``, and nothing else.
+    """Returns a statistics method of ``HistoryBuffer``.
 
-    A pickled buffer refers to its own methods through ``getattr``. The real
-    ``getattr`` would open every object to a crafted checkpoint.
+    A pickled buffer refers to its methods through ``getattr``. The builtin
+    would give a malicious checkpoint access to all objects.
 
     Raises:
-        pickle.UnpicklingError: If anything else is asked for.
+        pickle.UnpicklingError: if any other attribute is requested.
     """
     from mmengine.logging import HistoryBuffer
 
     methods = HistoryBuffer([], [])._statistics_methods
     if owner is not HistoryBuffer or name not in methods:
         raise pickle.UnpicklingError(
-            'a checkpoint asks for an attribute; only the statistics methods '
-            'of HistoryBuffer are allowed.'
+            'the checkpoint accesses an attribute; only the statistics '
+            'methods of HistoryBuffer are allowed'
         )
     return methods[name]
 
 
 @cache
 def _loaded_array() -> type:
-    """Return the type of arrays in a checkpoint, which nothing can call.
+    """Returns an array type whose constructor raises.
 
-    Called by a crafted checkpoint, ``numpy.ndarray`` would make an array of
-    objects out of any bytes, and take them for addresses.
+    A malicious checkpoint could call ``numpy.ndarray`` to create an object
+    array from arbitrary bytes, which NumPy would use as addresses.
     """
     import numpy as np
 
     class LoadedArray(np.ndarray):
-        """An array that only NumPy's own reconstruction can make."""
+        """An array that only NumPy's unpickling can create."""
 
         def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
             raise pickle.UnpicklingError(
-                'a checkpoint may not call numpy.ndarray'
+                'the checkpoint calls numpy.ndarray, which is not allowed'
             )
 
         def __reduce_ex__(self, protocol: Any) -> Any:
@@ -55,22 +55,22 @@ def _loaded_array() -> type:
 
 
 def _reconstruct_array(kind: type, shape: tuple, code: bytes) -> Any:
-    """Make an array of nothing, which is filled afterwards.
+    """Creates an empty array, to which NumPy's unpickling adds the data.
 
-    NumPy pickles every array so. A crafted checkpoint could ask for any size.
+    A malicious checkpoint could request an array of any size.
     """
     import numpy as np
 
     if type(shape) is not tuple or shape != (0,):
-        raise pickle.UnpicklingError('a checkpoint asks for a large array')
+        raise pickle.UnpicklingError('the checkpoint allocates a large array')
     reconstruct: Any = np.empty(0).__reduce__()[0]
     return reconstruct(kind, shape, code)
 
 
 def register_safe_globals() -> None:
-    """Register the types in mmengine's checkpoints as safe globals.
+    """Registers the types in mmengine's checkpoints as safe globals.
 
-    Its message hub keeps the history of each logged scalar as a
+    The message hub stores the history of each logged scalar in a
     ``HistoryBuffer`` of NumPy arrays, and the latest values as NumPy scalars.
     """
     import numpy as np
@@ -80,7 +80,7 @@ def register_safe_globals() -> None:
     scalar: Any = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(code)) for code in '?bBhHiIlLqQefd']
     allowed: dict[str, Callable[..., Any]] = {
-        # NumPy 2 renamed this module; a checkpoint may be from before.
+        # the name of this module before NumPy 2
         'numpy.core.multiarray._reconstruct': reconstruct,
         'numpy.core.multiarray.scalar': scalar,
         'numpy._core.multiarray._reconstruct': reconstruct,
@@ -90,18 +90,18 @@ def register_safe_globals() -> None:
     }
     for kind in (HistoryBuffer, np.dtype, *dtypes):
         allowed[f'{kind.__module__}.{kind.__qualname__}'] = kind
-    # Pairs, because the loader of OneDL's mmengine takes its own list of bare
-    # types away again after each use.
+    # Pairs, because OneDL's mmengine removes its own list of types after each
+    # use.
     torch.serialization.add_safe_globals(
         [(function, name) for name, function in allowed.items()]
     )
 
 
 def patch_checkpoint_loaders() -> None:
-    """Make mmengine load files and URLs with :func:`load_untrusted`.
+    """Makes mmengine load files and URLs with :func:`load_untrusted`.
 
-    By itself the mmengine of OneDL falls back to running what a file asks for,
-    and both ask ``torch.hub`` for downloads, which does so, too.
+    Otherwise OneDL's mmengine falls back to unrestricted unpickling, and so
+    does ``torch.hub``, which both families use for downloads.
     """
     from mmengine.runner import CheckpointLoader, checkpoint
 
@@ -136,7 +136,7 @@ def patch_checkpoint_loaders() -> None:
 
 
 def register_safetensors_loader() -> None:
-    """Register a loader of local ``.safetensors`` files in mmengine."""
+    """Registers a loader of local ``.safetensors`` files in mmengine."""
     from mmengine.runner import CheckpointLoader
     from safetensors import safe_open
     from safetensors.torch import load_file
@@ -146,14 +146,14 @@ def register_safetensors_loader() -> None:
     def load_from_safetensors(
         filename: str, map_location: Any = None
     ) -> dict[str, Any]:
-        del map_location  # the model's parameters are where they are
+        del map_location  # weights are copied to the model's device
         filename = os.path.expanduser(filename)
         with explained(filename):
             with safe_open(filename, 'pt') as file:
                 meta = json.loads((file.metadata() or {}).get('meta', '{}'))
             return {'meta': meta, 'state_dict': load_file(filename)}
 
-    # mmengine takes a prefix as a regular expression.
+    # mmengine interprets prefixes as regular expressions
     CheckpointLoader.register_scheme(
         r'(?!\w+://).*\.safetensors$', loader=load_from_safetensors, force=True
     )

@@ -9,23 +9,24 @@ from pathlib import Path
 from mmengine.fileio import LocalBackend, register_backend
 
 ATOMIC = 'mmfaseg.atomic'
-PART = '.part'  # ends what is being written
+PART = '.part'  # suffix of temporary files
 
 
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local files, written beside their place and then moved.
+    """A local file backend with atomic writes.
 
-    A process that is killed while it writes leaves the file as it was, and
-    perhaps one whose name begins with ``.`` and ends with ``.part``. Choose
-    it by ``backend_args=dict(backend='mmfaseg.atomic')``.
+    Data are written to a temporary file, which then replaces the target. A
+    process that is killed while writing leaves the previous file, and perhaps
+    a temporary file whose name starts with ``.`` and ends with ``.part``. Use
+    it with ``backend_args=dict(backend='mmfaseg.atomic')``.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Writes a file.
 
         Raises:
-            OSError: if it cannot be written, such as for want of space; a
-                file of this name stays as it was.
+            OSError: if it cannot be written, for example because the disk is
+                full; an existing file is not changed.
         """
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,9 +44,9 @@ class AtomicLocalBackend(LocalBackend):
                 raise
             raise OSError(
                 error.errno,
-                f'no room for {len(obj) / 2**20:.0f} MiB of {path}: '
-                f'{os.strerror(error.errno)}. What was there before is as it '
-                'was; make room and go on with --resume',
+                f'cannot write {len(obj) / 2**20:.0f} MiB to {path}: '
+                f'{os.strerror(error.errno)}. An existing file was not '
+                'changed; free disk space and continue with --resume',
             ) from error
         finally:
             with suppress(FileNotFoundError):
@@ -54,12 +55,12 @@ class AtomicLocalBackend(LocalBackend):
     def put_text(
         self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
     ) -> None:
-        """Writes a file of text; see :meth:`put`."""
+        """Writes a text file; see :meth:`put`."""
         self.put(obj.encode(encoding), filepath)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Lets the new name survive a loss of power, where systems can."""
+    """Flushes the directory entry to disk, where the system supports it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -69,13 +70,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Removes partial files of processes that were killed while writing."""
+    """Removes temporary files of processes that were killed."""
     for path in Path(folder).glob(f'.*{PART}'):
         path.unlink(missing_ok=True)
 
 
 def _umask() -> int:
-    """Returns the mask of new files, which can only be read by setting it."""
+    """Returns the umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

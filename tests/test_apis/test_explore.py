@@ -1,6 +1,6 @@
 """Pages about where queries look: from the command line and a server."""
 
-import importlib.util
+import importlib
 import json
 import re
 import threading
@@ -86,11 +86,11 @@ def test_equal_models_get_unique_names(work_dir, image):
     assert list(found) == [FASEG, f'{FASEG} (2)']
 
 
-def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
-    path = root / 'tools/analysis_tools/focus_statistics.py'
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_statistics_are_means_over_blocks_of_a_stride(
+    work_dir, root, monkeypatch
+):
+    monkeypatch.syspath_prepend(root / 'tools/analysis_tools')
+    tool = importlib.import_module('focus_statistics')
     found = tool.main([str(work_dir), '--num-images', '2'])[str(work_dir)]
     assert list(found) == [32, 16, 8, 4]
     network = FASegInferencer(work_dir, device='cpu')
@@ -108,7 +108,7 @@ def test_statistics_are_means_over_blocks_of_a_stride(work_dir, root):
                 assert value == pytest.approx(known.mean(), abs=1e-4)
             else:
                 assert value is None and (stride, name) == (4, 'turn')
-    with pytest.raises(ValueError, match='must be positive, got 0'):
+    with pytest.raises(SystemExit):
         tool.main([str(work_dir), '--num-images', '0'])
 
 

@@ -8,12 +8,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    load_config,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,14 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='PNG',
         help='draw how often each class occurs into this file',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    add_cfg_options(parser, 'train_dataloader.dataset.data_root=DIR')
     return parser.parse_args(argv)
 
 
@@ -51,8 +47,7 @@ def run_check(args: argparse.Namespace, console: Console):
     """Return the report; show a progress bar for each split."""
     from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     tasks = {}
     with Progress(console=console) as progress:
 
@@ -89,6 +84,7 @@ def print_statistics(report, console: Console) -> None:
 
 def main() -> None:
     """Check, print, and exit with status 1 on errors."""
+    hide_known_warnings()
     from mmfaseg.datasets.doctor import draw_histogram
     from mmfaseg.visualization import save_figure
 

@@ -5,7 +5,7 @@ import sys
 
 from rich.progress import Progress
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import hide_known_warnings
 
 LENGTHS = dict(train=2000, val=100, test=500)  # as ShapesDataset's configs
 
@@ -57,6 +57,7 @@ def write_all(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Write, or say in one sentence why not."""
+    hide_known_warnings()
     try:
         write_all(parse_args())
     except (ValueError, OSError) as error:

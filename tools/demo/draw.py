@@ -4,10 +4,14 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import BaseModel, revert_sync_batchnorm
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    load_config,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,14 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default='cuda' if torch.cuda.is_available() else 'cpu',
         help='cpu, cuda or cuda:N',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    add_cfg_options(parser, 'val_dataloader.dataset.length=100')
     return parser.parse_args(argv)
 
 
@@ -60,13 +57,13 @@ def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
 
 def main(argv: list[str] | None = None) -> list[Path]:
     """Draw as the command line says; return the files written."""
+    hide_known_warnings()
     from mmengine.registry import DATASETS, init_default_scope
 
     from mmfaseg.visualization import write_report
 
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     model = load_network(cfg, args.checkpoint, args.device)
     if args.device == 'cpu':
         model = revert_sync_batchnorm(model)

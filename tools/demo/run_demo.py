@@ -11,16 +11,19 @@ import os
 import shlex
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    load_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
@@ -49,15 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of all randomness'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config, for example '
-        'train_cfg.max_iters=100',
-    )
+    add_cfg_options(parser, 'train_cfg.max_iters=100')
     return parser.parse_args(argv)
 
 
@@ -105,10 +100,9 @@ class Steps:
         self.began = now
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def make_config(args: argparse.Namespace) -> Config:
     """Return the config with the command line's wishes in it."""
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = str(Path(args.out) / 'train')
     cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
     cfg.resume = args.resume
@@ -123,7 +117,7 @@ def run(args: argparse.Namespace, steps: Steps) -> None:
     from mmfaseg.evaluation import MAIN_METRICS, in_percent, main_metric
     from mmfaseg.visualization import write_report
 
-    cfg = load_config(args)
+    cfg = make_config(args)
     steps.begin(f'build the network of {os.path.relpath(args.config)}')
     runner = DemoRunner.from_cfg(cfg)
     parameters = sum(p.numel() for p in runner.model.parameters())
@@ -179,9 +173,8 @@ def print_next_steps(args: argparse.Namespace, work_dir: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; return the exit code."""
+    hide_known_warnings()
     args = parse_args(argv)
-    # said by a hook that draws on demand only, as in every config
-    warnings.filterwarnings('ignore', message='The draw is False')
     steps = Steps()
     try:
         run(args, steps)

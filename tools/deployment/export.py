@@ -19,9 +19,8 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -48,14 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='also measure ONNX and PyTorch at each size, on this CPU',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    add_cfg_options(parser, 'model.test_cfg.mode=whole')
     args = parser.parse_args(argv)
     if args.target.suffix not in ('.onnx', '.pt2'):
         parser.error(f'{args.target} must end in .onnx or .pt2')
@@ -168,6 +160,7 @@ def measure(network, target: Path, sizes: list, repeats: int = 5):
 
 def main(argv: list[str] | None = None) -> None:
     """Export, or say in one sentence why not."""
+    hide_known_warnings()
     from mmfaseg.apis import load_model
     from mmfaseg.export import SIZES, ExportedNetwork, export_program
 

@@ -37,6 +37,7 @@ from mmfaseg.checkpoints import (
     to_segmentor_keys,
     write_state,
 )
+from mmfaseg.utils.command_line import hide_known_warnings
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
 LOG_WIDTH = 240  # of a table that goes into a file
@@ -269,6 +270,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 def main() -> None:
     """Convert, or say in one sentence why not."""
+    hide_known_warnings()
     console = Console()
     if not console.is_terminal:
         console = Console(width=LOG_WIDTH)

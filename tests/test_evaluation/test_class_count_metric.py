@@ -1,11 +1,9 @@
 import numpy as np
 
-from mmfaseg.evaluation.class_counts import find_uniform_windows
+from mmfaseg.evaluation.class_count_metric import find_uniform_windows
 
 
-def test_windows_lie_in_the_image_and_hold_one_label(
-    image_pairs,
-):
+def test_uniform_windows_are_inside_the_image(image_pairs):
     for labels, _ in image_pairs:
         for size in (1, 2, 3, 4):
             windows = find_uniform_windows(labels.astype(np.uint16), size)

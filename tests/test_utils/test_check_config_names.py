@@ -1,4 +1,4 @@
-"""Misspelt names are found before anything is built, where they stand."""
+"""Misspelled names in a config are reported with their place."""
 
 import pytest
 from hypothesis import given, settings
@@ -44,7 +44,7 @@ def test_package_configs_have_no_diagnostics(root):
         assert diagnostics_of(Config.fromfile(path)) == [], path
 
 
-MISSPELT = {
+MISSPELLED = {
     'model.decode_head.num_querys': 'num_queries',
     'model.decode_head.transformer_decoder.high_res_attention.omgea': 'omega',
     'model.decode_head.transformer_decoder.layer.num_head': 'num_heads',
@@ -65,19 +65,19 @@ MISSPELT = {
 }
 
 
-# may have a use for it: a warning
-TAKE_ANYTHING = (
+# classes with **kwargs, for which a warning is reported
+WITH_KWARGS = (
     *('test_evaluator.iou_metric', 'param_scheduler.0.start_facter'),
     *('default_hooks.checkpoint.intervall', 'visualizer.alphas'),
 )
 
 
-@pytest.mark.parametrize('place', MISSPELT)
+@pytest.mark.parametrize('place', MISSPELLED)
 def test_misspelled_argument_gets_suggestion(place, demo):
     (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
     assert diagnostic.where == place
-    assert diagnostic.is_error == (place not in TAKE_ANYTHING)
-    assert diagnostic.remedy == f'did you mean {MISSPELT[place]}?'
+    assert diagnostic.is_error == (place not in WITH_KWARGS)
+    assert diagnostic.remedy == f'did you mean {MISSPELLED[place]}?'
 
 
 SHARDED = 'mmfaseg.FullyShardStrategy'
@@ -89,12 +89,12 @@ SHARDED = 'mmfaseg.FullyShardStrategy'
         (
             dict(strategy=dict(type=SHARDED)),
             'strategy',
-            "set runner_type = 'FlexibleRunner', or take it out",
+            "set runner_type = 'FlexibleRunner', or remove it",
         ),
         (
             dict(runner_type='FlexibleRunner', sync_bn='torch'),
             'sync_bn',
-            'take it out, or give it to the strategy',
+            'remove it, or move it into strategy',
         ),
         (
             dict(
@@ -103,7 +103,7 @@ SHARDED = 'mmfaseg.FullyShardStrategy'
                 custom_hooks=[dict(type='EMAHook')],
             ),
             'custom_hooks',
-            'take it out, or the strategy',
+            'remove the hook, or the strategy',
         ),
         (
             dict(
@@ -150,7 +150,7 @@ CLASSES = {
 @pytest.mark.parametrize('place', CLASSES)
 def test_unknown_class_gets_suggestion(place, demo):
     written, meant = CLASSES[place]
-    if meant is None:  # the usual slip: the name of the package is missing
+    if meant is None:  # the scope is missing
         meant = f'mmfaseg.{written}'
     found = diagnostics_of(changed(demo, **{place: written}))
     assert [x.where for x in found] == [place]
@@ -192,11 +192,12 @@ def test_missing_required_argument_is_an_error(demo):
 
 
 def test_unknown_argument_lists_known_arguments(demo):
-    """All that the class knows are named instead."""
     place = 'model.decode_head.transformer_decoder.zzz'
     (diagnostic,) = diagnostics_of(changed(demo, **{place: 1}))
     assert diagnostic.where == place
-    assert diagnostic.remedy.startswith('it has embed_dims, num_classes, ')
+    assert diagnostic.remedy.startswith(
+        'choose from embed_dims, num_classes, '
+    )
 
 
 def test_misplaced_argument_is_reported_with_its_place(demo):
@@ -243,14 +244,14 @@ def test_invalid_type_is_an_error(kind, demo):
     cfg = changed(demo, custom_hooks=[dict(type=kind)], default_scope=None)
     (diagnostic,) = diagnostics_of(cfg)
     assert diagnostic.where == 'custom_hooks.0.type'
-    assert diagnostic.problem == f'{kind!r} is no class'
+    assert diagnostic.problem == f'{kind!r} is not a class'
 
 
 def test_other_config_variables_are_ignored(demo):
     assert diagnostics_of(changed(demo, train_dataloader_2=1, lr=2)) == []
 
 
-def test_all_errors_come_at_once(demo):
+def test_all_errors_are_reported_at_once(demo):
     cfg = changed(demo, custom_hook=[], **{'model.backbone.deph': 18})
     with pytest.raises(ConfigNameError) as raised:
         reject_unknown_names(cfg)
@@ -261,7 +262,7 @@ def test_all_errors_come_at_once(demo):
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(data=st.data())
 def test_single_letter_errors_are_found(data, demo):
-    """In any argument that the demo sets, of five letters at least."""
+    """In all arguments of the demo config with more than five letters."""
     cfg = Config(demo.to_dict())
     parts = {
         'model.decode_head': cfg.model.decode_head,
