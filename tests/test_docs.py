@@ -220,9 +220,11 @@ def _example_dicts():
             if not isinstance(node, ast.Call) or node.func.id != 'dict':
                 continue
             values = {keyword.arg: keyword.value for keyword in node.keywords}
-            kind = getattr(values.pop('type', None), 'value', '')
-            if kind.startswith('mmfaseg.'):
-                yield kind.removeprefix('mmfaseg.'), set(values)
+            for key in ('type', 'constructor'):
+                kind = getattr(values.pop(key, None), 'value', '')
+                if kind.startswith('mmfaseg.'):
+                    arguments = set(values) if key == 'type' else set()
+                    yield kind.removeprefix('mmfaseg.'), arguments
 
 
 def test_reference_has_a_valid_example_of_each_registered_class():
