@@ -1,40 +1,37 @@
 """Draws predictions.png and focus.png of a trained network."""
 
 import argparse
-from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.model import BaseModel, revert_sync_batchnorm
 
 import mmfaseg  # noqa: F401  makes mmseg importable on this stack
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--out', default='drawn', metavar='DIR', help='where the PNGs go'
+        '--out', default='figures', metavar='DIR', help='output folder'
     )
     parser.add_argument(
         '--split',
         choices=['val', 'test'],
         default='val',
-        help='which data set of the config to draw from',
+        help='data set of the config',
     )
     parser.add_argument(
         '--indices',
         nargs='+',
         type=int,
         metavar='I',
-        help='numbers of the images; six spread over the data set if left out',
+        help='images of the data set; by default six, spread evenly',
     )
     parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='cpu, cuda or cuda:N',
+        '--device', default=get_device(), help='for example cpu or cuda:1'
     )
     parser.add_argument(
         '--cfg-options',
@@ -42,13 +39,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action=DictAction,
         default={},
         metavar='KEY=VALUE',
-        help='settings that replace those of the config',
+        help='override settings of the config',
     )
     return parser.parse_args(argv)
 
 
 def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
-    """Return the network of a config of mmseg or mmdet, trained."""
+    """Returns the trained segmentor or detector of a config."""
     if 'panoptic_head' in cfg.model:
         from mmdet.apis import init_detector
 
@@ -58,11 +55,11 @@ def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
     return init_model(cfg, checkpoint, device)
 
 
-def main(argv: list[str] | None = None) -> list[Path]:
-    """Draw as the command line says; return the files written."""
+def main(argv: list[str] | None = None) -> None:
+    """Draws the figures and prints their paths."""
     from mmengine.registry import DATASETS, init_default_scope
 
-    from mmfaseg.visualization import write_report
+    from mmfaseg.visualization import write_figures
 
     args = parse_args(argv)
     cfg = Config.fromfile(args.config)
@@ -72,10 +69,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
         model = revert_sync_batchnorm(model)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
-    written = write_report(model, dataset, args.out, args.indices)
-    for path in written:
+    for path in write_figures(model, dataset, args.out, args.indices):
         print(f'wrote {path}')
-    return written
 
 
 if __name__ == '__main__':
