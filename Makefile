@@ -32,10 +32,10 @@ venv: $(BUILT) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
 
 build: $(BUILT) ## compile the operators in place, where a C++ compiler is
 
-demo: $(BUILT) ## train a small FASeg on the CPU and draw what it sees
+demo: $(BUILT) ## train a small FASeg on the CPU and draw its predictions
 	$(PY) tools/demo/run_demo.py
 
-demo-instance: $(BUILT) ## train it on objects of generated pictures, and draw them
+demo-instance: $(BUILT) ## the same for instance segmentation
 	$(PY) tools/dataset_converters/shapes_to_coco.py
 	$(PY) tools/demo/run_demo.py configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py --out demo_out/instance
 

@@ -198,7 +198,10 @@ def test_constraints_agree_with_requirements(root: Path) -> None:
         entries = [Requirement(x) for x in lines if x and x[0] != '#']
         return [r for r in entries if r.marker is None or r.marker.evaluate()]
 
-    pages = [*read('requirements/docs.txt'), *read('requirements/demo.txt')]
+    pages = [
+        *read('requirements/docs.txt'),
+        *read('requirements/explorer.txt'),
+    ]
     for constraints, family, others in (
         ('constraints.txt', 'requirements/mm.txt', pages),
         ('constraints-onedl.txt', 'requirements/onedl.txt', []),

@@ -9,10 +9,9 @@ from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
-from mmfaseg.visualization import figure_pixels
-from mmfaseg.visualization.explorer import Exploration, nan_mean, view_trace
-from mmfaseg.visualization.report import dataset_palette, draw_traced_focus
-from mmfaseg.visualization.tracing import find_traceable_head, trace_item
+from mmfaseg.visualization import dataset_palette, draw_focus, figure_pixels
+from mmfaseg.visualization.decoder_trace import find_traceable_head
+from mmfaseg.visualization.explorer import Exploration, explore, nan_mean
 
 
 @HOOKS.register_module()
@@ -68,12 +67,13 @@ class FocusHook(Hook):
         palette = dataset_palette(dataset)
         views = []
         for index in self.indices:
-            traced = trace_item(model, dataset[index])
-            figure = draw_traced_focus(traced, classes, palette)
+            view = explore(model, dataset[index], classes, palette)
             runner.visualizer.add_image(
-                f'focus_{index}', figure_pixels(figure), step=runner.iter
+                f'focus_{index}',
+                figure_pixels(draw_focus(view)),
+                step=runner.iter,
             )
-            views.append(view_trace(traced, classes, palette))
+            views.append(view)
         numbers = {
             f'focus/{name}': _mean(views, name)
             for name in ('entropy', 'overlap', 'drift', 'turn')

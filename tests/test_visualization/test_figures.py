@@ -11,18 +11,15 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from mmfaseg.visualization import (
-    ObjectImage,
-    draw_objects,
-    inputs_to_image,
-    report,
-    tracing,
-    write_report,
-)
-from mmfaseg.visualization.report import (
-    _panoptic_objects,
     dataset_palette,
+    draw_objects,
+    figures,
+    inputs_to_image,
     spread_indices,
+    write_figures,
 )
+from mmfaseg.visualization.explorer import exploration
+from mmfaseg.visualization.figures import _panoptic_objects, split_labels
 
 pytestmark = pytest.mark.smoke
 
@@ -50,7 +47,7 @@ class ImageDataset:
 
 
 class Network:
-    """Knows the ground truth, and looks where the hand-made trace says."""
+    """Predicts the ground truth; its decoder returns a given trace."""
 
     def __init__(self, trace):
         self.data_preprocessor = SegDataPreProcessor(
@@ -74,14 +71,16 @@ class Network:
 
 
 @pytest.fixture(autouse=True)
-def _trace_by_hand(monkeypatch):
-    """The head has no decoder: its ``trace`` is the result of tracing it."""
-    for module in (report, tracing):
-        monkeypatch.setattr(
-            module, 'can_trace', lambda head: head.trace is not None
-        )
+def _given_trace(monkeypatch):
+    """``trace`` of the head replaces the trace of its decoder."""
     monkeypatch.setattr(
-        tracing, 'trace_head', lambda head, feats: head.trace(feats)
+        figures, 'can_trace', lambda head: head.trace is not None
+    )
+    monkeypatch.setattr(
+        exploration, 'find_traceable_head', lambda model: model.decode_head
+    )
+    monkeypatch.setattr(
+        exploration, 'trace_head', lambda head, feats: head.trace(feats)
     )
 
 
@@ -92,7 +91,7 @@ def test_both_figures_are_written(tmp_path, output_of):
         seen.append(feats)
         return output_of((48, 64), grid=(2, 4))
 
-    written = write_report(Network(trace), ImageDataset(), tmp_path)
+    written = write_figures(Network(trace), ImageDataset(), tmp_path)
     assert [path.name for path in written] == ['predictions.png', 'focus.png']
     for path in written:
         with Image.open(path) as image:
@@ -102,15 +101,15 @@ def test_both_figures_are_written(tmp_path, output_of):
     assert inputs[0, 0, :48].eq(200).all() and inputs[0, 1:].eq(0).all()
 
 
-def test_a_head_without_trace_gets_predictions_only(tmp_path):
-    written = write_report(Network(None), ImageDataset(), tmp_path, [2])
+def test_head_without_decoder_draws_predictions_only(tmp_path):
+    written = write_figures(Network(None), ImageDataset(), tmp_path, [2])
     assert [path.name for path in written] == ['predictions.png']
 
 
 @pytest.mark.parametrize('index', [-1, 3])
 def test_index_out_of_range_raises(tmp_path, index):
     with pytest.raises(IndexError, match=r'choose from 0\.\.2'):
-        write_report(Network(None), ImageDataset(), tmp_path, [index])
+        write_figures(Network(None), ImageDataset(), tmp_path, [index])
 
 
 def test_indices_are_spread_over_the_data_set():
@@ -120,7 +119,7 @@ def test_indices_are_spread_over_the_data_set():
         spread_indices(0, 6)
 
 
-def test_network_input_becomes_an_rgb_image():
+def test_network_input_is_converted_to_rgb():
     inputs = ImageDataset()[0]['inputs']
     image = inputs_to_image(inputs, (96, 128))
     assert image.shape == (96, 128, 3) and image.dtype == np.uint8
@@ -134,6 +133,16 @@ def test_network_input_becomes_an_rgb_image():
         inputs_to_image(inputs.double())
 
 
+def test_label_maps_are_split_into_segments():
+    label_map = np.array([[0, 2], [255, 2]])
+    segments = split_labels(label_map, 255)
+    assert segments.labels.tolist() == [0, 2]
+    assert segments.masks.tolist() == [
+        [[True, False], [False, False]],
+        [[False, True], [False, True]],
+    ]
+
+
 def panoptic_sample(size=(8, 12)):
     """One thing of class 1 on the left, stuff of class 2 on the right."""
     things = np.zeros((1, 4, 6), np.uint8)
@@ -141,7 +150,7 @@ def panoptic_sample(size=(8, 12)):
     label_map = torch.full((1, 4, 6), 2)
     label_map[..., :3] = 1
     label_map[..., 5] = 255
-    panoptic = torch.full((1, *size), 3)  # nothing
+    panoptic = torch.full((1, *size), 3)  # no segment
     panoptic[:, :, :6] = 1 + 5 * 1000
     panoptic[:, :, 6:9] = 2
     return DetDataSample(
@@ -167,14 +176,14 @@ def test_segments_of_a_panoptic_map_become_objects():
     assert found.scores is None
     assert sorted(found.masks.sum((1, 2)).tolist()) == [8 * 3, 8 * 6]
     figure = draw_objects(
-        [ObjectImage(np.zeros((8, 12, 3), np.uint8), ground_truth, found)],
+        [(np.zeros((8, 12, 3), np.uint8), ground_truth, found)],
         data.metainfo['classes'],
     )
-    assert any('2 of 2 found' in x.get_text() for x in figure.texts)
+    assert '2 of 2 found, 0 false' in figure.axes[2].get_title()
 
 
-def test_a_palette_of_another_number_is_not_used():
-    """mmdet keeps that of COCO where metainfo names classes alone."""
+def test_palette_of_another_length_is_not_used():
+    """mmdet keeps the palette of COCO if metainfo has classes only."""
     meta = dict(classes=('a', 'b'), palette=[(1, 2, 3)] * 80)
     palette = dataset_palette(SimpleNamespace(metainfo=meta))
     assert len({tuple(x) for x in palette}) == 2
