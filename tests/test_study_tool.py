@@ -174,24 +174,6 @@ def test_rows_see_the_same_images_and_start_from_the_same_backbone(
     assert head.channels != other.channels
 
 
-def test_moved_or_truncated_checkpoint_is_handled(tool, tmp_path):
-    _, study_cell, _ = tool
-    work_dir = tmp_path / 'moved'
-    work_dir.mkdir()
-    assert study_cell.latest_checkpoint(work_dir) is None
-    for step in (2, 4, 10):
-        torch.save({'step': step}, work_dir / f'iter_{step}.pth')
-    # mmengine's mark still names the folder of another run
-    (work_dir / 'last_checkpoint').write_text('/other/iter_99.pth')
-    torch.save({'step': 0}, work_dir / 'best_mIoU_iter_50.pth')
-    found = study_cell.latest_checkpoint(work_dir)
-    assert found == work_dir / 'iter_10.pth'
-    found.write_bytes(found.read_bytes()[:100])
-    with pytest.warns(UserWarning, match=r'iter_10.pth cannot be read'):
-        found = study_cell.latest_checkpoint(work_dir)
-    assert found == work_dir / 'iter_4.pth'
-
-
 def test_two_processes_do_not_share_a_cell(tool, configs, tmp_path):
     _, study_cell, _ = tool
     from result_files import LockedError, folder_lock

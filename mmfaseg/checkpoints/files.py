@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..utils.atomic_write import atomic_write
 from .archive_scan import BEGIN
 from .untrusted import check_old_file, explained, load_untrusted
 
@@ -78,16 +79,12 @@ def write_state(
         name: x.detach().clone(memory_format=torch.contiguous_format)
         for name, x in state.items()
     }
-    part = path.with_name(path.name + '.part')
-    try:
+    with atomic_write(path) as temporary:
         if path.suffix == '.safetensors':
             notes = {'format': 'pt', 'meta': json.dumps(dict(meta))}
-            part.write_bytes(save(tensors, notes))
+            temporary.write_bytes(save(tensors, notes))
         else:
-            torch.save({'meta': dict(meta), key: tensors}, part)
-        part.replace(path)  # never half a checkpoint under its name
-    finally:
-        part.unlink(missing_ok=True)
+            torch.save({'meta': dict(meta), key: tensors}, temporary)
 
 
 def check_target(path: Path, source: Path | None = None) -> None:

@@ -1,14 +1,14 @@
-"""Files of long grids: written wholly or not at all, by one process."""
+"""Result files of long experiments, written atomically by one process."""
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mmfaseg
+from mmfaseg.utils.atomic_write import atomic_write
 
 SOURCES = ('*.py', '*.cpp', '*.cu', '*.h')
 
@@ -23,11 +23,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file so that it is there wholly or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    part.write_text(json.dumps(value, indent=1) + '\n')
-    part.replace(path)
+    """Write a file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + '\n')
 
 
 @contextmanager

@@ -10,12 +10,9 @@ of a cell lie and whether it is done. A cell is a work dir with:
 import argparse
 import hashlib
 import json
-import os
 import platform
-import re
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +29,9 @@ from result_files import (
 )
 
 import mmfaseg
+from mmfaseg.checkpoints.latest import find_latest_checkpoint
 from mmfaseg.evaluation import in_percent
+from mmfaseg.utils.atomic_write import atomic_write
 
 # what decides about the test alone
 TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg', 'test_pipeline')
@@ -157,35 +156,9 @@ def share_backbone(cfg: Config, seed: int, out: Path) -> None:
         torch.manual_seed(seed)
         module = MODELS.build(backbone)
         module.init_weights()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f'.{os.getpid()}.part')
-        torch.save(module.state_dict(), part)
-        part.replace(path)
+        with atomic_write(path) as temporary:
+            torch.save(module.state_dict(), temporary)
     backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path))
-
-
-def latest_checkpoint(work_dir: Path) -> Path | None:
-    """Return the latest checkpoint that can be read.
-
-    mmengine's own mark of it holds a path, of a folder that may have been
-    moved, and names a file that may be half written.
-    """
-    files = {
-        int(match[1]): path
-        for path in work_dir.glob('iter_*.pth')
-        if (match := re.fullmatch(r'iter_(\d+)', path.stem))
-    }
-    for _, path in sorted(files.items(), reverse=True):
-        try:
-            torch.load(path, map_location='cpu', weights_only=True)
-        except Exception as error:  # whatever a broken file makes
-            warnings.warn(
-                f'{path} cannot be read ({error!r}): taking the one before',
-                stacklevel=2,
-            )
-        else:
-            return path
-    return None
 
 
 def run(cell: Cell) -> None:
@@ -203,12 +176,12 @@ def run(cell: Cell) -> None:
         codes = list(dict.fromkeys([*mark.get('codes', []), code_digest()]))
         write_json(cell.work_dir / 'cell.json', dict(prints, codes=codes))
         share_backbone(cfg, cell.seed, cell.out)
-        last = latest_checkpoint(cell.work_dir)
-        trained = last is not None and last.stem == (
+        last = find_latest_checkpoint(cell.work_dir)
+        trained = last is not None and Path(last).stem == (
             f'iter_{cfg.train_cfg.max_iters}'
         )
         if last is not None:
-            cfg.load_from, cfg.resume = str(last), not trained
+            cfg.load_from, cfg.resume = last, not trained
         runner = Runner.from_cfg(cfg)
         mmfaseg.log_stack_info()
         file = cell.work_dir / 'trained.json'

@@ -22,6 +22,7 @@ import torch
 from mmengine.config import DictAction
 
 import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.atomic_write import atomic_write
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -107,15 +108,11 @@ def export_onnx(network, program, target: Path, sizes: list, timed: bool):
     """Write the file and print how it compares."""
     from mmfaseg.export import check_onnx, write_onnx
 
-    part = target.with_name(f'unchecked_{target.name}')
-    try:
-        write_onnx(program, part)
-        for row in check_onnx(network, part, sizes):
+    with atomic_write(target) as unchecked:
+        write_onnx(program, unchecked)
+        for row in check_onnx(network, unchecked, sizes):
             size = 'x'.join(map(str, row['size']))
             print(size, describe(row['difference'], row['labels']))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     if timed:
         measure(network, target, sizes)
 
@@ -124,18 +121,13 @@ def export_pt2(network, program, target: Path, sizes: list):
     """Write the file and print how it compares."""
     from mmfaseg.export import compare
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f'unchecked_{target.name}')
-    try:
-        torch.export.save(program, part)
-        # its guards take the number of windows for what it was in the example
-        module = torch.export.load(part).module(check_guards=False)
+    with atomic_write(target) as unchecked:
+        torch.export.save(program, unchecked)
+        # the guards fix the number of windows to that of the example
+        module = torch.export.load(unchecked).module(check_guards=False)
         for size in sizes:
-            found = compare(network, module, size, str(part))
+            found = compare(network, module, size, str(unchecked))
             print('x'.join(map(str, size)), describe(*found))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def measure(network, target: Path, sizes: list, repeats: int = 5):
