@@ -13,8 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 import mmfaseg
-from mmfaseg.checkpoints.latest import find_latest_checkpoint
-from mmfaseg.checkpoints.untrusted import load_untrusted
+from mmfaseg.checkpoints import find_latest_checkpoint, read_checkpoint
 from mmfaseg.utils.config_names import ConfigNameError, reject_unknown_names
 from mmfaseg.utils.cpu_processes import (
     destroy_process_group,
@@ -167,7 +166,7 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     seed = cfg.get('randomness', {}).get('seed')
     if seed is None and Path(checkpoint).is_file():
         # mmengine takes it from there too late, when data are loaded already
-        content = load_untrusted(checkpoint, use_mmap=True)
+        content = read_checkpoint(checkpoint, use_mmap=True)
         seed = content.get('meta', {}).get('seed')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 

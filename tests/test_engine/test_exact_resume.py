@@ -19,7 +19,7 @@ from mmengine.fileio.backends.registry_utils import prefix_to_backends
 from mmengine.hooks import EMAHook
 from mmengine.runner.checkpoint import save_checkpoint
 
-from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.checkpoints import find_latest_checkpoint
 from mmfaseg.engine import ExactResumeHook, SafeCheckpointHook
 from mmfaseg.engine.atomic_backend import ATOMIC
 

@@ -29,7 +29,7 @@ from result_files import (
 )
 
 import mmfaseg
-from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.checkpoints import find_latest_checkpoint
 from mmfaseg.evaluation import in_percent
 from mmfaseg.utils.atomic_write import atomic_write
 

@@ -20,7 +20,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 import mmfaseg  # noqa: F401  makes mmseg importable on this stack
-from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.checkpoints import find_latest_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
