@@ -1,4 +1,4 @@
-"""tools/model_converters/faseg2mmfaseg.py as users call it."""
+"""Command line of tools/model_converters/faseg2mmfaseg.py."""
 
 import importlib.util
 from pathlib import Path
@@ -32,7 +32,7 @@ def tool():
 
 @pytest.fixture(scope='module')
 def authors(tmp_path_factory):
-    """A checkpoint with the authors' names, and the same with ours."""
+    """A checkpoint file of the authors, and its weights in both formats."""
     cfg = Config.fromfile(CONFIG)
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.init_cfg = None
@@ -62,7 +62,7 @@ def test_dry_run_prints_and_writes_nothing(
     assert f'│     {len(theirs) - 1} │' in printed
     assert 'faseg_r18_1xb8-20k_camvid-360x480.py' in printed
     assert 'RGB, mean [123.675, 116.28, 103.53]' in printed
-    assert 'nothing was written' in printed
+    assert 'no file was written' in printed
     assert list(tmp_path.iterdir()) == []
     call(tool, monkeypatch, source, '--dry-run', '--keys')
     printed = capsys.readouterr().out
@@ -97,26 +97,26 @@ def test_invalid_arguments_exit_with_message(
     source, theirs, _ = authors
     target = tmp_path / 'ours.pth'
 
-    def refused(*arguments):
+    def error_of(*arguments):
         with pytest.raises(SystemExit) as caught:
             call(tool, monkeypatch, *arguments)
         assert not target.exists()
         return str(caught.value)
 
-    assert 'without --reverse' in refused(source, target, '--reverse')
-    assert 'must end with' in refused(source, tmp_path / 'ours.pt')
-    assert 'no checkpoint at' in refused(tmp_path / 'absent.pth', target)
-    assert 'is no folder' in refused(source, tmp_path / 'no/ours.pth')
-    assert 'is the source' in refused(source, source)
-    assert refused(source) == '2'  # usage: a target, or --dry-run
+    assert 'without --reverse' in error_of(source, target, '--reverse')
+    assert 'must end with' in error_of(source, tmp_path / 'ours.pt')
+    assert 'no checkpoint at' in error_of(tmp_path / 'absent.pth', target)
+    assert 'does not exist' in error_of(source, tmp_path / 'no/ours.pth')
+    assert 'is the source' in error_of(source, source)
+    assert error_of(source) == '2'  # usage error without a target or --dry-run
 
     name = 'sem_seg_head.predictor.query_feat.weight'
     short = tmp_path / 'short.pth'
     torch.save({k: x for k, x in theirs.items() if k != name}, short)
-    said = refused(short, target)
-    assert 'missing: decode_head.transformer_decoder.query_feat' in said
+    message = error_of(short, target)
+    assert 'missing: decode_head.transformer_decoder.query_feat' in message
     wrong = CONFIG.parent / 'faseg_r50_8xb2-160k_ade20k-512x512.py'
-    assert 'shape mismatch' in refused(source, target, '--config', wrong)
+    assert 'shape mismatch' in error_of(source, target, '--config', wrong)
 
 
 def test_normalization_in_the_checkpoint_is_compared(
@@ -161,20 +161,22 @@ def test_config_is_found_for_checkpoint(tool, backbone, classes, expected):
 
 
 def test_unknown_checkpoint_raises(tool):
-    with pytest.raises(ValueError, match='133 classes: name one with --conf'):
+    with pytest.raises(
+        ValueError, match='133 classes: specify one with --config'
+    ):
         tool.find_config('r50', 133)
 
 
 def test_segmentor_checkpoint_initializes_detector(
     tool, authors, monkeypatch, capsys, tmp_path
 ):
-    """Through the file, into the model of the config."""
+    """A semantic checkpoint initializes an instance segmentation model."""
     source, start = tmp_path / 'semantic.pth', tmp_path / 'start.pth'
     cfg = Config.fromfile(DEMO)
     init_default_scope(cfg.default_scope)
     semantic = MODELS.build(cfg.model)
     torch.save(dict(state_dict=semantic.state_dict()), source)
-    with pytest.raises(SystemExit, match='or name the --config'):
+    with pytest.raises(SystemExit, match='or specify the --config'):
         call(tool, monkeypatch, source, start)
     call(tool, monkeypatch, source, start, '--config', INSTANCES)
     printed = capsys.readouterr().out

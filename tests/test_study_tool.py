@@ -216,23 +216,6 @@ def test_rows_have_the_same_images_and_initial_backbone(
     assert head.channels != other.channels
 
 
-def test_moved_or_truncated_checkpoint_is_handled(tool, tmp_path):
-    work_dir = tmp_path / 'moved'
-    work_dir.mkdir()
-    assert tool.cell.latest_checkpoint(work_dir) is None
-    for step in (2, 4, 10):
-        torch.save({'step': step}, work_dir / f'iter_{step}.pth')
-    # mmengine's file has a path in another directory
-    (work_dir / 'last_checkpoint').write_text('/other/iter_99.pth')
-    torch.save({'step': 0}, work_dir / 'best_mIoU_iter_50.pth')
-    found = tool.cell.latest_checkpoint(work_dir)
-    assert found == work_dir / 'iter_10.pth'
-    found.write_bytes(found.read_bytes()[:100])
-    with pytest.warns(UserWarning, match=r'iter_10.pth cannot be read'):
-        found = tool.cell.latest_checkpoint(work_dir)
-    assert found == work_dir / 'iter_4.pth'
-
-
 def test_cell_is_locked_by_its_process(tool, configs, tmp_path):
     cell = tool.cell.Cell(configs[0], 0, tmp_path, {})
     with (

@@ -9,11 +9,11 @@ from mmengine.registry import DATASETS
 from mmengine.runner import load_checkpoint
 
 from ..checkpoints.compatibility import check_compatible
+from ..checkpoints.latest import find_latest_checkpoint
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of a checkout, and of an installed wheel
 CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
-CHECKPOINTS = ('best_*.pth', 'iter_*.pth', 'epoch_*.pth', '*.safetensors')
 
 
 def find_model(
@@ -118,12 +118,17 @@ def _config_in(folder: Path) -> Path:
 
 
 def _checkpoint_in(folder: Path) -> Path:
-    for pattern in CHECKPOINTS:
-        found = sorted(folder.glob(pattern), key=lambda x: x.stat().st_mtime)
-        if found:
-            return found[-1]
+    best = sorted(folder.glob('best_*.pth'), key=lambda x: x.stat().st_mtime)
+    if best:
+        return best[-1]
+    latest = find_latest_checkpoint(folder)
+    if latest is not None:
+        return Path(latest)
+    for path in folder.glob('*.safetensors'):
+        return path
     raise FileNotFoundError(
-        f'{folder} holds no checkpoint: {", ".join(CHECKPOINTS)}'
+        f'{folder} has no checkpoint: best_*.pth, iter_*.pth, epoch_*.pth or '
+        '*.safetensors'
     )
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of other programs, and what their parameters are called."""
+"""Loading, conversion and comparison of checkpoints."""
 
 from .architecture import describe_network
 from .conversion import (
@@ -9,11 +9,11 @@ from .conversion import (
     detect_format,
 )
 from .faseg import from_faseg, to_faseg
-from .files import check_target, read_state, write_state
-from .head_prefix import is_detector, rename_to_detector, to_segmentor_keys
-from .mask2former import from_mask2former
-from .mmfaseg import from_mmfaseg
+from .files import check_target, read_checkpoint, read_state, write_state
+from .key_mapping import is_detector, to_segmentor_keys
+from .latest import find_latest_checkpoint
 from .report import make_table
+from .warm_start import from_mask2former, from_mmfaseg
 
 __all__ = [
     'NORMALIZATION',
@@ -23,13 +23,14 @@ __all__ = [
     'check_target',
     'describe_network',
     'detect_format',
+    'find_latest_checkpoint',
     'from_faseg',
     'from_mask2former',
     'from_mmfaseg',
     'is_detector',
     'make_table',
+    'read_checkpoint',
     'read_state',
-    'rename_to_detector',
     'to_faseg',
     'to_segmentor_keys',
     'write_state',

@@ -1,4 +1,4 @@
-"""Which network a checkpoint is of, read from its names and shapes."""
+"""Detection of the architecture of a checkpoint."""
 
 import re
 
@@ -7,7 +7,7 @@ import torch
 from .conversion import ConversionError, State
 from .key_mapping import DECODER, RULES, map_key
 
-# width of the first stage and blocks of the third, which no two share
+# width of the first stage and number of blocks of the third
 RESNETS = {(64, 2): 'r18', (256, 6): 'r50', (256, 23): 'r101'}
 SWINS = {
     (96, 6): 'swin-t',
@@ -18,25 +18,25 @@ SWINS = {
 
 
 def describe_network(state: State, source: str) -> tuple[str, int]:
-    """Returns the backbone, as config names spell it, and the classes.
+    """Returns the backbone, as in config names, and the number of classes.
 
     Args:
         state (Mapping[str, Tensor]): a checkpoint.
-        source (str): its format, see :func:`detect_format`.
+        source (str): its format; see :func:`detect_format`.
 
     Returns:
         tuple[str, int]: for example ``('swin-t', 150)``.
 
     Raises:
-        ConversionError: if the backbone is no ResNet or Swin of these sizes.
+        ConversionError: if the backbone is not one of ``RESNETS`` or ``SWINS``.
     """
     shapes = _mapped_shapes(state, source)
     lateral = shapes.get('decode_head.pixel_decoder.lateral_conv.0.weight')
     classes = shapes.get(DECODER + 'predictor.class_embed.bias')
     if lateral is None or classes is None:
         raise ConversionError(
-            'the checkpoint lacks the FPN step or the classifier of the '
-            'head; is it of a whole segmentation model?'
+            'the checkpoint lacks the FPN layer or the classifier of the '
+            'head; use a checkpoint of a complete segmentation model'
         )
     width = lateral[1]
     for stage, known in (('layer3', RESNETS), ('stages.2.blocks', SWINS)):
@@ -45,9 +45,9 @@ def describe_network(state: State, source: str) -> tuple[str, int]:
         if (width, len(blocks)) in known:
             return known[width, len(blocks)], classes[0] - 1
     raise ConversionError(
-        f'no backbone with {width} channels at stride 4 is known that looks '
-        f'like this one; known are {[*RESNETS.values(), *SWINS.values()]}: '
-        'name the config of the checkpoint'
+        f'unknown backbone with {width} channels at stride 4; known are '
+        f'{[*RESNETS.values(), *SWINS.values()]}: specify the config of the '
+        'checkpoint'
     )
 
 

@@ -1,7 +1,7 @@
-"""Checks that the weights of a checkpoint match a network.
+"""Checks of weights before they are loaded into a network.
 
-mmengine only warns of weights that are missing or have another shape, and
-keeps the random initialization for them.
+mmengine only warns about weights that are missing or have another shape, and
+keeps their random initialization.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,8 +26,8 @@ def check_compatible(
         state (Mapping[str, Tensor]): the weights.
         network (nn.Module): the network that loads them.
         path (str | Path): path of the file, for error messages.
-        with_auxiliary (bool): also check the auxiliary heads, which only
-            training needs.
+        with_auxiliary (bool): also check the auxiliary heads, which are
+            used for training only.
 
     Raises:
         ValueError: if a weight is missing, has another shape or is not
@@ -42,18 +42,19 @@ def check_compatible(
                 missing.append(name)
         elif known[name].shape != value.shape:
             mismatched.append(
-                f'{name} is {tuple(known[name].shape)} in the file, and '
+                f'{name} is {tuple(known[name].shape)} in the file, but '
                 f'{tuple(value.shape)} in the network'
             )
     if missing:
         raise ValueError(
             f'{path} lacks {len(missing)} weights of the network, such as '
-            f'{missing[0]}: it is of another config'
+            f'{missing[0]}: use the config of this checkpoint'
         )
     if mismatched:
         raise ValueError(
             f'{path} has {len(mismatched)} weights of another shape: '
-            f'{mismatched[0]}. It is of another config, or of other classes'
+            f'{mismatched[0]}. Use the config of this checkpoint, with the '
+            'same number of classes'
         )
     check_finite(state, path)
 
@@ -71,14 +72,14 @@ def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
     name = name_non_finite(_named(state))
     if name:
         raise ValueError(
-            f'{path} holds weights that are not finite: {name}. Take an older '
-            'checkpoint; mmfaseg.NonFiniteHook says where such values come '
-            'from'
+            f'{path} contains weights that are not finite: {name}. Use an '
+            'older checkpoint; mmfaseg.NonFiniteHook finds the origin of such '
+            'values'
         )
 
 
 def _named(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors under their names in a model that is not wrapped."""
+    """Yields the tensors by their names in an unwrapped model."""
     for name, value in state.items():
         if isinstance(value, Tensor):
             yield name.removeprefix(PARALLEL), value

@@ -1,4 +1,4 @@
-"""The account of a conversion: what became of every entry."""
+"""Record of a conversion: what happened to each entry."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .key_mapping import DECODER, Rule
+from .key_mapping import DECODER, Rule, to_detector_key
 
 State = Mapping[str, Tensor]
 Shapes = Mapping[str, torch.Size]
 
 CLASS_WEIGHTS = 'criterion.empty_weight'
 NORMALIZATION = ('pixel_mean', 'pixel_std')
-AUXILIARY = 'auxiliary_head.'  # for training only; FASeg's authors have none
-# Buffers that a model makes itself: frozen batch norm counts no batches, and
-# the place of two pixels in a window follows from its size.
+AUXILIARY = 'auxiliary_head.'  # for training only; the authors have none
+# Buffers that a model computes itself: frozen batch norm counts no batches,
+# and relative positions follow from the window size.
 NOT_LEARNED = ('.num_batches_tracked', '.relative_position_index')
 
-# an entry that only this program's checkpoints have, the first match counts
+# a key that only checkpoints of this program have; the first match counts
 FORMATS = {
     'mmfaseg': DECODER + 'predictor.norm.weight',
     'faseg': 'sem_seg_head.predictor.adapt_pos2d.0.weight',
@@ -28,19 +28,19 @@ FORMATS = {
 
 
 class ConversionError(ValueError):
-    """A checkpoint and a model do not fit; the message names every entry."""
+    """A checkpoint does not match a model; the message lists all entries."""
 
 
 @dataclass
 class Entry:
-    """What became of one entry of a checkpoint.
+    """What happened to one entry of a checkpoint.
 
     Attributes:
         source (str): its name.
-        target (str | None): its new name, None if it was left out.
-        shape (tuple[int, ...]): as it was.
-        rule (Rule | None): the pair of templates that renamed it.
-        note (str): what happened to its values, or why it was left out.
+        target (str | None): its new name, None if it was dropped.
+        shape (tuple[int, ...]): its shape in the source.
+        rule (Rule | None): the pair of templates that mapped its name.
+        note (str): how its values changed, or why it was dropped.
     """
 
     source: str
@@ -56,9 +56,8 @@ class Conversion:
 
     Attributes:
         state (dict[str, Tensor]): parameters and buffers by their new names.
-        entries (list[Entry]): what became of each entry of the source.
-        unexpected_keys (list[str]): entries of the source without a
-            counterpart.
+        entries (list[Entry]): one for each entry of the source.
+        unexpected_keys (list[str]): entries of the source that no rule maps.
         missing_keys (list[str]): entries of the model that the source does
             not have.
     """
@@ -77,18 +76,18 @@ class Conversion:
         shape: torch.Size,
         note: str = '',
     ) -> None:
-        """Takes an entry over under its new name.
+        """Copies an entry under its new name.
 
         Raises:
-            ConversionError: if another entry has that name already.
+            ConversionError: if another entry already has this name.
         """
         if target in self.state:
-            raise ConversionError(f'{source} would be a second {target}')
+            raise ConversionError(f'{source} is a second entry for {target}')
         self.state[target] = value
         self.entries.append(Entry(source, target, tuple(shape), rule, note))
 
     def drop(self, source: str, value: Tensor, note: str) -> None:
-        """Leaves an entry out and says why."""
+        """Drops an entry and records the reason."""
         self.entries.append(Entry(source, None, tuple(value.shape), note=note))
 
     def check(
@@ -97,13 +96,13 @@ class Conversion:
         shapes: Shapes,
         allow_missing: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        """Compares the entries under our names with our model.
+        """Compares entries under the names of mmfaseg with a model.
 
         Args:
             ours (Mapping[str, Tensor]): the entries.
-            shapes (Mapping[str, torch.Size]): the model's.
-            allow_missing (Callable): whether a model's entry may be missing.
-                ``NOT_LEARNED`` always may.
+            shapes (Mapping[str, torch.Size]): entries of the model.
+            allow_missing (Callable): returns whether an entry of the model
+                may be missing. ``NOT_LEARNED`` may always be missing.
 
         Raises:
             ConversionError: if an entry is unexpected, missing or has another
@@ -129,21 +128,29 @@ class Conversion:
         ]
         if problems:
             raise ConversionError(
-                f'{len(problems)} entries do not fit; is it the config of '
-                'this checkpoint?\n' + '\n'.join(problems)
+                f'{len(problems)} entries do not match; use the config of '
+                'this checkpoint:\n' + '\n'.join(problems)
             )
+
+    def rename_to_detector(self) -> None:
+        """Replaces the keys of a segmentor with those of a detector."""
+        self.state = {to_detector_key(k): x for k, x in self.state.items()}
+        self.missing_keys = [to_detector_key(k) for k in self.missing_keys]
+        for entry in self.entries:
+            if entry.target is not None:
+                entry.target = to_detector_key(entry.target)
 
 
 def detect_format(state: State) -> str:
-    """Returns which program wrote a checkpoint, a key of ``FORMATS``.
+    """Returns the program that wrote a checkpoint, a key of ``FORMATS``.
 
     Raises:
-        ConversionError: if it is none of them.
+        ConversionError: if the format is unknown.
     """
     for name, entry in FORMATS.items():
         if entry in state:
             return name
     raise ConversionError(
         'the checkpoint is neither of FASeg nor of Mask2Former: it has none '
-        f'of {list(FORMATS.values())} and begins with {list(state)[:3]}'
+        f'of {list(FORMATS.values())}; its first keys are {list(state)[:3]}'
     )

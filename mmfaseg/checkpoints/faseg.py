@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' FASeg program, in both directions.
+"""Conversion from and to checkpoints of the FASeg authors.
 
 Shapes:
     K: number of classes.
@@ -22,11 +22,11 @@ NO_OBJECT_WEIGHT = 0.1
 
 
 def from_faseg(state: State, shapes: Shapes) -> Conversion:
-    """Renames a checkpoint of the authors' program to ours.
+    """Converts a checkpoint of the authors to mmfaseg.
 
     Args:
-        state (Mapping[str, Tensor]): the authors' names.
-        shapes (Mapping[str, torch.Size]): our model's entries.
+        state (Mapping[str, Tensor]): weights under the authors' names.
+        shapes (Mapping[str, torch.Size]): entries of the mmfaseg model.
 
     Raises:
         ConversionError: if an entry is unexpected, missing or has another
@@ -38,7 +38,7 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
         if name == CLASS_WEIGHTS:
             result.drop(name, value, _describe_class_weights(value))
         elif name in NORMALIZATION:
-            result.drop(name, value, 'belongs into data_preprocessor')
+            result.drop(name, value, 'set in data_preprocessor instead')
         elif found is None:
             result.unexpected_keys.append(name)
         else:
@@ -54,13 +54,13 @@ def to_faseg(
     shapes: Shapes,
     no_object_weight: float = NO_OBJECT_WEIGHT,
 ) -> Conversion:
-    """Renames one of our checkpoints to the authors' names.
+    """Converts an mmfaseg checkpoint to the names of the authors.
 
     Args:
-        state (Mapping[str, Tensor]): our names.
-        shapes (Mapping[str, torch.Size]): our model's entries.
-        no_object_weight (float): weight of "no object" in the class loss,
-            which the authors' checkpoints hold as ``criterion.empty_weight``.
+        state (Mapping[str, Tensor]): weights under the names of mmfaseg.
+        shapes (Mapping[str, torch.Size]): entries of the mmfaseg model.
+        no_object_weight (float): class weight of "no object" in the loss,
+            stored as ``criterion.empty_weight`` in checkpoints of the authors.
 
     Raises:
         ConversionError: if an entry is unexpected, missing or has another
@@ -70,7 +70,7 @@ def to_faseg(
     for name, value in state.items():
         found = map_key(name, FASEG, reverse=True)
         if name.startswith(AUXILIARY):
-            result.drop(name, value, 'the authors have no such head')
+            result.drop(name, value, 'the authors have no auxiliary head')
         elif found is None:
             result.unexpected_keys.append(name)
         else:
@@ -87,8 +87,8 @@ def to_faseg(
 
 def _describe_class_weights(weights: Tensor) -> str:
     if weights.dim() != 1 or not len(weights):
-        return f'not weights of classes: {tuple(weights.shape)}'
+        return f'not class weights: shape {tuple(weights.shape)}'
     value = float(weights[-1])
     if abs(value - NO_OBJECT_WEIGHT) < 1e-6:
-        return 'our loss makes it'
+        return 'created by the loss'
     return f'set model.decode_head.loss.no_object_weight={value:g}'

@@ -1,43 +1,98 @@
-"""Reading and writing of checkpoints without running what they hold."""
+"""Reading and writing of checkpoint files.
 
-import codecs
+Reading never runs code from a file.
+"""
+
 import json
 import pickle
-from collections import OrderedDict
-from collections.abc import Mapping
-from functools import cache
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from .archive_scan import BEGIN
-from .untrusted import check_old_file, explained, load_untrusted
+from ..utils.atomic_write import atomic_write
+from .numpy_pickle import NumpyUnpickler
 
 SUFFIXES = ('.pth', '.safetensors')
 # where programs keep the weights in a checkpoint
 STATE_KEYS = ('state_dict', 'model')
 PARALLEL = 'module.'  # of a model wrapped for several processes
+# what the loaders of PyTorch, NumPy and Python raise for invalid files
+_LOAD_ERRORS = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    SafetensorError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    TypeError,
+    struct.error,
+)
+
+
+def read_checkpoint(
+    path: str | Path, map_location: Any = 'cpu', use_mmap: bool = False
+) -> Any:
+    """Returns the content of a checkpoint.
+
+    Args:
+        path (str | Path): a ``.safetensors`` file, a file of ``torch.save``,
+            or a ``.pkl`` file of NumPy arrays, as in detectron2's model zoo.
+        map_location (Any): see :func:`torch.load`; for files of
+            ``torch.save``.
+        use_mmap (bool): read tensors from disk when they are used; for files
+            of ``torch.save`` since PyTorch 1.6.
+
+    Raises:
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged, declares more bytes than it has,
+            or contains objects other than tensors, arrays and plain data.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    with _readable_errors(path):
+        if path.suffix == '.safetensors':
+            with safe_open(path, 'pt') as file:
+                meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+            return {'meta': meta, 'state_dict': load_file(path)}
+        is_archive = zipfile.is_zipfile(path)
+        if path.suffix == '.pkl' and not is_archive:
+            with path.open('rb') as stream:
+                return NumpyUnpickler(stream, encoding='latin1').load()
+        _check_declared_size(path, is_archive)
+        return torch.load(
+            path,
+            map_location=map_location,
+            mmap=use_mmap and is_archive,
+            weights_only=True,
+        )
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Returns the weights in a checkpoint.
 
     Args:
-        path (str | Path): a ``.safetensors`` file, a file of ``torch.save``,
-            or a plain pickle of NumPy arrays, as in detectron2's model zoo.
+        path (str | Path): see :func:`read_checkpoint`.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is none of these, or holds more than plain data.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is not valid or contains no weights.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
-    content = _read(path)
+    content = read_checkpoint(path)
     for key in STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(
             content.get(key), Mapping
@@ -45,7 +100,10 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f'{path} holds no table of weights')
+        raise ValueError(
+            f'{path} contains no dictionary of weights, at the top level or '
+            f'under one of {STATE_KEYS}'
+        )
     state = {name: _as_tensor(path, name, x) for name, x in content.items()}
     if all(name.startswith(PARALLEL) for name in state):
         return {name.removeprefix(PARALLEL): x for name, x in state.items()}
@@ -58,104 +116,108 @@ def write_state(
     meta: Mapping[str, Any],
     key: str = 'state_dict',
 ) -> None:
-    """Writes a checkpoint of weights alone.
+    """Writes a checkpoint that contains weights only.
 
     Args:
-        path (str | Path): its suffix, ``.pth`` or ``.safetensors``, tells
+        path (str | Path): its suffix, ``.pth`` or ``.safetensors``, selects
             the format.
         state (Mapping[str, Tensor]): the weights.
-        meta (Mapping[str, Any]): what to remember about them, plain values.
-        key (str): where the weights are in a ``.pth`` file; detectron2 looks
-            at ``'model'``.
+        meta (Mapping[str, Any]): metadata, plain values.
+        key (str): key of the weights in a ``.pth`` file; detectron2 expects
+            ``'model'``.
 
     Raises:
-        ValueError: if the suffix is another one.
+        ValueError: see :func:`check_target`.
     """
     path = Path(path)
     check_target(path)
-    # copies, so that no storage is shared or larger than what is in use
+    # copies, so that no storage is shared or larger than its tensor
     tensors = {
         name: x.detach().clone(memory_format=torch.contiguous_format)
         for name, x in state.items()
     }
-    part = path.with_name(path.name + '.part')
-    try:
+    with atomic_write(path) as temporary:
         if path.suffix == '.safetensors':
             notes = {'format': 'pt', 'meta': json.dumps(dict(meta))}
-            part.write_bytes(save(tensors, notes))
+            temporary.write_bytes(save(tensors, notes))
         else:
-            torch.save({'meta': dict(meta), key: tensors}, part)
-        part.replace(path)  # never half a checkpoint under its name
-    finally:
-        part.unlink(missing_ok=True)
+            torch.save({'meta': dict(meta), key: tensors}, temporary)
 
 
 def check_target(path: Path, source: Path | None = None) -> None:
-    """Refuses what :func:`write_state` cannot or should not write.
+    """Checks whether :func:`write_state` can write to a path.
 
     Args:
-        path (Path): where to write.
-        source (Path, optional): what is read, which must stay.
+        path (Path): the file to write.
+        source (Path, optional): a file that must not be overwritten.
 
     Raises:
-        ValueError: if the suffix is unknown, the folder is not there, or the
-            path is a folder or the source.
+        ValueError: if the suffix is unsupported, the folder does not exist,
+            or the path is a folder or the source.
     """
     if path.suffix not in SUFFIXES:
-        raise ValueError(
-            f'{path} must end with one of {SUFFIXES}, which tells the format'
-        )
+        raise ValueError(f'{path} must end with one of {SUFFIXES}')
     if path.is_dir():
         raise ValueError(f'{path} is a folder: name a file in it')
     if not path.parent.is_dir():
-        raise ValueError(f'{path.parent} is no folder: make it first')
+        raise ValueError(f'folder {path.parent} does not exist: create it')
     if source is not None and path.exists() and path.samefile(source):
         raise ValueError(f'{path} is the source: name another file')
 
 
-def _read(path: Path) -> Any:
-    if path.suffix == '.safetensors':
-        with explained(path):
-            return load_file(path)
-    with explained(path), path.open('rb') as file:
-        if file.read(len(BEGIN)) != BEGIN:
-            check_old_file(path, 1)
-            file.seek(0)
-            content = _PlainUnpickler(file, encoding='latin1').load()
-            if not isinstance(content, int):  # torch.save began with one
-                return content
-    return load_untrusted(path)
+@contextmanager
+def _readable_errors(path: Path) -> Iterator[None]:
+    """Turns errors of the loaders into one sentence with the file."""
+    try:
+        yield
+    except torch.OutOfMemoryError:  # of a GPU, not caused by the file
+        raise
+    except _LOAD_ERRORS as error:
+        # PyTorch's own message explains how to disable the safe loader
+        reason = error.__context__ or error
+        text = (str(reason) or type(reason).__name__).splitlines()[0]
+        raise ValueError(
+            f'{path} cannot be read as a checkpoint ({text}). If it is '
+            'damaged, download it again; if it contains other objects than '
+            'tensors and plain data, save its weights alone.'
+        ) from error
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Loads containers, strings, numbers and NumPy arrays, nothing else."""
+def _check_declared_size(path: Path, is_archive: bool) -> None:
+    """Rejects files that declare more bytes than they have.
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns one of the functions that arrays are made with."""
-        allowed = _functions_of_arrays()
-        if f'{module}.{name}' not in allowed:
-            raise pickle.UnpicklingError(f'it asks for {module}.{name}')
-        return allowed[f'{module}.{name}']
+    Raises:
+        ValueError: if the entries of the archive or the tensors are larger
+            than the file.
+    """
+    size = path.stat().st_size
+    storages: list[Any] = []
+    declared = 0
+
+    def check(num_bytes: int) -> None:
+        if num_bytes > size:
+            raise ValueError(
+                f'its content has {num_bytes} bytes, but the file only {size}'
+            )
+
+    def count(storage: Any, location: str) -> Any:
+        nonlocal declared
+        declared += storage.nbytes()
+        check(declared)
+        storages.append(storage)
+        return storage
+
+    if is_archive:
+        with zipfile.ZipFile(path) as archive:
+            check(sum(entry.file_size for entry in archive.infolist()))
+    # storages take no memory as long as nothing is written to them
+    with torch.serialization.skip_data():
+        torch.load(path, map_location=count, weights_only=True)
+    # tensors that are larger than their storages have enlarged them
+    check(sum(storage.nbytes() for storage in storages))
 
 
-@cache
-def _functions_of_arrays() -> dict[str, Any]:
-    """Returns what a pickle of arrays refers to, by its full name."""
-    allowed: dict[str, Any] = {
-        'collections.OrderedDict': OrderedDict,
-        '_codecs.encode': codecs.encode,
-        'builtins.bytes': bytes,  # of nothing: the check allows no other
-    }
-    for numeric in ('numpy.core.numeric', 'numpy._core.numeric'):
-        from_buffer = np.empty(0).__reduce_ex__(5)[0]
-        allowed[f'{numeric}._frombuffer'] = from_buffer
-    for entry in torch.serialization.get_safe_globals():
-        if isinstance(entry, tuple) and entry[1].startswith('numpy.'):
-            allowed[entry[1]] = entry[0]
-    return allowed
-
-
-def _as_tensor(path: Path, name: object, value: object) -> Tensor:
+def _as_tensor(path: str | Path, name: object, value: object) -> Tensor:
     if (
         isinstance(value, np.ndarray | np.generic)
         and value.dtype.kind in 'biuf'
@@ -164,7 +226,7 @@ def _as_tensor(path: Path, name: object, value: object) -> Tensor:
         value = torch.from_numpy(np.array(value, dtype=native))
     if not isinstance(name, str) or not isinstance(value, Tensor):
         raise ValueError(
-            f'{path} holds {name!r} of type {type(value).__name__} among '
-            'its weights'
+            f'{path} contains {name!r} of type {type(value).__name__} among '
+            'its weights; only tensors and numeric arrays are supported'
         )
     return value

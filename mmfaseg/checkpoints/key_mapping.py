@@ -1,15 +1,23 @@
-"""Mapping between our parameter names and those of other programs.
+"""Mapping of parameter names between mmfaseg and other programs.
 
-A rule is a pair of templates: the other program's name and ours. ``{i}`` and
-``{j}`` stand for numbers, a ``*`` at the end for the rest of the name; the
-first matching rule applies. The same rules map in both directions.
+A rule is a pair of templates: the name in the other program and in mmfaseg.
+``{i}`` and ``{j}`` stand for numbers, a ``*`` at the end for the rest of the
+name. The first matching rule applies. The same rules map in both directions.
+
+The head is called ``decode_head`` in segmentors of mmseg and
+``panoptic_head`` in detectors of mmdet. The rules use the name in segmentors.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from typing import TypeVar
 
 Rule = tuple[str, str]
+Value = TypeVar('Value')
+
+SEGMENTOR = 'decode_head.'
+DETECTOR = 'panoptic_head.'
 
 PIXEL_DECODER = 'decode_head.pixel_decoder.'
 DECODER = 'decode_head.transformer_decoder.'
@@ -18,16 +26,16 @@ DECODER = 'decode_head.transformer_decoder.'
 def map_key(
     name: str, rules: Sequence[Rule], reverse: bool = False
 ) -> tuple[str, Rule] | None:
-    """Maps a name to that of the other program; returns it with the rule.
+    """Returns the mapped name and the rule that maps it.
 
     Args:
         name (str): name of a parameter or buffer.
         rules (Sequence[Rule]): pairs of templates, tried in order.
-        reverse (bool): map from our names to those of the other program.
+        reverse (bool): map from mmfaseg to the other program.
 
     Returns:
-        tuple[str, Rule] | None: the rule in the direction it was read; None
-        if no rule fits.
+        tuple[str, Rule] | None: the new name and the rule in the direction of
+        the mapping, or None if no rule matches.
     """
     for rule in rules:
         source, target = rule[::-1] if reverse else rule
@@ -38,6 +46,28 @@ def map_key(
             renamed = target.replace('*', '{}').format(rest, **parts)
             return renamed, (source, target)
     return None
+
+
+def is_detector(names: Iterable[str]) -> bool:
+    """Returns whether the keys are those of a detector."""
+    return any(name.startswith(DETECTOR) for name in names)
+
+
+def to_segmentor_keys(entries: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the entries of a segmentor or detector with segmentor keys."""
+    return {
+        _replace_prefix(name, DETECTOR, SEGMENTOR): value
+        for name, value in entries.items()
+    }
+
+
+def to_detector_key(name: str) -> str:
+    """Returns the key in a detector for one in a segmentor."""
+    return _replace_prefix(name, SEGMENTOR, DETECTOR)
+
+
+def _replace_prefix(name: str, old: str, new: str) -> str:
+    return new + name[len(old) :] if name.startswith(old) else name
 
 
 @cache
@@ -53,7 +83,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 def _with_prefix(
     theirs: str, ours: str, rules: Sequence[Rule]
 ) -> tuple[Rule, ...]:
-    """Returns the rules with their common prefixes."""
+    """Returns the rules with a prefix on each side."""
     return tuple((theirs + left, ours + right) for left, right in rules)
 
 
@@ -72,7 +102,7 @@ def _resnet_stage(stage: int) -> tuple[Rule, ...]:
     )
 
 
-# detectron2's backbones and those of MMSegmentation
+# backbones of detectron2 and of MMSegmentation
 RESNET: tuple[Rule, ...] = (
     ('backbone.stem.conv1.norm.*', 'backbone.bn1.*'),
     ('backbone.stem.conv1.*', 'backbone.conv1.*'),
@@ -99,7 +129,7 @@ SWIN: tuple[Rule, ...] = (
     ('backbone.norm{i}.*',) * 2,
 )
 
-# the authors' decoders, and Mask2Former's where it has the same parts
+# decoders of the authors; Mask2Former uses the same names
 DECODERS: tuple[Rule, ...] = (
     *_with_prefix(
         'sem_seg_head.pixel_decoder.',
@@ -212,7 +242,7 @@ MMSEG_MASK2FORMER: tuple[Rule, ...] = (
     ('decode_head.level_embed.*', DECODER + 'level_embed.*'),
 )
 
-# by the program that wrote a checkpoint
+# by the program that wrote the checkpoint
 RULES = {
     'faseg': FASEG,
     'mask2former': FASEG,

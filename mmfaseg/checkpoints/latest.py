@@ -1,4 +1,4 @@
-"""The checkpoint that an interrupted training can go on from."""
+"""The latest complete checkpoint in a work dir."""
 
 import re
 import zipfile
@@ -9,42 +9,42 @@ from mmengine.logging import print_log
 
 
 def find_latest_checkpoint(work_dir: str | Path) -> str | None:
-    """Returns the latest checkpoint of a work dir that is complete.
+    """Returns the latest complete checkpoint in a work dir.
 
-    That is the one that mmengine's file ``last_checkpoint`` names: in this
-    folder, as a work dir may have been copied or moved, else where the file
-    says. If the file is empty, or what it names is gone or was cut off while
-    it was written, it is the one of most iterations or epochs.
+    mmengine's file ``last_checkpoint`` names it. A file of this name in
+    ``work_dir`` comes first, because the work dir may have been copied or
+    moved. If the named checkpoint is missing or truncated, the complete one
+    with the most iterations or epochs is returned.
 
     Args:
-        work_dir (str | Path): of a training.
+        work_dir (str | Path): work dir of a training run.
 
     Returns:
-        str | None: its path, or None if there is no checkpoint at all.
+        str | None: its path, or None if there is no checkpoint.
 
     Raises:
-        ValueError: if there are checkpoints, and none is complete.
+        ValueError: if there are checkpoints, but none is complete.
     """
-    broken = []
+    incomplete = []
     for path in _candidates(Path(work_dir)):
-        # the directory of the archive, which torch.save writes at its end
+        # torch.save writes the directory of the archive last
         if zipfile.is_zipfile(path):
             return str(path)
         print_log(
-            f'{path} is not complete: looking for an older one',
+            f'{path} is incomplete: trying an older checkpoint',
             logger='current',
         )
-        broken.append(str(path))
-    if broken:
+        incomplete.append(str(path))
+    if incomplete:
         raise ValueError(
-            f'no checkpoint of {work_dir} is complete: {", ".join(broken)}. '
-            'Move them away to start anew'
+            f'no checkpoint in {work_dir} is complete: '
+            f'{", ".join(incomplete)}. Delete them to start from the beginning'
         )
     return None
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    """Yields files, the best one first."""
+    """Yields the checkpoints, the latest first."""
     pointer = folder / 'last_checkpoint'
     text = pointer.read_text(errors='replace') if pointer.is_file() else ''
     named = text.strip().strip('\0')

@@ -1,8 +1,9 @@
-"""The order in which Swin's patch merging stacks the pixels of a patch.
+"""Channel order of Swin's patch merging.
 
-Swin's own program stacks the pixels (y, x) as (0, 0), (1, 0), (0, 1), (1, 1),
-all channels of a pixel together. MMSegmentation merges with
-``torch.nn.Unfold``: the four pixels of a channel together, row by row.
+The original Swin concatenates the pixels (y, x) of a patch in the order
+(0, 0), (1, 0), (0, 1), (1, 1), with all channels of a pixel together.
+MMSegmentation uses ``torch.nn.Unfold``: the four pixels of a channel together,
+row by row.
 
 Shapes:
     C: channels before merging.
@@ -13,32 +14,36 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-ORDER = [0, 2, 1, 3]  # row by row from column by column, and back
+ORDER = [0, 2, 1, 3]  # between column-major and row-major, its own inverse
 
 
 def reorder(
     name: str, value: Tensor, order: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, str]:
-    """Returns an entry as patch merging needs it, and what was done.
+    """Reorders the parameters of patch merging; returns a note if it did.
 
     Args:
-        name (str): our name of the entry; others are returned as they are.
-        value (Tensor): a tensor that cannot be of four pixels is returned as
-            it is.
+        name (str): the name in mmfaseg; entries of other modules are returned
+            unchanged.
+        value (Tensor): the entry; returned unchanged if its last dimension is
+            not a multiple of 4.
         order (Callable): :func:`to_unfold_order` or
             :func:`from_unfold_order`.
+
+    Returns:
+        tuple[Tensor, str]: the entry, and a note for the report.
     """
-    merges = re.fullmatch(r'backbone\.stages\.\d+\.downsample\..*', name)
-    if not merges or not value.dim() or value.size(-1) % 4:
+    is_merging = re.fullmatch(r'backbone\.stages\.\d+\.downsample\..*', name)
+    if not is_merging or not value.dim() or value.size(-1) % 4:
         return value, ''
-    return order(value), 'order of merged patches'
+    return order(value), 'patch merging reordered'
 
 
 def to_unfold_order(value: Tensor) -> Tensor:
-    """Returns a norm (4C,) or a reduction (2C, 4C) in the order of Unfold."""
+    """Reorders a norm (4C,) or a reduction (2C, 4C) for Unfold."""
     return value.unflatten(-1, (4, -1))[..., ORDER, :].mT.flatten(-2)
 
 
 def from_unfold_order(value: Tensor) -> Tensor:
-    """Undoes :func:`to_unfold_order`."""
+    """Inverts :func:`to_unfold_order`."""
     return value.unflatten(-1, (-1, 4)).mT[..., ORDER, :].flatten(-2)

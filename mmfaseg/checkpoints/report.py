@@ -1,4 +1,4 @@
-"""The account of a conversion as a table."""
+"""Report of a conversion as a table."""
 
 import math
 import re
@@ -7,15 +7,15 @@ from rich.table import Table
 
 from .conversion import Conversion
 
-STAYS = 'stays as built'
+KEPT = 'keeps its initialization'
 
 
 def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
-    """Returns what went where.
+    """Returns a table of the source and target of all entries.
 
     Args:
         conversion (Conversion): the conversion.
-        every_entry (bool): a row for each entry, not for each rule.
+        every_entry (bool): one row per entry instead of one per rule.
     """
     table = Table()
     for title in ('from', 'to'):
@@ -33,7 +33,7 @@ def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
         row[1] += math.prod(entry.shape)
     for name in conversion.missing_keys:
         target = name if every_entry else _module(name)
-        rows.setdefault(('-', target, STAYS), [0, 0])[0] += 1
+        rows.setdefault(('-', target, KEPT), [0, 0])[0] += 1
     for (source, target, note), (count, values) in rows.items():
         shown = f'{values:,}' if values else ''
         table.add_row(source, target, str(count), shown, note)
@@ -42,13 +42,13 @@ def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
     values = sum(math.prod(x.shape) for x in kept)
     table.add_row('converted', '', str(len(kept)), f'{values:,}')
     dropped = len(conversion.entries) - len(kept)
-    table.add_row('left out', '', str(dropped))
-    table.add_row(STAYS, '', str(len(conversion.missing_keys)))
+    table.add_row('dropped', '', str(dropped))
+    table.add_row(KEPT, '', str(len(conversion.missing_keys)))
     return table
 
 
 def _module(name: str) -> str:
-    """Returns a short name for entries that belong together."""
+    """Returns a common name for the entries of a module or layer."""
     if name.endswith('.num_batches_tracked'):
         return '*.num_batches_tracked'
     numbered = re.match(r'.*?layers\.\d+\.', name)

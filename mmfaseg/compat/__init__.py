@@ -4,8 +4,8 @@
 
 - checks the installed packages;
 - makes ``mmcv.ops`` importable without compiled operators;
-- lets mmengine load its checkpoints with ``weights_only=True``;
-- registers a loader for ``.safetensors`` files in mmengine;
+- makes mmengine load checkpoints, also ``.safetensors`` files, without
+  running code from the file;
 - provides the part of ``panopticapi`` that mmdet needs;
 - resolves ``mmfaseg::`` in ``_base_`` and in ``mmengine.hub``.
 
@@ -15,11 +15,7 @@ unsupported package is reported by the check.
 
 from ..utils.panopticapi import register_panopticapi
 from ..utils.stack_info import stack_info
-from .checkpoints import (
-    patch_checkpoint_loaders,
-    register_safe_globals,
-    register_safetensors_loader,
-)
+from .checkpoints import patch_checkpoint_loaders, register_safe_globals
 from .mmcv_operators import (
     check_compiled_mmcv_ops,
     import_mmcv_ops_uncompiled,
@@ -43,6 +39,5 @@ def apply_patches() -> None:
         import_mmcv_ops_uncompiled(info)
     register_safe_globals()
     patch_checkpoint_loaders()
-    register_safetensors_loader()
     register_panopticapi()
     register_package_configs()

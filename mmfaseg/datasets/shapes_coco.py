@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from ..utils.atomic_write import atomic_write
 from ..version import __version__
 from .shapes import ShapesDataset
 from .shapes_canvas import CHECKER, CLASSES, CROSS, DISC, STRIPES
@@ -187,10 +188,8 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def _write_json(path: Path, common: dict, **lists: list) -> None:
-    """Writes a file that is there whole or not at all."""
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(common | lists))
-    part.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(common | lists))
 
 
 def _info_of(path: Path) -> dict | None:

@@ -8,8 +8,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from torch import nn
 
-from mmfaseg.checkpoints.latest import find_latest_checkpoint
-from mmfaseg.checkpoints.untrusted import load_untrusted
+from mmfaseg.checkpoints import find_latest_checkpoint, read_checkpoint
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
@@ -88,7 +87,7 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     seed = cfg.get('randomness', {}).get('seed')
     if seed is None and Path(checkpoint).is_file():
         # mmengine reads the seed after it has built the dataloaders
-        content = load_untrusted(checkpoint, use_mmap=True)
+        content = read_checkpoint(checkpoint, use_mmap=True)
         seed = content.get('meta', {}).get('seed')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
 

@@ -1,4 +1,4 @@
-"""Small models, with the modules of the large ones."""
+"""Small models with the same modules as the full-size ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def build_faseg() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def build_mask2former() -> Callable[[], nn.Module]:
-    """Build mmseg's Mask2Former with the sizes of the Shapes configs."""
+    """Build Mask2Former of mmseg with the sizes of the Shapes configs."""
 
     def build() -> nn.Module:
         name = 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py'
@@ -61,7 +61,7 @@ def build_mask2former() -> Callable[[], nn.Module]:
 
 @pytest.fixture
 def build_faseg_like_mask2former() -> Callable[..., nn.Module]:
-    """Build our model with the sizes of :func:`build_mask2former`."""
+    """Build FASeg with the sizes of :func:`build_mask2former`."""
 
     def build(**head: object) -> nn.Module:
         name = 'faseg/faseg_r18_1xb8-3k_shapes-128x128.py'
@@ -79,7 +79,7 @@ def build_faseg_like_mask2former() -> Callable[..., nn.Module]:
 
 
 def randomize(model: nn.Module) -> nn.Module:
-    """Give every parameter and statistic values of its own."""
+    """Fill every parameter and statistic with random values."""
     with torch.no_grad():
         for x in model.state_dict().values():
             if x.is_floating_point():

@@ -42,7 +42,7 @@ def test_round_trip_is_the_identity(build_faseg, shapes_of, backbone):
 
 @pytest.mark.skipif(not parity.PARITY.is_dir(), reason=parity.ABSENT)
 def test_every_entry_of_the_authors_swin_t():
-    """Names and shapes of their model; the index is filled in by its rule."""
+    """Names and shapes of their model, with computed relative positions."""
     names = json.loads((parity.PARITY / 'state_names_swin_t.json').read_text())
     state = parity.make_state(names, 150)
     row, column = torch.meshgrid(
@@ -116,7 +116,7 @@ def test_auxiliary_head_is_dropped_in_reverse_conversion(
 
 
 def test_computed_buffers_may_be_missing(build_faseg, shapes_of):
-    """Stripped checkpoints of Swin come without it."""
+    """Stripped Swin checkpoints lack the index of relative positions."""
     model = build_faseg('swin')
     shapes = shapes_of(model)
     index = 'relative_position_index'
@@ -163,7 +163,7 @@ def test_class_weights_of_the_loss(build_faseg, shapes_of, weight):
 
 
 def test_patch_merging_outputs_are_equal():
-    """The original stacks the four pixels of a patch column by column."""
+    """The original concatenates the pixels of a patch in column order."""
     torch.manual_seed(0)
     ours = PatchMerging(6, 12).double()
     norm = {k: torch.randn(24).double() for k in ('weight', 'bias')}
@@ -202,10 +202,10 @@ def test_network_is_recognized_by_its_shapes(build_faseg, shapes_of):
 
 
 def test_swin_equals_mmseg_converter(build_faseg, shapes_of):
-    """The one with which its published weights were made."""
+    """mmseg converted its published weights with this script."""
     path = Path(mmseg.__file__).parent / '.mim/tools/model_converters'
     if not path.is_dir():
-        pytest.skip('this mmseg comes without its tools')
+        pytest.skip('mmseg is installed without its tools')
     spec = importlib.util.spec_from_file_location(
         'swin2mmseg', path / 'swin2mmseg.py'
     )

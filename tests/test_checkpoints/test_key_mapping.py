@@ -79,7 +79,7 @@ def test_unknown_key_maps_to_none(name):
 
 
 def test_every_rule_is_invertible():
-    """No rule hides another one, in either direction."""
+    """No rule shadows another one, in either direction."""
     for rules in (FASEG, MMSEG_MASK2FORMER):
         assert len(set(rules)) == len(rules)
         for theirs, ours in rules:

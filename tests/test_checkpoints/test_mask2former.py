@@ -1,4 +1,4 @@
-"""What is taken over computes what it computed."""
+"""Initialization from Mask2Former keeps the function of its parts."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ NONE = dict(type='mmfaseg.NoPositionalQuery')
 
 @pytest.fixture
 def pair(build_mask2former, build_faseg_like_mask2former, shapes_of):
-    """A Mask2Former and our model with what it has in common."""
+    """A Mask2Former and an mmfaseg model initialized from it."""
     peer, ours = build_mask2former(), build_faseg_like_mask2former()
     state = peer.state_dict()
     assert detect_format(state) == MMSEG
@@ -42,16 +42,16 @@ def test_every_entry_of_mask2former_is_used(pair):
         'positional_query',
         'layers',
     }
-    blocks = {
+    layers = {
         int(name.removeprefix(DECODER + 'layers.').split('.')[0])
         for name in conversion.missing_keys
         if name.startswith(DECODER + 'layers.')
     }
-    assert blocks == {3, 7, 11, 12}
+    assert layers == {3, 7, 11, 12}
 
 
 def test_pixel_decoder_outputs_are_equal(pair):
-    """With Mask2Former's sine encoding in the place of K_p."""
+    """With Mask2Former's sine encoding in place of K_p."""
     peer, ours, _ = pair
     feats = make_pyramid(2, (64, 128, 256, 512), 64, 96)
     theirs, decoder = peer.decode_head.pixel_decoder, ours.decode_head
@@ -74,10 +74,10 @@ def test_pixel_decoder_outputs_are_equal(pair):
     torch.testing.assert_close(mask_features, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_mask2former_config_equals_mmsegs_mask2former(
+def test_mask2former_config_equals_mmseg(
     build_mask2former, build_faseg_like_mask2former, shapes_of
 ):
-    """With the same weights; only the config differs from FASeg's."""
+    """Outputs with the same weights and the settings of Mask2Former."""
     peer = build_mask2former()
     ours = build_faseg_like_mask2former(
         transformer_decoder=dict(
@@ -91,7 +91,7 @@ def test_mask2former_config_equals_mmsegs_mask2former(
     torch.manual_seed(0)
     with torch.no_grad():
         for name, x in peer.named_parameters():
-            # masks and scores that tell queries apart
+            # different masks and scores for each query
             if x.dim() > 1:
                 torch.nn.init.normal_(x, std=1.0 / x[0].numel() ** 0.5)
             else:
@@ -127,7 +127,7 @@ def test_mask2former_config_equals_mmsegs_mask2former(
         (dict(positional_query=NONE), {3, 7, 11, 12}),
     ],
 )
-def test_variants_take_a_warm_start(
+def test_variants_are_initialized(
     build_mask2former,
     build_faseg_like_mask2former,
     shapes_of,
@@ -146,15 +146,15 @@ def test_variants_take_a_warm_start(
         for name in conversion.missing_keys
         if name.startswith(start)
     }
-    left = [x.source for x in conversion.entries if x.target is None]
+    dropped = [x.source for x in conversion.entries if x.target is None]
     without = NONE in changes.values()
-    assert left == ['decode_head.query_embed.weight'] * without
+    assert dropped == ['decode_head.query_embed.weight'] * without
 
 
 @pytest.mark.parametrize(
     ('theirs', 'ours'), [(0, 0), (2, 2), (3, 4), (5, 6), (6, 8), (8, 10)]
 )
-def test_layer_is_the_same_function(pair, theirs, ours):
+def test_layer_outputs_are_equal(pair, theirs, ours):
     peer, model, _ = pair
     torch.manual_seed(0)
     query, query_pos = torch.randn(2, 2, 20, 128).double()
@@ -204,7 +204,7 @@ def test_predictions_are_equal(pair):
 def test_detectron2_keys_give_the_same_state(
     build_faseg_like_mask2former, shapes_of
 ):
-    """Its Mask2Former has the authors' names, nine blocks and three levels."""
+    """The names of the authors, with nine layers and three levels."""
     model = build_faseg_like_mask2former()
     shapes = shapes_of(model)
     state = to_faseg(model.state_dict(), shapes).state
@@ -216,9 +216,11 @@ def test_detectron2_keys_give_the_same_state(
     assert detect_format(nine) == 'mask2former'
     found = from_mask2former(nine, shapes, 'mask2former').state
     ours = model.state_dict()
-    for block, same in ((2, 2), (3, 4), (8, 10)):
+    for source, target in ((2, 2), (3, 4), (8, 10)):
         name = DECODER + 'layers.{}.ffn.0.weight'
-        assert torch.equal(found[name.format(same)], ours[name.format(block)])
+        assert torch.equal(
+            found[name.format(target)], ours[name.format(source)]
+        )
     embed = found[DECODER + 'level_embed.weight']
     assert torch.equal(embed[:3], ours[DECODER + 'level_embed.weight'][:3])
     assert torch.equal(embed[3], embed[2])
@@ -233,10 +235,10 @@ def test_class_count_mismatch_keeps_initialization(
     )
     dropped = {x.source: x.note for x in conversion.entries if not x.target}
     assert dropped == {
-        'decode_head.cls_embed.weight': '8 rows, and the model has 12',
-        'decode_head.cls_embed.bias': '8 rows, and the model has 12',
-        'decode_head.query_feat.weight': '20 rows, and the model has 30',
-        'decode_head.query_embed.weight': '20 rows, and the model has 30',
+        'decode_head.cls_embed.weight': '8 rows, but the model has 12',
+        'decode_head.cls_embed.bias': '8 rows, but the model has 12',
+        'decode_head.query_feat.weight': '20 rows, but the model has 30',
+        'decode_head.query_embed.weight': '20 rows, but the model has 30',
     }
 
 

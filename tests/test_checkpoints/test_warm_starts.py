@@ -1,4 +1,4 @@
-"""Warm starts of detectors, and of models with other classes."""
+"""Initialization of detectors and of models with other classes."""
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from mmfaseg.checkpoints import (
     from_mask2former,
     from_mmfaseg,
     is_detector,
-    rename_to_detector,
     to_segmentor_keys,
 )
 from mmfaseg.testing import make_pyramid
@@ -49,14 +48,14 @@ def shapes_of(model):
     )
 
 
-def test_detector_starts_from_a_semantic_model(build):
-    """All but queries and classes, which differ in number."""
+def test_detector_is_initialized_from_a_segmentor(build):
+    """Queries and classes differ in number and are not copied."""
     source = build('faseg/faseg_r18_1xb8-demo_shapes-128x128.py')
     target = build(f'faseg_coco/{OURS}', seed=1)
     assert is_detector(target.state_dict())
     assert not is_detector(source.state_dict())
     conversion = from_mmfaseg(source.state_dict(), shapes_of(target))
-    rename_to_detector(conversion)
+    conversion.rename_to_detector()
     dropped = {x.source for x in conversion.entries if x.target is None}
     classes = {DECODER + f'predictor.class_embed.{x}' for x in BOTH}
     auxiliary = {x for x in source.state_dict() if x.startswith('auxiliary')}
@@ -81,7 +80,7 @@ BOTH = ('weight', 'bias')
 
 
 def test_classifier_is_kept_only_on_request(build):
-    """The same number of classes may be other ones, or in another order."""
+    """Equal numbers of classes may mean different classes or orders."""
     source = build(f'faseg_coco/{OURS}')
     target = build(f'faseg_coco/{OURS}', seed=1)
     state = to_segmentor_keys(source.state_dict())
@@ -122,8 +121,8 @@ def test_another_number_of_layers_raises(build):
         from_mmfaseg(state, shapes_of(target))
 
 
-def test_converted_mask2former_of_mmdet_is_the_same_function(build):
-    """The names of a detector, and the weights of all of it."""
+def test_converted_mask2former_equals_mmdet(build):
+    """All weights of a detector, with its keys."""
     peer = build(f'faseg_coco/{PEER}')
     ours = build(f'faseg_coco/{OURS}', 1, SINE, **MASK2FORMER)
     with torch.no_grad():
@@ -133,7 +132,7 @@ def test_converted_mask2former_of_mmdet_is_the_same_function(build):
     state = to_segmentor_keys(peer.state_dict())
     assert detect_format(state) == 'mmseg-mask2former'
     conversion = from_mask2former(state, shapes_of(ours), 'mmseg-mask2former')
-    rename_to_detector(conversion)
+    conversion.rename_to_detector()
     assert conversion.missing_keys == []
     ours.load_state_dict(conversion.state)
     peer, ours = peer.double().eval(), ours.double().eval()
@@ -147,7 +146,7 @@ def test_converted_mask2former_of_mmdet_is_the_same_function(build):
         torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
 
 
-def test_detector_starts_from_mask2former_of_mmdet(build):
+def test_detector_is_initialized_from_mmdet(build):
     peer = build(f'faseg_coco/{PEER}')
     ours = build(f'faseg_coco/{OURS}', num_layers=13)
     conversion = from_mask2former(
@@ -155,7 +154,7 @@ def test_detector_starts_from_mask2former_of_mmdet(build):
         shapes_of(ours),
         'mmseg-mask2former',
     )
-    rename_to_detector(conversion)
+    conversion.rename_to_detector()
     assert all(x.target is not None for x in conversion.entries)
     missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
     assert unexpected == []

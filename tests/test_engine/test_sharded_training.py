@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from processes import launch
 from torch.distributed.fsdp import FSDPModule
 
-from mmfaseg.checkpoints.untrusted import load_untrusted
+from mmfaseg.checkpoints import read_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -143,7 +143,7 @@ def sharded(train):
 
 
 def load(work_dir, iteration=ITERATIONS):
-    return load_untrusted(work_dir / f'iter_{iteration}.pth')
+    return read_checkpoint(work_dir / f'iter_{iteration}.pth')
 
 
 def logged(work_dir):

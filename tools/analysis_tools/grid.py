@@ -7,7 +7,6 @@ interrupted experiment.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from mmfaseg.utils.atomic_write import atomic_write
 
 Rows = list[list[str]]  # of a table; the first one is the header
 
@@ -125,10 +126,8 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    part.write_text(json.dumps(value, indent=1) + '\n')
-    part.replace(path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + '\n')
 
 
 @contextmanager

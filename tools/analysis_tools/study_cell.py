@@ -9,12 +9,9 @@ study.py runs this file in its own process. The work dir of a cell has
 import argparse
 import hashlib
 import json
-import os
 import platform
-import re
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +23,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 import mmfaseg
+from mmfaseg.checkpoints import find_latest_checkpoint
 from mmfaseg.evaluation import in_percent
 from mmfaseg.utils.command_line import hide_known_warnings, load_config
 
@@ -157,35 +155,9 @@ def share_backbone(cfg: Config, seed: int, out: Path) -> None:
         torch.manual_seed(seed)
         module = MODELS.build(backbone)
         module.init_weights()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f'.{os.getpid()}.part')
-        torch.save(module.state_dict(), part)
-        part.replace(path)
+        with atomic_write(path) as temporary:
+            torch.save(module.state_dict(), temporary)
     backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path))
-
-
-def latest_checkpoint(work_dir: Path) -> Path | None:
-    """Returns the latest checkpoint that can be read.
-
-    mmengine's ``last_checkpoint`` has an absolute path, which is wrong after
-    a folder was moved, and may name a truncated file.
-    """
-    files = {
-        int(match[1]): path
-        for path in work_dir.glob('iter_*.pth')
-        if (match := re.fullmatch(r'iter_(\d+)', path.stem))
-    }
-    for _, path in sorted(files.items(), reverse=True):
-        try:
-            torch.load(path, map_location='cpu', weights_only=True)
-        except Exception as error:  # depends on where the file is damaged
-            warnings.warn(
-                f'{path} cannot be read ({error!r}): using the previous one',
-                stacklevel=2,
-            )
-        else:
-            return path
-    return None
 
 
 def run(cell: Cell) -> None:
@@ -205,10 +177,12 @@ def run(cell: Cell) -> None:
             cell.work_dir / 'cell.json', dict(fingerprints, codes=codes)
         )
         share_backbone(cfg, cell.seed, cell.out)
-        last = latest_checkpoint(cell.work_dir)
-        is_trained = last is not None and last.stem == f'iter_{cell.max_iters}'
+        last = find_latest_checkpoint(cell.work_dir)
+        is_trained = (
+            last is not None and Path(last).stem == f'iter_{cell.max_iters}'
+        )
         if last is not None:
-            cfg.load_from, cfg.resume = str(last), not is_trained
+            cfg.load_from, cfg.resume = last, not is_trained
         runner = Runner.from_cfg(cfg)
         mmfaseg.log_stack_info()
         file = cell.work_dir / 'trained.json'

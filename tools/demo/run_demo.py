@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mmfaseg.checkpoints.latest import find_latest_checkpoint
+from mmfaseg.checkpoints import find_latest_checkpoint
 from mmfaseg.utils.command_line import (
     add_cfg_options,
     hide_known_warnings,

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch.utils.benchmark import Timer
 
+from mmfaseg.utils.atomic_write import atomic_write
 from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
@@ -92,23 +93,21 @@ def write_and_compare(network, target: Path, sizes: list) -> None:
     from mmfaseg.export import check_onnx, compare, export_program, write_onnx
 
     program = export_program(network)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f'unchecked_{target.name}')
-    try:
+    with atomic_write(target) as unchecked:
         if target.suffix == '.onnx':
-            write_onnx(program, part)
-            rows = check_onnx(network, part, sizes)
+            write_onnx(program, unchecked)
+            rows = check_onnx(network, unchecked, sizes)
         else:
-            torch.export.save(program, part)
+            torch.export.save(program, unchecked)
             # the guards fix the number of windows to that of the example
-            run = torch.export.load(part).module(check_guards=False)
+            run = torch.export.load(unchecked).module(check_guards=False)
             rows = [
-                dict(size=x, **compare(network, run, x, str(part))._asdict())
-                for x in sizes
+                dict(
+                    size=size,
+                    **compare(network, run, size, str(target))._asdict(),
+                )
+                for size in sizes
             ]
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     for row in rows:
         size = 'x'.join(map(str, row['size']))
         print(

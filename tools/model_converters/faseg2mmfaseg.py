@@ -1,11 +1,11 @@
-"""Converts checkpoints of FASeg's authors and of Mask2Former, and back.
+"""Converts checkpoints of the FASeg authors and of Mask2Former to mmfaseg.
 
-With --config, one of ours becomes the start of another model of ours: other
-classes, or a detector of instances from a semantic model.
+--reverse converts an mmfaseg checkpoint to the names of the authors. With
+--config, an mmfaseg checkpoint initializes another model: other classes, or an
+instance segmentation detector from a semantic segmentation model.
 
-Names, shapes and the order of merged patches are adapted, every entry is
-accounted for, and nothing in a checkpoint is run. An entry that is unknown,
-missing or misshapen stops the conversion.
+The report lists what happened to every entry. The conversion stops if an entry
+is unknown, missing or has another shape. No code from a checkpoint is run.
 """
 
 import argparse
@@ -32,7 +32,6 @@ from mmfaseg.checkpoints import (
     is_detector,
     make_table,
     read_state,
-    rename_to_detector,
     to_faseg,
     to_segmentor_keys,
     write_state,
@@ -40,8 +39,8 @@ from mmfaseg.checkpoints import (
 from mmfaseg.utils.command_line import hide_known_warnings
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
-LOG_WIDTH = 240  # of a table that goes into a file
-DATA = {
+LOG_WIDTH = 240  # of tables in log files
+DATASETS_BY_CLASSES = {
     150: 'ade20k',
     19: 'cityscapes',
     171: 'coco-stuff164k',
@@ -56,54 +55,54 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'source',
-        help='checkpoint of FASeg or Mask2Former (detectron2: .pth, .pkl; '
-        'MMSegmentation, MMDetection: .pth), or .safetensors',
+        help='checkpoint of FASeg or Mask2Former: .pth, .pkl (detectron2) or '
+        '.safetensors',
     )
     parser.add_argument(
         'target',
         nargs='?',
-        help='where to write, .pth or .safetensors; not needed to --dry-run',
+        help='file to write, .pth or .safetensors; optional with --dry-run',
     )
     parser.add_argument(
         '--config',
-        help='config of the model; by default the one in configs/faseg with '
-        'the backbone and the number of classes of the checkpoint',
+        help='config of the model (default: the config in configs/faseg for '
+        'the backbone and the number of classes of the checkpoint)',
     )
     parser.add_argument(
         '--reverse',
         action='store_true',
-        help="from our names to those of the authors' program",
+        help='convert an mmfaseg checkpoint to the names of the authors',
     )
     parser.add_argument(
         '--no-object-weight',
         type=float,
-        help='weight of the class "no object", which the authors keep in '
-        'their checkpoints; for --reverse (default: that of the config)',
+        help='with --reverse, class weight of "no object" in the checkpoint '
+        'of the authors (default: from the config)',
     )
     parser.add_argument(
         '--keep-classes',
         action='store_true',
-        help='one of ours starts another with the same classes in the same '
-        'order: take the classifier, too',
+        help='also copy the classifier between mmfaseg models that have the '
+        'same classes in the same order',
     )
     parser.add_argument(
-        '--keys', action='store_true', help='a row for every entry'
+        '--keys', action='store_true', help='report one row per entry'
     )
-    parser.add_argument('--dry-run', action='store_true', help='write nothing')
+    parser.add_argument('--dry-run', action='store_true', help='only report')
     args = parser.parse_args(argv)
     if args.target is None and not args.dry_run:
-        parser.error('a target is needed, or --dry-run')
+        parser.error('specify a target, or --dry-run')
     return args
 
 
 def find_config(backbone: str, num_classes: int) -> Path:
-    """Return the experiment with this backbone on the data set of a size.
+    """Return the config for a backbone and a number of classes.
 
     Raises:
-        ConversionError: if there is none.
+        ConversionError: if there is no such config.
     """
-    dataset = DATA.get(num_classes, 'none')
-    if backbone in ('swin-b', 'swin-l'):  # as the authors pretrained them
+    dataset = DATASETS_BY_CLASSES.get(num_classes, 'none')
+    if backbone in ('swin-b', 'swin-l'):  # with the pretraining of the authors
         backbone += '-in22k-384x384-pre'
     found = [
         path
@@ -112,14 +111,14 @@ def find_config(backbone: str, num_classes: int) -> Path:
     ]
     if not found:
         raise ConversionError(
-            f'configs/faseg has none for {backbone} and {num_classes} '
-            'classes: name one with --config'
+            f'configs/faseg has no config for {backbone} and {num_classes} '
+            'classes: specify one with --config'
         )
     return found[0]
 
 
 def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the model of a config."""
+    """Return names and shapes of the entries of the model of a config."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -127,13 +126,13 @@ def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
 
 
 def classes_of(cfg: Config) -> dict[str, list]:
-    """Return names and colours of the classes, as mmseg's checkpoints do."""
+    """Return the ``dataset_meta`` of a checkpoint: classes and palette."""
     dataset = cfg.train_dataloader.dataset
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         meta = registry.get(dataset.type).METAINFO | dataset.get(
             'metainfo', {}
         )
-    # a palette of another number is that of the parent's classes
+    # a palette of another length belongs to the classes of a base class
     return {
         key: [x if isinstance(x, str) else list(x) for x in meta[key]]
         for key in ('classes', 'palette')
@@ -148,7 +147,7 @@ def convert(
     no_object: float | None = None,
     keep_classes: bool = False,
 ) -> Conversion:
-    """Return the checkpoint under its new names.
+    """Convert a checkpoint for the model of a config.
 
     Raises:
         ConversionError: if an entry is unexpected, missing or has another
@@ -162,7 +161,7 @@ def convert(
     if to_detector and (reverse or source == 'faseg'):
         raise ConversionError(
             'the authors have no detector: convert their weights to a '
-            'semantic model, and start the detector from that'
+            'semantic model, then initialize the detector from that'
         )
     if reverse:
         if no_object is None:
@@ -175,22 +174,22 @@ def convert(
     else:
         conversion = from_mask2former(state, shapes, source, same_task)
     if to_detector:
-        rename_to_detector(conversion)
+        conversion.rename_to_detector()
     return conversion
 
 
 def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
-    """Return how images must be given to the network.
+    """Return how images have to be normalized for the checkpoint.
 
-    Checkpoints of old detectron2 hold mean and deviation, in the order of
-    their images; others were trained as the config says.
+    Checkpoints of old detectron2 versions contain mean and standard deviation
+    in the channel order of their images.
     """
     ours = cfg.model.data_preprocessor
     if not all(name in state for name in NORMALIZATION):
         return (
-            f'images: RGB, mean {ours.mean}, deviation {ours.std}, as in '
-            'the config; if INPUT.FORMAT and MODEL.PIXEL_MEAN of its program '
-            'say otherwise, set model.data_preprocessor to that'
+            f'images: RGB, mean {ours.mean}, std {ours.std}, as in the '
+            'config; if the checkpoint was trained with another INPUT.FORMAT '
+            'or MODEL.PIXEL_MEAN, change model.data_preprocessor'
         )
     mean, std = (
         [round(x, 3) for x in state[name].flatten().tolist()]
@@ -198,7 +197,7 @@ def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
     )
     if mean == ours.mean and std == ours.std:
         return 'images: as in the config'
-    # the mean of natural images falls from red to blue
+    # the channel means of natural images decrease from red to blue
     order = 'RGB' if mean[0] > mean[2] else 'BGR'
     prefix = 'model.data_preprocessor.'
     options = [
@@ -207,19 +206,19 @@ def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
         f'{prefix}bgr_to_rgb={order == "RGB"}',
     ]
     return (
-        f'images: {order} by the mean in the checkpoint, other than in the '
-        'config; give this to the tools:\n  --cfg-options '
+        f'images: {order} by the mean in the checkpoint, which differs from '
+        'the config; pass this to the tools:\n  --cfg-options '
         + ' '.join(options).replace(', ', ',')
     )
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
-    """Convert as the command line says.
+    """Convert a checkpoint and print the report.
 
     Raises:
-        ValueError: if the checkpoint cannot be read or does not fit, or the
-            target cannot be written.
-        OSError: if the disk fails.
+        ValueError: if the checkpoint cannot be read or does not match, or the
+            target is invalid.
+        OSError: if a file cannot be read or written.
     """
     if args.target is not None:
         check_target(Path(args.target), Path(args.source))
@@ -227,13 +226,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
     source = detect_format(to_segmentor_keys(state))
     if args.reverse and source != 'mmfaseg':
         raise ConversionError(
-            f'{args.source} is a checkpoint of {source}: convert it without '
+            f'{args.source} has the format {source}: convert it without '
             '--reverse'
         )
     if source == 'mmfaseg' and not args.reverse and args.config is None:
         raise ConversionError(
-            f'{args.source} is a checkpoint of mmfaseg: convert it with '
-            '--reverse, or name the --config of the model that it is to start'
+            f'{args.source} has the format mmfaseg: use --reverse, or specify '
+            'the --config of the model to initialize'
         )
     config = args.config or find_config(
         *describe_network(to_segmentor_keys(state), source)
@@ -248,7 +247,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if source in ('faseg', 'mask2former'):
         console.print(describe_preprocessing(state, cfg), soft_wrap=True)
     if args.dry_run:
-        console.print('nothing was written (--dry-run)')
+        console.print('dry run: no file was written')
         return
     meta = {
         'converted_from': source,
@@ -258,18 +257,18 @@ def run(args: argparse.Namespace, console: Console) -> None:
     }
     key = 'model' if args.reverse else 'state_dict'
     write_state(args.target, conversion.state, meta, key)
-    console.print(f'written: {args.target}', soft_wrap=True)
+    console.print(f'wrote {args.target}', soft_wrap=True)
     if source == 'faseg':
         command = f'python tools/test.py {where} {args.target}'
-        console.print(f'evaluate it: {command}', soft_wrap=True)
+        console.print(f'evaluate: {command}', soft_wrap=True)
     elif not args.reverse:
         command = f'python tools/train.py {where} --cfg-options '
         command += f'load_from={args.target}'
-        console.print(f'train from it: {command}', soft_wrap=True)
+        console.print(f'train: {command}', soft_wrap=True)
 
 
 def main() -> None:
-    """Convert, or say in one sentence why not."""
+    """Converts, or exits with an error message."""
     hide_known_warnings()
     console = Console()
     if not console.is_terminal:

@@ -9,9 +9,10 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmfaseg.checkpoints.compatibility import check_compatible, check_finite
 from mmfaseg.registry import HOOKS
+from mmfaseg.utils.atomic_write import remove_partial_files
 from mmfaseg.utils.unwrap_model import unwrap_model
 
-from ..atomic_backend import ATOMIC, remove_partial_files
+from ..atomic_backend import ATOMIC
 
 
 @HOOKS.register_module()

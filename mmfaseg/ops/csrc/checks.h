@@ -1,4 +1,4 @@
-// What the kernels of every device ask of their arguments.
+// Argument checks and type dispatch for the kernels of all devices.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -18,9 +18,9 @@ namespace mmfaseg {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Throws std::runtime_error, in Python RuntimeError, with the parts of
-// `message` one after another. The public functions in Python check first and
-// raise ValueError or TypeError; these checks are for callers of torch.ops.
+// Throws std::runtime_error, in Python RuntimeError, with the concatenated
+// parts of `message`. The public Python functions raise ValueError or TypeError
+// before; these checks are for callers of torch.ops.
 template <typename... Parts>
 void check(bool holds, const Parts&... message) {
   if (!holds) {
@@ -49,7 +49,7 @@ inline void check_shape(const char* name, const Tensor& tensor,
     equal = equal && tensor.size(i) == size;
     wanted << (i++ ? ", " : "") << size;
   }
-  check(equal, name, " must have the shape (", wanted.str(), "), it has ",
+  check(equal, name, " must have the shape (", wanted.str(), "), but has ",
         to_string(tensor));
 }
 
@@ -60,26 +60,26 @@ inline void check_same_device(const char* name, const Tensor& tensor,
         name, " must be on the device of the first argument");
 }
 
-// The four types of numbers that the operators know.
+// Checks that a type is one of the four supported types.
 inline void check_supported(const char* name, ScalarType type) {
   check(type == ScalarType::Float || type == ScalarType::Double ||
             type == ScalarType::Half || type == ScalarType::BFloat16,
         name, " must be float16, bfloat16, float32 or float64");
 }
 
-// The type that sums are formed in.
+// Returns the type in which sums are computed.
 inline ScalarType accumulate_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-// A type of numbers as an argument, and the type that sums of it are formed in.
+// A number type as an argument, and the type in which its sums are computed.
 template <typename T>
 struct Number {
   using type = T;
   using sum = std::conditional_t<std::is_same_v<T, double>, double, float>;
 };
 
-// Calls run(Number<T>()) with the T that `type`, a supported one, names.
+// Calls run(Number<T>()) with the C++ type of `type`, a supported type.
 template <typename Run>
 void with_number(ScalarType type, const Run& run) {
   switch (type) {

@@ -8,8 +8,8 @@
 
 namespace mmfaseg {
 
-// What the pixels weigh, and how far from the first pixel of the level they
-// lie, in pixels; -1 where a pixel is outside the map.
+// Weights of the four pixels, and their offsets from the first pixel of the
+// level, in pixels; -1 for a pixel outside the map.
 template <typename Acc>
 struct Corners {
   Acc right, bottom;  // distance from the left and upper pixel, 0 to 1
@@ -22,7 +22,7 @@ struct Corners {
   }
 };
 
-// Returns whether any pixel around (x, y), in pixels, lies inside the map.
+// Returns whether any of the pixels around (x, y) is inside the map.
 template <typename Acc>
 MMFASEG_HOST_DEVICE bool find_corners(Acc x, Acc y, int64_t height,
                                       int64_t width, Corners<Acc>* corners) {
@@ -42,8 +42,8 @@ MMFASEG_HOST_DEVICE bool find_corners(Acc x, Acc y, int64_t height,
   return true;
 }
 
-// Gradients of one sample, from the products of the four pixels with the
-// gradient of the output.
+// Gradients of one sample, computed from the dot products of the four pixels
+// with the gradient of the output.
 template <typename Acc>
 struct SampleGradient {
   Acc weight, x, y;  // x and y in units of the map

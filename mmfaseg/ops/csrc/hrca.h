@@ -2,31 +2,30 @@
 //
 // Letters: B batch, C channels, H x W the map (stride 4), G_h x G_w the grid of
 // windows (the stride-32 map), s the window size in pixels of the map, K the
-// number of chosen windows. Window i stands at row i / G_w, column i % G_w of
-// the grid and holds the pixels [row * s, row * s + s) x [column * s, ...).
+// number of selected windows. Window i is at row i / G_w, column i % G_w of the
+// grid and has the pixels [row * s, row * s + s) x [column * s, ...).
 //
 // hrca_gather(feature, position, window_index, window_size, grid_height,
 //             grid_width, level_embed) -> (value, key)
-//   feature, position: (B, C, H, W), any strides, each of a type of its own.
+//   feature, position: (B, C, H, W), any strides; the types may differ.
 //   window_index: int64 (B, K), values in [0, G_h * G_w).
-//   level_embed: (C,), or nothing.
+//   level_embed: (C,), optional.
 //   value = feature + level_embed, key = feature + level_embed + position, at
-//   the pixels of the windows, window after window, each row-major: contiguous
+//   the pixels of the windows, window by window, each row-major: contiguous
 //   (B, K * s * s, C), in the type that feature and position promote to. Sums
-//   are formed in float, or in double if that type is double, and rounded
-//   once. A pixel beyond the border of the map reads 0. Nothing but the chosen
-//   windows is read.
+//   are computed in float, or in double if that type is double, and rounded
+//   once. Pixels outside the map are 0. Only the selected windows are read.
 //
 // hrca_scatter(grad, other, window_index, ..., height, width, dtype,
 //              channels_last) -> map
 //   The adjoint for one map: grad (+ other) at the pixels of the windows, 0
-//   elsewhere; (B, C, H, W), contiguous or channels-last. Tokens beyond the
-//   border are dropped. A window that is chosen twice gets the sum over both,
-//   first one first.
+//   elsewhere; (B, C, H, W), contiguous or channels-last. Tokens outside the
+//   map are ignored. A window that is selected twice gets the sum over both, in
+//   order.
 //
-// Both are deterministic: every output is written by one thread, sums have a
-// fixed order. Empty B, C and K are allowed. An index out of range is an error
-// that names it (on CUDA it stops the kernel).
+// Both are deterministic: each output is written by one thread, in a fixed
+// order of summation. B, C and K may be 0. An index out of range raises an
+// error that names it (on CUDA it stops the kernel).
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -45,7 +44,7 @@ struct Windows {
   int64_t grid_height, grid_width;  // G_h, G_w
   int64_t size;                     // s
 
-  // tokens of one image, K * s * s
+  // Number of tokens of an image, K * s * s.
   MMFASEG_HOST_DEVICE int64_t tokens() const { return count * size * size; }
 };
 
@@ -67,7 +66,7 @@ inline MapStrides dense_strides(const Windows& w, bool channels_last) {
 inline void check_windows(const Windows& w, const Tensor& window_index) {
   check(w.size >= 1, "window_size must be at least 1, got ", w.size);
   check(w.grid_height >= 1 && w.grid_width >= 1, "the grid of windows is ",
-        w.grid_height, "x", w.grid_width, ", it must not be empty");
+        w.grid_height, "x", w.grid_width, ", but must not be empty");
   check((w.grid_height - 1) * w.size < w.height &&
             (w.grid_width - 1) * w.size < w.width,
         "windows of ", w.size, "x", w.size, " pixels on a grid of ",
@@ -84,14 +83,15 @@ inline ScalarType promote(ScalarType a, ScalarType b) {
   return has_double ? ScalarType::Double : ScalarType::Float;
 }
 
-// Checks the arguments of hrca_gather and names their sizes.
+// Checks the arguments of hrca_gather and returns their sizes.
 inline Windows gather_windows(const Tensor& feature, const Tensor& position,
                               const Tensor& window_index, int64_t window_size,
                               int64_t grid_height, int64_t grid_width) {
-  check(feature.dim() == 4, "feature must have the shape (B, C, H, W), it has ",
+  check(feature.dim() == 4,
+        "feature must have the shape (B, C, H, W), but has ",
         to_string(feature));
   check(window_index.dim() == 2,
-        "window_index must have the shape (B, K), it has ",
+        "window_index must have the shape (B, K), but has ",
         to_string(window_index));
   const Windows w{feature.size(0), window_index.size(1), feature.size(1),
                   feature.size(2), feature.size(3),      grid_height,
@@ -105,7 +105,7 @@ inline Windows gather_windows(const Tensor& feature, const Tensor& position,
   return w;
 }
 
-// Returns the level embedding, if there is one, in the type of the sums.
+// Returns the level embedding, if any, in the type of the sums.
 inline std::optional<Tensor> gather_embed(
     const std::optional<Tensor>& level_embed, const Windows& w,
     const Tensor& feature, ScalarType sums) {
@@ -116,17 +116,17 @@ inline std::optional<Tensor> gather_embed(
   return torch::stable::contiguous(torch::stable::to(*level_embed, sums));
 }
 
-// Checks the arguments of hrca_scatter and names their sizes.
+// Checks the arguments of hrca_scatter and returns their sizes.
 inline Windows scatter_windows(const Tensor& grad,
                                const std::optional<Tensor>& other,
                                const Tensor& window_index, int64_t window_size,
                                int64_t grid_height, int64_t grid_width,
                                int64_t height, int64_t width,
                                ScalarType dtype) {
-  check(grad.dim() == 3, "grad must have the shape (B, K * s * s, C), it has ",
+  check(grad.dim() == 3, "grad must have the shape (B, K * s * s, C), but has ",
         to_string(grad));
   check(window_index.dim() == 2,
-        "window_index must have the shape (B, K), it has ",
+        "window_index must have the shape (B, K), but has ",
         to_string(window_index));
   const Windows w{
       grad.size(0), window_index.size(1), grad.size(2), height,

@@ -1,9 +1,9 @@
-// The operators register themselves when this library is loaded; the module
-// of Python itself is empty.
+// An empty Python module. The operators are registered when the library is
+// loaded.
 #include <Python.h>
 
 #ifndef MMFASEG_MODULE
-#error "setup.py names the module"
+#error "MMFASEG_MODULE must be defined; setup.py does so"
 #endif
 #define MMFASEG_JOIN_(a, b) a##b
 #define MMFASEG_JOIN(a, b) MMFASEG_JOIN_(a, b)

@@ -5,28 +5,27 @@
 //
 // ms_deform_attn(value, spatial_shapes, level_starts, sampling_locations,
 //                attention_weights) -> output
-//   value: (B, S, h, d). Level l is the tokens [start_l, start_l + H_l * W_l),
-//     row-major; levels may leave gaps.
+//   value: (B, S, h, d). Level l has the tokens [start_l, start_l + H_l * W_l),
+//     row-major; there may be gaps between levels.
 //   spatial_shapes: (H_0, W_0, H_1, W_1, ...), level_starts: (start_0, ...).
 //   sampling_locations: (B, N, h, n_l, P, 2), (x, y), 0 to 1 inside the map,
 //     float, or double if value is double.
-//   attention_weights: (B, N, h, n_l, P), of the same type.
-//   output: (B, N, h * d), the type of value.
-// Each sample is bilinear; the centre of pixel i of n lies at (i + 0.5) / n, a
-// pixel outside the map reads 0. Sums are formed in float, or in double, and
-// rounded once. Where a location or weight is not finite, the output is not
-// finite either.
+//   attention_weights: (B, N, h, n_l, P), same type as sampling_locations.
+//   output: (B, N, h * d), same type as value.
+// Sampling is bilinear; the center of pixel i of n is at (i + 0.5) / n, and
+// pixels outside the map are 0. Sums are computed in float or double and
+// rounded once. If a location or weight is not finite, the output is not
+// finite.
 //
 // ms_deform_attn_backward(grad_output, ...) -> gradients of value, locations
 // and weights.
 //
-// On the CPU both are deterministic: a gradient of value is summed by one
-// thread, queries in order, whatever the number of threads. On CUDA the
-// forward is deterministic; the gradient of value is summed by atomic
-// additions and is not. Beside inputs and results, the backward on the CPU
-// takes 4 * S * d bytes a thread if value is float16 or bfloat16, on CUDA the
-// gradient of value once more in float. Empty B, N, h, d, n_l and P are
-// allowed.
+// On the CPU both are deterministic for any number of threads: one thread sums
+// the gradient of a value over the queries in order. On CUDA the forward is
+// deterministic; the gradient of value is not, because it uses atomic
+// additions. For float16 and bfloat16, the backward needs additional memory: on
+// the CPU 4 * S * d bytes per thread, on CUDA the gradient of value in float.
+// B, N, h, d, n_l and P may be 0.
 #pragma once
 
 #include <cstdint>
@@ -42,16 +41,16 @@ struct DeformShape {
   int64_t batch, tokens, heads, dims, queries, levels, points;
 };
 
-// Checks the arguments and names their sizes.
+// Checks the arguments and returns their sizes.
 inline DeformShape deform_shape(const Tensor& value,
                                 const std::vector<int64_t>& spatial_shapes,
                                 const std::vector<int64_t>& level_starts,
                                 const Tensor& sampling_locations,
                                 const Tensor& attention_weights) {
-  check(value.dim() == 4, "value must have the shape (B, S, h, d), it has ",
+  check(value.dim() == 4, "value must have the shape (B, S, h, d), but has ",
         to_string(value));
   check(attention_weights.dim() == 5,
-        "attention_weights must have the shape (B, N, h, levels, points), it "
+        "attention_weights must have the shape (B, N, h, levels, points), but "
         "has ",
         to_string(attention_weights));
   const int64_t levels = static_cast<int64_t>(level_starts.size());
@@ -63,9 +62,9 @@ inline DeformShape deform_shape(const Tensor& value,
                       levels,
                       attention_weights.size(4)};
   check(spatial_shapes.size() == level_starts.size() * 2,
-        "spatial_shapes must hold two numbers for each of the ", levels,
-        " level_starts, it holds ", spatial_shapes.size());
-  check(levels <= kMaxLevels, levels, " levels, at most ", kMaxLevels,
+        "spatial_shapes must have two numbers for each of the ", levels,
+        " level_starts, but has ", spatial_shapes.size());
+  check(levels <= kMaxLevels, levels, " levels, but at most ", kMaxLevels,
         " are supported");
   for (int64_t l = 0; l < levels; ++l) {
     const int64_t height = spatial_shapes[2 * l];
@@ -74,7 +73,7 @@ inline DeformShape deform_shape(const Tensor& value,
     check(height >= 1 && width >= 1 && start >= 0 &&
               start + height * width <= s.tokens,
           "level ", l, " of ", height, "x", width, " pixels at token ", start,
-          " does not lie in the ", s.tokens, " tokens of value");
+          " is not inside the ", s.tokens, " tokens of value");
   }
   check_shape("attention_weights", attention_weights,
               {s.batch, s.queries, s.heads, levels, s.points});

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <tuple>
 #include <type_traits>
@@ -11,13 +12,38 @@
 
 #include "../corners.h"
 #include "../ms_deform_attn.h"
-#include "simd.h"
+
+// Compiles a function for AVX-512, AVX2 and SSE2; the loader selects the
+// version for the processor. Functions that it calls have to be inlined.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && \
+    defined(__x86_64__) && defined(__GLIBC__)
+#define MMFASEG_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define MMFASEG_CLONES
+#endif
 
 namespace mmfaseg {
 namespace {
 
-// Channels of a head that are worked on at a time.
+// Number of channels of a head that are processed at a time.
 constexpr int64_t kBlock = 64;
+
+// Rounds to nearest, ties to even; NaN stays NaN. The branches in the bfloat16
+// conversion of c10 prevent vectorization.
+template <typename T, typename Acc>
+MMFASEG_HOST_DEVICE T round_to(Acc number) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    const float single = static_cast<float>(number);
+    uint32_t bits;
+    std::memcpy(&bits, &single, sizeof(bits));
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const uint32_t chosen = single == single ? rounded : 0x7fc0;
+    return T(static_cast<uint16_t>(chosen), T::from_bits());
+  } else {
+    return static_cast<T>(number);
+  }
+}
 
 struct Problem {
   DeformShape shape;
@@ -25,8 +51,8 @@ struct Problem {
   const int64_t* level_starts;
 };
 
-// Writes channels [0, dims) of one query and head. kDims is dims where it is
-// known when this is compiled, else 0.
+// Writes channels [0, dims) of one query and head. kDims is dims if it is known
+// at compile time, else 0.
 template <typename T, typename Acc, int kDims>
 MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
                                 const Acc* locations, const Acc* weights,
@@ -35,7 +61,7 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
   const int64_t n = kDims ? kDims : dims;
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
   Acc sum[kDims ? kDims : kBlock] = {};
-  Acc poison = 0;  // NaN as soon as a skipped sample is not finite
+  Acc poison = 0;  // becomes NaN if a skipped sample is not finite
   for (int64_t l = 0; l < p.shape.levels; ++l) {
     const int64_t height = p.spatial_shapes[2 * l];
     const int64_t width = p.spatial_shapes[2 * l + 1];
@@ -87,8 +113,8 @@ MMFASEG_HOST_DEVICE void attend_rows(const Problem& p, const T* value,
   }
 }
 
-// Adds the gradients of one query and head for channels [0, dims). Gradients
-// of value are summed at grad_value, whose pixels lie grad_stride apart.
+// Adds the gradients of one query and head for channels [0, dims). The pixels
+// of grad_value are grad_stride numbers apart.
 template <typename T, typename Acc, int kDims>
 MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
                                          const T* value, const Acc* locations,
@@ -99,7 +125,7 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
   static const T kZeros[kBlock] = {};
   const int64_t n = kDims ? kDims : dims;
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
-  Acc nowhere[kDims ? kDims : kBlock] = {};  // gradient of pixels outside
+  Acc unused[kDims ? kDims : kBlock] = {};  // gradient of pixels outside
   Acc grad[kDims ? kDims : kBlock];
   for (int64_t c = 0; c < n; ++c) grad[c] = Acc(grad_output[c]);
   for (int64_t l = 0; l < p.shape.levels; ++l) {
@@ -120,7 +146,7 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
         const int64_t token = start + corners.offset[k];
         const bool inside = corners.offset[k] >= 0;
         pixel[k] = inside ? value + token * pixel_stride : kZeros;
-        target[k] = inside ? grad_value + token * grad_stride : nowhere;
+        target[k] = inside ? grad_value + token * grad_stride : unused;
         share[k] = weight * corners.weight(k);
       }
       Acc dot0 = 0, dot1 = 0, dot2 = 0, dot3 = 0;
@@ -147,7 +173,7 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
   }
 }
 
-// All queries of one image and head, in order.
+// Adds the gradients of all queries of one image and head, in order.
 template <typename T, typename Acc, int kDims>
 MMFASEG_HOST_DEVICE void attend_head_backward(
     const Problem& p, const T* grad_output, const T* value,
@@ -169,8 +195,8 @@ MMFASEG_HOST_DEVICE void attend_head_backward(
   }
 }
 
-// Everything below is compiled once for each instruction set. 32 channels per
-// head is what every published model of this kind has.
+// Compiled once for each instruction set, and for 32 channels per head, which
+// published models have.
 #define MMFASEG_DEFINE_CLONES(T, Acc)                                          \
   MMFASEG_CLONES void forward_rows(const Problem& p, const T* value,           \
                                    const Acc* locations, const Acc* weights,   \
@@ -241,7 +267,7 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
   };
   torch::stable::parallel_for(
       0, s.batch * s.heads, 1, [&](int64_t begin, int64_t end) {
-        // of one head, where T is too coarse for sums
+        // sums of one head, if T is float16 or bfloat16
         std::optional<Tensor> sums;
         if constexpr (!std::is_same_v<T, Acc>) {
           sums = torch::stable::new_empty(grad_weights, {s.tokens, s.dims});

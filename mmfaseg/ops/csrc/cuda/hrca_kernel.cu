@@ -1,8 +1,8 @@
 // hrca_gather and hrca_scatter on CUDA; see ../hrca.h.
 //
-// A block of threads works on a tile: up to kTokens tokens of one window and
-// kChannels channels. Maps are read and written in the order in which they lie
-// in memory, tokens in theirs, and shared memory turns one into the other.
+// A thread block processes a tile: up to kTokens tokens of one window and
+// kChannels channels. Maps and tokens are accessed in their order in memory,
+// and the tile is transposed in shared memory.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -19,12 +19,12 @@ namespace {
 
 constexpr int kChannels = 64;
 
-// Fewer tokens for double: two tiles have to fit 48 KiB.
+// Fewer tokens for double: two tiles have to fit in 48 KiB.
 template <typename Acc>
 constexpr int kTokens = sizeof(Acc) == sizeof(double) ? 32 : 64;
 
 template <typename Acc>
-using TileRow = Acc[kChannels + 1];  // one more: no two rows on one bank
+using TileRow = Acc[kChannels + 1];  // padded to avoid bank conflicts
 
 struct Tile {
   int64_t batch, window, channel;
@@ -63,7 +63,7 @@ __device__ Tile tile_at(const Windows& w, const int64_t* window_index,
   const int64_t cells = w.grid_height * w.grid_width;
   if (t.index < 0 || t.index >= cells) {
     if (threadIdx.x == 0) {
-      printf("window_index[%lld, %lld] is %lld, it must lie in [0, %lld)\n",
+      printf("window_index[%lld, %lld] is %lld, but must be in [0, %lld)\n",
              static_cast<long long>(t.batch), static_cast<long long>(t.window),
              static_cast<long long>(t.index), static_cast<long long>(cells));
     }
@@ -74,7 +74,7 @@ __device__ Tile tile_at(const Windows& w, const int64_t* window_index,
   return t;
 }
 
-// Where pixel `token` of the window lies in the map, -1 if beyond the border.
+// Offset in the map of pixel `token` of the window, -1 if outside the map.
 __device__ inline int64_t pixel_offset(const Windows& w, const MapStrides& m,
                                        const Tile& t, int64_t token) {
   const int64_t y = t.row + token / w.size, x = t.column + token % w.size;
@@ -82,8 +82,9 @@ __device__ inline int64_t pixel_offset(const Windows& w, const MapStrides& m,
   return t.batch * m.batch + y * m.row + x * m.column;
 }
 
-// Splits an element of a tile into token and channel, neighbours in memory
-// first: channels of a channels-last map, pixels of any other.
+// Splits an element of a tile into token and channel, so that neighboring
+// threads access neighboring elements: channels of a channels-last map, else
+// pixels.
 template <typename Acc>
 __device__ inline void split(int element, bool channels_first, int* token,
                              int* channel) {
@@ -96,7 +97,7 @@ __device__ inline void split(int element, bool channels_first, int* token,
   }
 }
 
-// Reads a map of one type of numbers.
+// Reads a map whose type is known at compile time.
 template <typename T, typename Acc>
 struct Reader {
   const T* data;
@@ -105,7 +106,7 @@ struct Reader {
   }
 };
 
-// Reads a map whose type is known at run time only: two maps of two types.
+// Reads a map whose type is known at run time: for maps of different types.
 template <typename Acc>
 struct AnyReader {
   const void* data;
@@ -257,7 +258,7 @@ std::tuple<Tensor, Tensor> hrca_gather_cuda(
           Reader<T, Acc>{static_cast<const T*>(position.const_data_ptr())},
           index, embed, value, key);
     } else if constexpr (std::is_same_v<T, Acc>) {
-      // two types promote to the one of the sums
+      // different types promote to the type of the sums
       launch_gather<T, T>(
           w, feature, position,
           AnyReader<T>{feature.const_data_ptr(), feature.scalar_type()},

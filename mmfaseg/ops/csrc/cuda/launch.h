@@ -1,7 +1,7 @@
-// How a kernel is launched: current device and stream, and a check.
+// Kernel launches on the current device and stream, with an error check.
 //
-// tests/test_ops/cuda_on_cpu.h defines the same names, so that the kernels can
-// be run without a GPU; hence a guard that it can set.
+// tests/test_ops/cuda_on_cpu.h replaces this header to run the kernels without
+// a GPU, by setting the include guard.
 #ifndef MMFASEG_LAUNCH_H
 #define MMFASEG_LAUNCH_H
 
@@ -16,14 +16,13 @@
 
 namespace mmfaseg {
 
-constexpr int kThreads = 256;  // of a block
+constexpr int kThreads = 256;  // per block
 constexpr int kWarp = 32;
 
 using torch::stable::accelerator::DeviceGuard;
 
-// Runs a kernel for `blocks` blocks of kThreads threads on the device and
-// stream of a tensor. Kernels loop over their tasks, so that a grid that is
-// smaller does too.
+// Launches `blocks` blocks of kThreads threads on the device and stream of a
+// tensor. Kernels loop over their tasks, so that a smaller grid is sufficient.
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks,
             const torch::stable::Tensor& tensor,

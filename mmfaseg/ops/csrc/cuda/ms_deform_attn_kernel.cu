@@ -19,13 +19,13 @@ struct Problem {
   int64_t height[kMaxLevels], width[kMaxLevels], start[kMaxLevels];
 };
 
-// kSize numbers that are loaded and stored at once.
+// kSize numbers that are loaded and stored together.
 template <typename T, int kSize>
 struct alignas(sizeof(T) * kSize) Pack {
   T at[kSize];
 };
 
-// One thread: kSize channels of one query and head.
+// One thread processes kSize channels of one query and head.
 template <typename T, typename Acc, int kSize>
 __global__ void __launch_bounds__(kThreads)
     forward_kernel(Problem p, const T* value, const Acc* locations,
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kThreads)
     const Acc* location = locations + row * samples * 2;
     const Acc* weight = weights + row * samples;
     Acc sum[kSize] = {};
-    Acc poison = 0;  // NaN as soon as a skipped sample is not finite
+    Acc poison = 0;  // becomes NaN if a skipped sample is not finite
     for (int64_t l = 0; l < s.levels; ++l) {
       const int64_t height = p.height[l], width = p.width[l];
       const T* level = first + p.start[l] * pixel_stride;
@@ -90,8 +90,9 @@ __device__ inline Acc sum_over_warp(Acc number) {
   return number;
 }
 
-// One warp: all channels of one query and head. Gradients of locations and
-// weights are summed over the warp, those of value by atomic additions.
+// One warp processes all channels of one query and head. Gradients of locations
+// and weights are summed over the warp, those of value with atomic additions,
+// which are not deterministic.
 template <typename T, typename Acc>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(Problem p, const T* grad_output, const T* value,
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(kThreads)
       const Acc x = locations[at * 2] * Acc(width) - Acc(0.5);
       const Acc y = locations[at * 2 + 1] * Acc(height) - Acc(0.5);
       Corners<Acc> corners;
-      // the same answer in all lanes, so that none waits for another below
+      // equal in all lanes, so that all of them reach the shuffles below
       if (!find_corners(x, y, height, width, &corners)) continue;
       Acc dots[4] = {};
       for (int64_t c = lane; c < s.dims; c += kWarp) {
@@ -239,7 +240,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(
   const Tensor values = torch::stable::contiguous(value);
   const Tensor locations = torch::stable::contiguous(sampling_locations);
   const Tensor weights = torch::stable::contiguous(attention_weights);
-  // summed in the type of the locations, rounded to that of value at the end
+  // sums in the type of the locations, rounded to the type of value at the end
   const Tensor grad_value =
       torch::stable::new_zeros(locations, {s.batch, s.tokens, s.heads, s.dims});
   const Tensor grad_locations = torch::stable::new_zeros(
