@@ -25,6 +25,7 @@ from mmengine.runner import Runner
 import mmfaseg
 from mmfaseg.checkpoints import find_latest_checkpoint
 from mmfaseg.evaluation import in_percent
+from mmfaseg.utils.atomic_write import atomic_write
 from mmfaseg.utils.command_line import hide_known_warnings, load_config
 
 SOURCES = ('*.py', '*.cpp', '*.cu', '*.h')
