@@ -138,10 +138,10 @@ def save_predictions(cfg: Config, directory: str) -> None:
             '--out needs one metric, and test_evaluator is a list; set '
             'output_dir of one of its metrics in the config instead'
         )
-    if cfg.test_evaluator.type.startswith('Coco'):  # mmdet's
-        cfg.test_evaluator.outfile_prefix = str(Path(directory) / 'results')
+    if cfg.test_evaluator['type'].startswith('Coco'):  # mmdet's
+        cfg.test_evaluator['outfile_prefix'] = str(Path(directory) / 'results')
     else:
-        cfg.test_evaluator.output_dir = directory
+        cfg.test_evaluator['output_dir'] = directory
 
 
 def remove_sharding(cfg: Config) -> None:

@@ -175,7 +175,7 @@ class EfficientNetLite(BaseModule):
         x = self.stem(x)
         outputs = []
         for stage in self.stages:
-            for block in stage:
+            for block in stage.children():
                 x = run_layer(block, x, with_cp=self.with_cp)
             outputs.append(x)
         return tuple(outputs[i] for i in self.out_indices)
@@ -211,7 +211,7 @@ def _build_stages(
         for group in GROUPS
     }
     num_blocks = sum(counts.values())
-    stages = nn.ModuleList()
+    stages = []
     in_channels, index = STEM_CHANNELS, 0
     for groups in STAGE_GROUPS:
         blocks = []
@@ -233,7 +233,7 @@ def _build_stages(
                 )
                 in_channels, index = channels, index + 1
         stages.append(nn.Sequential(*blocks))
-    return stages
+    return nn.ModuleList(stages)
 
 
 def _scale_channels(channels: int, width: float) -> int:
@@ -261,7 +261,7 @@ def _rename_keys(
     places = [
         f'stages.{i}.{j}'
         for i, stage in enumerate(module.stages)
-        for j in range(len(stage))
+        for j, _ in enumerate(stage.children())
     ]
     theirs = re.compile(
         re.escape(prefix)

@@ -89,7 +89,7 @@ class MaskMatcher(nn.Module):
         ]
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
-            masks_finite = all(bool(x.isfinite().all()) for x in mask_preds)
+            masks_finite = bool(mask_preds.stack().isfinite().all())
             raise NonFiniteError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
