@@ -2,12 +2,11 @@
 
     python benchmarks/bench_ops.py --threads 2 --json ops.json
 
-Variants are run in turns, medians are printed. A variant whose result differs
-from the definition gets no time, and the exit code says so. *of the copy*: the
-time, in units of what a large copy takes for the bytes that have to be read
-and written; *of its lines*: the same where memory has to move more bytes,
-because it moves whole lines of 64 and a window of a planar map uses a part of
-each.
+Variants run in turns; the table shows medians. A variant whose result differs
+from the reference gets no time, and the script exits with status 1. *of the
+copy* is the time relative to a large copy of the bytes that are read and
+written. *of its lines* counts whole cache lines of 64 bytes instead, of which
+a window of a planar map uses only a part.
 """
 
 import argparse
@@ -50,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--device', type=torch.device, default='cpu')
-    parser.add_argument('--threads', type=int, help='of the CPU')
+    parser.add_argument('--threads', type=int, help='number of CPU threads')
     parser.add_argument(
         '--dtype',
         default='float32',
@@ -58,16 +57,18 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--sizes', nargs='+', choices=SIZES, default=SIZES)
     parser.add_argument(
-        '--seconds', type=float, default=2.0, help='for each variant'
+        '--seconds', type=float, default=2.0, help='duration per variant'
     )
-    parser.add_argument('--json', metavar='FILE', help='write the rows')
+    parser.add_argument(
+        '--json', metavar='FILE', help='write the rows to a file'
+    )
     return parser.parse_args()
 
 
 def run_reference(
     function: Callable[..., Sequence[Tensor]], *arguments: object
 ) -> Sequence[Tensor]:
-    """Return what the definition in PyTorch gives."""
+    """Return the results of the PyTorch reference."""
     with use_backend('reference'):
         return function(*arguments)
 
@@ -75,8 +76,8 @@ def run_reference(
 def bench_deform(
     args: argparse.Namespace, rate: float, size: str, train: bool
 ) -> list[Row]:
-    """Compare deformable attention at the size of the pixel decoder."""
-    # importable once mmfaseg is
+    """Compare deformable attention with the sizes of the pixel decoder."""
+    # importable after mmfaseg
     from mmcv.ops.multi_scale_deform_attn import (
         MultiScaleDeformableAttnFunction,
         multi_scale_deformable_attn_pytorch,
@@ -91,7 +92,7 @@ def bench_deform(
     value = make(batch, tokens, HEADS, CHANNELS // HEADS).to(dtype)
     samples = (HEADS, len(shapes), POINTS)
     extent = torch.tensor([[w, h] for h, w in shapes], device=args.device)
-    locations = _centres(shapes, args.device)[:, None, None, None] + (
+    locations = _centers(shapes, args.device)[:, None, None, None] + (
         3 * make(batch, tokens, *samples, 2) / extent[:, None]
     )
     per_head = len(shapes) * POINTS
@@ -135,7 +136,7 @@ def bench_deform(
     variants = {
         'mmfaseg': partial(run, ours),
         'grid_sample, mmcv': partial(run, mmcv),
-        'definition': partial(run_reference, run, ours),
+        'reference': partial(run_reference, run, ours),
     }
     if args.device.type == 'cuda' and compiled_ms_deform_attn_available():
         kernel = {'kernel of mmcv': partial(run, mmcv_kernel)}
@@ -152,10 +153,10 @@ def bench_deform(
     )
 
 
-def _centres(
+def _centers(
     shapes: Sequence[tuple[int, int]], device: torch.device
 ) -> Tensor:
-    """Returns (x, y) of all pixel centres, shape (S, 2)."""
+    """Returns (x, y) of all pixel centers, shape (S, 2)."""
     grids = [
         torch.meshgrid(
             (torch.arange(w, device=device) + 0.5) / w,
@@ -170,7 +171,7 @@ def _centres(
 def _maps(
     args: argparse.Namespace, size: str, channels_last: bool
 ) -> tuple[list[Tensor], tuple[int, int], Tensor]:
-    """Returns feature and position, the grid, and random windows."""
+    """Returns feature and position, the grid and random windows."""
     batch, height, width = SIZES[size]
     shape = (batch, CHANNELS, height // 4, width // 4)
     maps = [
@@ -184,14 +185,14 @@ def _maps(
     ]
     grid = (height // 32, width // 32)
     cells = grid[0] * grid[1]
-    chosen = [torch.randperm(cells)[: cells // OMEGA] for _ in range(batch)]
-    return maps, grid, torch.stack(chosen).to(args.device)
+    windows = [torch.randperm(cells)[: cells // OMEGA] for _ in range(batch)]
+    return maps, grid, torch.stack(windows).to(args.device)
 
 
 def bench_gather(
     args: argparse.Namespace, rate: float, size: str, channels_last: bool
 ) -> list[Row]:
-    """Compare reading windows with permuting the whole map first."""
+    """Compare hrca_gather with permuting the whole map first."""
     maps, grid, index = _maps(args, size, channels_last)
     embed = torch.randn(CHANNELS, device=args.device)
     shape = maps[0].shape[2:]
@@ -222,22 +223,22 @@ def bench_gather(
     variants = {
         'mmfaseg': ours,
         'permute, then gather': permute,
-        'definition': partial(run_reference, ours),
+        'reference': partial(run_reference, ours),
     }
     counts = (rate, 2 * written, written + read)
     settings = (args.device, args.seconds)
     rows = compare(name, size, variants, *settings, *counts)
-    # the other variants leave nothing of the maps in the cache
+    # the other variants evict the maps from the cache
     alone = {'mmfaseg, run alone': ours}
     return rows + compare(name, size, alone, *settings, *counts)
 
 
 @torch.no_grad()
-def bench_block(args: argparse.Namespace, size: str) -> list[Row]:
+def bench_layer(args: argparse.Namespace, size: str) -> list[Row]:
     """Compare HRCA with attention to the whole stride-4 map.
 
-    They are not the same function, so that each is its own reference; tests
-    say that HRCA with all windows equals dense attention.
+    The results differ, hence each is its own reference; the tests compare HRCA
+    on all windows with dense attention.
     """
     dtype = getattr(torch, args.dtype)
     maps, grid, _ = _maps(args, size, False)
@@ -264,7 +265,7 @@ def bench_block(args: argparse.Namespace, size: str) -> list[Row]:
     rows = []
     for name, run in (('mmfaseg', windows), ('dense', dense)):
         rows += compare(
-            'HRCA block', size, {name: run}, args.device, args.seconds
+            'HRCA layer', size, {name: run}, args.device, args.seconds
         )
     if rows[0].ms and rows[1].ms:
         rows[1].relative = rows[1].ms / rows[0].ms
@@ -272,7 +273,7 @@ def bench_block(args: argparse.Namespace, size: str) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, print, and fail if a result was wrong."""
+    """Run all cases; exit with status 1 if a result is wrong."""
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -288,7 +289,7 @@ def main() -> None:
             partial(bench_gather, args, rate, size, layout)
             for layout in (False, True)
         ]
-        cases.append(partial(bench_block, args, size))
+        cases.append(partial(bench_layer, args, size))
     title = (
         f'{describe(args.device)}, {args.dtype}, copy {rate / 1e6:.1f} GB/s, '
         f'mmfaseg {describe_backend()}'

@@ -1,4 +1,4 @@
-"""Operators of FASeg; they know torch, and mmcv's operator where it is."""
+"""Operators of FASeg, with compiled and PyTorch implementations."""
 
 from ._extension import describe_backend, extension_is_loaded, use_backend
 from .hrca import hrca_gather, windows_tile_map

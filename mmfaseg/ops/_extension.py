@@ -1,8 +1,8 @@
-"""Loads the compiled operators and selects the backend.
+"""Loading of the compiled operators and selection of the backend.
 
-``MMFASEG_OPS_BACKEND`` is read when this module is imported: ``auto`` (the
-default) uses the operators compiled for the device of a tensor; ``reference``
-uses the PyTorch reference and loads no extension.
+The environment variable ``MMFASEG_OPS_BACKEND`` is read at import. ``auto``,
+the default, uses the operators compiled for the device of a tensor.
+``reference`` uses the PyTorch reference implementation and loads no extension.
 """
 
 import importlib
@@ -21,20 +21,20 @@ BACKENDS = ('auto', 'reference')
 def _check_backend(name: str, source: str) -> str:
     if name not in BACKENDS:
         raise ValueError(
-            f'{source}={name!r} is no backend: use {" or ".join(BACKENDS)}'
+            f'{source}={name!r} is not a backend: use {" or ".join(BACKENDS)}'
         )
     return name
 
 
 def _load() -> tuple[frozenset[str], str]:
-    """Returns the devices that have compiled operators, and why."""
+    """Returns the devices with compiled operators, and the reason."""
     if _backend == 'reference':
-        return frozenset(), 'MMFASEG_OPS_BACKEND asks for it'
+        return frozenset(), 'MMFASEG_OPS_BACKEND=reference'
     libraries = {'cpu': 'mmfaseg._C'}
     if torch.version.cuda is not None and find_spec('mmfaseg._C_cuda'):
         libraries['cuda'] = 'mmfaseg._C_cuda'
     if find_spec('mmfaseg._C') is None:
-        return frozenset(), 'mmfaseg was installed without its extension'
+        return frozenset(), 'mmfaseg is installed without its extension'
     devices: set[str] = set()
     for device, library in libraries.items():
         try:
@@ -42,8 +42,8 @@ def _load() -> tuple[frozenset[str], str]:
         except ImportError as error:
             reason = f'{library} does not load with this PyTorch: {error}'
             warnings.warn(
-                f'mmfaseg runs on its definitions in PyTorch on {device}, '
-                f'because {reason}. Install mmfaseg again, or set '
+                f'mmfaseg uses its PyTorch reference on {device}, because '
+                f'{reason}. Reinstall mmfaseg, or set '
                 'MMFASEG_OPS_BACKEND=reference.',
                 stacklevel=2,
             )
@@ -59,7 +59,7 @@ _devices, _reason = _load()
 
 
 def extension_is_loaded() -> bool:
-    """Returns whether ``torch.ops.mmfaseg`` holds compiled operators."""
+    """Returns whether ``torch.ops.mmfaseg`` has compiled operators."""
     return bool(_devices)
 
 
@@ -69,19 +69,19 @@ def reference_requested() -> bool:
 
 
 def use_compiled(tensor: Tensor) -> bool:
-    """Returns whether the compiled operators run on this tensor."""
+    """Returns whether the compiled operators are used for a tensor."""
     return not reference_requested() and tensor.device.type in _devices
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Chooses the backend of all operators within a ``with`` block.
+    """Selects the backend of all operators within a ``with`` block.
 
     Args:
         name (str): ``'auto'`` or ``'reference'``.
 
     Raises:
-        ValueError: if there is no such backend.
+        ValueError: if the backend is unknown.
     """
     global _backend
     previous = _backend
@@ -93,15 +93,15 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def compiled_devices() -> tuple[str, ...]:
-    """Returns the types of devices on which operators run compiled."""
+    """Returns the device types for which compiled operators are used."""
     return () if reference_requested() else tuple(sorted(_devices))
 
 
 def describe_backend() -> str:
-    """Returns one line: which backend runs, and why."""
+    """Returns a description of the active backend in one line."""
     devices = ', '.join(compiled_devices())
     if reference_requested():
-        return 'PyTorch, because it is asked for'
+        return 'PyTorch reference, as requested'
     if not devices:
-        return f'PyTorch, because {_reason}'
-    return f'compiled on {devices}, PyTorch elsewhere'
+        return f'PyTorch reference, because {_reason}'
+    return f'compiled on {devices}, PyTorch reference elsewhere'

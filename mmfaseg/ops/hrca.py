@@ -1,9 +1,9 @@
-"""Windows of high-resolution cross-attention: their pixels as tokens.
+"""Gathering of windows for high-resolution cross-attention.
 
 Shapes:
     B: batch size.
     C: channels.
-    K: number of chosen windows.
+    K: number of selected windows.
     s: window size, pixels of the stride-4 map.
     H_0, W_0: the grid of windows, which is the stride-32 map.
     H_3, W_3: the stride-4 map.
@@ -26,16 +26,16 @@ def hrca_gather(
     grid: tuple[int, int],
     level_embed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Returns the tokens of the chosen windows; reads nothing else.
+    """Returns the tokens of the selected windows.
 
-    Contiguous, channels-last and other strided maps are read without a copy.
-    The gradient of a window that is chosen twice is the sum of both, and runs
-    are bit-equal.
+    Only the selected windows are read, from contiguous, channels-last and
+    other strided maps, without a copy. If a window is selected twice, its
+    gradient is the sum of both. Results are deterministic.
 
     Args:
         feature (Tensor): float16, bfloat16, float32 or float64, shape
             (B, C, H_3, W_3).
-        position (Tensor): K_p, shape (B, C, H_3, W_3), of any of these types.
+        position (Tensor): K_p, shape (B, C, H_3, W_3), one of these dtypes.
         window_index (Tensor): int64, shape (B, K), values in [0, H_0 * W_0).
         window_size (int): s, pixels of the stride-4 map per window side.
         grid (tuple[int, int]): (H_0, W_0).
@@ -44,21 +44,22 @@ def hrca_gather(
     Returns:
         tuple[Tensor, Tensor, Tensor | None]: value, key and outside.
 
-            - value: shape (B, K * s², C), feature + level_embed, in the type
+            - value: shape (B, K * s², C), feature + level_embed, in the dtype
               that feature and position promote to.
-            - key: same shape and type, feature + level_embed + position. Both
-              are summed in float32, or float64, and rounded once.
-            - outside: bool, shape (B, K * s²), true for tokens beyond the
-              border of the map, where the maps count as zero; None if the
-              windows tile the map.
+            - key: same shape and dtype, feature + level_embed + position. Both
+              are summed in float32 or float64 and rounded once.
+            - outside: bool, shape (B, K * s²), true for tokens outside the
+              map, where feature and position are zero; None if the windows
+              tile the map.
 
     Raises:
-        ValueError: if the shapes do not belong together, if the windows do
-            not cover the map (see :func:`windows_tile_map`), or if an index
-            is out of range. Values are checked on the CPU, outside of
+        ValueError: if the shapes do not match, if the windows do not cover
+            the map (see :func:`windows_tile_map`), or if an index is out of
+            range. Indices are checked on the CPU, outside of
             ``torch.compile``; a compiled graph raises RuntimeError, and a
             CUDA kernel stops.
-        TypeError: if the maps are not floating, or the indices not int64.
+        TypeError: if the maps are not floating point, or the indices are not
+            int64.
     """
     _check(feature, position, window_index, window_size, grid, level_embed)
     shape = (feature.size(2), feature.size(3))
@@ -81,7 +82,7 @@ def hrca_gather(
 def windows_tile_map(
     grid: tuple[int, int], window_size: int, shape: tuple[int, int]
 ) -> bool:
-    """Checks the geometry of the windows against their map.
+    """Checks whether the windows tile a map.
 
     Windows of the last row and column may extend beyond the map.
 
@@ -102,8 +103,8 @@ def windows_tile_map(
             raise ValueError(
                 f'windows of {window_size}x{window_size} pixels on a grid of '
                 f'{grid} do not cover a map of {shape} exactly once: the '
-                'window size must be the ratio of the strides of both maps; '
-                'or pad images to a multiple of the coarsest stride'
+                'window size must be the ratio of the strides of both maps, '
+                'or images must be padded to a multiple of the coarsest stride'
             )
     return all(
         cells * window_size == pixels
@@ -121,23 +122,23 @@ def _check(
 ) -> None:
     if feature.dim() != 4:
         raise ValueError(
-            'feature must have the shape (B, C, H, W); it has '
+            'feature must have the shape (B, C, H, W), but has '
             f'{tuple(feature.shape)}'
         )
     if position.shape != feature.shape:
         raise ValueError(
             f'position has the shape {tuple(position.shape)}, but feature '
-            f'{tuple(feature.shape)}: both must be of the same map'
+            f'has {tuple(feature.shape)}: both must have the same shape'
         )
     for name, tensor in (('feature', feature), ('position', position)):
         if not tensor.is_floating_point():
             raise TypeError(
-                f'{name} must be floating; it is {tensor.dtype}: convert it'
+                f'{name} must be floating point, but is {tensor.dtype}'
             )
     if level_embed is not None and level_embed.shape != feature.shape[1:2]:
         raise ValueError(
             f'level_embed must have the shape ({feature.size(1)},), one '
-            f'number per channel; it has {tuple(level_embed.shape)}'
+            f'number per channel, but has {tuple(level_embed.shape)}'
         )
     if window_size < 1 or min(grid) < 1:
         raise ValueError(
@@ -145,26 +146,26 @@ def _check(
         )
     if window_index.dtype != torch.int64:
         raise TypeError(
-            f'window_index must be int64; it is {window_index.dtype}: use '
+            f'window_index must be int64, but is {window_index.dtype}: use '
             'window_index.long()'
         )
     if window_index.dim() != 2 or window_index.size(0) != feature.size(0):
         raise ValueError(
-            f'window_index must have the shape ({feature.size(0)}, K); it has '
-            f'{tuple(window_index.shape)}'
+            f'window_index must have the shape ({feature.size(0)}, K), but '
+            f'has {tuple(window_index.shape)}'
         )
     if _has_host_values(window_index) and window_index.numel():
         cells = grid[0] * grid[1]
         for value in map(int, torch.aminmax(window_index)):
             if not 0 <= value < cells:
                 raise ValueError(
-                    f'window_index holds {value}, but a grid of {grid} has '
+                    f'window_index contains {value}, but a grid of {grid} has '
                     f'the windows 0 to {cells - 1}'
                 )
 
 
 def _has_host_values(tensor: Tensor) -> bool:
-    """Returns whether values can be read without a sync or a trace."""
+    """Returns whether values can be read without a sync or graph break."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state():
         return False
     return type(tensor) is Tensor and tensor.device.type == 'cpu'
@@ -256,9 +257,9 @@ def _backward(
 
 
 def reject_double_backward(ctx: Any, *grads: Tensor) -> None:
-    """Raises, because the compiled operators have no second derivative."""
+    """Raises an error: the compiled operators have no second derivative."""
     raise RuntimeError(
-        'compiled operators of mmfaseg can be differentiated once only: for '
+        'compiled operators of mmfaseg can be differentiated only once: for '
         "a second derivative use mmfaseg.ops.use_backend('reference')"
     )
 

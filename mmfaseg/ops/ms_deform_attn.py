@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention: public function, checks and backends.
+"""Multi-scale deformable attention.
 
 Shapes: see :mod:`mmfaseg.ops.reference`.
 """
@@ -27,7 +27,7 @@ MAX_LEVELS = 16
 
 @lru_cache(maxsize=1)
 def compiled_ms_deform_attn_available() -> bool:
-    """Returns whether an installed mmcv brings operators built for CUDA."""
+    """Returns whether the installed mmcv has operators built for CUDA."""
     if not find_spec('mmcv') or not find_spec('mmcv._ext'):
         return False
     from mmcv.ops import get_compiling_cuda_version
@@ -40,7 +40,7 @@ def _use_mmcv_op() -> bool:
 
 
 def describe_ms_deform_attn() -> str:
-    """Returns which implementation runs on which devices."""
+    """Returns a description of the implementations on each device."""
     parts = [f'mmfaseg on {device}' for device in compiled_devices()]
     if 'cuda' not in compiled_devices() and _use_mmcv_op():
         parts.append('mmcv on cuda')
@@ -54,31 +54,31 @@ def ms_deform_attn(
     attention_weights: Tensor,
     level_starts: Sequence[int] | None = None,
 ) -> Tensor:
-    """Returns multi-scale deformable attention by the fastest backend.
+    """Returns multi-scale deformable attention from the fastest backend.
 
-    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. The compiled
-    operator of this package runs where it is built for the device of
-    ``value``; on CUDA mmcv's is next, then comes the PyTorch definition.
-    Sums are formed in float32, or in float64. Where a location or weight is
-    not finite, the result of the compiled operator is not finite either.
+    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. The first available
+    of these is used: the compiled operator of this package for the device of
+    ``value``, on CUDA the operator of mmcv, the PyTorch reference. Sums are
+    computed in float32 or float64. If a location or weight is not finite, the
+    output of the compiled operator is not finite.
 
     Args:
         value (Tensor): float16, bfloat16, float32 or float64, shape
             (B, S, h, d), each level row-major.
         spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
         sampling_locations (Tensor): shape (B, N, h, n_l, P, 2), (x, y) in
-            units of the map, 0 to 1 inside; used in float32 at least.
+            units of the map, 0 to 1 inside; converted to float32 at least.
         attention_weights (Tensor): shape (B, N, h, n_l, P).
-        level_starts (Sequence[int], optional): first token of each level; by
-            default the levels lie one after another and fill ``value``.
+        level_starts (Sequence[int], optional): first token of each level. By
+            default the levels are contiguous and fill ``value``.
 
     Returns:
         Tensor: shape (B, N, h * d), dtype of ``value``.
 
     Raises:
-        ValueError: if the shapes do not belong together, or if there are more
-            than 16 levels.
-        TypeError: if ``value`` is not floating.
+        ValueError: if the shapes do not match, or if there are more than 16
+            levels.
+        TypeError: if ``value`` is not floating point.
     """
     starts = _check(
         value,
@@ -87,7 +87,7 @@ def ms_deform_attn(
         attention_weights,
         level_starts,
     )
-    # half precision is too coarse for coordinates
+    # half precision is not precise enough for coordinates
     dtype = torch.promote_types(value.dtype, torch.float32)
     locations = sampling_locations.to(dtype)
     weights = attention_weights.to(dtype)
@@ -97,7 +97,7 @@ def ms_deform_attn(
         )
     use_mmcv = value.is_cuda and _use_mmcv_op()
     attend = _mmcv if use_mmcv else reference.ms_deform_attn
-    # mmcv's kernel computes in half precision what is half (mmcv#2167)
+    # mmcv's kernel computes half-precision inputs in half (mmcv#2167)
     with torch.autocast(value.device.type, enabled=False):
         output = attend(
             value.to(dtype), spatial_shapes, starts, locations, weights
@@ -121,12 +121,12 @@ def _check(
         )
     if value.dim() != 4 or (level_starts is None and value.size(1) != tokens):
         raise ValueError(
-            f'value must have the shape (B, {tokens}, heads, dims), because '
-            f'spatial_shapes are {list(spatial_shapes)}; it has '
+            f'value must have the shape (B, {tokens}, heads, dims) for '
+            f'spatial_shapes {list(spatial_shapes)}, but has '
             f'{tuple(value.shape)}'
         )
     if not value.is_floating_point():
-        raise TypeError(f'value must be floating; it is {value.dtype}')
+        raise TypeError(f'value must be floating point, but is {value.dtype}')
     if len(sizes) > MAX_LEVELS:
         raise ValueError(
             f'{len(sizes)} levels, but at most {MAX_LEVELS} are supported'
@@ -136,15 +136,15 @@ def _check(
         starts = list(level_starts)
         if len(starts) != len(sizes):
             raise ValueError(
-                f'level_starts {starts} must be one for each of the '
+                f'level_starts {starts} must have one entry for each of the '
                 f'{len(sizes)} spatial_shapes'
             )
         ends = [a + b for a, b in zip(starts, sizes, strict=True)]
         if any(x < 0 for x in starts) or max(ends, default=0) > value.size(1):
             raise ValueError(
                 f'level_starts {starts} and spatial_shapes '
-                f'{list(spatial_shapes)} name tokens outside of the '
-                f'{value.size(1)} tokens of value'
+                f'{list(spatial_shapes)} exceed the {value.size(1)} tokens '
+                'of value'
             )
     batch, _, heads, _ = value.shape
     expected = (batch, heads, len(spatial_shapes))
@@ -152,11 +152,11 @@ def _check(
     if len(shape) != 5 or (shape[0], *shape[2:4]) != expected:
         raise ValueError(
             'attention_weights must have the shape (B, N, heads, levels, '
-            f'points) with (B, heads, levels) = {expected}; it has {shape}'
+            f'points) with (B, heads, levels) = {expected}, but has {shape}'
         )
     if tuple(sampling_locations.shape) != (*shape, 2):
         raise ValueError(
-            f'sampling_locations must have the shape {(*shape, 2)}; it has '
+            f'sampling_locations must have the shape {(*shape, 2)}, but has '
             f'{tuple(sampling_locations.shape)}'
         )
     return starts

@@ -1,12 +1,12 @@
-"""Slow, obvious PyTorch definitions of the operators.
+"""PyTorch reference implementations of the operators.
 
-They are the specification, the fallback where nothing is compiled, and the
-oracle of the tests.
+They are the fallback if no operator is compiled for a device, and the expected
+results in tests.
 
 Shapes:
     B: batch size.
     C: channels of a map.
-    K: number of chosen windows.
+    K: number of selected windows.
     s: window size, pixels of the stride-4 map.
     H_0, W_0: the grid of windows, which is the stride-32 map.
     H_3, W_3: the stride-4 map.
@@ -33,9 +33,9 @@ def hrca_gather(
     grid: tuple[int, int],
     level_embed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns value and key of the chosen windows (FASeg, section 3.3).
+    """Returns value and key of the selected windows (FASeg, section 3.3).
 
-    Arguments and results as in :func:`mmfaseg.ops.hrca_gather`.
+    See :func:`mmfaseg.ops.hrca_gather` for the arguments and results.
     """
     shape = (feature.size(2), feature.size(3))
     pixels, outside = window_pixels(window_index, window_size, grid, shape)
@@ -57,7 +57,7 @@ def window_pixels(
     grid: tuple[int, int],
     shape: tuple[int, int],
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns the pixels of the chosen windows as flat indices of the map.
+    """Returns the pixels of the selected windows as flat indices of the map.
 
     Args:
         window_index (Tensor): int64, shape (B, K), values in [0, H_0 * W_0).
@@ -68,14 +68,14 @@ def window_pixels(
     Returns:
         tuple[Tensor, Tensor | None]:
         - pixel_index: int64, shape (B, K * s²), values in [0, H_3 * W_3);
-          a pixel of a window that sticks out is moved to the border.
-        - outside: bool, shape (B, K * s²), true where a pixel was moved;
+          pixels outside the map are moved to the border.
+        - outside: bool, shape (B, K * s²), true for pixels outside the map;
           None if the windows tile the map.
     """
     height, width = shape
     inner = torch.arange(window_size, device=window_index.device)
     row = window_index // grid[1]
-    column = window_index - row * grid[1]  # ONNX has no % by a free size
+    column = window_index - row * grid[1]  # ONNX has no % by a dynamic size
     rows = (row * window_size)[..., None] + inner
     columns = (column * window_size)[..., None] + inner
     rows, columns = rows[..., :, None], columns[..., None, :]  # (B, K, s, s)
@@ -87,7 +87,7 @@ def window_pixels(
 
 
 def _gather_pixels(feature: Tensor, pixels: Tensor) -> Tensor:
-    """(B, C, H, W) and (B, N) -> (B, N, C), without a copy of the map."""
+    """Gathers (B, C, H, W) at (B, N) to (B, N, C) without copying the map."""
     if feature.is_contiguous(memory_format=torch.channels_last):
         tokens = feature.permute(0, 2, 3, 1).flatten(1, 2)
         index = pixels[..., None].expand(-1, -1, tokens.size(2))
@@ -106,9 +106,8 @@ def ms_deform_attn(
 ) -> Tensor:
     """Returns multi-scale deformable attention by bilinear sampling.
 
-    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. A sample outside a
-    map reads zeros; the centre of pixel ``i`` of ``n`` lies at
-    ``(i + 0.5) / n``.
+    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. Samples outside a map
+    are zero; the center of pixel ``i`` of ``n`` is at ``(i + 0.5) / n``.
 
     Args:
         value (Tensor): shape (B, S, h, d), each level row-major.
@@ -122,7 +121,7 @@ def ms_deform_attn(
         Tensor: shape (B, N, h * d).
     """
     batch, _, heads, dims = value.shape
-    grids = 2 * sampling_locations - 1  # grid_sample's units, -1 to 1
+    grids = 2 * sampling_locations - 1  # in units of grid_sample, -1 to 1
     output = value.new_zeros(batch * heads, dims, attention_weights.size(1))
     for level, (height, width) in enumerate(spatial_shapes):
         level_value = value.narrow(1, level_starts[level], height * width)

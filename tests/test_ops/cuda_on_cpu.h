@@ -1,9 +1,8 @@
-// Runs the CUDA kernels with threads of the CPU, one block after another.
+// Runs the CUDA kernels with CPU threads, one block after another.
 //
-// g++ -x c++ -include cuda_on_cpu.h .../hrca_kernel.cu gives a library whose
-// operators, registered for the CPU, run the source of the CUDA kernels. It
-// shows that their arithmetic is right, not that a GPU runs them fast or that
-// memory is ordered as on one.
+// g++ -x c++ -include cuda_on_cpu.h .../hrca_kernel.cu builds a library that
+// registers the CUDA kernels as operators for the CPU. This tests their
+// arithmetic, but neither their speed nor the memory order of a GPU.
 #ifndef MMFASEG_LAUNCH_H
 #define MMFASEG_LAUNCH_H
 
@@ -27,7 +26,7 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(threads)
-#define CUDA CPU  // the key that the operators are registered for
+#define CUDA CPU  // dispatch key of the operators
 
 namespace mmfaseg {
 
@@ -59,7 +58,7 @@ struct Block {
 
 inline Block* block;
 
-// Says at the end of the process that kernels did run.
+// Prints the number of launches at the end of the process.
 struct Launches {
   int64_t count = 0;
   ~Launches() {
@@ -106,7 +105,7 @@ template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), int64_t blocks,
             const torch::stable::Tensor&, const Arguments&... arguments) {
   if (blocks == 0) return;
-  // fewer blocks than tasks, so that the kernels have to loop
+  // fewer blocks than tasks, so that the kernels loop
   const unsigned grid = static_cast<unsigned>(std::min<int64_t>(blocks, 3));
   ++launches.count;
   Block shared;

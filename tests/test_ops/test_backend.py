@@ -8,7 +8,7 @@ from mmfaseg.ops import (
     use_backend,
 )
 
-SAY = (
+DESCRIBE = (
     'from mmfaseg.ops import describe_backend, describe_ms_deform_attn;'
     'print(describe_backend()); print(describe_ms_deform_attn())'
 )
@@ -16,18 +16,18 @@ SAY = (
 
 def test_reference_is_chosen_by_the_environment(run_python, monkeypatch):
     monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'reference')
-    said = run_python('-c', SAY).stdout.splitlines()
-    assert said == ['PyTorch, because it is asked for', 'PyTorch']
+    printed = run_python('-c', DESCRIBE).stdout.splitlines()
+    assert printed == ['PyTorch reference, as requested', 'PyTorch']
 
 
 def test_unknown_backend_raises(run_python, monkeypatch):
     monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'fastest')
-    done = run_python('-c', SAY, check=False)
+    done = run_python('-c', DESCRIBE, check=False)
     assert done.returncode != 0
-    assert "MMFASEG_OPS_BACKEND='fastest' is no backend" in done.stdout
+    assert "MMFASEG_OPS_BACKEND='fastest' is not a backend" in done.stdout
     assert 'auto or reference' in done.stdout
     with (
-        pytest.raises(ValueError, match="backend='mmcv' is no backend"),
+        pytest.raises(ValueError, match="backend='mmcv' is not a backend"),
         use_backend('mmcv'),
     ):
         pass
@@ -36,7 +36,7 @@ def test_unknown_backend_raises(run_python, monkeypatch):
 def test_use_backend_restores_previous_backend():
     before = describe_backend()
     with pytest.raises(KeyError), use_backend('reference'):
-        assert describe_backend() == 'PyTorch, because it is asked for'
+        assert describe_backend() == 'PyTorch reference, as requested'
         raise KeyError
     assert describe_backend() == before
 
@@ -76,9 +76,11 @@ sys.meta_path.insert(0, Broken())
 
 
 def test_broken_extension_warns(run_python, monkeypatch):
-    """The definitions run, with a warning that says why."""
+    """The PyTorch reference is used, with a warning."""
     monkeypatch.setenv('MMFASEG_OPS_BACKEND', 'auto')
-    said = run_python('-c', BROKEN + SAY).stdout
-    assert 'UserWarning: mmfaseg runs on its definitions in PyTorch' in said
-    assert 'mmfaseg._C does not load with this PyTorch: no symbol _Z' in said
-    assert said.splitlines()[-1] == 'PyTorch'
+    printed = run_python('-c', BROKEN + DESCRIBE).stdout
+    assert 'UserWarning: mmfaseg uses its PyTorch reference' in printed
+    assert (
+        'mmfaseg._C does not load with this PyTorch: no symbol _Z' in printed
+    )
+    assert printed.splitlines()[-1] == 'PyTorch'

@@ -1,7 +1,8 @@
-"""The compiled operators against the definitions in PyTorch.
+"""The compiled operators against the PyTorch reference.
 
-``MMFASEG_TEST_DEVICE=cuda`` runs them on a GPU. ``MMFASEG_TEST_LIBRARY`` names
-a library that registers other kernels for the CPU, see test_cuda_on_cpu.py.
+``MMFASEG_TEST_DEVICE=cuda`` runs them on a GPU. ``MMFASEG_TEST_LIBRARY`` is the
+path of a library that registers other kernels for the CPU; see
+test_cuda_on_cpu.py.
 """
 
 import os
@@ -21,13 +22,13 @@ pytestmark = [
     pytest.mark.smoke,
     pytest.mark.skipif(
         not extension_is_loaded(),
-        reason='the extension is not built or not asked',
+        reason='the extension is not built or not used',
     ),
 ]
 
 DEVICE = torch.device(os.environ.get('MMFASEG_TEST_DEVICE', 'cpu'))
 LIBRARY = os.environ.get('MMFASEG_TEST_LIBRARY')
-# CUDA kernels sum the gradient of value by atomic additions
+# CUDA kernels sum the gradient of value with atomic additions
 SUMS_IN_ORDER = DEVICE.type == 'cpu' and LIBRARY is None
 if LIBRARY:
     torch.ops.load_library(LIBRARY)
@@ -53,7 +54,7 @@ def _deform_inputs(dtype, dims=32, queries=7):
 
 
 def _outputs_and_gradients(function, inputs, seed=1):
-    """Returns the outputs, and the gradients of a random sum of them."""
+    """Returns the outputs and the gradients of a random weighted sum."""
     leaves = [x.detach().requires_grad_() for x in inputs]
     outputs = function(*leaves)
     torch.manual_seed(seed)
@@ -125,7 +126,7 @@ def test_repeated_window_accumulates_gradients():
 
 @pytest.mark.skipif(
     DEVICE.type != 'cpu' or LIBRARY is not None,
-    reason='a kernel for CUDA stops the process',
+    reason='a CUDA kernel stops the process',
 )
 @pytest.mark.parametrize('backend', ['auto', 'reference'])
 @pytest.mark.parametrize('bad', [-1, 12])
@@ -134,7 +135,7 @@ def test_index_out_of_range_raises(backend, bad):
     index[1, 2] = bad
     with (
         use_backend(backend),
-        pytest.raises(ValueError, match=f'holds {bad}, .* 0 to 11'),
+        pytest.raises(ValueError, match=f'contains {bad}, .* 0 to 11'),
     ):
         hrca_gather(feature, position, index, 8, (3, 4))
     with pytest.raises(RuntimeError, match=rf'window_index\[1, 2\] is {bad}'):
@@ -269,12 +270,12 @@ def test_double_backward_raises():
     (grad,) = torch.autograd.grad(
         output.square().sum(), value, create_graph=True
     )
-    with pytest.raises(RuntimeError, match='once only'):
+    with pytest.raises(RuntimeError, match='only once'):
         grad.sum().backward()
 
 
 def test_outputs_are_fully_written():
-    """PyTorch fills new memory with NaN in its deterministic mode."""
+    """In deterministic mode PyTorch fills new memory with NaN."""
     torch.manual_seed(0)
     feature, position, index, embed = _gather_inputs(torch.float32)
     value, locations, weights = _deform_inputs(torch.float32)
@@ -308,7 +309,7 @@ def test_outputs_are_fully_written():
         assert_close(one, two)
 
 
-@pytest.mark.skipif(not SUMS_IN_ORDER, reason='sums are not in order')
+@pytest.mark.skipif(not SUMS_IN_ORDER, reason='sums have no fixed order')
 def test_results_do_not_depend_on_number_of_threads():
     torch.manual_seed(0)
     inputs = _deform_inputs(torch.float32, queries=200)
@@ -351,7 +352,7 @@ def test_gather_reads_only_its_windows():
     assert torch.equal(found[1], expected[1])
 
 
-@pytest.mark.skipif(not SUMS_IN_ORDER, reason='counts the memory of the CPU')
+@pytest.mark.skipif(not SUMS_IN_ORDER, reason='measures memory on the CPU')
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_no_memory_beyond_inputs_and_results(dtype):
     shapes, starts = [(16, 16), (8, 8)], [0, 256]

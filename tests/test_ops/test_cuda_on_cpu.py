@@ -1,8 +1,8 @@
-"""The source of the CUDA kernels, run by threads of the CPU.
+"""The CUDA kernels, executed by CPU threads.
 
-No GPU is needed: g++ compiles the kernels with cuda_on_cpu.h, and the tests of
-the operators run with that library. It shows that indices and arithmetic are
-right; launches and speed need a GPU (``MMFASEG_TEST_DEVICE=cuda``).
+The C++ compiler builds the kernels with cuda_on_cpu.h, and test_compiled.py
+runs with this library. This tests indices and arithmetic; launches and speed
+need a GPU (``MMFASEG_TEST_DEVICE=cuda``).
 """
 
 import os
@@ -22,7 +22,7 @@ CSRC = HERE.parents[1] / 'mmfaseg/ops/csrc'
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which('c++') is None, reason='there is no compiler')
+@pytest.mark.skipif(shutil.which('c++') is None, reason='no C++ compiler')
 @pytest.mark.skipif(not extension_is_loaded(), reason='no extension is loaded')
 def test_cuda_kernels_equal_the_reference(tmp_path, root):
     library = tmp_path / 'kernels.so'
@@ -45,7 +45,7 @@ def test_cuda_kernels_equal_the_reference(tmp_path, root):
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider'),
-            # thousands of launches, each with 256 threads
+            # gradcheck takes thousands of launches with 256 threads each
             *(HERE / 'test_compiled.py', '-k', 'not gradcheck'),
         ],
         cwd=root,

@@ -1,4 +1,4 @@
-"""The CUDA sources compile; whether they compute right needs a GPU."""
+"""Compilation of the CUDA sources."""
 
 import shutil
 import subprocess
@@ -15,8 +15,8 @@ HAS_STABLE_ABI = tuple(int(x) for x in torch.__version__.split('.')[:2]) >= (
 )
 
 
-@pytest.mark.skipif(NVCC is None, reason='there is no nvcc')
-@pytest.mark.skipif(not HAS_STABLE_ABI, reason='this PyTorch is too old')
+@pytest.mark.skipif(NVCC is None, reason='no nvcc')
+@pytest.mark.skipif(not HAS_STABLE_ABI, reason='needs PyTorch 2.10')
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'source', sorted(CSRC.glob('cuda/*.cu')), ids=lambda path: path.stem

@@ -1,4 +1,4 @@
-"""Operators in compiled and exported graphs, under autocast, and large."""
+"""Operators in compiled and exported graphs, with autocast and large maps."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ from mmfaseg.ops import (
 from mmfaseg.testing import assert_close
 
 needs_extension = pytest.mark.skipif(
-    not extension_is_loaded(), reason='the extension is not built or not asked'
+    not extension_is_loaded(), reason='the extension is not built or not used'
 )
 BACKENDS = [pytest.param('auto', marks=needs_extension), 'reference']
 SHAPES = [(3, 4), (5, 2)]
 
 
 def _network(feature, position, index, embed, value, locations, weights):
-    """Both operators, and something around them."""
+    """Calls both operators between other functions."""
     height, width = feature.shape[2:]
     windows, keys, outside = hrca_gather(
         feature.relu(), position, index, 4, (height // 4, width // 4), embed
@@ -127,7 +127,7 @@ def test_autocast_keeps_coordinates_and_types(backend):
 
 @needs_extension
 def test_maps_larger_than_int32_range():
-    """Memory that nobody touches costs nothing: two pages of 9 GB are used."""
+    """Only the pages that are accessed take memory, not all 9 GB."""
     width = 2**28
     feature = torch.empty(1, 2, 8, width, dtype=torch.bfloat16)
     assert feature.numel() > 2**31
@@ -147,7 +147,7 @@ def test_values_larger_than_int32_range():
     assert value.numel() > 2**31
     value[0, -1] = torch.arange(64.0).view(4, 16).bfloat16()
     shape = (2**13, 2**13)
-    centre = torch.full((1, 1, heads, 1, 1, 2), (2**13 - 0.5) / 2**13)
+    center = torch.full((1, 1, heads, 1, 1, 2), (2**13 - 0.5) / 2**13)
     weights = torch.ones(1, 1, heads, 1, 1)
-    output = ms_deform_attn(value, [shape], centre, weights)
+    output = ms_deform_attn(value, [shape], center, weights)
     assert torch.equal(output[0, 0], value[0, -1].flatten())

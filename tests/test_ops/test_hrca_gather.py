@@ -59,7 +59,7 @@ def test_memory_format_does_not_matter():
         assert torch.equal(plain[1], other[1])
 
 
-def test_gradients_reach_the_chosen_pixels_only():
+def test_only_selected_pixels_have_gradients():
     feature, position = (x.double().requires_grad_() for x in _maps(7, 10))
     index = torch.tensor([[5], [1]])
 

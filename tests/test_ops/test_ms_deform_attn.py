@@ -44,14 +44,14 @@ def _by_loops(value, shapes, locations, weights):
                         left, top = int(x // 1), int(y // 1)
                         for row in (top, top + 1):
                             for column in (left, left + 1):
-                                share = (1 - abs(y - row)) * (
+                                area = (1 - abs(y - row)) * (
                                     1 - abs(x - column)
                                 )
                                 sample = _pixel(
                                     value[b, :, h], start, shape, row, column
                                 )
                                 output[b, q, h] += (
-                                    weights[b, q, h, level, p] * share * sample
+                                    weights[b, q, h, level, p] * area * sample
                                 )
                     start += shape[0] * shape[1]
     return output.flatten(2)
@@ -95,9 +95,9 @@ def test_output_keeps_the_dtype_of_the_values(dtype):
         (lambda v, s, x, w: (v, [(0, 4), s[1]], x, w), r'least \(1, 1\)'),
         (lambda v, s, x, w: (v, s * 9, x, w), 'value'),
         (lambda v, s, x, w: (v.repeat(1, 9, 1, 1), s * 9, x, w), 'most 16'),
-        (lambda v, s, x, w: (v, s, x, w, [0]), r'\[0\] must be one for'),
-        (lambda v, s, x, w: (v, s, x, w, [0, 13]), 'outside of the 22 tok'),
-        (lambda v, s, x, w: (v, s, x, w, [-1, 12]), 'outside of the 22 tok'),
+        (lambda v, s, x, w: (v, s, x, w, [0]), r'\[0\] must have one'),
+        (lambda v, s, x, w: (v, s, x, w, [0, 13]), 'exceed the 22 tokens'),
+        (lambda v, s, x, w: (v, s, x, w, [-1, 12]), 'exceed the 22 tokens'),
     ],
 )
 def test_shape_mismatch_raises(change, message):
@@ -106,7 +106,7 @@ def test_shape_mismatch_raises(change, message):
 
 
 def test_mmcv_operator_arguments(monkeypatch):
-    """mmcv's kernel needs a GPU; here a double with its signature."""
+    """mmcv's kernel needs a GPU; this mock has the same signature."""
     from mmfaseg.ops import ms_deform_attn as public
     from mmfaseg.ops import reference
 
@@ -122,9 +122,9 @@ def test_mmcv_operator_arguments(monkeypatch):
                 value, sizes, starts.tolist(), locations, weights
             )
 
-    double = ModuleType('mmcv.ops.multi_scale_deform_attn')
-    double.MultiScaleDeformableAttnFunction = Function
-    monkeypatch.setitem(sys.modules, double.__name__, double)
+    mock = ModuleType('mmcv.ops.multi_scale_deform_attn')
+    mock.MultiScaleDeformableAttnFunction = Function
+    monkeypatch.setitem(sys.modules, mock.__name__, mock)
     inputs = _inputs(batch=6)
     value, shapes, locations, weights = inputs
     output = module._mmcv(value, shapes, [0, 12], locations, weights)
@@ -133,7 +133,7 @@ def test_mmcv_operator_arguments(monkeypatch):
 
 
 def test_coordinates_are_never_rounded_to_half_precision():
-    """256 columns, read a tenth of a pixel beside their centres."""
+    """256 columns, sampled a tenth of a pixel beside their centers."""
     columns = torch.arange(256.0)
     value = columns.view(1, -1, 1, 1).half()
     x = (columns[8:-8] + 0.6) / 256
