@@ -463,7 +463,7 @@ def test_failing_data_check_does_not_stop_training(
     def fail(*arguments: object) -> None:
         raise RuntimeError('unusual')
 
-    monkeypatch.setattr('mmfaseg.datasets.doctor.check_dataset', fail)
+    monkeypatch.setattr('mmfaseg.data_check.check_dataset', fail)
     tool.check_data(cfg)
 
 

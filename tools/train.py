@@ -185,7 +185,7 @@ def check_data(cfg: Config) -> None:
 
     Settings and a few images are looked at, by one process of several.
     """
-    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
+    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
     names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
     rank = next((os.environ[x] for x in names if x in os.environ), '0')

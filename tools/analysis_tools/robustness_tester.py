@@ -16,7 +16,7 @@ from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
 from mmfaseg.checkpoints.compatibility import check_compatible
-from mmfaseg.datasets.transforms import Corrupt
+from mmfaseg.datasets.transforms import ImageCorruption
 
 InsertionPoint = tuple[list, int]  # steps of a pipeline, and an index
 
@@ -91,7 +91,7 @@ class Tester:
         """Have the images corrupted behind the steps that load them."""
         insertion_points = [] if cell == CLEAN else self.insertion_points
         for steps, number in insertion_points:
-            steps.insert(number, Corrupt(*cell, self.seed))
+            steps.insert(number, ImageCorruption(*cell, self.seed))
         try:
             yield
         finally:
