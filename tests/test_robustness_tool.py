@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from mmfaseg.datasets import Corrupt
+from mmfaseg.datasets import ImageCorruption
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools' / 'analysis_tools'
@@ -203,7 +203,7 @@ def test_failed_corruption_is_reported_and_repeated(
         return results
 
     with monkeypatch.context() as context:
-        context.setattr(Corrupt, 'transform', fail)
+        context.setattr(ImageCorruption, 'transform', fail)
         assert run(*CHOICE) == 1
     printed = capsys.readouterr().out
     assert 'failed: fcn_shapes, fog 5: last line' in printed
@@ -221,7 +221,7 @@ def test_failure_in_worker_is_reported(run, tmp_path, monkeypatch):
     def fail(self, results):
         raise ValueError('broken corruption')
 
-    monkeypatch.setattr(Corrupt, 'transform', fail)
+    monkeypatch.setattr(ImageCorruption, 'transform', fail)
     workers = ['--cfg-options', 'test_dataloader.num_workers=1']
     assert run('--corruptions', 'fog', '--severities', 1, *workers) == 1
     assert _cells(tmp_path)['fog/1']['error'].endswith('broken corruption')

@@ -480,7 +480,7 @@ def test_failing_data_check_does_not_stop_training(monkeypatch) -> None:
     def fail(*arguments: object) -> None:
         raise RuntimeError('unusual')
 
-    monkeypatch.setattr('mmfaseg.datasets.doctor.check_dataset', fail)
+    monkeypatch.setattr('mmfaseg.data_check.check_dataset', fail)
     command_line.check_data(config_of('train'))
 
 

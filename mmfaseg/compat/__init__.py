@@ -13,7 +13,7 @@ OpenMMLab packages are imported inside the functions, so that a missing or
 unsupported package is reported by the check.
 """
 
-from ..utils.panopticapi import register_panopticapi
+from .panopticapi import register_panopticapi
 from ..utils.stack_info import stack_info
 from .checkpoints import patch_checkpoint_loaders, register_safe_globals
 from .mmcv_operators import (

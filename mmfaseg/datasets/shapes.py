@@ -1,6 +1,6 @@
-"""The default data set: images drawn from a seed."""
+"""Shapes: a data set of generated images."""
 
-from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmseg.datasets import BaseSegDataset
 
@@ -11,28 +11,25 @@ from .shapes_generator import check_arguments
 
 @DATASETS.register_module()
 class ShapesDataset(BaseSegDataset):
-    """Images drawn from a seed: a data set without files.
+    """Images generated from a seed: a data set without files.
 
     Striped and checkered regions, discs, crosses, poles and wires lie on a
-    ground of smooth noise. Colours are drawn alike for all classes, so that
-    only texture, shape and context tell them apart. The pipeline starts with
-    ``dict(type='mmfaseg.GenerateShapes')`` instead of the loading steps.
+    ground of smooth noise. The colours of all classes have the same
+    distribution, so that only texture, shape and context distinguish them.
+    Pipelines start with ``dict(type='mmfaseg.GenerateShapes')`` instead of
+    the loading steps.
 
     Args:
-        split: 'train', 'val' or 'test'; no image belongs to two splits.
-        length: number of images.
-        image_size: height and width in pixels, each at least 32.
-        seed: another seed gives another data set with the same splits.
-        pipeline: transforms of each entry.
-        metainfo: for example ``dict(classes=[...])`` with a part of the
-            classes; the pixels of the others get label 255, ignored.
-        indices: take only these images, or only the first so many.
-        test_mode: whether the images are for validation or testing.
-        lazy_init: build the list of images only at the first access.
-        serialize_data: keep the list as bytes that workers can share.
+        split (str): ``'train'``, ``'val'`` or ``'test'``; they share no
+            image.
+        length (int): number of images.
+        image_size (tuple[int, int]): (H, W) in pixels, each at least 32.
+        seed (int): seed of the data set.
+        **kwargs: arguments of :class:`mmseg.datasets.BaseSegDataset`, such as
+            ``pipeline`` and ``metainfo``.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is invalid.
     """
 
     METAINFO = dict(
@@ -54,12 +51,7 @@ class ShapesDataset(BaseSegDataset):
         length: int = 2000,
         image_size: tuple[int, int] = (128, 128),
         seed: int = 0,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: dict | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-        serialize_data: bool = True,
+        **kwargs: Any,
     ) -> None:
         if length < 1:
             raise ValueError(f'length must be at least 1, got {length}')
@@ -68,19 +60,10 @@ class ShapesDataset(BaseSegDataset):
         self.length = length
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.seed = seed
-        super().__init__(
-            img_suffix='',
-            seg_map_suffix='',
-            metainfo=metainfo,
-            indices=indices,
-            serialize_data=serialize_data,
-            pipeline=list(pipeline),
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
+        super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Lists what each image is drawn from; nothing is drawn yet."""
+        """Returns the arguments of the generator for each image."""
         return [
             dict(
                 img_path=f'shapes://{self.split}/{index:06d}',

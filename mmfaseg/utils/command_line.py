@@ -137,7 +137,7 @@ def check_data(cfg: Config) -> None:
 
     Checks settings and a few images of a segmentor, in the main process only.
     """
-    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
+    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
     ranks = [os.environ[x] for x in RANK_VARIABLES if x in os.environ]
     if 'decode_head' not in cfg.model or (ranks or ['0'])[0] != '0':

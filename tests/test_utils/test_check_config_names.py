@@ -181,13 +181,13 @@ def test_missing_required_argument_is_an_error(demo):
     del cfg.model.backbone['depth']
     cfg.train_dataloader.dataset.pipeline = [
         dict(type='LoadImageFromFile'),
-        dict(type='mmfaseg.Corrupt', severity=1),
+        dict(type='mmfaseg.ImageCorruption', severity=1),
     ]
     found = {x.where: x.problem for x in diagnostics_of(cfg)}
     assert found == {
         'model.decode_head': 'FASegHead needs num_queries',
         'model.backbone': 'ResNet needs depth',
-        'train_dataloader.dataset.pipeline.1': 'Corrupt needs corruption',
+        'train_dataloader.dataset.pipeline.1': 'ImageCorruption needs corruption',
     }
 
 

@@ -1,7 +1,7 @@
 """Checks the data of a config and suggests fixes.
 
-Exit code 1 if there is an error. Training reads the settings and a few
-images by itself before it starts.
+Exits with status 1 if there is an error. tools/train.py runs the quick check
+before it starts.
 """
 
 import argparse
@@ -32,12 +32,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='only what training looks at: settings and a few images',
+        help='check settings and a few images only, as tools/train.py does',
     )
     parser.add_argument(
         '--out',
         metavar='PNG',
-        help='draw how often each class occurs into this file',
+        help='write a bar chart of the class frequencies to this file',
     )
     add_cfg_options(parser, 'train_dataloader.dataset.data_root=DIR')
     return parser.parse_args(argv)
@@ -45,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def run_check(args: argparse.Namespace, console: Console):
     """Return the report; show a progress bar for each split."""
-    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
+    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
     cfg = load_config(args.config, args.cfg_options)
     tasks = {}
@@ -60,32 +60,28 @@ def run_check(args: argparse.Namespace, console: Console):
         return check_dataset(cfg, args.splits, limit, update_progress)
 
 
-def print_statistics(report, console: Console) -> None:
-    """Print how often each class occurs."""
-    shown = {x: c for x, c in report.statistics.items() if c.num_images}
-    if not shown:
+def print_class_frequencies(report, console: Console) -> None:
+    """Print a table of the pixels and images of each class."""
+    classes, statistics = report.class_frequencies()
+    if not statistics:
         return
-    splits = report.splits
-    classes = splits[next(iter(shown))].classes
-    shown = {x: c for x, c in shown.items() if splits[x].classes == classes}
     table = Table('class')
-    for name, stats in shown.items():
+    for name, stats in statistics.items():
         table.add_column(f'{name}: % of pixels', justify='right')
         table.add_column(f'of {stats.num_images} images', justify='right')
     for number, name in enumerate(classes):
         cells = []
-        for stats in shown.values():
-            total = max(int(stats.pixel_counts.sum()), 1)
-            cells.append(f'{100 * stats.pixel_counts[number] / total:.2f}')
+        for stats in statistics.values():
+            cells.append(f'{stats.percentages[number]:.2f}')
             cells.append(str(stats.image_counts[number]))
         table.add_row(name, *cells)
     console.print(table)
 
 
 def main() -> None:
-    """Check, print, and exit with status 1 on errors."""
+    """Prints the report and exits with status 1 on errors."""
     hide_known_warnings()
-    from mmfaseg.datasets.doctor import draw_histogram
+    from mmfaseg.data_check import draw_histogram
     from mmfaseg.visualization import save_figure
 
     args, console = parse_args(), Console()
@@ -93,14 +89,14 @@ def main() -> None:
         report = run_check(args, console)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    print_statistics(report, console)
+    print_class_frequencies(report, console)
     for diagnostic in report.diagnostics:
         console.print(str(diagnostic), markup=False, soft_wrap=True)
     errors = len(report.errors)
     warnings = len(report.diagnostics) - errors
     console.print(f'{errors} errors, {warnings} warnings')
     if args.out is not None:
-        figure = draw_histogram(report.splits, report.statistics)
+        figure = draw_histogram(report)
         console.print(f'wrote {save_figure(figure, Path(args.out))}')
     sys.exit(1 if errors else 0)
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
 from mmfaseg.checkpoints.compatibility import check_compatible
-from mmfaseg.datasets.transforms import Corrupt
+from mmfaseg.datasets.transforms import ImageCorruption
 
 InsertionPoint = tuple[list, int]  # transforms of a pipeline, and an index
 
@@ -89,7 +89,7 @@ class Tester:
         """Inserts the corruption after the transforms that load images."""
         insertion_points = [] if cell == CLEAN else self.insertion_points
         for transforms, number in insertion_points:
-            transforms.insert(number, Corrupt(*cell, self.seed))
+            transforms.insert(number, ImageCorruption(*cell, self.seed))
         try:
             yield
         finally:

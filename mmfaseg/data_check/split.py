@@ -1,39 +1,39 @@
-"""A split of a config, as its data set lists it."""
+"""Splits of a config, as their data sets list them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from ...utils.diagnostics import Diagnostics
-from ...utils.type_name import type_name
+from ..utils.diagnostics import Diagnostics
+from ..utils.type_name import type_name
 
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
 LOAD_LABELS = ('LoadAnnotations', 'LoadCheckedAnnotations')
-MAX_LISTED = 100000
+MAX_LISTED_FILES = 100000
 
 
 @dataclass(frozen=True)
 class Split:
-    """What one split of a config holds.
+    """One split of a config.
 
     Attributes:
-        name (str): ``'train'``, ``'val'`` or ``'test'``, with a number where
-            several data sets are joined.
-        group (str): the same without the number.
-        key (str): where its settings stand in the config.
+        name (str): ``'train'``, ``'val'`` or ``'test'``; numbered where
+            several data sets are concatenated.
+        group (str): the name without the number.
+        key (str): config key of the data set.
         classes (tuple[str, ...]): names of the classes.
         palette (Sequence): their colours.
-        ignore_index (int): label of pixels that belong to no class.
-        reduce_zero_label (bool): whether label 0 is ignored and the others
-            count from 1.
-        pipeline (Sequence): its transforms.
-        entries (Sequence[dict]): what the data set lists.
+        ignore_index (int): label of ignored pixels.
+        reduce_zero_label (bool): whether label 0 is ignored and the classes
+            start at 1.
+        pipeline (Sequence): transforms of the data set.
+        entries (Sequence[dict]): its data list.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Split:
             for step in self.pipeline
         )
 
-    def step(self, kinds: Sequence[str]) -> Mapping | None:
-        """Returns the first step of one of these classes, None without."""
+    def step(self, names: Sequence[str]) -> Mapping | None:
+        """Returns the first step of one of these types, or None."""
         for step in self.pipeline:
-            if isinstance(step, Mapping) and type_name(step) in kinds:
+            if isinstance(step, Mapping) and type_name(step) in names:
                 return step
         return None
 
@@ -65,23 +65,24 @@ class Split:
 def read_splits(
     cfg: Config, names: Sequence[str], diagnostics: Diagnostics
 ) -> dict[str, Split]:
-    """Returns the splits that can be built; tells of the others.
+    """Returns the splits that can be built, and reports the others.
 
     Args:
-        cfg (Config): of a semantic segmentor.
-        names (Sequence[str]): of ``'train'``, ``'val'``, ``'test'``.
-        diagnostics (Diagnostics): gets what is wrong.
+        cfg (Config): config of a semantic segmentation model.
+        names (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``; one
+            that has the data set of another is read once.
+        diagnostics (Diagnostics): collects the errors.
     """
     splits: dict[str, Split] = {}
-    seen: list[Any] = []
+    seen: list[Mapping] = []
     for name in names:
         loader = cfg.get(f'{name}_dataloader')
         if loader is None or loader.dataset in seen:
             continue
         seen.append(loader.dataset)
         parts = _unwrap(loader.dataset, f'{name}_dataloader.dataset')
-        for number, (key, settings) in enumerate(parts):
-            label = name if len(parts) == 1 else f'{name} {number + 1}'
+        for number, (key, settings) in enumerate(parts, 1):
+            label = name if len(parts) == 1 else f'{name} {number}'
             split = _build(label, name, key, settings, diagnostics)
             if split is not None:
                 splits[label] = split
@@ -89,7 +90,7 @@ def read_splits(
 
 
 def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
-    """Returns the data sets in a wrapper, and where they stand."""
+    """Returns config key and settings of each data set in a wrapper."""
     kind = type_name(settings)
     if kind in WRAPPERS:
         return _unwrap(settings['dataset'], f'{key}.dataset')
@@ -115,8 +116,7 @@ def _build(
             dict(settings, pipeline=[], serialize_data=False)
         )
         entries = [dataset.get_data_info(i) for i in range(len(dataset))]
-    except Exception as error:
-        # whatever a data set of any kind may raise
+    except Exception as error:  # custom data sets may raise anything
         diagnostics.error(
             name,
             f'the data set cannot be built: {type(error).__name__}: {error}',
@@ -143,32 +143,33 @@ def _build(
 
 
 def _suggest_path_fix(settings: Mapping, key: str) -> str:
-    """Returns what to change where no image was found."""
+    """Suggests what to change where no image was found."""
     root = settings.get('data_root') or ''
-    if root and not Path(root).is_dir():
-        return f'there is no folder {root!r}: set {key}.data_root'
+    ann_file = Path(root, settings.get('ann_file') or '')
     prefix = (settings.get('data_prefix') or {}).get('img_path') or ''
-    listed = settings.get('ann_file') or ''
-    if listed and not Path(root, listed).is_file():
-        return f'there is no file {Path(root, listed)}: set {key}.ann_file'
     folder = Path(root, prefix)
+    if root and not Path(root).is_dir():
+        return f'the folder {root!r} does not exist: set {key}.data_root'
+    if settings.get('ann_file') and not ann_file.is_file():
+        return f'the file {ann_file} does not exist: set {key}.ann_file'
     if not folder.is_dir():
-        return f'there is no folder {folder}: set {key}.data_prefix.img_path'
-    suffixes = count_suffixes(folder)
-    if not suffixes:
-        return f'{folder} is empty'
-    told = ', '.join(f'{count} {x}' for x, count in suffixes.items())
-    most = max(suffixes, key=lambda x: suffixes[x])
-    return f'{folder} holds {told}: set {key}.img_suffix={most!r}?'
+        return (
+            f'the folder {folder} does not exist: set '
+            f'{key}.data_prefix.img_path'
+        )
+    counts = count_suffixes(folder)
+    if not counts:
+        return f'{folder} is empty: set {key}.data_prefix.img_path'
+    suffix = counts.split()[1].rstrip(',')
+    return f'{folder} contains {counts}: set {key}.img_suffix={suffix!r}'
 
 
 @lru_cache(maxsize=64)
-def count_suffixes(folder: Path) -> dict[str, int]:
-    """Returns how many files of a folder have each suffix, most first."""
+def count_suffixes(folder: Path) -> str:
+    """Returns for example ``'3 .png, 1 .txt'``, the most frequent first."""
     counts: dict[str, int] = {}
-    for number, path in enumerate(folder.rglob('*')):
-        if number >= MAX_LISTED:
-            break
+    for path in islice(folder.rglob('*'), MAX_LISTED_FILES):
         if path.is_file() and not path.name.startswith('.'):
             counts[path.suffix] = counts.get(path.suffix, 0) + 1
-    return dict(sorted(counts.items(), key=lambda x: -x[1]))
+    ordered = sorted(counts.items(), key=lambda x: -x[1])
+    return ', '.join(f'{count} {suffix}' for suffix, count in ordered)

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmfaseg.datasets.doctor import check_dataset
+from mmfaseg.data_check import check_dataset
 from mmfaseg.datasets.new_dataset import pair_files
 
 H, W = 64, 96
