@@ -15,6 +15,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from processes import clear_visualizers
 from scipy import stats
 
 ROOT = Path(__file__).parent.parent
@@ -85,9 +86,7 @@ class _FinishedProcess:
     returncode = 0
 
     def __init__(self, run, cell):
-        from mmseg.visualization import SegLocalVisualizer
-
-        SegLocalVisualizer._instance_dict.clear()  # of the previous cell
+        clear_visualizers()
         run(cell)
 
     def poll(self):

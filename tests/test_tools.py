@@ -16,6 +16,7 @@ import pytest
 import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
+from processes import clear_visualizers
 
 from mmfaseg.models import FASegHead
 from mmfaseg.utils import command_line, run_options
@@ -51,9 +52,7 @@ def load_tool(name: str) -> ModuleType:
 
 def run_tool(name: str, *arguments: object) -> str:
     """Runs a tool in this process; returns what it prints."""
-    from mmseg.visualization import SegLocalVisualizer
-
-    SegLocalVisualizer._instance_dict.clear()  # of earlier runs
+    clear_visualizers()
     printed = io.StringIO()
     with (
         contextlib.redirect_stdout(printed),
