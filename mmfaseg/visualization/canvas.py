@@ -10,6 +10,7 @@ Shapes:
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches: fonts keep their size in a column of 700 pixels
-DPI = 150
+DPI = 100
 GAP = 0.06  # inches
 FONT_SIZE = 8.5
 GOLDEN_RATIO = 0.618034  # spreads any number of hues evenly
@@ -85,7 +86,7 @@ def show_image(
     axes.set_title(title, fontsize=FONT_SIZE, weight=weight, pad=3)
 
 
-def draw_outline(axes: Axes, mask: np.ndarray, **style) -> None:
+def draw_outline(axes: Axes, mask: np.ndarray, **style: Any) -> None:
     """Draws the border of a mask, also along the edges of the image.
 
     Args:

@@ -125,7 +125,7 @@ def draw_predictions(
     per_row = 2 if len(images) >= 4 else 1
     handles = _legend_handles(images, classes, colours, ignore_index)
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(len(handles), int(WIDTH / (0.08 * longest + 0.5))))
+    columns = max(1, min(len(handles), int(WIDTH / (0.08 * longest + 0.45))))
     figure, panels = make_panels(
         -(-len(images) // per_row),
         3 * per_row,

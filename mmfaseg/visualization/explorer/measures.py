@@ -38,7 +38,8 @@ def entropy(
     p = attention.astype(np.float64)
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
     total = p.shape[1] * p.shape[2] if cells is None else cells
-    return -(p * logs).sum((1, 2)) / np.log(np.maximum(total, 2))
+    values = -(p * logs).sum((1, 2)) / np.log(np.maximum(total, 2))
+    return values.clip(0) + 0.0  # no -0.0
 
 
 def describe_entropy(value: float) -> str:
