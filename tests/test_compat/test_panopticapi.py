@@ -13,16 +13,16 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
-from mmfaseg.datasets.shapes_canvas import CLASSES
-from mmfaseg.datasets.shapes_coco import CATEGORIES, write_shapes_coco
-from mmfaseg.datasets.shapes_generator import generate_shapes_with_areas
-from mmfaseg.utils.panopticapi import (
+from mmfaseg.compat.panopticapi import (
     PanopticApiFinder,
     PQStat,
     id2rgb,
     register_panopticapi,
     rgb2id,
 )
+from mmfaseg.datasets.shapes_canvas import CLASSES
+from mmfaseg.datasets.shapes_coco import CATEGORIES, write_shapes_coco
+from mmfaseg.datasets.shapes_generator import generate_shapes_with_areas
 
 pytestmark = pytest.mark.smoke
 SIZE, LENGTH = (64, 96), 4

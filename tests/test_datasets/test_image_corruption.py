@@ -4,7 +4,7 @@ import torch
 from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
 
-from mmfaseg.datasets import Corrupt, ShapesDataset
+from mmfaseg.datasets import ImageCorruption, ShapesDataset
 from mmfaseg.datasets.shapes_generator import generate_shapes
 from mmfaseg.datasets.transforms import (
     CORRUPTIONS,
@@ -43,7 +43,11 @@ def test_every_corruption_takes_small_images(library, name, size, capsys):
         entry = _entry(size=size)
         clean = entry['img'].copy()
         transform = TRANSFORMS.build(
-            dict(type='mmfaseg.Corrupt', corruption=name, severity=severity)
+            dict(
+                type='mmfaseg.ImageCorruption',
+                corruption=name,
+                severity=severity,
+            )
         )
         image = transform(entry)['img']
         assert (image.shape, image.dtype) == (clean.shape, np.uint8)
@@ -56,10 +60,10 @@ def test_every_corruption_takes_small_images(library, name, size, capsys):
 @pytest.mark.parametrize('name', ALL)
 def test_corruption_does_not_depend_on_random_state(library, name):
     np.random.seed(0)
-    first = Corrupt(name, 3)(_entry())['img']
+    first = ImageCorruption(name, 3)(_entry())['img']
     np.random.seed(1)
-    Corrupt(name, 3)(_entry(4))
-    again = Corrupt(name, 3)(_entry())['img']
+    ImageCorruption(name, 3)(_entry(4))
+    again = ImageCorruption(name, 3)(_entry())['img']
     np.testing.assert_array_equal(first, again)
 
 
@@ -67,7 +71,7 @@ def test_corruption_does_not_depend_on_random_state(library, name):
 def test_corruption_depends_on_image_and_seed(library, name):
     image = _entry()['img']
     results = [
-        Corrupt(name, 3, seed)(dict(img=image, img_path=path))['img']
+        ImageCorruption(name, 3, seed)(dict(img=image, img_path=path))['img']
         for path, seed in [('a/b/1.png', 0), ('a/b/2.png', 0), ('b/1.png', 1)]
     ]
     for i, j in ((0, 1), (0, 2), (1, 2)):
@@ -78,7 +82,7 @@ def test_corruption_does_not_depend_on_root_folder(library):
     image = _entry()['img']
     paths = '/data/val/x/1.png', r'D:\other\x\1.png', 'x/1.png'
     first, *others = (
-        Corrupt('shot_noise')(dict(img=image, img_path=path))['img']
+        ImageCorruption('shot_noise')(dict(img=image, img_path=path))['img']
         for path in paths
     )
     for other in others:
@@ -90,7 +94,7 @@ def test_global_random_state_is_unchanged(library):
         np.random.seed(5)
         expected = np.random.random(3)
         np.random.seed(5)
-        Corrupt(name)(_entry())
+        ImageCorruption(name)(_entry())
         np.testing.assert_array_equal(np.random.random(3), expected)
 
 
@@ -98,21 +102,25 @@ def test_channel_order_is_bgr(library):
     """Frost is bluish, and large pixels of one colour are that colour."""
     image = np.full((64, 64, 3), 90, np.uint8)
     images = [
-        Corrupt('frost', 5)(dict(img=image, img_path=f'x/{i}.png'))['img']
+        ImageCorruption('frost', 5)(dict(img=image, img_path=f'x/{i}.png'))[
+            'img'
+        ]
         for i in range(20)
     ]
     blue, _, red = np.mean(images, axis=(0, 1, 2))
     assert blue > red
     image = image + np.uint8([100, 50, 0])
     entry = dict(img=image, img_path='x/0.png')
-    np.testing.assert_array_equal(Corrupt('pixelate')(entry)['img'], image)
+    np.testing.assert_array_equal(
+        ImageCorruption('pixelate')(entry)['img'], image
+    )
 
 
 def test_input_image_is_not_modified(library):
     entry = _entry()
     image, before = entry['img'], entry['img'].copy()
     for name in ALL:
-        Corrupt(name, 5)(dict(entry))
+        ImageCorruption(name, 5)(dict(entry))
     np.testing.assert_array_equal(image, before)
 
 
@@ -120,7 +128,7 @@ def test_input_image_is_not_modified(library):
 def test_workers_see_the_same_corruption(library, name):
     pipeline = [
         dict(type='mmfaseg.GenerateShapes'),
-        dict(type='mmfaseg.Corrupt', corruption=name, severity=2),
+        dict(type='mmfaseg.ImageCorruption', corruption=name, severity=2),
         dict(type='PackSegInputs'),
     ]
     images = []
@@ -163,9 +171,9 @@ def test_unknown_corruption_raises_with_known_names():
     with pytest.raises(ValueError, match=r"'fgo'.*gaussian_noise.*weather"):
         choose_corruptions(['snow', 'fgo'])
     with pytest.raises(ValueError, match=r"'weather'.*gaussian_noise"):
-        Corrupt('weather')
+        ImageCorruption('weather')
     with pytest.raises(ValueError, match=r'severity.*6'):
-        Corrupt('fog', 6)
+        ImageCorruption('fog', 6)
 
 
 def test_missing_library_raises(monkeypatch):
@@ -174,7 +182,7 @@ def test_missing_library_raises(monkeypatch):
 
     monkeypatch.setattr(corrupt, 'import_module', missing)
     with pytest.raises(ImportError, match=r'pip install .*imagecor'):
-        Corrupt('fog')
+        ImageCorruption('fog')
 
 
 @pytest.mark.parametrize(
@@ -188,11 +196,11 @@ def test_missing_library_raises(monkeypatch):
 )
 def test_unsupported_input_raises(library, changes, message):
     with pytest.raises(ValueError, match=message):
-        Corrupt('fog')({**_entry(), **changes})
+        ImageCorruption('fog')({**_entry(), **changes})
 
 
 def test_library_failure_raises_with_image_name(library):
-    transform = Corrupt('fog', 2)
+    transform = ImageCorruption('fog', 2)
 
     def fail(*args, **options):
         raise IndexError('out of fog')
