@@ -79,8 +79,9 @@ def test_each_architecture_predicts():
     for path, cfg in architectures.values():
         settings = str(cfg.model.backbone.to_dict())
         cfg.model.backbone = dict(type=nn.Identity)
-        model = MODELS.build(cfg.model).eval()
-        model.backbone = build_backbone(settings).eval()
+        model = MODELS.build(cfg.model)
+        model.backbone = build_backbone(settings)
+        model.eval()
         sample = SegDataSample(metainfo=dict(meta))
         with torch.no_grad():
             (result,) = model.test_step(

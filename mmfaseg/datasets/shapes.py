@@ -1,6 +1,6 @@
 """Shapes: a data set of generated images."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from mmseg.datasets import BaseSegDataset
 
@@ -25,8 +25,14 @@ class ShapesDataset(BaseSegDataset):
         length (int): number of images.
         image_size (tuple[int, int]): (H, W) in pixels, each at least 32.
         seed (int): seed of the data set.
-        **kwargs: arguments of :class:`mmseg.datasets.BaseSegDataset`, such as
-            ``pipeline`` and ``metainfo``.
+        pipeline (Sequence[dict | Callable]): transforms of each entry.
+        metainfo (dict, optional): for example ``dict(classes=[...])`` with
+            some of the classes; pixels of the others are ignored.
+        indices (int | Sequence[int], optional): use only these images, or
+            the first ones.
+        test_mode (bool): whether the images are for validation or testing.
+        lazy_init (bool): build the list of images at the first access.
+        serialize_data (bool): store the list as bytes that workers share.
 
     Raises:
         ValueError: if an argument is invalid.
@@ -51,7 +57,12 @@ class ShapesDataset(BaseSegDataset):
         length: int = 2000,
         image_size: tuple[int, int] = (128, 128),
         seed: int = 0,
-        **kwargs: Any,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: dict | None = None,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        serialize_data: bool = True,
     ) -> None:
         if length < 1:
             raise ValueError(f'length must be at least 1, got {length}')
@@ -60,7 +71,14 @@ class ShapesDataset(BaseSegDataset):
         self.length = length
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.seed = seed
-        super().__init__(**kwargs)
+        super().__init__(
+            metainfo=metainfo,
+            indices=indices,
+            serialize_data=serialize_data,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
 
     def load_data_list(self) -> list[dict]:
         """Returns the arguments of the generator for each image."""

@@ -227,7 +227,7 @@ def test_missing_models_raise(root, work_dir, tmp_path):
     with pytest.raises(ValueError, match='must hold exactly one config'):
         find_model(tmp_path)
     (tmp_path / 'a.py').write_text('')
-    with pytest.raises(FileNotFoundError, match='holds no checkpoint'):
+    with pytest.raises(FileNotFoundError, match='has no checkpoint'):
         find_model(tmp_path)
     detector = 'faseg_r18_1xb8-demo_shapes-instance-128x128'
     with pytest.raises(ValueError, match='DetInferencer'):
@@ -264,7 +264,7 @@ def test_invalid_weights_raise(harm, format, work_dir, tmp_path):
         why = rf'1 weights of another shape: {name} is \(\d, \d+\) in the'
     elif harm in ('nan', 'inf'):
         state[name][1, 2] = float(harm)
-        why = f'not finite: {name}. Take an older'
+        why = f'not finite: {name}. Use an older'
     elif harm == 'half':  # loaded as float32
         state = {key: x.half() for key, x in state.items()}
     path = tmp_path / f'harmed{format}'

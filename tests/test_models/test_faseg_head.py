@@ -368,8 +368,12 @@ def test_single_class_raises(make_model):
         (dict(num_classes=0), ValueError, 'num_classes=0 must be at least 1'),
         (dict(num_queries=0), ValueError, 'num_queries=0 must be at least 1'),
         (dict(num_queries=2.5), TypeError, r'num_queries=2\.5 must be an int'),
-        (dict(in_channels=64), TypeError, 'in_channels=64 must name the chan'),
-        (dict(in_channels=[8, 8, 8]), ValueError, r'four stages.*\[8, 8, 8\]'),
+        (dict(in_channels=64), TypeError, 'in_channels=64 must be the chan'),
+        (
+            dict(in_channels=[8, 8, 8]),
+            ValueError,
+            r'four entries.*\[8, 8, 8\]',
+        ),
     ],
 )
 def test_impossible_numbers_are_named(change, error, message):
