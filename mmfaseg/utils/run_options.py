@@ -133,15 +133,16 @@ def save_predictions(cfg: Config, directory: str) -> None:
     Raises:
         ValueError: if the config has several metrics.
     """
-    if not isinstance(cfg.test_evaluator, dict):
+    evaluator = cfg.test_evaluator
+    if not isinstance(evaluator, dict):
         raise ValueError(
             '--out needs one metric, and test_evaluator is a list; set '
             'output_dir of one of its metrics in the config instead'
         )
-    if cfg.test_evaluator['type'].startswith('Coco'):  # mmdet's
-        cfg.test_evaluator['outfile_prefix'] = str(Path(directory) / 'results')
+    if evaluator['type'].startswith('Coco'):  # mmdet's
+        evaluator['outfile_prefix'] = str(Path(directory) / 'results')
     else:
-        cfg.test_evaluator['output_dir'] = directory
+        evaluator['output_dir'] = directory
 
 
 def remove_sharding(cfg: Config) -> None:

@@ -117,7 +117,7 @@ class NonFiniteHook(Hook):
             if parameter.grad is not None
         ]
         gradients = [x.grad for x in parameters]
-        norms = torch._foreach_norm(gradients) if gradients else []
+        norms = list(torch._foreach_norm(gradients)) if gradients else []
         if not norms or bool(torch.stack(norms).isfinite().all()):
             self.skipped = 0
             step(**kwargs)
