@@ -103,6 +103,7 @@ def test_checkpointing_and_channels_last_change_no_gradient():
             assert_close(found, other)
 
 
+@pytest.mark.slow
 def test_exported_program_accepts_other_sizes():
     model = EfficientNetLite(out_indices=(3,)).eval()
     sizes = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
