@@ -32,8 +32,8 @@ class GenerateShapes(BaseTransform):
             )
         except KeyError as error:
             raise ValueError(
-                f'the entry has no key {error}: use GenerateShapes only as the '
-                'first step of the pipeline of mmfaseg.ShapesDataset'
+                f'the entry has no key {error}: use GenerateShapes only as '
+                'the first step of the pipeline of mmfaseg.ShapesDataset'
             ) from error
         if results['label_map'] is not None:
             new_labels = np.arange(len(CLASSES), dtype=np.uint8)
