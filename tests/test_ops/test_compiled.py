@@ -19,7 +19,6 @@ from mmfaseg.ops import (
 from mmfaseg.testing import assert_close, peak_memory
 
 pytestmark = [
-    pytest.mark.smoke,
     pytest.mark.skipif(
         not extension_is_loaded(),
         reason='the extension is not built or not used',
