@@ -45,7 +45,7 @@ def train(root, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ('scenario', 'processes'),
-    [('labelled', 2), ('labelled', 4), ('unlabelled', 4)],
+    [('labelled', 2), ('unlabelled', 4)],
 )
 def test_distributed_training_equals_single_process(
     train, scenario, processes

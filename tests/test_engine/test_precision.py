@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
-ITERATIONS = 300
+ITERATIONS = 80
 DEVICES = ['cpu'] + ['cuda'] * torch.cuda.is_available()
 
 
@@ -21,6 +21,7 @@ def test_losses_are_finite_and_decrease(dtype, device, root, tmp_path):
             'work_dir': str(tmp_path),
             'experiment_name': tmp_path.name,
             'train_dataloader.batch_size': 1,
+            'train_dataloader.dataset.image_size': (64, 64),
             'train_dataloader.num_workers': 0,
             'train_dataloader.persistent_workers': False,
             'randomness': dict(seed=0),
@@ -56,4 +57,4 @@ def test_losses_are_finite_and_decrease(dtype, device, root, tmp_path):
         assert value.isfinite().all(), name
     # the scaler skips steps until it has found its factor
     assert num_skipped <= (10 if dtype == 'float16' else 0)
-    assert sum(totals[-50:]) < 0.9 * sum(totals[:50])
+    assert sum(totals[-20:]) < 0.9 * sum(totals[:20])

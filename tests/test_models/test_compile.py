@@ -49,16 +49,14 @@ def test_inference_has_no_graph_break(model):
         ),
         dict(
             positional_query=dict(type='mmfaseg.NoPositionalQuery'),
-            high_res_attention=dict(type='mmfaseg.DenseCrossAttention'),
-        ),
-        dict(
             high_res_attention=dict(
                 type='mmfaseg.PerQueryWindowAttention', importance_stride=8
-            )
+            ),
+            share_high_res_layers=True,
+            num_layers=13,
         ),
-        dict(share_high_res_layers=True, num_layers=13),
     ],
-    ids=['anchor-off', 'none-dense', 'per-query', 'shared'],
+    ids=['anchor-off', 'none-per-query-shared'],
 )
 def test_variants_have_no_graph_break(changes):
     """And run with bfloat16 weights and under autocast."""

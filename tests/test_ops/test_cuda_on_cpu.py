@@ -18,6 +18,7 @@ import torch
 from mmfaseg.ops import extension_is_loaded
 
 HERE = Path(__file__).parent
+CHOSEN = 'equals_the_reference or gaps or empty or repeated or written'
 CSRC = HERE.parents[1] / 'mmfaseg/ops/csrc'
 
 
@@ -45,8 +46,8 @@ def test_cuda_kernels_equal_the_reference(tmp_path, root):
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider'),
-            # gradcheck takes thousands of launches with 256 threads each
-            *(HERE / 'test_compiled.py', '-k', 'not gradcheck'),
+            # the others launch the same kernels many times more
+            *(HERE / 'test_compiled.py', '-k', CHOSEN),
         ],
         cwd=root,
         env={**os.environ, 'MMFASEG_TEST_LIBRARY': str(library)},
