@@ -28,7 +28,7 @@ def describe_network(state: State, source: str) -> tuple[str, int]:
         tuple[str, int]: for example ``('swin-t', 150)``.
 
     Raises:
-        ConversionError: if the backbone is not one of ``RESNETS`` or ``SWINS``.
+        ConversionError: if the backbone is not in ``RESNETS`` or ``SWINS``.
     """
     shapes = _mapped_shapes(state, source)
     lateral = shapes.get('decode_head.pixel_decoder.lateral_conv.0.weight')

@@ -1,7 +1,7 @@
 """The compiled operators against the PyTorch reference.
 
-``MMFASEG_TEST_DEVICE=cuda`` runs them on a GPU. ``MMFASEG_TEST_LIBRARY`` is the
-path of a library that registers other kernels for the CPU; see
+``MMFASEG_TEST_DEVICE=cuda`` runs them on a GPU. ``MMFASEG_TEST_LIBRARY`` is
+the path of a library that registers other kernels for the CPU; see
 test_cuda_on_cpu.py.
 """
 
