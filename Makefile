@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# processes that run the tests, with one thread each
+JOBS ?= 2
 
 VENV := .venv
 ONEDL_VENV := .venv-onedl
@@ -20,6 +22,9 @@ BUILT := $(VENV)/.built
 OPERATORS := $(wildcard mmfaseg/ops/csrc/*.* mmfaseg/ops/csrc/*/*.*)
 PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests.txt
 PIP := -m pip --disable-pip-version-check
+PYTEST := -m pytest -n $(JOBS) --dist loadfile
+
+test coverage test-slow test-reference test-onedl test-oldest: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo demo-instance test coverage test-slow test-reference test-onedl test-oldest
@@ -32,30 +37,30 @@ venv: $(BUILT) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
 
 build: $(BUILT) ## compile the operators in place, where a C++ compiler is
 
-demo: $(BUILT) ## train a small FASeg on the CPU and draw what it sees
+demo: $(BUILT) ## train a small FASeg on the CPU and draw its predictions
 	$(PY) tools/demo/run_demo.py
 
-demo-instance: $(BUILT) ## train it on objects of generated pictures, and draw them
+demo-instance: $(BUILT) ## the same for instance segmentation
 	$(PY) tools/dataset_converters/shapes_to_coco.py
 	$(PY) tools/demo/run_demo.py configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py --out demo_out/instance
 
 test: $(BUILT) ## run the tests, without the slow ones
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) $(PYTEST) $(PYTEST_ARGS)
 
 coverage: ## run them and fail if they run less than 90% of mmfaseg/
 	$(MAKE) test PYTEST_ARGS="--cov=mmfaseg --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)"
 
 test-slow: $(BUILT) ## run the slow tests
-	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+	$(PY) $(PYTEST) -m slow $(PYTEST_ARGS)
 
 test-reference: $(INSTALLED) ## run the smoke tests without the compiled operators
-	MMFASEG_OPS_BACKEND=reference $(PY) -m pytest -m smoke $(PYTEST_ARGS)
+	MMFASEG_OPS_BACKEND=reference $(PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
 test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests on the forks of OneDL
-	$(ONEDL_PY) -m pytest -m smoke $(PYTEST_ARGS)
+	$(ONEDL_PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
 test-oldest: $(OLDEST_INSTALLED) ## run them on the oldest PyTorch, which brings CUDA: 6 GB
-	MMFASEG_OPS_BACKEND=reference $(OLDEST_PY) -m pytest -m smoke $(PYTEST_ARGS)
+	MMFASEG_OPS_BACKEND=reference $(OLDEST_PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style and types
 	$(VENV)/bin/ruff check .

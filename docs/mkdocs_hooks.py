@@ -1,84 +1,124 @@
-"""Pages of the site that stand elsewhere in the repository.
+"""Hooks of mkdocs: pages from other folders, links, math and RST roles.
 
-mkdocs calls it (``hooks`` in mkdocs.yml). A page that is also read in the
-repository is written once, there, and taken from there; its links are turned
-to pages of the site. What is no page, such as a source file, stays as text:
-the site does not know where the repository is published.
+mkdocs imports this file (``hooks`` in mkdocs.yml).
 """
 
+import html
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {  # of the repository, and their places in the site
+# pages that stand elsewhere in the repository, and their paths in the site
+PAGES = {
     'benchmarks/RESULTS.md': 'results.md',
     'CHANGELOG.md': 'changelog.md',
     'CONTRIBUTING.md': 'contributing.md',
-    'configs/ablations/README.md': 'study.md',
+    'SECURITY.md': 'security.md',
+    'configs/ablations/README.md': 'ablations.md',
     'configs/faseg/README.md': 'configs/faseg.md',
     'configs/faseg_coco/README.md': 'configs/faseg_coco.md',
     'configs/mask2former/README.md': 'configs/mask2former.md',
-    'README.md': 'index.md',
 }
-IMAGE_SUFFIXES = {
+IMAGES = {
     f'benchmarks/plots/{name}.png': f'images/{name}.png'
     for name in ('leaks', 'model_cost')
 }
 LINK = re.compile(
     r'(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]*)(#[^)\s]*)?\)'
 )
+MATH = re.compile(
+    r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL
+)
+ROLE = re.compile(
+    r':(?:attr|class|data|exc|func|meth|mod|obj):<code>~?([^<]*)</code>'
+)
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages and images that are not below docs/."""
     for source, target in PAGES.items():
-        if source != 'README.md':  # index.md is a page of its own
-            text = (ROOT / source).read_text(encoding='utf-8')
-            content = turn_links(text, source, target)
-            files.append(File.generated(config, target, content=content))
-    for source, target in IMAGE_SUFFIXES.items():
+        text = (ROOT / source).read_text(encoding='utf-8')
+        content = convert_links(text, source, target, config.repo_url)
+        files.append(File.generated(config, target, content=content))
+    for source, target in IMAGES.items():
         content = (ROOT / source).read_bytes()
         files.append(File.generated(config, target, content=content))
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn the links of a page below docs/ that leave it."""
-    if page.file.src_uri in PAGES.values() and page.file.generated_by:
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
+    """Convert the links of the pages below docs/."""
+    target = page.file.src_uri
+    if target in PAGES.values():
         return markdown
-    source = posixpath.join('docs', page.file.src_uri)
-    return turn_links(markdown, source, page.file.src_uri)
+    source = posixpath.join('docs', target)
+    return convert_links(markdown, source, target, config.repo_url)
 
 
-def turn_links(text: str, source: str, target: str) -> str:
-    """Return a page with links that hold in the site.
+def on_page_content(content: str, **_: Any) -> str:
+    """Render formulas as MathML, and RST roles of docstrings as links."""
+    content = MATH.sub(render_math, content)
+    content = ROLE.sub(render_role, content)
+    return content.replace('::</p>', ':</p>')  # RST literal blocks
+
+
+def convert_links(text: str, source: str, target: str, repo_url: str) -> str:
+    """Return a page whose relative links are valid in the site.
 
     Args:
-        text: the page.
-        source: its path in the repository.
-        target: its path in the site.
+        text: Markdown of the page.
+        source: path of the page in the repository.
+        target: path of the page in the site.
+        repo_url: address of the repository, for links to other files.
     """
 
-    def turn(match: re.Match) -> str:
+    def convert_link(match: re.Match) -> str:
         mark, label, link, anchor = match.groups()
         if not link or re.match(r'\w+:', link):
             return match[0]
         path = posixpath.normpath(
             posixpath.join(posixpath.dirname(source), link)
         )
-        place = {**PAGES, **IMAGE_SUFFIXES}.get(path)
+        place = {**PAGES, **IMAGES}.get(path)
         if place is None and path.startswith('docs/'):
             place = path.removeprefix('docs/')
         if place is None:
-            return label
-        if path == 'README.md':
-            anchor = ''  # index.md has other sections
+            kind = 'tree' if (ROOT / path).is_dir() else 'blob'
+            return f'{mark}[{label}]({repo_url}/{kind}/main/{path})'
         here = posixpath.dirname(target) or '.'
         found = posixpath.relpath(place, here)
         return f'{mark}[{label}]({found}{anchor or ""})'
 
-    return LINK.sub(turn, text)
+    return LINK.sub(convert_link, text)
+
+
+def render_math(match: re.Match) -> str:
+    """Return MathML for the output of ``pymdownx.arithmatex``."""
+    tag, formula = match.groups()
+    display = 'block' if tag == 'div' else 'inline'
+    return convert(html.unescape(formula).strip(), display=display)
+
+
+def render_role(match: re.Match) -> str:
+    """Return a link to the reference, or code if it lists no such name."""
+    name = match[1]
+    full_name = find_reference(name)
+    if full_name is None:
+        return f'<code>{name}</code>'
+    return f'<autoref identifier="{full_name}"><code>{name}</code></autoref>'
+
+
+def find_reference(name: str) -> str | None:
+    """Return the full name of an object that the reference describes."""
+    last = name.rpartition('.')[2]
+    for page in sorted((ROOT / 'docs/reference').glob('*.md')):
+        text = page.read_text(encoding='utf-8')
+        for full_name in re.findall(r'^::: (\S+)$', text, re.MULTILINE):
+            if full_name.rpartition('.')[2] == last:
+                return full_name
+    return None

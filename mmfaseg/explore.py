@@ -1,25 +1,53 @@
-"""Shows how the queries of an image came to their answers.
+"""Explores where the queries of one or two networks attend, on a web page.
 
-``python -m mmfaseg.explore WORK_DIR IMAGE --out focus.html`` writes one
-file that opens in a browser, without a network.
+``python -m mmfaseg.explore MODEL IMAGE --out focus.html`` writes the page to
+a file that opens offline; ``python -m mmfaseg.explore MODEL --serve`` serves
+it for uploaded images.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmfaseg.utils.command_line import hide_known_warnings
+
+if TYPE_CHECKING:
+    from mmfaseg.apis import FASegInferencer
+
+LOCAL_HOSTS = ('localhost', '127.0.0.1')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
-    from mmfaseg.apis.networks import add_model_arguments
-    from mmfaseg.visualization.explorer import MAX_QUERIES
-
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.explore',
-        description='Writes a page about where the queries look in an image.',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_model_arguments(parser)
-    parser.add_argument('image', type=Path, help='file of the image')
+    parser.add_argument(
+        'model', help='work dir, config file, or name of a config'
+    )
+    parser.add_argument(
+        'images',
+        nargs='*',
+        metavar='IMAGE',
+        help='image file; with --serve, files or folders of images to choose '
+        'from',
+    )
+    parser.add_argument(
+        '--weights', help='checkpoint; by default that of the work dir'
+    )
+    parser.add_argument(
+        '--compare',
+        metavar='MODEL',
+        help='second model to show next to the first, such as the '
+        'Mask2Former of configs/ablations',
+    )
+    parser.add_argument(
+        '--compare-weights', help='checkpoint of the second model'
+    )
+    parser.add_argument('--device', help='for example cpu or cuda:1')
     parser.add_argument(
         '--out',
         type=Path,
@@ -30,36 +58,100 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-queries',
         type=int,
-        default=MAX_QUERIES,
-        help='that answer for most pixels',
+        help='number of queries on the page, those with most pixels first',
     )
+    parser.add_argument(
+        '--serve', action='store_true', help='start a web server'
+    )
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address of the server, which has no password',
+    )
+    parser.add_argument('--port', type=int, default=7860)
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Write the page, or say in one sentence why not."""
-    from mmfaseg.apis.networks import load_models
-    from mmfaseg.visualization.explorer import check_page_name, write_page
+def load_models(args: argparse.Namespace) -> 'dict[str, FASegInferencer]':
+    """Loads the models; returns them by the names of their configs.
 
+    Raises:
+        FileNotFoundError: if there is no such config or checkpoint.
+        ValueError: if a head has no FASegDecoder, or if ``--compare-weights``
+            is given without ``--compare``.
+    """
+    from mmfaseg.apis import FASegInferencer
+    from mmfaseg.visualization.decoder_trace import find_traceable_head
+
+    if args.compare_weights is not None and args.compare is None:
+        raise ValueError('--compare-weights needs --compare')
+    found: dict[str, FASegInferencer] = {}
+    models = [(args.model, args.weights), (args.compare, args.compare_weights)]
+    for model, weights in models[: 1 if args.compare is None else 2]:
+        network = FASegInferencer(model, weights, args.device)
+        find_traceable_head(network.model)  # raises if there is none
+        name = Path(network.model.cfg.filename).stem
+        found[f'{name} (2)' if name in found else name] = network
+    return found
+
+
+def write(args: argparse.Namespace) -> None:
+    """Writes the page of one image."""
+    from mmfaseg.visualization.explorer import (
+        MAX_QUERIES,
+        check_page_name,
+        write_page,
+    )
+
+    if len(args.images) != 1:
+        raise ValueError(
+            f'got {len(args.images)} images; pass one image, or use --serve'
+        )
+    image = Path(args.images[0])
+    if not image.is_file():
+        raise FileNotFoundError(f'there is no file {image}')
+    check_page_name(args.out)
+    count = MAX_QUERIES if args.max_queries is None else args.max_queries
+    explorations = {
+        name: network.explore(image, count)
+        for name, network in load_models(args).items()
+    }
+    title = f'Focus explorer: {image.name}'
+    path = write_page(args.out, title, explorations)
+    for name, found in explorations.items():
+        sys.stdout.write(f'{name}: {len(found.queries)} queries\n')
+    sys.stdout.write(f'wrote {path}: open it in a browser\n')
+
+
+def serve(args: argparse.Namespace) -> None:
+    """Serves the page until interrupted."""
+    try:
+        import uvicorn
+
+        from mmfaseg.apis.explorer_server import make_app
+    except ModuleNotFoundError as error:
+        if error.name not in ('uvicorn', 'starlette'):
+            raise
+        raise ValueError(
+            f'{error}; --serve needs: pip install starlette uvicorn'
+        ) from error
+    from mmfaseg.apis.sources import list_images
+
+    examples = [path for each in args.images for path in list_images(each)]
+    is_public = args.host in ('0.0.0.0', '::', '')
+    hosts = ('*',) if is_public else (*LOCAL_HOSTS, args.host)
+    app = make_app(load_models(args), examples, hosts)
+    uvicorn.run(app, host=args.host, port=args.port, log_level='info')
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Writes or serves the page; exits with a message if it cannot."""
+    hide_known_warnings()
     args = parse_args(argv)
     try:
-        if not args.image.is_file():
-            raise FileNotFoundError(f'there is no file {args.image}')
-        check_page_name(args.out)
-        explorations = {
-            name: network.explore(args.image, args.max_queries)
-            for name, network in load_models(args).items()
-        }
-        title = f'Where a query looks: {args.image.name}'
-        path = write_page(args.out, title, explorations)
+        (serve if args.serve else write)(args)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')
-    for name, found in explorations.items():
-        sys.stdout.write(
-            f'{name}: {len(found.queries)} queries, '
-            f'{len(found.layers)} layers\n'
-        )
-    sys.stdout.write(f'open {path} in a browser\n')
 
 
 if __name__ == '__main__':

@@ -1,17 +1,17 @@
-"""Labels images: ``python -m mmfaseg.infer WORK_DIR images/``."""
+"""Segments images: ``python -m mmfaseg.infer WORK_DIR images/``."""
 
 import argparse
 import itertools
 import sys
 
-from mmengine.config import DictAction
+from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         prog='python -m mmfaseg.infer',
-        description='Labels images with a trained network.',
+        description='Segments images with a trained network.',
     )
     parser.add_argument(
         'model', help='work dir, config file, or name of a config'
@@ -19,44 +19,42 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'inputs',
         nargs='+',
-        help='images, videos, folders, patterns, webcam, or the number of '
-        'a camera',
+        help='images, videos, folders, glob patterns, "webcam", or the index '
+        'of a camera',
     )
-    parser.add_argument('--weights', help='checkpoint; a work dir has its own')
     parser.add_argument(
-        '--out', default='inferred', metavar='DIR', help='where files go'
+        '--weights', help='checkpoint; by default that of the work dir'
     )
-    parser.add_argument('--device', help='such as cpu or cuda:1')
+    parser.add_argument(
+        '--out', default='inferred', metavar='DIR', help='output folder'
+    )
+    parser.add_argument('--device', help='for example cpu or cuda:1')
     parser.add_argument('--batch-size', type=int, default=1)
     parser.add_argument(
-        '--no-overlay', action='store_true', help='write labels alone'
+        '--no-overlay', action='store_true', help='write label maps only'
     )
     parser.add_argument(
         '--probabilities',
         action='store_true',
-        help='also write those of all classes, as npz',
+        help='also write class probabilities, as npz',
     )
     parser.add_argument(
-        '--focus', action='store_true', help='also draw where queries look'
+        '--focus',
+        action='store_true',
+        help='also draw where the queries attend',
     )
     parser.add_argument(
         '--max-frames',
         type=int,
-        help='stop after so many images, for cameras',
+        help='stop after this number of images, for cameras',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    add_cfg_options(parser, 'model.test_cfg.mode=whole')
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Label, or say in one sentence why not."""
+    """Segments the inputs; exits with a message if it cannot."""
+    hide_known_warnings()
     from mmfaseg.apis import FASegInferencer
 
     args = parse_args(argv)
@@ -77,11 +75,11 @@ def main(argv: list[str] | None = None) -> None:
         for _ in itertools.islice(found, args.max_frames):
             count += 1
         found.close()  # type: ignore[attr-defined]
-    except KeyboardInterrupt:  # how a camera ends
+    except KeyboardInterrupt:  # stops a camera
         pass
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')
-    sys.stdout.write(f'{count} images labelled: {args.out}\n')
+    sys.stdout.write(f'segmented {count} images: {args.out}\n')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Tolerances, tiny inputs and memory for tests and benchmarks."""
+"""Tolerances, tiny inputs and memory measurement for tests and benchmarks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmfaseg.models.layers import MaskPredictions
 
-# absolute and relative alike, for sums over a few hundred terms
+# absolute and relative, for sums over a few hundred terms
 TOLERANCES = {
     torch.float64: 1e-10,
     torch.float32: 2e-5,
@@ -34,15 +34,15 @@ def make_pyramid(
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
 ) -> list[Tensor]:
-    """Returns random maps with strides 4, 8, 16, 32 of an image.
+    """Returns random feature maps with strides 4, 8, 16 and 32.
 
     Args:
-        batch (int): B.
-        channels (tuple[int, int, int, int]): of strides 4, 8, 16, 32.
-        height (int): of the image, pixels.
-        width (int): of the image, pixels.
-        dtype (torch.dtype): of the maps.
-        seed (int): of the generator.
+        batch (int): Batch size.
+        channels (tuple[int, int, int, int]): Channels of each map.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+        dtype (torch.dtype): Dtype of the maps.
+        seed (int): Seed of the generator.
     """
     generator = torch.Generator().manual_seed(seed)
     return [
@@ -59,12 +59,12 @@ def make_pyramid(
 
 
 def as_predictions(masks: Sequence[Tensor]) -> MaskPredictions:
-    """Returns predictions whose mask logits are the given ones.
+    """Returns predictions with the given mask logits.
 
-    Every mask is a feature of its own; gradients reach the masks unchanged.
+    Every mask is a feature channel; gradients reach the masks unchanged.
 
     Args:
-        masks (Sequence[Tensor]): of each prediction, shape (B, Q, H, W).
+        masks (Sequence[Tensor]): Logits per prediction, shape (B, Q, H, W).
     """
     depth, (batch, queries) = len(masks), masks[0].shape[:2]
     embeds = torch.eye(depth * queries).to(masks[0])
@@ -73,9 +73,9 @@ def as_predictions(masks: Sequence[Tensor]) -> MaskPredictions:
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
-    """Returns the bytes that a call holds at its peak, its results included.
+    """Returns the peak memory of a call in bytes, with its results.
 
-    What PyTorch's allocator on the CPU gives counts.
+    Only allocations of PyTorch on the CPU are counted.
     """
     with profile(
         activities=[ProfilerActivity.CPU], profile_memory=True

@@ -20,7 +20,7 @@ LEARNED = dict(type='mmfaseg.LearnedPositionalEncoding')
 def merge(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Returns a config with changes, as config inheritance makes it.
 
-    A dict with ``type`` replaces what it stands for, another one is merged.
+    A dict with ``type`` replaces the default, one without is merged into it.
     """
     merged = dict(config)
     for key, value in changes.items():

@@ -1,9 +1,9 @@
-"""Trains a tiny network as one of several processes; see test_distributed.py.
+"""Trains a tiny model in several processes for test_distributed.py.
 
     torchrun --nproc_per_node=N distributed_worker.py CONFIG OUT SCENARIO
 
-Every iteration has the same eight images, whatever the number of processes,
-and losses are sampled at the same points: what differs is who does what.
+Each iteration has the same eight images for any number of processes, and the
+losses are sampled at the same points.
 """
 
 import json
@@ -28,21 +28,21 @@ IMAGES, SIZE, ITERATIONS = 8, (64, 96), 20
 
 
 def fixed_points(shape: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """The same points for every mask."""
+    """Returns the same points for all masks."""
     generator = torch.Generator().manual_seed(shape[1])
     points = torch.rand(1, shape[1], 2, generator=generator)
     return points.expand(shape[0], -1, -1).to(device)
 
 
 def make_batch(iteration: int, scenario: str) -> tuple:
-    """This process' share of the images of one iteration."""
+    """Returns the images of this process in one iteration."""
     rank, world = dist.get_rank(), dist.get_world_size()
     share = IMAGES // world
     inputs, samples = [], []
     for n in range(rank * share, (rank + 1) * share):
         number = iteration * IMAGES + n
         image, labels = generate_shapes(number, 'train', SIZE)
-        # the first two are all of process 0 where there are four
+        # the first two are those of process 0 of four
         if scenario == 'unlabelled' and n < 2:
             labels[:] = 255
         inputs.append(torch.from_numpy(image).permute(2, 0, 1) / 128.0 - 1)
@@ -54,7 +54,7 @@ def make_batch(iteration: int, scenario: str) -> tuple:
 
 
 def main() -> None:
-    """Trains, and writes what came out."""
+    """Trains, and writes losses and weights."""
     path, out, scenario = sys.argv[1:]
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
@@ -67,7 +67,7 @@ def main() -> None:
     model = MODELS.build(cfg.model)
     model.init_weights()
     model = model.double().train()
-    for module in model.modules():  # statistics would be those of a share
+    for module in model.modules():  # whose statistics depend on the process
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.eval()
     parallel = MMDistributedDataParallel(

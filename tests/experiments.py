@@ -1,8 +1,10 @@
-"""The experiments among the configs, for the tests that go through them."""
+"""The experiment configs, for the tests that go through all of them."""
 
+import copy
+import functools
 from pathlib import Path
 
-import pytest
+from mmengine.config import Config
 
 ROOT = Path(__file__).parent.parent
 DETECTORS = sorted(ROOT.glob('configs/faseg_coco/*.py'))
@@ -11,7 +13,13 @@ EXPERIMENTS = sorted(
     for path in ROOT.glob('configs/*/*.py')
     if path.parent.name not in ('_base_', 'faseg_coco')
 )
-ALL_PATHS = pytest.mark.parametrize(
-    'path', [*EXPERIMENTS, *DETECTORS], ids=lambda x: x.stem
-)
-PATHS = pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda x: x.stem)
+
+
+def load(path: Path) -> Config:
+    """Returns a config of its own for each caller; files are parsed once."""
+    return copy.deepcopy(_parse(path))
+
+
+@functools.cache
+def _parse(path: Path) -> Config:
+    return Config.fromfile(path, import_custom_modules=False)

@@ -1,6 +1,6 @@
 """A tiny network and what it computed when it equalled the authors'.
 
-``python tests/golden_network.py`` writes tests/data/golden_tiny.npz anew. Do
+``python tests/golden_network.py`` writes tests/data/golden_tiny.npz again. Do
 that only for an intended change of the method, after test_parity.py was green.
 """
 
@@ -94,7 +94,7 @@ def build() -> FASegHead:
 
 
 def make_feats() -> list[Tensor]:
-    """Return backbone stages of two pictures, strides 4 to 32."""
+    """Return backbone stages of two images, strides 4 to 32."""
     return [
         draw(
             f'stage {stride}',

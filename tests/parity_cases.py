@@ -122,20 +122,20 @@ def build_tiny(meta: dict, omega: int) -> FASegDecoder:
     return decoder
 
 
-def make_picture(meta: dict) -> Tensor:
-    """Return the normalized picture of a case, float64, (B, 3, H, W).
+def make_image(meta: dict) -> Tensor:
+    """Return the normalized image of a case, float64, (B, 3, H, W).
 
     The authors' program rounds mean and deviation to float32 in any dtype.
     """
     batch, _, height, width = meta['input_shape']
-    picture = load_recipe('weights_recipe').make_image(
+    image = load_recipe('weights_recipe').make_image(
         batch, height, width, meta.get('image_seed', 0)
     )
     mean, std = (
         torch.tensor(values)[:, None, None].double()
         for values in (PIXEL_MEAN, PIXEL_STD)
     )
-    return (torch.from_numpy(picture).double() - mean) / std
+    return (torch.from_numpy(image).double() - mean) / std
 
 
 class Watch:
@@ -191,11 +191,11 @@ def deal_points(monkeypatch, heads: int, batch: int, pairs: int, loss) -> None:
     """Make our loss draw the points that the authors' program drew.
 
     Theirs goes through the heads, the last one first, and draws for the
-    matcher, then for the losses; ours matches every picture first.
+    matcher, then for the losses; ours matches every image first.
 
     Args:
         heads (int): number of predictions.
-        batch (int): number of pictures.
+        batch (int): number of images.
         pairs (int): matched masks in the batch.
         loss (MaskClassificationLoss): says how many points it draws.
     """

@@ -1,4 +1,4 @@
-"""Scripts in several processes."""
+"""Runs of scripts in several processes or in the test process."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 
 def launch(root, processes, script, *arguments, options=(), timeout=300):
-    """Runs a script in several processes, as torchrun does."""
+    """Runs a script with torchrun."""
     return subprocess.run(
         [
             *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
@@ -20,3 +20,15 @@ def launch(root, processes, script, *arguments, options=(), timeout=300):
         timeout=timeout,
         check=False,
     )
+
+
+def clear_visualizers():
+    """Removes the visualizers of earlier runs in this process.
+
+    mmengine would return the old one, which has another directory.
+    """
+    from mmengine.visualization import Visualizer
+    from mmseg.visualization import SegLocalVisualizer
+
+    for visualizer in (Visualizer, SegLocalVisualizer):
+        visualizer._instance_dict.clear()

@@ -1,19 +1,25 @@
-"""Every config parses, builds, predicts and keeps the house style."""
+"""All configs parse, build, predict and follow the house style."""
 
+import ast
+import functools
+import importlib.util
 import re
-from types import SimpleNamespace
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from experiments import ALL_PATHS, EXPERIMENTS, ROOT
+from experiments import DETECTORS, EXPERIMENTS, ROOT, load
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import nn
+
+import mmfaseg  # noqa: F401  registers its classes
 
 METAFILE = yaml.safe_load((ROOT / 'configs/faseg/metafile.yaml').read_text())
 METADATA = {x['Name']: x['Metadata'] for x in METAFILE['Models']}
@@ -28,129 +34,141 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope='module')
-def backbones():
-    """Backbones that are built, by their settings: they cost the time."""
-    return {}
+@functools.cache
+def build_backbone(settings: str) -> nn.Module:
+    """Builds each backbone once: backbones take most of the time."""
+    return MODELS.build(ast.literal_eval(settings))
 
 
-@pytest.fixture(scope='module')
-def finished(request):
-    """The configs that ran forward; their number is printed at the end."""
-    names = set()
-    yield names
-    capture = request.config.pluginmanager.getplugin('capturemanager')
-    with capture.global_and_fixture_disabled():
-        request.config.get_terminal_writer().line(
-            f'\n{len(names)} of {len(EXPERIMENTS)} configs parsed, built and '
-            'ran forward'
-        )
-
-
-@pytest.fixture(scope='module', params=EXPERIMENTS, ids=lambda x: x.stem)
-def experiment(request, backbones):
-    """A config and its model: no weights, batch norm for one process."""
-    if 'convnext' in request.param.stem:
-        for package in ('torchvision', 'mmpretrain'):
-            pytest.importorskip(package, reason="ConvNeXt is mmpretrain's")
-    cfg = Config.fromfile(request.param)
-    init_default_scope(cfg.default_scope)
+def load_without_weights(path: Path) -> Config:
+    """Returns a config for one process that downloads no weights."""
+    cfg = load(path)
     backbone = cfg.model.backbone
     backbone.init_cfg = None
     if backbone.get('norm_cfg', {}).get('type') == 'SyncBN':
         backbone.norm_cfg.type = 'BN'
-    key = str(backbone)
-    if key not in backbones:
-        backbones[key] = MODELS.build(backbone)
-    cfg.model.backbone = dict(type=nn.Identity)
-    model = MODELS.build(cfg.model)
-    model.backbone = backbones[key]
-    return SimpleNamespace(name=request.param.stem, cfg=cfg, model=model)
+    return cfg
 
 
-def test_config_builds_and_predicts(experiment, finished):
+def buildable(paths: Iterable[Path]) -> list[Path]:
+    """Returns the paths without ConvNeXt if its packages are missing."""
+    packages = ('torchvision', 'mmpretrain')
+    if all(importlib.util.find_spec(x) for x in packages):
+        return list(paths)
+    return [x for x in paths if 'convnext' not in x.stem]
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def test_each_architecture_predicts():
     """An image of 60x90, which the preprocessor pads to 64x96."""
+    architectures = {}
+    for path in buildable(EXPERIMENTS):
+        cfg = load_without_weights(path)
+        head = dict(cfg.model.decode_head.items())
+        for key in ('num_classes', 'loss', 'loss_cls', 'train_cfg'):
+            head.pop(key, None)
+        key = f'{cfg.model.type} {cfg.model.backbone} {head}'
+        architectures.setdefault(key, (path, cfg))
     image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
-    sample = SegDataSample(
-        metainfo=dict(img_shape=(60, 90), ori_shape=(60, 90))
-    )
-    model = experiment.model.eval()
-    with torch.no_grad():
-        (result,) = model.test_step(
-            dict(inputs=[image], data_samples=[sample])
-        )
-    assert result.pad_shape == (64, 96)
-    classes = experiment.cfg.model.decode_head.num_classes
-    assert result.seg_logits.data.shape == (classes, 60, 90)
-    assert result.seg_logits.data.isfinite().all()
-    finished.add(experiment.name)
+    meta = dict(img_shape=(60, 90), ori_shape=(60, 90))
+    for path, cfg in architectures.values():
+        settings = str(cfg.model.backbone.to_dict())
+        cfg.model.backbone = dict(type=nn.Identity)
+        model = MODELS.build(cfg.model)
+        model.backbone = build_backbone(settings)
+        model.eval()
+        sample = SegDataSample(metainfo=dict(meta))
+        with torch.no_grad():
+            (result,) = model.test_step(
+                dict(inputs=[image], data_samples=[sample])
+            )
+        assert result.pad_shape == (64, 96), path.stem
+        scores = result.seg_logits.data
+        assert scores.shape == (cfg.model.decode_head.num_classes, 60, 90)
+        assert scores.isfinite().all(), path.stem
 
 
-def test_parameters_are_those_of_the_metafile_and_the_authors(experiment):
-    """Without heads that only training needs."""
-    model = experiment.model
-    parts = (model.backbone, model.decode_head)
-    count = sum(x.numel() for part in parts for x in part.parameters())
-    if experiment.name in METADATA:
-        assert METADATA[experiment.name]['Parameters'] == count
-    if experiment.name in PUBLISHED:
-        millions, margin = PUBLISHED[experiment.name]
-        assert count / 1e6 == pytest.approx(millions, abs=margin)
+def test_parameters_equal_the_metafile_and_the_authors_count():
+    """Heads that only training needs are not counted."""
+    for path in buildable(EXPERIMENTS):
+        cfg = load_without_weights(path)
+        backbone = build_backbone(str(cfg.model.backbone.to_dict()))
+        with torch.device('meta'):
+            head = MODELS.build(cfg.model.decode_head)
+        parameters = [*backbone.parameters(), *head.parameters()]
+        count = sum(x.numel() for x in parameters)
+        if path.stem in METADATA:
+            assert METADATA[path.stem]['Parameters'] == count, path.stem
+        if path.stem in PUBLISHED:
+            millions, margin = PUBLISHED[path.stem]
+            assert count / 1e6 == pytest.approx(millions, abs=margin)
 
 
-@ALL_PATHS
-def test_config_shows_only_the_difference(path):
-    lines = path.read_text().splitlines()
-    assert len(lines) <= 40
-    assert not [x for x in lines if "'/" in x], 'an absolute path'
-    assert not [x for x in lines if '::' in x], "another package's config"
+def test_configs_show_only_the_difference():
+    for path in (*EXPERIMENTS, *DETECTORS):
+        text = path.read_text()
+        assert text.count('\n') <= 40, path.stem
+        assert "'/" not in text, f'{path.stem} has an absolute path'
+        assert '::' not in text, f"{path.stem} inherits another package's"
 
 
-@ALL_PATHS
-def test_config_loads_mmfaseg_by_itself(path):
-    cfg = Config.fromfile(path, import_custom_modules=False)
-    assert 'mmfaseg' in cfg.custom_imports.imports
-    is_detector = path.parent.name == 'faseg_coco'
-    assert cfg.default_scope == ('mmdet' if is_detector else 'mmseg')
+def test_configs_import_mmfaseg_themselves():
+    for path in (*EXPERIMENTS, *DETECTORS):
+        cfg = load(path)
+        assert 'mmfaseg' in cfg.custom_imports.imports, path.stem
+        scope = 'mmdet' if path in DETECTORS else 'mmseg'
+        assert cfg.default_scope == scope, path.stem
 
 
-@pytest.mark.parametrize(
-    ('short', 'size', 'resized', 'padded'),
-    [
-        (512, (300, 2500), (246, 2048), (256, 2048)),
-        (512, (683, 512), (683, 512), (704, 512)),
-        (512, (768, 1024), (512, 683), (512, 704)),
-        (512, (256, 256), (512, 512), (512, 512)),
-        (640, (300, 3000), (256, 2560), (256, 2560)),
-        (640, (512, 683), (640, 854), (640, 864)),
-    ],
-)
-def test_ade20k_is_tested_at_the_size_of_the_paper(
-    short, size, resized, padded
-):
-    """Short side 512 or 640, long side at most 4 times that, padded to 32."""
-    paths = [x for x in EXPERIMENTS if f'ade20k-{short}x' in x.stem]
-    assert len(paths) >= 3
-    for path in paths:
-        cfg = Config.fromfile(path)
-        init_default_scope(cfg.default_scope)
-        dataset = cfg.test_dataloader.dataset
-        (resize,) = (x for x in dataset.pipeline if x['type'] == 'Resize')
-        image = np.zeros((*size, 3), np.uint8)
-        image = TRANSFORMS.build(resize)(dict(img=image))['img']
-        assert image.shape[:2] == resized
-        image = torch.from_numpy(image).permute(2, 0, 1)
-        batch = MODELS.build(cfg.model.data_preprocessor)(
-            dict(inputs=[image], data_samples=[SegDataSample()])
-        )
-        assert tuple(batch['inputs'].shape[2:]) == padded
+# short side, original size, resized, padded to a multiple of 32
+ADE20K_SIZES = [
+    (512, (300, 2500), (246, 2048), (256, 2048)),
+    (512, (683, 512), (683, 512), (704, 512)),
+    (512, (768, 1024), (512, 683), (512, 704)),
+    (512, (256, 256), (512, 512), (512, 512)),
+    (640, (300, 3000), (256, 2560), (256, 2560)),
+    (640, (512, 683), (640, 854), (640, 864)),
+]
 
 
-def test_swin_recipe_spares_norms_and_embeddings_and_slows_the_backbone():
+def test_ade20k_is_tested_at_the_size_of_the_paper():
+    """Short side 512 or 640, long side at most 4 times that."""
+    for short in (512, 640):
+        paths = [x for x in EXPERIMENTS if f'ade20k-{short}x' in x.stem]
+        assert len(paths) >= 3
+        settings = {}
+        for path in paths:
+            cfg = load(path)
+            (resize,) = (
+                x
+                for x in cfg.test_dataloader.dataset.pipeline
+                if x['type'] == 'Resize'
+            )
+            parts = resize, cfg.model.data_preprocessor
+            settings[str(parts)] = parts
+        for resize, preprocessor in settings.values():
+            resize = TRANSFORMS.build(resize)
+            preprocessor = MODELS.build(preprocessor)
+            for _, size, resized, padded in (
+                x for x in ADE20K_SIZES if x[0] == short
+            ):
+                image = resize(dict(img=np.zeros((*size, 3), np.uint8)))['img']
+                assert image.shape[:2] == resized
+                image = torch.from_numpy(image).permute(2, 0, 1)
+                batch = preprocessor(
+                    dict(inputs=[image], data_samples=[SegDataSample()])
+                )
+                assert tuple(batch['inputs'].shape[2:]) == padded
+
+
+def test_swin_optimizer_excludes_norms_and_embeddings_from_weight_decay():
     path = ROOT / 'configs/faseg/faseg_swin-t_8xb2-160k_ade20k-512x512.py'
-    cfg = Config.fromfile(path)
-    init_default_scope(cfg.default_scope)
-    cfg.model.backbone.init_cfg = None
+    cfg = load_without_weights(path)
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     groups = {
@@ -179,25 +197,31 @@ def test_swin_recipe_spares_norms_and_embeddings_and_slows_the_backbone():
     assert sum('relative_position_bias_table' in name for name in free) == 12
 
 
-@pytest.mark.parametrize(
-    'experiment_name',
-    [
+def test_baselines_differ_from_faseg_in_the_head_only():
+    for experiment in (
         'r18_1xb8-20k_camvid-360x480',
         'r50_1xb8-20k_camvid-360x480',
         'r18_1xb8-3k_shapes-128x128',
         'r18_1xb8-3k_shapes-256x256',
-    ],
-)
-def test_baseline_has_the_schedule_and_data_of_faseg(experiment_name):
-    """Only the head differs."""
-    ours = ROOT / f'configs/faseg/faseg_{experiment_name}.py'
-    peer = ROOT / f'configs/mask2former/mask2former_{experiment_name}.py'
-    ours, peer = Config.fromfile(ours), Config.fromfile(peer)
-    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
-        assert ours[key] == peer[key]
-    assert ours.train_dataloader == peer.train_dataloader
-    assert ours.model.backbone == peer.model.backbone
-    ours, peer = ours.model.decode_head, peer.model.decode_head
-    for key in ('in_channels', 'num_classes', 'feat_channels', 'num_queries'):
-        assert ours[key] == peer[key]
-    assert ours.loss.num_points == peer.train_cfg.num_points
+    ):
+        ours = load(ROOT / f'configs/faseg/faseg_{experiment}.py')
+        baseline = load(
+            ROOT / f'configs/mask2former/mask2former_{experiment}.py'
+        )
+        for key in (
+            'optim_wrapper',
+            'param_scheduler',
+            'train_cfg',
+            'train_dataloader',
+        ):
+            assert ours[key] == baseline[key], (experiment, key)
+        assert ours.model.backbone == baseline.model.backbone
+        ours, baseline = ours.model.decode_head, baseline.model.decode_head
+        for key in (
+            'in_channels',
+            'num_classes',
+            'feat_channels',
+            'num_queries',
+        ):
+            assert ours[key] == baseline[key], (experiment, key)
+        assert ours.loss.num_points == baseline.train_cfg.num_points

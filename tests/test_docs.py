@@ -1,6 +1,8 @@
-"""What the pages link to is there, and nothing in them is left open."""
+"""Tests of README, docs, changelog, metafile and config tables."""
 
+import ast
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -16,6 +18,7 @@ from mmengine.registry import Registry
 from PIL import Image
 
 import mmfaseg.registry
+from mmfaseg.version import __version__
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -25,33 +28,47 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize(
-    'page', PAGES, ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_links_resolve(page):
-    links = re.findall(r'\]\(([^)#\s]+)\)', page.read_text())
+def test_links_resolve():
     missing = [
-        link
-        for link in links
+        f'{page.relative_to(ROOT)}: {link}'
+        for page in PAGES
+        for link in re.findall(r'\]\(([^)#\s]+)', page.read_text())
         if not link.startswith('http') and not (page.parent / link).exists()
     ]
     assert missing == []
 
 
-def test_commands_of_the_readme_name_files_that_exist():
+def test_files_named_in_readme_commands_exist():
     text = (ROOT / 'README.md').read_text()
     paths = re.findall(r'\b(?:tools|configs)/[\w./-]+\.(?:py|sh)\b', text)
     assert len(paths) > 5
     assert [path for path in paths if not (ROOT / path).is_file()] == []
 
 
+def test_code_blocks_of_the_readme_fit_the_page():
+    text = (ROOT / 'README.md').read_text()
+    blocks = re.findall(r'^```\w+\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    lines = '\n'.join(blocks).splitlines()
+    assert [line for line in lines if len(line) > 88] == []
+
+
+def test_latest_release_of_the_changelog_is_the_version():
+    text = (ROOT / 'CHANGELOG.md').read_text()
+    titles = re.findall(r'^## \[(.+?)\](.*)$', text, re.MULTILINE)
+    assert titles[0] == ('Unreleased', '')
+    version, date = titles[1]
+    assert version == __version__
+    assert re.fullmatch(r' - \d{4}-\d\d-\d\d', date)
+
+
 def _table(page):
-    """The rows of a page that begin with the link to a config."""
+    """Returns the rows of a page that start with a link to a config."""
     rows = {}
     for line in page.read_text().splitlines():
         if match := re.match(r'\| \[(\w[^\]]+)\]\(\1\.py\) \|', line):
             name = match.group(1)
-            assert name not in rows, f'{name} stands there twice'
+            assert name not in rows, f'duplicate row {name}'
             rows[name] = [x.strip() for x in line.split('|')[2:-1]]
     return rows
 
@@ -61,7 +78,7 @@ def _metafile():
     return yaml.safe_load(text)
 
 
-def test_table_metafile_and_files_name_the_same_experiments():
+def test_table_and_metafile_list_all_configs():
     folder = ROOT / 'configs/faseg'
     files = sorted(path.stem for path in folder.glob('*.py'))
     assert sorted(_table(folder / 'README.md')) == files
@@ -71,7 +88,7 @@ def test_table_metafile_and_files_name_the_same_experiments():
         assert model['Config'] == f'configs/faseg/{model["Name"]}.py'
 
 
-def test_metafile_names_hardware_and_source_of_results():
+def test_metafile_names_files_and_sources_of_results():
     (collection,) = _metafile()['Collections']
     assert (ROOT / 'configs/faseg' / collection['README']).is_file()
     assert (ROOT / collection['Code']['URL']).is_file()
@@ -79,7 +96,7 @@ def test_metafile_names_hardware_and_source_of_results():
     for model in _metafile()['Models']:
         metadata = model['Metadata']
         assert model['In Collection'] == collection['Name']
-        assert 'Weights' not in model, 'none is published'
+        assert 'Weights' not in model, 'no weights are published'
         (result,) = model['Results']
         assert result['Dataset'] == metadata['Training Data']
         assert set(result['Metrics']) <= {
@@ -87,8 +104,8 @@ def test_metafile_names_hardware_and_source_of_results():
             'mIoU (paper)',
             'mIoU(ms+flip) (paper)',
         }
-        of_the_paper = any('(paper)' in x for x in result['Metrics'])
-        assert ('Paper results' in metadata) == of_the_paper
+        is_published = any('(paper)' in x for x in result['Metrics'])
+        assert ('Paper results' in metadata) == is_published
         data.append(metadata['Training Data'])
     assert set(data) == set(collection['Metadata']['Training Data'])
 
@@ -112,7 +129,7 @@ def test_table_and_metafile_agree():
         assert ours == (f'{metrics["mIoU"]:.2f}' if 'mIoU' in metrics else '')
 
 
-def test_table_names_the_iterations_of_the_config():
+def test_table_agrees_with_iterations_of_the_configs():
     for name, row in _table(ROOT / 'configs/faseg/README.md').items():
         path = ROOT / f'configs/faseg/{name}.py'
         cfg = Config.fromfile(path, import_custom_modules=False)
@@ -120,8 +137,7 @@ def test_table_names_the_iterations_of_the_config():
         assert int(iterations) == cfg.train_cfg.max_iters
 
 
-def test_published_results_are_those_of_the_authors():
-    """One seed each, from the README of their release."""
+def test_paper_results_are_those_of_the_authors_readme():
     results = {
         model['Name']: tuple(
             model['Results'][0]['Metrics'].get(f'{key} (paper)')
@@ -139,8 +155,7 @@ def test_published_results_are_those_of_the_authors():
     }
 
 
-def test_costs_in_the_results_are_those_of_the_metafile():
-    """RESULTS.md and the metafile hold the same measurement."""
+def test_costs_in_benchmark_results_and_metafile_agree():
     text = (ROOT / 'benchmarks/RESULTS.md').read_text()
     for model in _metafile()['Models']:
         metadata = model['Metadata']
@@ -152,19 +167,13 @@ def test_costs_in_the_results_are_those_of_the_metafile():
         assert row in text
 
 
-# the site
+# the documentation site
 
-
-def _referred():
-    """What the reference makes pages from, by full name."""
-    names = []
-    for page in sorted((ROOT / 'docs/reference').glob('*.md')):
-        names += re.findall(r'^::: (\S+)$', page.read_text(), re.MULTILINE)
-    return names
+REFERENCE = sorted((ROOT / 'docs/reference').glob('*.md'))
 
 
 def _find(name):
-    """The object of a full name."""
+    """Returns the object with a full name."""
     parts = name.split('.')
     for n in range(len(parts) - 1, 0, -1):
         try:
@@ -174,52 +183,90 @@ def _find(name):
         for part in parts[n:]:
             found = getattr(found, part)
         return found
-    raise AssertionError(name)
+    raise AssertionError(f'unknown name {name}')
 
 
-def test_reference_lists_all_registered_classes():
-    for room in ('models', 'datasets', 'engine', 'evaluation'):
-        importlib.import_module(f'mmfaseg.{room}')
-    referred = {_find(name) for name in _referred()}
-    registered = {
-        kind
+def _registered():
+    """Returns all registered classes of this package by name."""
+    for name in ('models', 'datasets', 'engine', 'evaluation'):
+        importlib.import_module(f'mmfaseg.{name}')
+    found = {
+        name: kind
         for registry in vars(mmfaseg.registry).values()
         if isinstance(registry, Registry) and registry.scope == 'mmfaseg'
-        for kind in registry.module_dict.values()
+        for name, kind in registry.module_dict.items()
     }
-    assert len(registered) > 15
-    assert registered - referred == set()
+    assert len(found) > 15
+    return found
 
 
-def test_every_page_of_the_site_is_in_its_menu():
+def test_reference_describes_all_registered_classes():
+    names = [
+        name
+        for page in REFERENCE
+        for name in re.findall(r'^::: (\S+)$', page.read_text(), re.MULTILINE)
+    ]
+    described = {_find(name) for name in names}
+    assert set(_registered().values()) - described == set()
+
+
+def _example_dicts():
+    """Yields type and arguments of the config examples in the reference."""
+    for page in REFERENCE:
+        blocks = re.findall(
+            r'```python\n(.*?)```', page.read_text(), re.DOTALL
+        )
+        for node in ast.walk(ast.parse('\n'.join(blocks))):
+            if not isinstance(node, ast.Call) or node.func.id != 'dict':
+                continue
+            values = {keyword.arg: keyword.value for keyword in node.keywords}
+            for key in ('type', 'constructor'):
+                kind = getattr(values.pop(key, None), 'value', '')
+                if kind.startswith('mmfaseg.'):
+                    arguments = set(values) if key == 'type' else set()
+                    yield kind.removeprefix('mmfaseg.'), arguments
+
+
+def test_reference_has_a_valid_example_of_each_registered_class():
+    registered = _registered()
+    examples = list(_example_dicts())
+    assert {name for name, _ in examples} == set(registered)
+    for name, arguments in examples:
+        parameters = inspect.signature(registered[name]).parameters
+        if any(x.kind is x.VAR_KEYWORD for x in parameters.values()):
+            continue
+        assert arguments <= set(parameters), name
+
+
+def test_navigation_of_the_site_lists_all_pages():
     text = (ROOT / 'mkdocs.yml').read_text()
-    menu = re.findall(r'^ +- (\S+\.md)$', text, re.MULTILINE)
+    listed = re.findall(r'^ +- (\S+\.md)$', text, re.MULTILINE)
     pages = {
         str(path.relative_to(ROOT / 'docs'))
         for path in (ROOT / 'docs').rglob('*.md')
     }
-    assert pages <= set(menu)
+    assert pages <= set(listed)
 
 
 def _environment():
-    """This Python and this checkout for the commands of a page."""
+    """Returns variables that select this Python and this checkout."""
     programs = Path(sys.executable).parent
     return {
         **os.environ,
         'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
         'PYTHONPATH': str(ROOT),
-        # rounding decides near ties of a network that learnt next to nothing
+        # one rounding: the model is almost untrained and full of near ties
         'OMP_NUM_THREADS': '1',
     }
 
 
-TUTORIAL = ROOT / 'docs/tutorial.md'
+TUTORIAL = ROOT / 'docs/custom_data.md'
 SHORTER = {'range(200)': 'range(24)', '--iterations 500': '--iterations 4'}
 
 
 @pytest.mark.slow
 def test_tutorial_code_blocks_run(tmp_path):
-    """In one folder, in order; with fewer images and iterations."""
+    """In order, in one folder, with fewer images and iterations."""
     text = TUTORIAL.read_text()
     for long, short in SHORTER.items():
         assert text.count(long) == 1
@@ -265,8 +312,8 @@ SHORT_RUN = (
 
 
 @pytest.mark.slow
-def test_part_of_the_docs_trains_and_is_explored(tmp_path):
-    """The files and commands of "Add your own part", with 4 iterations."""
+def test_custom_part_trains_and_can_be_explored(tmp_path):
+    """The files and commands of docs/custom_parts.md, 4 iterations."""
     text = (ROOT / 'docs/custom_parts.md').read_text()
     blocks = re.findall(r'^```\w+\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
     part, config, commands = blocks
@@ -295,4 +342,4 @@ def test_part_of_the_docs_trains_and_is_explored(tmp_path):
         tmp_path / 'work_dirs/gated_query/iter_4.pth', weights_only=True
     )
     name = 'decode_head.transformer_decoder.positional_query.gate'
-    assert state['state_dict'][name] != 0.2, 'the part must learn'
+    assert state['state_dict'][name] != 0.2, 'the gate was not trained'

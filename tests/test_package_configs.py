@@ -1,11 +1,6 @@
 """Configs of this package by name: ``mmfaseg::faseg/CONFIG.py``."""
 
-import os
 import re
-import subprocess
-import sys
-import sysconfig
-import zipfile
 from pathlib import Path
 
 import mmengine.hub
@@ -17,39 +12,12 @@ import mmfaseg  # noqa: F401  registers the package in mmengine
 
 DEMO = 'faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 DETECTOR = 'faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
-# mmfaseg comes last: functions of mmengine may be imported before it
-SCRIPT = f"""
-from mmengine.config import Config
-from mmengine.hub import get_config, get_model
-import mmfaseg
-
-child = Config.fromfile('my config.py')
-assert child.train_cfg.max_iters == 7
-assert child.model == get_config('mmfaseg::{DEMO}').model
-print(type(get_model('mmfaseg::{DEMO}')).__name__, mmfaseg.__file__)
-"""
 
 
 def write_child(folder: Path, *bases: str, text: str = '') -> Path:
     path = folder / 'my config.py'
     path.write_text(f'_base_ = {list(bases)}\n{text}')
     return path
-
-
-def run_script(folder: Path, path: Path, *options: str, before='') -> str:
-    """Run ``SCRIPT`` in a folder and return the last line that it prints."""
-    write_child(folder, f'mmfaseg::{DEMO}', text='train_cfg = {"max_iters":7}')
-    done = subprocess.run(
-        [sys.executable, *options, '-c', before + SCRIPT],
-        cwd=folder,
-        env={**os.environ, 'PYTHONPATH': str(path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout.splitlines()[-1]
 
 
 # _base_
@@ -146,37 +114,3 @@ def test_hub_builds_the_detector_that_its_config_describes(root):
 def test_hub_raises_where_no_weights_are_published():
     with pytest.raises(AssertionError, match='Weights'):
         mmengine.hub.get_config(f'mmfaseg::{DEMO}', pretrained=True)
-
-
-# installations
-
-# With -S Python does not see the installation of mmfaseg that runs this test.
-PACKAGES = f"""
-import site, sys
-sys.path.append({sysconfig.get_path('purelib')!r})
-"""
-
-
-def test_names_work_in_a_checkout_that_is_not_installed(root, tmp_path):
-    found = run_script(tmp_path, root, '-S', before=PACKAGES)
-    assert found == f'MaskEncoderDecoder {root / "mmfaseg/__init__.py"}'
-
-
-def test_names_work_with_the_wheel(wheel, tmp_path):
-    site = tmp_path / 'site'
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    found = run_script(tmp_path, site)
-    assert found == f'MaskEncoderDecoder {site / "mmfaseg/__init__.py"}'
-
-
-def test_names_work_with_an_editable_install(
-    build, source, tmp_path, monkeypatch
-):
-    monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
-    site = tmp_path / 'site'
-    with zipfile.ZipFile(build('editable', source, tmp_path / 'b')) as archive:
-        archive.extractall(site)
-    before = f'{PACKAGES}site.addsitedir({str(site)!r})\n'
-    found = run_script(tmp_path, site, '-S', before=before)
-    assert found == f'MaskEncoderDecoder {source / "mmfaseg/__init__.py"}'

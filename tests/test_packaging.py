@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,6 +15,18 @@ from packaging.utils import canonicalize_name
 
 import mmfaseg
 
+DEMO = 'faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+# mmfaseg comes last: functions of mmengine may be imported before it
+SCRIPT = f"""
+from mmengine.config import Config
+from mmengine.hub import get_config, get_model
+import mmfaseg
+
+child = Config.fromfile('my config.py')
+assert child.train_cfg.max_iters == 7
+assert child.model == get_config('mmfaseg::{DEMO}').model
+print(type(get_model('mmfaseg::{DEMO}')).__name__, mmfaseg.__file__)
+"""
 SHIPPED = ('tools/train.py', 'tools/test.py', 'model-index.yml')
 
 
@@ -105,6 +118,7 @@ def test_wheel_without_operators_is_for_every_machine(
     assert not [x for x in names_in(wheel) if x.endswith('.so')]
 
 
+@pytest.mark.slow
 @WITH_COMPILER
 def test_failing_build_raises(source, tmp_path) -> None:
     copy = copy_of(source, tmp_path)
@@ -198,7 +212,10 @@ def test_constraints_agree_with_requirements(root: Path) -> None:
         entries = [Requirement(x) for x in lines if x and x[0] != '#']
         return [r for r in entries if r.marker is None or r.marker.evaluate()]
 
-    pages = [*read('requirements/docs.txt'), *read('requirements/demo.txt')]
+    pages = [
+        *read('requirements/docs.txt'),
+        *read('requirements/explorer.txt'),
+    ]
     for constraints, family, others in (
         ('constraints.txt', 'requirements/mm.txt', pages),
         ('constraints-onedl.txt', 'requirements/onedl.txt', []),
@@ -213,3 +230,53 @@ def test_constraints_agree_with_requirements(root: Path) -> None:
             (pin,) = pinned[canonicalize_name(wanted.name)].specifier
             assert pin.operator == '=='
             assert wanted.specifier.contains(pin.version), str(wanted)
+
+
+def run_script(folder: Path, path: Path, *options: str, before='') -> str:
+    """Run ``SCRIPT`` in a folder and return the last line that it prints."""
+    (folder / 'my config.py').write_text(
+        f"_base_ = 'mmfaseg::{DEMO}'\ntrain_cfg = {{'max_iters': 7}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *options, '-c', before + SCRIPT],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': str(path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout.splitlines()[-1]
+
+
+# With -S Python does not see the installation of mmfaseg that runs this test.
+PACKAGES = f"""
+import site, sys
+sys.path.append({sysconfig.get_path('purelib')!r})
+"""
+
+
+def test_names_work_in_a_checkout_that_is_not_installed(root, tmp_path):
+    found = run_script(tmp_path, root, '-S', before=PACKAGES)
+    assert found == f'MaskEncoderDecoder {root / "mmfaseg/__init__.py"}'
+
+
+def test_names_work_with_the_wheel(wheel, tmp_path):
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    found = run_script(tmp_path, site)
+    assert found == f'MaskEncoderDecoder {site / "mmfaseg/__init__.py"}'
+
+
+def test_names_work_with_an_editable_install(
+    build, source, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(build('editable', source, tmp_path / 'b')) as archive:
+        archive.extractall(site)
+    before = f'{PACKAGES}site.addsitedir({str(site)!r})\n'
+    found = run_script(tmp_path, site, '-S', before=before)
+    assert found == f'MaskEncoderDecoder {source / "mmfaseg/__init__.py"}'

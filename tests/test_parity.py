@@ -42,14 +42,14 @@ USED_IN = (0, 1, 2, 4, 5, 6, 8, 9, 10, 12)
 
 @functools.cache
 def whole(case: str, dtype: torch.dtype) -> tuple[dict, dict]:
-    """Return the authors' arrays of a case and what FASeg R50 makes of it."""
+    """Return the authors' arrays of a case and the outputs of FASeg R50."""
     expected, meta = load_case(case)
     model = parity.build_r50().eval().to(dtype)
     head = model.decode_head
-    picture = parity.make_picture(meta).to(dtype)
-    size = tuple(picture.shape[2:])
+    image = parity.make_image(meta).to(dtype)
+    size = tuple(image.shape[2:])
     with torch.no_grad():
-        feats = model.extract_feat(picture)
+        feats = model.extract_feat(image)
         scores = head.predict(feats, [dict(img_shape=size)], {})
         watch = Watch(head.transformer_decoder)
         memories, positions, mask_features = head.pixel_decoder(feats)

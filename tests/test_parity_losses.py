@@ -50,7 +50,7 @@ def sorted_pairs(queries: object, targets: object) -> list[tuple[int, int]]:
 
 
 def test_losses_matching_and_gradients_of_random_predictions(monkeypatch):
-    """Case E2: 5 classes, 20 queries, 2 pictures, 3 predictions."""
+    """Case E2: 5 classes, 20 queries, 2 images, 3 predictions."""
     expected, _ = load_case('E2')
     heads, ground_truth = parity.load_recipe('inputs').crit_inputs()
     names = ('aux_0', 'aux_1', 'final')
@@ -106,7 +106,7 @@ def test_training_step_of_r50(monkeypatch):
         mask[y0:y1, x0:x1] = True
     seen = watch_matcher(head.loss_module)
     deal_points(monkeypatch, 14, 1, 3, head.loss_module)
-    feats = model.extract_feat(parity.make_picture(meta).float())
+    feats = model.extract_feat(parity.make_image(meta).float())
     output = head.decode(feats)
     losses = head.loss_module(
         output.cls_scores,

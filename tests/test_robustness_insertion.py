@@ -1,4 +1,4 @@
-"""Where tools/analysis_tools/robustness.py corrupts the image."""
+"""Positions at which tools/analysis_tools/robustness.py corrupts images."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def test_insertion_point_follows_image_in_nested_pipelines(
         assert [type(step).__name__ for step in around] == names
 
 
-def test_insertion_point_is_found_in_each_joined_data_set(
+def test_each_concatenated_data_set_has_an_insertion_point(
     find_insertion_points,
 ):
     part = dict(
@@ -64,9 +64,11 @@ def test_insertion_point_is_found_in_each_joined_data_set(
         image_size=(32, 32),
         pipeline=[SHAPES, PACK],
     )
-    joined = dict(type='ConcatDataset', datasets=[part, part])
+    concatenated = dict(type='ConcatDataset', datasets=[part, part])
     insertion_points = find_insertion_points(
-        DATASETS.build(dict(type='RepeatDataset', dataset=joined, times=2))
+        DATASETS.build(
+            dict(type='RepeatDataset', dataset=concatenated, times=2)
+        )
     )
     assert [number for _, number in insertion_points] == [1, 1]
     assert insertion_points[0][0] is not insertion_points[1][0]

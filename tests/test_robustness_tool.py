@@ -1,4 +1,4 @@
-"""tools/analysis_tools/robustness.py, with an untrained network."""
+"""tools/analysis_tools/robustness.py with an untrained model."""
 
 import importlib
 import json
@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from mmfaseg.datasets import Corrupt
+from mmfaseg.datasets import ImageCorruption
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / 'tools' / 'analysis_tools'
@@ -30,7 +30,7 @@ def mmseg_scope() -> Iterator[None]:
 
 @pytest.fixture(scope='module')
 def checkpoints(tmp_path_factory) -> list[Path]:
-    """Two networks with random weights."""
+    """Checkpoints of two models with random weights."""
     cfg = Config.fromfile(CONFIG)
     paths = []
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -45,7 +45,7 @@ def checkpoints(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def tool(monkeypatch):
-    """The tool's modules, and a list of the cells that it tested."""
+    """The modules of the tool, and a list of the tested cells."""
     pytest.importorskip('imagecorruptions')
     monkeypatch.syspath_prepend(TOOLS)
     names = 'robustness', 'robustness_tester', 'robustness_results'
@@ -53,11 +53,11 @@ def tool(monkeypatch):
     tested = []
     test = tester.Tester.test
 
-    def test_and_tell(self, cell, advance):
+    def test_and_record(self, cell):
         tested.append(cell)
-        return test(self, cell, advance)
+        return test(self, cell)
 
-    monkeypatch.setattr(tester.Tester, 'test', test_and_tell)
+    monkeypatch.setattr(tester.Tester, 'test', test_and_record)
     monkeypatch.setenv('COLUMNS', '120')
     return SimpleNamespace(
         main=main, tester=tester, results=results, tested=tested
@@ -66,7 +66,7 @@ def tool(monkeypatch):
 
 @pytest.fixture
 def run(tool, checkpoints, tmp_path):
-    """Runs the tool in this process, on the first network."""
+    """Runs the tool in this process, by default on the first model."""
 
     def run(*options: object, first: tuple = (CONFIG, checkpoints[0])) -> int:
         arguments = [*first, *options, '--out', tmp_path, '--device', 'cpu']
@@ -113,15 +113,13 @@ def test_all_cells_are_measured_once(tool, run, tmp_path, capsys):
     assert _tables(capsys.readouterr().out) == _tables(printed)
     assert (tmp_path / 'robustness.md').read_text() == markdown
 
-    # a larger grid keeps what is known
+    # other cells of the file are kept
     assert run('--corruptions', 'fog', '--severities', 5, 3) == 0
     assert tool.tested[5:] == [('fog', 3)]
     assert set(keys) < set(_cells(tmp_path))
 
 
-def test_clean_cell_is_what_the_runner_measures(
-    tool, run, checkpoints, tmp_path
-):
+def test_clean_cell_equals_runner(tool, run, checkpoints, tmp_path):
     assert run('--corruptions', 'fog', '--severities', 1) == 0
     cfg = Config.fromfile(CONFIG)
     cfg.merge_from_dict(
@@ -134,15 +132,15 @@ def test_clean_cell_is_what_the_runner_measures(
 def test_interrupted_run_continues(tool, run, tmp_path, monkeypatch, capsys):
     test = tool.tester.Tester.test
 
-    def interrupted(self, cell, advance):
+    def interrupted(self, cell):
         if len(tool.tested) == 2:
             raise KeyboardInterrupt
-        return test(self, cell, advance)
+        return test(self, cell)
 
     with monkeypatch.context() as context:
         context.setattr(tool.tester.Tester, 'test', interrupted)
         assert run(*CHOICE) == 130
-    assert 'goes on' in capsys.readouterr().out
+    assert 'to resume' in capsys.readouterr().out
     assert list(_cells(tmp_path)) == ['clean/0', 'gaussian_noise/1']
 
     assert run(*CHOICE) == 0
@@ -187,53 +185,53 @@ def test_models_are_compared_from_the_command_line(
     both = [_cells(tmp_path, number) for number in range(2)]
     assert both[0] != both[1]
 
-    # no worker gives the same, and a name of its own cells of its own
-    none = tool.main.main(
+    # without workers, under another name, the results are the same
+    status = tool.main.main(
         [str(x) for x in [CONFIG, checkpoints[0], *command[9:]]]
     )
-    assert none == 0
+    assert status == 0
     assert _cells(tmp_path, 2) == both[0]
     assert [_cells(tmp_path, number) for number in range(2)] == both
 
 
-def test_a_failing_corruption_is_reported_and_tried_again(
+def test_failed_corruption_is_reported_and_repeated(
     tool, run, tmp_path, monkeypatch, capsys
 ):
     def fail(self, results):
         if self.corruption == 'fog' and 'test/000001' in results['img_path']:
-            raise ValueError('no fog\ntoday')
+            raise ValueError('first line\nlast line')
         return results
 
     with monkeypatch.context() as context:
-        context.setattr(Corrupt, 'transform', fail)
+        context.setattr(ImageCorruption, 'transform', fail)
         assert run(*CHOICE) == 1
     printed = capsys.readouterr().out
-    assert 'failed: fcn_shapes, fog 5: today' in printed
+    assert 'failed: fcn_shapes, fog 5: last line' in printed
     assert re.search(r'fog +│ +failed │ +failed │ +- ', printed)
-    assert _cells(tmp_path)['fog/1'] == dict(error='today')
+    assert _cells(tmp_path)['fog/1'] == dict(error='last line')
     markdown = (tmp_path / 'robustness.md').read_text()
-    assert '- fcn_shapes, fog 1: today' in markdown
+    assert '- fcn_shapes, fog 1: last line' in markdown
     del tool.tested[:]
     assert run(*CHOICE) == 0
     assert tool.tested == GRID[2:]
     assert 'mIoU' in _cells(tmp_path)['fog/1']
 
 
-def test_a_failure_in_a_worker_is_reported(run, tmp_path, monkeypatch):
+def test_failure_in_worker_is_reported(run, tmp_path, monkeypatch):
     def fail(self, results):
-        raise ValueError('no fog today')
+        raise ValueError('broken corruption')
 
-    monkeypatch.setattr(Corrupt, 'transform', fail)
+    monkeypatch.setattr(ImageCorruption, 'transform', fail)
     workers = ['--cfg-options', 'test_dataloader.num_workers=1']
     assert run('--corruptions', 'fog', '--severities', 1, *workers) == 1
-    assert _cells(tmp_path)['fog/1']['error'].endswith('no fog today')
+    assert _cells(tmp_path)['fog/1']['error'].endswith('broken corruption')
 
 
 def test_failed_cell_does_not_affect_the_next(tool, checkpoints, monkeypatch):
     tester = tool.tester.Tester(
         Config.fromfile(CONFIG), str(checkpoints[0]), 'cpu', 0
     )
-    expected = tester.test(('clean', 0), lambda part: None)
+    expected = tester.test(('clean', 0))
     predict = tester.model.test_step
     batches = []
 
@@ -245,10 +243,8 @@ def test_failed_cell_does_not_affect_the_next(tool, checkpoints, monkeypatch):
 
     monkeypatch.setattr(tester.model, 'test_step', fail_at_the_second)
     with pytest.raises(ValueError):
-        tester.test(('fog', 5), lambda part: None)
-    parts = []
-    assert tester.test(('clean', 0), parts.append) == expected
-    assert parts == [0.5, 0.5]
+        tester.test(('fog', 5))
+    assert tester.test(('clean', 0)) == expected
 
 
 @pytest.mark.parametrize(
@@ -258,7 +254,7 @@ def test_failed_cell_does_not_affect_the_next(tool, checkpoints, monkeypatch):
         ([CONFIG, 'a.pth', '--severities', '6'], 'invalid choice: 6'),
         ([CONFIG], 'needs a checkpoint'),
         ([], '--model for each'),
-        ([*('--model', 'a', CONFIG, 'a.pth') * 2], 'its own name'),
+        ([*('--model', 'a', CONFIG, 'a.pth') * 2], 'must be unique'),
     ],
 )
 def test_invalid_arguments_raise(tool, arguments, message, capsys):

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/study.py: a grid that is run once, whatever happens."""
+"""tools/analysis_tools/study.py: cells, resuming and reports."""
 
 import json
 import math
@@ -8,35 +8,41 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from processes import clear_visualizers
 from scipy import stats
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / 'tools/analysis_tools'
 BASE = ROOT / 'tests/configs/fcn_shapes.py'
 ROWS = ('plain', 'wide')
-MANY = 400  # iterations of a run that is to be interrupted
+MANY = 400  # iterations of a run that is interrupted
 
 
-@pytest.fixture
-def tool(monkeypatch):
+@pytest.fixture(scope='module')
+def tool():
     """The modules of the tool."""
-    monkeypatch.syspath_prepend(TOOLS)
-    import study
-    import study_cell
-    import study_report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)
+        import grid
+        import study
+        import study_cell
+        import study_report
 
-    return study, study_cell, study_report
+        yield SimpleNamespace(
+            grid=grid, study=study, cell=study_cell, report=study_report
+        )
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def configs(tmp_path_factory) -> list[Path]:
-    """Two rows: the same backbone, another head."""
+    """Two rows with the same backbone and different heads."""
     folder = tmp_path_factory.mktemp('configs')
     paths = []
     for row, channels in zip(ROWS, (4, 8), strict=True):
@@ -74,20 +80,56 @@ def _run(*arguments, code=0):
     return done.stdout
 
 
+class _FinishedProcess:
+    """Runs a cell in this process when it is started."""
+
+    returncode = 0
+
+    def __init__(self, run, cell):
+        clear_visualizers()
+        run(cell)
+
+    def poll(self):
+        return self.returncode
+
+
+@pytest.fixture(scope='module')
+def run_study(tool):
+    """Runs the tool and its cells in this process; returns the output."""
+    from rich.console import Console
+
+    def run_study(configs, out, *arguments, code=0):
+        console = Console(width=130, record=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tool.study, 'POLL_SECONDS', 0)
+            patch.setattr(tool.study, 'Console', lambda **_: console)
+            patch.setattr(
+                tool.study,
+                'start',
+                lambda cell, jobs: _FinishedProcess(tool.cell.run, cell),
+            )
+            command = _command(configs, out, *arguments)[2:]
+            assert tool.study.main(command) == code
+        return console.export_text()
+
+    return run_study
+
+
 def _table(printed: str) -> str:
     return printed[printed.index('cells; mean') :]
 
 
-@pytest.fixture(scope='session')
-def grid(tmp_path_factory, configs):
-    """Two rows and two seeds, run; the folder and what was printed."""
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, configs, run_study):
+    """The directory and the output of a study of two rows and two seeds."""
     out = tmp_path_factory.mktemp('study')
-    return out, _run(configs, out, '--seeds', 0, 1, '--jobs', 2)
+    return out, run_study(configs, out, '--seeds', 0, 1, '--jobs', 2)
 
 
-def test_all_cells_are_in_the_table(grid):
-    out, printed = grid
+def test_table_has_all_cells(finished):
+    out, printed = finished
     assert '4 of 4 cells' in printed
+    assert printed.count(': done') == 4
     summary = json.loads((out / 'summary.json').read_text())
     assert summary['baseline'] == 'plain'
     assert [x['row'] for x in summary['rows']] == list(ROWS)
@@ -104,61 +146,60 @@ def test_all_cells_are_in_the_table(grid):
         assert (out / f'{name}.png').stat().st_size > 5000
 
 
-def test_finished_grid_prints_the_same_table(grid, configs):
-    out, printed = grid
+def test_finished_study_prints_the_same_table(finished, configs, run_study):
+    out, printed = finished
     files = sorted(out.rglob('*result.json'))
     before = [x.stat().st_mtime_ns for x in files]
-    again = _run(configs, out, '--seeds', 0, 1)
+    again = run_study(configs, out, '--seeds', 0, 1)
     assert _table(again) == _table(printed)
-    assert 'done: ' not in again
+    assert ': done' not in again
     assert [x.stat().st_mtime_ns for x in files] == before
     assert len(files) == 4
 
 
-@pytest.mark.slow
-def test_one_more_row_or_seed_runs_only_that(grid, configs, tmp_path):
-    out, _ = grid
-    printed = _run(configs[:1], out, '--seeds', 0, 1, 2, '--metrics', 'aAcc')
-    assert printed.count('done: ') == 1
+def test_additional_seed_runs_only_new_cells(finished, configs, run_study):
+    out, _ = finished
+    options = ('--seeds', 0, 1, 2, '--metrics', 'aAcc')
+    printed = run_study(configs[:1], out, *options)
+    assert printed.count(': done') == 1
     assert '3 of 3 cells' in printed
     assert 'mIoU' not in _table(printed)
 
 
-def test_other_training_in_the_same_folder_raises(grid, configs):
-    out, _ = grid
+def test_other_training_in_the_same_directory_raises(
+    finished, configs, run_study
+):
+    out, _ = finished
     changed = ('--cfg-options', 'optim_wrapper.optimizer.lr=0.5')
-    printed = _run(configs, out, '--seeds', 0, *changed, code=1)
+    printed = run_study(configs, out, '--seeds', 0, *changed, code=1)
     assert 'another version' in printed
     assert '--out' in printed
 
 
 @pytest.mark.slow
-def test_changed_test_settings_do_not_retrain(grid, configs, tool):
-    """... and what concerns only files and the screen does not even that."""
-    out, _ = grid
-    log = out / 'plain/seed_0/output.txt'
+def test_changed_test_settings_do_not_retrain(configs, tmp_path):
+    """Settings that do not affect results do not even repeat the test."""
+    arguments = (configs[:1], tmp_path, '--seeds', 0)
+    _run(*arguments)
+    log = tmp_path / 'plain/seed_0/output.txt'
     before = log.read_text()
     shown = ('--cfg-options', 'default_hooks.logger.interval=7')
-    assert 'done: ' not in _run(configs[:1], out, '--seeds', 0, *shown)
+    assert ': done' not in _run(*arguments, *shown)
     changed = ('--cfg-options', 'test_dataloader.dataset.length=3')
-    printed = _run(configs[:1], out, '--seeds', 0, *changed)
-    assert printed.count('done: ') == 1
+    assert _run(*arguments, *changed).count(': done') == 1
     added = log.read_text().removeprefix(before)
     assert 'Iter(test)' in added
     assert 'Iter(train)' not in added
-    # and back, for the tests after this one
-    _run(configs[:1], out, '--seeds', 0)
 
 
-def test_rows_see_the_same_images_and_start_from_the_same_backbone(
+def test_rows_have_the_same_images_and_initial_backbone(
     configs, tool, tmp_path
 ):
-    _, study_cell, _ = tool
     seen = []
     for config in configs:
-        cell = study_cell.Cell(config, 3, tmp_path, {})
+        cell = tool.cell.Cell(config, 3, tmp_path, {})
         cfg = cell.load_config()
-        study_cell.share_backbone(cfg, 3, tmp_path)
+        tool.cell.share_backbone(cfg, 3, tmp_path)
         runner = Runner.from_cfg(cfg)
         runner._init_model_weights()
         weight = runner.model.backbone.stem[0].weight.detach()
@@ -174,22 +215,19 @@ def test_rows_see_the_same_images_and_start_from_the_same_backbone(
     assert head.channels != other.channels
 
 
-def test_two_processes_do_not_share_a_cell(tool, configs, tmp_path):
-    _, study_cell, _ = tool
-    from result_files import LockedError, folder_lock
-
-    cell = study_cell.Cell(configs[0], 0, tmp_path, {})
+def test_cell_is_locked_by_its_process(tool, configs, tmp_path):
+    cell = tool.cell.Cell(configs[0], 0, tmp_path, {})
     with (
-        folder_lock(cell.work_dir),
-        pytest.raises(LockedError, match='seed_0'),
+        tool.grid.folder_lock(cell.work_dir),
+        pytest.raises(tool.grid.GridError, match='seed_0'),
     ):
-        study_cell.run(cell)
-    with folder_lock(cell.work_dir):
-        pass  # free again
+        tool.cell.run(cell)
+    with tool.grid.folder_lock(cell.work_dir):
+        pass  # the lock was released
 
 
-def test_results_record_versions(grid):
-    out, _ = grid
+def test_results_record_versions(finished):
+    out, _ = finished
     result = json.loads((out / 'plain/seed_0/result.json').read_text())
     mark = json.loads((out / 'plain/seed_0/cell.json').read_text())
     (code,) = mark['codes']
@@ -200,14 +238,13 @@ def test_results_record_versions(grid):
 @pytest.mark.slow
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_killed_run_continues(configs, tool, tmp_path, how):
-    _, study_cell, _ = tool
     options = ('--seeds', 0, '--cfg-options', f'train_cfg.max_iters={MANY}')
     command = _command(configs[:1], tmp_path, *options)
-    cell = study_cell.Cell(configs[0], 0, tmp_path, {})
+    cell = tool.cell.Cell(configs[0], 0, tmp_path, {})
     process = subprocess.Popen(
         command,
         start_new_session=True,
-        # what started the tests may have had it ignored
+        # the signal may be ignored in the parent process
         preexec_fn=partial(signal.signal, how, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
@@ -221,9 +258,9 @@ def test_killed_run_continues(configs, tool, tmp_path, how):
     _run(configs[:1], tmp_path, *options)
     steps = [x['step'] for x in cell.scalars() if 'loss' in x]
     assert steps[-1] == MANY
-    assert len(steps) < MANY + reached, 'it must not begin again'
+    assert len(steps) < MANY + reached, 'training was not resumed'
     trained = json.loads((cell.work_dir / 'trained.json').read_text())
-    assert trained['seconds'] is None  # nobody knows
+    assert trained['seconds'] is None  # unknown
     assert trained['iterations'] == MANY
 
 
@@ -237,7 +274,7 @@ def test_failed_runs_are_reported_and_others_continue(configs, tmp_path):
     printed = _run([broken, configs[1]], out, '--seeds', 0, code=1)
     assert 'broken, seed 0: FAILED' in printed.replace('\n', '')
     assert '1 of 2 cells' in printed
-    # the baseline is missing: no difference is claimed
+    # there is no difference without a baseline
     summary = json.loads((out / 'summary.json').read_text())
     assert summary['rows'][1]['metrics']['mIoU']['difference'] is None
 
@@ -248,19 +285,18 @@ def test_failed_runs_are_reported_and_others_continue(configs, tmp_path):
         (['nowhere.py'], 'no such config: nowhere.py'),
         ([BASE, BASE], "are both row 'fcn'"),
         ([BASE, '--baseline', 'other'], 'none of the rows'),
-        ([BASE, '--seeds', '1', '1'], 'a seed twice'),
+        ([BASE, '--seeds', '1', '1'], 'has duplicates'),
         ([BASE, '--report-only'], 'no cell is finished'),
     ],
 )
 def test_invalid_arguments_raise(tool, capsys, tmp_path, arguments, message):
-    study, _, _ = tool
     words = [*map(str, arguments), '--out', str(tmp_path)]
-    assert study.main(words) == 1
+    assert tool.study.main(words) == 1
     assert message in capsys.readouterr().out.replace('\n', ' ')
 
 
-def test_interval_is_that_of_a_paired_t_test(tool):
-    _, _, report = tool
+def test_interval_equals_paired_t_test(tool):
+    report = tool.report
     generator = np.random.default_rng(0)
     ours, theirs = np.array([[1], [0]]) + generator.normal(size=(2, 5))
     found = report.paired_difference(
@@ -271,32 +307,30 @@ def test_interval_is_that_of_a_paired_t_test(tool):
         found['mean'] + sign * found['half_width'] for sign in (-1, 1)
     )
     assert (low, high) == pytest.approx((interval.low, interval.high))
-    # only common seeds count, and one pair has no interval
+    # only common seeds are used, and one pair has no interval
     one = report.paired_difference({1: 3.0, 2: 5.0}, {2: 4.0, 3: 9.0})
     assert one == dict(mean=1.0, pairs=1)
     assert report.paired_difference({1: 3.0}, {2: 4.0}) is None
     assert report.paired_difference({1: math.nan}, {1: 4.0}) is None
 
 
-def test_table_goes_between_the_marks_of_a_page(tool, tmp_path):
-    _, study_cell, report = tool
+def test_table_replaces_text_between_markers(tool, tmp_path):
+    report = tool.report
     page = tmp_path / 'README.md'
     page.write_text(f'above\n{report.BEGIN}\nold\n{report.END}\nbelow\n')
     for text in ('first\n', 'second\n'):
         report.insert(text, page)
     expected = f'above\n{report.BEGIN}\nsecond\n{report.END}\nbelow\n'
     assert page.read_text() == expected
-    for wrong in ('no marks', f'{report.END}\n{report.BEGIN}\n'):
+    for wrong in ('no markers', f'{report.END}\n{report.BEGIN}\n'):
         page.write_text(wrong)
-        with pytest.raises(study_cell.StudyError, match='study: begin'):
+        with pytest.raises(tool.grid.GridError, match='study: begin'):
             report.insert('text', page)
 
 
-def test_every_ablation_is_a_row_of_its_own(tool):
-    """The names of the files are the names of the rows."""
-    _, study_cell, _ = tool
+def test_ablations_have_unique_rows_and_the_same_settings(tool):
     paths = sorted((ROOT / 'configs/ablations').glob('*.py'))
-    rows = [study_cell.Cell(x, 0, Path(), {}).row for x in paths]
+    rows = [tool.cell.Cell(x, 0, Path(), {}).row for x in paths]
     assert len(set(rows)) == len(rows) >= 20
     parts = ('train_dataloader', 'optim_wrapper', 'train_cfg')
     first = Config.fromfile(paths[0])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests on the GPUs of one or several machines.
+# Distributed testing on one or several machines.
 #   tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]
-# Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment.
+# Environment for several machines: NNODES, NODE_RANK, MASTER_ADDR, PORT.
 set -euo pipefail
 
 if (( $# < 3 )); then

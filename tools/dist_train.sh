@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains on the GPUs of one or several machines.
+# Distributed training on one or several machines.
 #   tools/dist_train.sh CONFIG GPUS [arguments of train.py]
-# Several machines: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment.
+# Environment for several machines: NNODES, NODE_RANK, MASTER_ADDR, PORT.
 set -euo pipefail
 
 if (( $# < 2 )); then

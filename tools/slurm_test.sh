@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Tests in a Slurm job.
+# Testing in a Slurm job.
 #   tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]
-# GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS in the environment.
+# Environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
 set -euo pipefail
 
 if (( $# < 4 )); then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains in a Slurm job.
+# Training in a Slurm job.
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG [arguments of train.py]
-# GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS in the environment.
+# Environment: GPUS, GPUS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
 set -euo pipefail
 
 if (( $# < 3 )); then

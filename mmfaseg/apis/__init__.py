@@ -1,4 +1,4 @@
-"""Trained networks in a few lines."""
+"""Inference with trained networks."""
 
 from .inferencer import FASegInferencer, Prediction
 from .model import find_model, load_model

@@ -1,4 +1,4 @@
-"""A web page that explores images with one or two networks."""
+"""Web server of the explorer page, for one or two networks."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ from ..datasets.decode_image import decode_image
 from ..visualization.explorer import describe, make_page
 from .inferencer import FASegInferencer
 
-TITLE = 'Where a query looks'
+TITLE = 'Focus explorer'
 MAX_BYTES = 32 * 1024**2
 MAX_PIXELS = 2048**2
 
@@ -31,19 +31,18 @@ def make_app(
     examples: Sequence[Path] = (),
     hosts: Sequence[str] = ('localhost', '127.0.0.1'),
 ) -> Starlette:
-    """Returns the application, for uvicorn or another server of ASGI.
+    """Returns the ASGI application, for uvicorn or another server.
 
-    ``GET /`` is the page. ``POST /explore`` takes the bytes of an image, and
-    ``POST /explore/N`` none: the N-th example. Both answer with what
-    :func:`mmfaseg.visualization.explorer.describe` gives, or with an
-    ``error`` in a sentence. Images are kept nowhere, one is looked at after
-    the other, and pages of other sites are refused.
+    ``GET /`` returns the page. ``POST /explore`` takes the bytes of an image,
+    ``POST /explore/N`` takes the N-th example. Both return the result of
+    :func:`mmfaseg.visualization.explorer.describe`, or a message as
+    ``error``. Images are not stored and are processed one by one.
+    Cross-origin requests are rejected.
 
     Args:
-        networks (Mapping[str, FASegInferencer]): by name, side by side.
-        examples (Sequence[Path]): files of images to choose from.
-        hosts (Sequence[str]): names that browsers may call the server by;
-            ``['*']`` for any.
+        networks (Mapping[str, FASegInferencer]): By name, shown side by side.
+        examples (Sequence[Path]): Image files to choose from.
+        hosts (Sequence[str]): Allowed host names; ``['*']`` allows any.
     """
     page = make_page(TITLE, None, [path.name for path in examples])
     lock = Lock()
@@ -61,19 +60,21 @@ def make_app(
 
     async def explore_upload(request: Request) -> Response:
         if _is_cross_origin(request):
-            return _error('another site may not use this page', 403)
+            return _error('cross-origin requests are not allowed', 403)
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MAX_BYTES:
-                return _error(f'more than {MAX_BYTES >> 20} MiB', 413)
+                return _error(
+                    f'the file is larger than {MAX_BYTES >> 20} MiB', 413
+                )
         return await _explore_response(
-            explore_bytes, bytes(content), 'your file'
+            explore_bytes, bytes(content), 'the uploaded file'
         )
 
     async def explore_example(request: Request) -> Response:
         if _is_cross_origin(request):
-            return _error('another site may not use this page', 403)
+            return _error('cross-origin requests are not allowed', 403)
         number = request.path_params['number']
         if number >= len(examples):
             return _error(f'there is no example {number}', 404)
@@ -98,7 +99,7 @@ def make_app(
 
 
 def _check_size(content: bytes, name: str) -> None:
-    """Raises ValueError for too many pixels, before any is decoded."""
+    """Raises ValueError for too many pixels, before decoding the image."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
@@ -106,18 +107,18 @@ def _check_size(content: bytes, name: str) -> None:
         raise ValueError(f'{name}: {error}') from error
     except OSError as error:
         raise ValueError(
-            f'{name} cannot be read as an image: it is damaged, or of an '
-            'unknown kind'
+            f'{name} cannot be read as an image: it is damaged or has an '
+            'unknown format'
         ) from error
     if width * height > MAX_PIXELS:
         raise ValueError(
-            f'{name} has {width}x{height} pixels; this page takes '
-            f'{MAX_PIXELS} at most: make it smaller'
+            f'{name} has {width}x{height} pixels; the limit is {MAX_PIXELS}: '
+            'resize it'
         )
 
 
 def _is_cross_origin(request: Request) -> bool:
-    """Returns whether a page of another site sent the request."""
+    """Returns whether a page of another origin sent the request."""
     headers = request.headers
     if headers.get('sec-fetch-site', 'none') not in ('same-origin', 'none'):
         return True
@@ -138,18 +139,17 @@ async def _explore_response(
         )
     except ValueError as error:
         return _error(str(error), 400)
-    except (RuntimeError, MemoryError) as error:  # such as CUDA's
+    except (RuntimeError, MemoryError) as error:  # such as out of memory
         print_log(f'{name}: {error!r}', logger='current', level=logging.ERROR)
         text = str(error).splitlines()[:1] or ['no reason given']
         return _error(
-            f'{name} could not be looked at: {type(error).__name__}, '
-            f'{text[0]}',
+            f'{name} could not be explored: {type(error).__name__}, {text[0]}',
             500,
         )
 
 
 async def _server_error(request: Request, error: Exception) -> Response:
-    """Answers an unexpected error, which starlette logs."""
+    """Responds to an unexpected error, which starlette logs."""
     return _error(f'the server failed: {type(error).__name__}', 500)
 
 

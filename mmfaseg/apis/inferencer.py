@@ -1,4 +1,4 @@
-"""From images to labels, overlays, scores and images of the focus.
+"""Semantic segmentation of images, folders, videos and cameras.
 
 Shapes:
     H, W: height and width of an image in pixels.
@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 from rich.progress import Progress
 
 from ..utils.type_name import type_name
-from ..visualization import draw_item_focus
+from ..visualization import draw_focus
 from ..visualization.decoder_trace import can_trace
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .model import load_model
@@ -31,17 +31,17 @@ OPACITY = 0.55
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image.
+    """Prediction for one image.
 
     Attributes:
-        name (str): of the image.
-        labels (np.ndarray): best class of each pixel, int64, shape (H, W).
-        overlay (np.ndarray | None): the image with the colours of the
-            classes, uint8, shape (H, W, 3), RGB; on request.
-        probabilities (np.ndarray | None): of each class, float32, shape
-            (K, H, W), sums to 1; on request. Of mask classification the share
-            in the scores of a pixel, which is not calibrated.
-        focus (Figure | None): where the queries look; on request.
+        name (str): Name of the image.
+        labels (np.ndarray): Class of each pixel, int64, shape (H, W).
+        overlay (np.ndarray | None): Image with the colours of the classes,
+            uint8, shape (H, W, 3), RGB; on request.
+        probabilities (np.ndarray | None): Class probabilities, float32, shape
+            (K, H, W), sum to 1; on request. With mask classification, these
+            are normalised scores, which are not calibrated.
+        focus (Figure | None): Where the queries attend; on request.
     """
 
     name: str
@@ -52,20 +52,20 @@ class Prediction:
 
 
 class FASegInferencer:
-    """A trained network for images, folders, videos and cameras.
+    """Segments images, folders, videos and camera streams.
 
     ``FASegInferencer('work_dirs/mine')('images/', out_dir='found')``
 
     Args:
-        model (str | Path): config file, name of a config or work dir.
-        weights (str | Path, optional): checkpoint; a work dir has its own.
-        device (str, optional): by default the GPU, if there is one.
-        cfg_options (dict, optional): settings that replace those of the
-            config.
+        model (str | Path): Config file, name of a config or work dir.
+        weights (str | Path, optional): Checkpoint; by default that of the
+            work dir.
+        device (str, optional): By default the GPU, if available.
+        cfg_options (dict, optional): Settings that override the config.
 
     Raises:
-        FileNotFoundError: if there is no such config or checkpoint.
-        ValueError: if the network is no semantic segmentor.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If the config does not define a semantic segmentor.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class FASegInferencer:
         self.classes: list[str] = self.model.dataset_meta['classes']
         self.palette: list = self.model.dataset_meta['palette']
         init_default_scope(self.model.cfg.get('default_scope', 'mmseg'))
-        self._prepare = Compose(_steps(self.model.cfg))
+        self._pipeline = Compose(_array_pipeline(self.model.cfg))
 
     def __call__(
         self,
@@ -92,20 +92,13 @@ class FASegInferencer:
         focus: bool = False,
         progress: bool = False,
     ) -> list[Prediction]:
-        """Returns what is found in all images; :meth:`iterate` in a list.
+        """Returns the predictions for all images as a list.
 
-        For long videos, and for cameras, take :meth:`iterate`.
+        Arguments are those of :meth:`iterate`, which suits long videos and
+        cameras better.
         """
-        found = self.iterate(
-            inputs,
-            batch_size,
-            out_dir,
-            overlay,
-            probabilities,
-            focus,
-            progress,
-        )
-        return list(found)
+        options = overlay, probabilities, focus, progress
+        return list(self.iterate(inputs, batch_size, out_dir, *options))
 
     def iterate(
         self,
@@ -117,23 +110,24 @@ class FASegInferencer:
         focus: bool = False,
         progress: bool = False,
     ) -> Iterator[Prediction]:
-        """Yields what is found in one image after the other.
+        """Yields the predictions one by one.
 
         Args:
-            inputs (Sources): see :func:`read_frames`.
-            batch_size (int): images at once; only neighbours of one size
-                go together.
-            out_dir (str | Path, optional): where files go: ``labels/``, as
-                PNG with a palette, and ``overlay/``, ``probabilities/`` (npz)
-                and ``focus/`` on request; overlays of a video are a video.
-            overlay (bool): also the image with coloured classes.
-            probabilities (bool): also those of all classes.
-            focus (bool): also where the queries look.
-            progress (bool): show a bar.
+            inputs (Sources): See :func:`read_frames`.
+            batch_size (int): Maximum number of images per batch; a batch
+                holds consecutive images of equal size.
+            out_dir (str | Path, optional): Output folder: ``labels/`` as PNG
+                with a palette and, on request, ``overlay/``,
+                ``probabilities/`` (npz) and ``focus/``. Overlays of a video
+                are written as a video.
+            overlay (bool): Also return images with coloured classes.
+            probabilities (bool): Also return class probabilities.
+            focus (bool): Also draw where the queries attend.
+            progress (bool): Show a progress bar.
 
         Raises:
-            ValueError: if ``batch_size`` is not positive, a source cannot be
-                read, or focus is asked of a head that has none.
+            ValueError: If ``batch_size`` is not positive, a source cannot be
+                read, or ``focus`` is not supported by the head.
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1: {batch_size}')
@@ -142,8 +136,7 @@ class FASegInferencer:
                 f'{type(self.model.decode_head).__name__} has no FASegDecoder '
                 'to trace: use focus=False'
             )
-        wanted = (overlay, probabilities, focus)
-        total = count_frames(inputs)
+        total = count_frames(inputs) if progress else None
         writer = Writer(out_dir, self.palette) if out_dir else None
         with Progress(disable=not progress) as bar:
             task = bar.add_task('images', total=total)
@@ -151,7 +144,9 @@ class FASegInferencer:
                 for frames, items in self._batches(inputs, batch_size):
                     for frame, found in zip(
                         frames,
-                        self._predict(frames, items, *wanted),
+                        self._predict(
+                            frames, items, overlay, probabilities, focus
+                        ),
                         strict=True,
                     ):
                         if writer is not None:
@@ -165,31 +160,40 @@ class FASegInferencer:
     def explore(
         self, source: str | Path | np.ndarray, max_queries: int = MAX_QUERIES
     ) -> Exploration:
-        """Returns how the queries of one image came to their answers.
+        """Returns attention and predictions of every layer for one image.
 
         Args:
-            source (str | Path | np.ndarray): a file, or an array (H, W, 3) in
-                BGR.
-            max_queries (int): those that answer for most pixels.
+            source (str | Path | np.ndarray): Image file, or array of shape
+                (H, W, 3) in BGR.
+            max_queries (int): Maximum number of queries, those with most
+                pixels first.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is no image, or the head has no trace.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not an image, or if the head has no
+                FASegDecoder.
         """
-        frame = next(read_frames(source))
-        item = self._prepare(dict(img=frame.image, img_path=frame.name))
+        item = self._prepare(next(read_frames(source)))
+        return self._explore(item, max_queries)
+
+    def _explore(
+        self, item: dict, max_queries: int = MAX_QUERIES
+    ) -> Exploration:
         return explore(
             self.model, item, self.classes, self.palette, max_queries
         )
 
+    def _prepare(self, frame: Frame) -> dict:
+        return self._pipeline(dict(img=frame.image, img_path=frame.name))
+
     def _batches(
         self, inputs: Sources, size: int
     ) -> Iterator[tuple[list[Frame], list[dict]]]:
-        """Yields neighbours whose network inputs have one size."""
+        """Yields consecutive images whose network inputs have equal size."""
         frames: list[Frame] = []
         items: list[dict] = []
         for frame in read_frames(inputs):
-            item = self._prepare(dict(img=frame.image, img_path=frame.name))
+            item = self._prepare(frame)
             same = not items or (
                 item['inputs'].shape == items[0]['inputs'].shape
             )
@@ -212,7 +216,7 @@ class FASegInferencer:
     ) -> Iterator[Prediction]:
         head, settings = self.model.decode_head, self.model.test_cfg
         before = dict(settings)
-        # without scores the memory is smaller, if the head supports it
+        # labels without scores need less memory, if the head supports it
         settings['return_logits'] = (
             probabilities
             or not hasattr(head, 'predict_labels')
@@ -230,9 +234,7 @@ class FASegInferencer:
                 labels,
                 self._overlay(frame, labels) if overlay else None,
                 _probabilities(head, sample) if probabilities else None,
-                draw_item_focus(self.model, item, self.classes, self.palette)
-                if focus
-                else None,
+                draw_focus(self._explore(item)) if focus else None,
             )
 
     def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
@@ -242,11 +244,11 @@ class FASegInferencer:
         return mixed.round().astype(np.uint8)
 
 
-def _steps(cfg: Any) -> list:
-    """Returns the test pipeline for images that are in memory."""
+def _array_pipeline(cfg: Any) -> list:
+    """Returns the test pipeline for images in memory."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if any(type_name(step) == 'TestTimeAug' for step in pipeline):
-        pipeline = cfg.test_pipeline  # before a test with augmentation
+        pipeline = cfg.test_pipeline  # the one without augmentation
     steps = [
         step
         for step in pipeline
@@ -259,10 +261,10 @@ def _probabilities(head: Any, sample: Any) -> np.ndarray:
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
     scores = sample.seg_logits.data.float()
-    if len(scores) == 1:  # the second class; mmseg took the sigmoid already
+    if len(scores) == 1:  # of the second class, after mmseg's sigmoid
         shares = torch.cat([1 - scores, scores])
     elif isinstance(head, BaseDecodeHead):
         shares = scores.softmax(0)
-    else:  # sums over queries of probabilities
+    else:  # sums of probabilities over the queries
         shares = scores / scores.sum(0, keepdim=True).clamp(min=1e-12)
     return shares.cpu().numpy()

@@ -1,4 +1,4 @@
-"""A trained network by the name of its config, a path or a folder."""
+"""Loading of trained networks by config name, path or work dir."""
 
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
 def find_model(
     model: str | Path, weights: str | Path | None = None
 ) -> tuple[Path, Path]:
-    """Returns the files of a trained network, config and checkpoint.
+    """Returns the config and the checkpoint of a trained network.
 
     Args:
-        model (str | Path): a config file; the name of one of ours, without
-            folder and ``.py``; or a work dir, which holds both.
-        weights (str | Path, optional): a checkpoint. From a work dir, by
-            default the best one, else the latest.
+        model (str | Path): Config file; name of a config of this package,
+            without folder and ``.py``; or work dir with both files.
+        weights (str | Path, optional): Checkpoint. The default is the best
+            one of the work dir, or the latest if there is none.
 
     Raises:
-        FileNotFoundError: if there is no such config or checkpoint.
-        ValueError: if no weights are given where they are needed, or a
-            folder holds several configs.
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If ``weights`` is missing, or if a work dir holds several
+            configs.
     """
     path = Path(model)
     if path.is_dir():
@@ -39,22 +39,18 @@ def find_model(
         config = _existing(path)
     else:
         found = [
-            group / f'{model}.py'
-            for folder in CONFIGS
-            if folder.is_dir()
-            for group in folder.iterdir()
-            if (group / f'{model}.py').is_file()
+            x for folder in CONFIGS for x in folder.glob(f'*/{path.name}.py')
         ]
         if not found:
             raise FileNotFoundError(
-                f'{model!s} is no config file, no work dir and no name of a '
-                'config: `mim search mmfaseg` lists the names'
+                f'{model!s} is not a config file, a work dir or the name of a '
+                'config; `mim search mmfaseg` lists the names'
             )
         config = found[0]
     if weights is None:
         raise ValueError(
-            f'{config.name} says what the network is; give weights, the file '
-            'of a checkpoint, too'
+            f'{config.name} is a config without weights; also pass a '
+            'checkpoint as weights'
         )
     return config, _existing(weights)
 
@@ -68,37 +64,36 @@ def load_model(
     """Returns a trained segmentor in evaluation mode.
 
     Args:
-        model (str | Path): see :func:`find_model`.
-        weights (str | Path, optional): likewise.
-        device (str): such as ``'cuda:0'``.
-        cfg_options (dict, optional): settings that replace those of the
-            config.
+        model (str | Path): See :func:`find_model`.
+        weights (str | Path, optional): See :func:`find_model`.
+        device (str): For example ``'cuda:0'``.
+        cfg_options (dict, optional): Settings that override the config.
 
     Returns:
-        nn.Module: with ``cfg``, and names and colours of the classes in
-        ``dataset_meta``.
+        nn.Module: With ``cfg``, and with the names and colours of the classes
+        in ``dataset_meta``.
 
     Raises:
-        ValueError: if the config is of no semantic segmentor, or if the
-            checkpoint is damaged or not of this config.
+        ValueError: If the config does not define a semantic segmentor, or if
+            the checkpoint is damaged or does not match the config.
     """
     from mmseg.apis import init_model
 
     config, checkpoint = find_model(model, weights)
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
-    if 'module' in cfg.get('model', {}):  # left by a test with augmentation
+    if 'module' in cfg.get('model', {}):  # written by a test with augmentation
         cfg.model = cfg.model.module
     if 'decode_head' not in cfg.get('model', {}):
         raise ValueError(
-            f'{config.name} has no model.decode_head; for detectors take '
-            'mmdet.apis.DetInferencer'
+            f'{config.name} has no model.decode_head; use '
+            'mmdet.apis.DetInferencer for detectors'
         )
     network = init_model(cfg, None, device)
     content = load_checkpoint(network, str(checkpoint), map_location='cpu')
     check_compatible(content.get('state_dict', content), network, checkpoint)
-    known = content.get('meta', {}).get('dataset_meta') or {}
-    network.dataset_meta = _classes_of(cfg, network, known)
+    meta = content.get('meta', {}).get('dataset_meta') or {}
+    network.dataset_meta = _dataset_meta(cfg, network, meta)
     if device == 'cpu':
         network = revert_sync_batchnorm(network)
     return network.eval()
@@ -116,8 +111,8 @@ def _config_in(folder: Path) -> Path:
     if len(found) != 1:
         names = ', '.join(x.name for x in found) or 'none'
         raise ValueError(
-            f'{folder} must hold one config, and holds {names}: give the '
-            'config and the weights by themselves'
+            f'{folder} must hold exactly one config, found {names}; pass the '
+            'config and the weights separately'
         )
     return found[0]
 
@@ -137,28 +132,28 @@ def _checkpoint_in(folder: Path) -> Path:
     )
 
 
-def _classes_of(cfg: Config, network: Any, known: dict) -> dict[str, Any]:
+def _dataset_meta(cfg: Config, network: Any, meta: dict) -> dict[str, Any]:
     """Returns names and colours of the classes.
 
-    Those of the checkpoint, if it names as many as the network has, else
-    those of the config, else numbers.
+    The names are those of the checkpoint if their number is right, otherwise
+    those of the config, otherwise numbers.
     """
     from ..visualization import make_palette
 
     count = network.decode_head.num_classes
-    if len(known.get('classes') or ()) != count:
-        known = _classes_of_config(cfg)
-    if len(known.get('classes') or ()) != count:
-        known = dict(classes=[f'class {n}' for n in range(count)])
-    palette = known.get('palette')
+    if len(meta.get('classes') or ()) != count:
+        meta = _config_meta(cfg)
+    if len(meta.get('classes') or ()) != count:
+        meta = dict(classes=[f'class {n}' for n in range(count)])
+    palette = meta.get('palette')
     if palette is None or len(palette) != count:
         palette = make_palette(count)
     return dict(
-        classes=list(known['classes']), palette=[list(x) for x in palette]
+        classes=list(meta['classes']), palette=[list(x) for x in palette]
     )
 
 
-def _classes_of_config(cfg: Config) -> dict[str, Any]:
+def _config_meta(cfg: Config) -> dict[str, Any]:
     settings = cfg.get('test_dataloader', {}).get('dataset', {})
     if not isinstance(settings.get('type'), str):
         return dict(settings.get('metainfo', {}))

@@ -1,4 +1,4 @@
-"""Files of what was found."""
+"""Output files of predictions."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """Writes predictions below a folder.
+    """Writes predictions to a folder.
 
     Args:
-        out_dir (str | Path): the folder.
-        palette (list): a colour, RGB, per class.
+        out_dir (str | Path): The folder.
+        palette (list): One colour per class, RGB.
     """
 
     def __init__(self, out_dir: str | Path, palette: list) -> None:
@@ -27,7 +27,7 @@ class Writer:
         self._videos: dict[str, cv2.VideoWriter] = {}
 
     def write(self, frame: Frame, found: 'Prediction') -> None:
-        """Writes everything that the prediction holds."""
+        """Writes all parts of a prediction."""
         from ..visualization import save_figure
 
         self._write_labels(found)
@@ -46,7 +46,7 @@ class Writer:
             save_figure(found.focus, self._path('focus', found.name, '.png'))
 
     def close(self) -> None:
-        """Completes the videos."""
+        """Completes the video files."""
         for video in self._videos.values():
             video.release()
         self._videos.clear()
@@ -57,7 +57,7 @@ class Writer:
         return path
 
     def _write_labels(self, found: 'Prediction') -> None:
-        """Numbers of classes; a palette shows them as colours."""
+        """Writes class indices as a PNG with a palette."""
         labels = found.labels
         wide = len(self.palette) > 256
         image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))

@@ -1,4 +1,4 @@
-"""Images from wherever users keep them, one after the other.
+"""Images from files, folders, glob patterns, arrays, videos and cameras.
 
 Shapes:
     H, W: height and width of an image in pixels.
@@ -12,22 +12,15 @@ from typing import cast
 
 import cv2
 import numpy as np
+from mmengine.utils import scandir
 
 from ..datasets.decode_image import decode_image
+from ..visualization.canvas import check_image
 
-IMAGE_SUFFIXES = (
-    '.png',
-    '.jpg',
-    '.jpeg',
-    '.bmp',
-    '.tif',
-    '.tiff',
-    '.webp',
-    '.ppm',
-)
+IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 WEBCAM = 'webcam'
-USUAL_RATE, MAX_RATE = 25.0, 240.0
+DEFAULT_RATE, MAX_RATE = 25.0, 240.0  # frames per second
 
 Source = str | Path | np.ndarray | int
 Sources = Source | Sequence[Source]
@@ -38,11 +31,11 @@ class Frame:
     """One image.
 
     Attributes:
-        name (str): what results of it are called; of an image in a folder,
-            its path there without the suffix.
+        name (str): Name of its results; for an image in a folder, its path
+            in the folder without the suffix.
         image (np.ndarray): uint8, shape (H, W, 3), BGR.
-        video (str | None): name of the video that it is of.
-        rate (float): frames of that video per second.
+        video (str | None): Name of its video.
+        rate (float): Frames of the video per second.
     """
 
     name: str
@@ -52,21 +45,21 @@ class Frame:
 
 
 def read_frames(sources: Sources) -> Iterator[Frame]:
-    """Returns the images of all sources.
+    """Reads the images of all sources.
 
     Args:
-        sources (Sources): a file of an image or video, a folder, a pattern
-            such as ``'*.png'``, an array (H, W, 3) in BGR or (H, W), the
-            number of a camera or ``'webcam'``; or several of these.
+        sources (Sources): Image or video file, folder, glob pattern such as
+            ``'*.png'``, array of shape (H, W, 3) in BGR or (H, W), index of a
+            camera or ``'webcam'``; or a list of these.
 
     Yields:
-        Frame: the next image; names are numbered where they would repeat.
+        Frame: The next image. Repeated names get a number.
 
     Raises:
-        FileNotFoundError: if a file does not exist, or a folder or pattern
-            has no image.
-        ValueError: if a file cannot be read, or an array is no image.
-        TypeError: if a source is none of the above.
+        FileNotFoundError: If a file does not exist, or if a folder or pattern
+            contains no images.
+        ValueError: If a file cannot be read, or an array has a wrong shape.
+        TypeError: If a source or the dtype of an array is not supported.
     """
     taken: set[str] = set()
     for number, source in enumerate(_as_list(sources)):
@@ -74,7 +67,7 @@ def read_frames(sources: Sources) -> Iterator[Frame]:
 
 
 def count_frames(sources: Sources) -> int | None:
-    """Returns how many images there are; None if nobody can know."""
+    """Returns the number of images; None if it is unknown."""
     total = 0
     for source in _as_list(sources):
         if isinstance(source, np.ndarray):
@@ -95,6 +88,18 @@ def count_frames(sources: Sources) -> int | None:
     return total
 
 
+def list_images(source: str | Path) -> list[Path]:
+    """Returns the image files, without videos, of a source.
+
+    Args:
+        source (str | Path): File, folder or glob pattern.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    return _list_files(source, IMAGES)
+
+
 def _as_list(sources: Sources) -> list[Source]:
     if isinstance(sources, (list, tuple)):
         return list(sources)
@@ -106,7 +111,10 @@ def _read_source(
 ) -> Iterator[Frame]:
     if isinstance(source, np.ndarray):
         name = _unique_name(f'array_{number:06d}', taken)
-        yield Frame(name, _check_array(source))
+        if source.ndim == 2:
+            source = np.repeat(source[..., None], 3, -1)
+        check_image(source)
+        yield Frame(name, source)
     elif _is_camera(source):
         device = 0 if source == WEBCAM else int(source)  # type: ignore
         name = _unique_name(f'{WEBCAM}_{device}', taken)
@@ -114,7 +122,7 @@ def _read_source(
     elif isinstance(source, (str, Path)):
         folder = Path(source) if Path(source).is_dir() else None
         for path in _list_files(source):
-            # images of a folder keep their place in it
+            # results keep the subfolders of a folder
             place = path.relative_to(folder) if folder else Path(path.name)
             name = _unique_name(place.with_suffix('').as_posix(), taken)
             if path.suffix.lower() in VIDEOS:
@@ -123,13 +131,14 @@ def _read_source(
                 yield Frame(name, decode_image(path.read_bytes(), str(path)))
     else:
         raise TypeError(
-            f'{type(source).__name__} is no source: give a path, a pattern, '
-            'an array, the number of a camera, or a list of these'
+            f'{type(source).__name__} is not supported as a source: pass a '
+            'path, a glob pattern, an array, the index of a camera, or a list '
+            'of these'
         )
 
 
 def _unique_name(name: str, taken: set[str]) -> str:
-    """Returns the name, with a number where it is taken, and takes it."""
+    """Returns the name, numbered if it is taken, and adds it to ``taken``."""
     free, count = name, 1
     while free in taken:
         count += 1
@@ -144,64 +153,25 @@ def _is_camera(source: Source) -> bool:
     )
 
 
-def _check_array(image: np.ndarray) -> np.ndarray:
-    if image.dtype != np.uint8:
-        raise ValueError(
-            f'an array of {image.dtype} is no image: give uint8, 0 to 255'
-        )
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, -1)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(
-            f'an array of shape {image.shape} is no image: give '
-            '(H, W, 3), BGR, or (H, W)'
-        )
-    return image
-
-
-def _list_files(source: str | Path) -> list[Path]:
+def _list_files(
+    source: str | Path, suffixes: tuple[str, ...] = IMAGES + VIDEOS
+) -> list[Path]:
     path = Path(source)
     if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = list(path.rglob('*'))
+        found = [path]
+    elif path.is_dir():
+        names = scandir(path, suffixes, recursive=True, case_sensitive=False)
+        found = [path / x for x in names]
     elif glob.has_magic(str(source)):
-        found = [Path(x) for x in glob.glob(str(source), recursive=True)]
+        names = glob.glob(str(source), recursive=True)
+        found = [Path(x) for x in names if x.lower().endswith(suffixes)]
     else:
         raise FileNotFoundError(f'there is no file or folder {source}')
-    kinds = IMAGE_SUFFIXES + VIDEOS
-    found = [
-        x
-        for x in found
-        if x.suffix.lower() in kinds
-        and not x.name.startswith('.')
-        and x.is_file()
-    ]
     if not found:
         raise FileNotFoundError(
-            f'{source} has no image or video: they end in {", ".join(kinds)}'
+            f'{source} contains no file that ends in {", ".join(suffixes)}'
         )
     return sorted(found)
-
-
-def list_images(source: str | Path) -> list[Path]:
-    """Returns the files of images, not of videos, that a source names.
-
-    Args:
-        source (str | Path): a file, folder or pattern.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    found = [
-        x for x in _list_files(source) if x.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not found:
-        raise FileNotFoundError(
-            f'{source} is no image and has none: they end in '
-            f'{", ".join(IMAGE_SUFFIXES)}'
-        )
-    return found
 
 
 def _open_video(source: str | int) -> cv2.VideoCapture:
@@ -214,17 +184,17 @@ def _open_video(source: str | int) -> cv2.VideoCapture:
 def _read_video(source: str | int, name: str) -> Iterator[Frame]:
     video = _open_video(source)
     rate = video.get(cv2.CAP_PROP_FPS)
-    if not 0 < rate <= MAX_RATE:  # what a file may claim
-        rate = USUAL_RATE
+    if not 0 < rate <= MAX_RATE:  # missing or invalid in the file
+        rate = DEFAULT_RATE
+    number = 0
     try:
-        number = 0
         while True:
-            good, image = video.read()
-            if not good:
+            success, image = video.read()
+            if not success:
                 break
             yield Frame(f'{name}_{number:06d}', image, name, rate)
             number += 1
     finally:
         video.release()
     if not number:
-        raise ValueError(f'{source} holds no frame that can be read')
+        raise ValueError(f'{source} contains no readable frame')

@@ -13,7 +13,6 @@ OpenMMLab packages are imported inside the functions, so that a missing or
 unsupported package is reported by the check.
 """
 
-from ..utils.panopticapi import register_panopticapi
 from ..utils.stack_info import stack_info
 from .checkpoints import patch_checkpoint_loaders, register_safe_globals
 from .mmcv_operators import (
@@ -21,14 +20,17 @@ from .mmcv_operators import (
     import_mmcv_ops_uncompiled,
 )
 from .package_configs import register_package_configs
+from .panopticapi import register_panopticapi
 
 
 def apply_patches() -> None:
-    """Check the packages and apply all patches; a second call does nothing.
+    """Checks the packages and applies all patches.
+
+    Repeated calls have no effect.
 
     Raises:
-        ImportError: If a package is missing or not supported, or if the
-            compiled operators of mmcv do not load with this PyTorch.
+        ImportError: if a package is missing or unsupported, or the compiled
+            operators of mmcv do not load with this PyTorch.
     """
     info = stack_info()
     if info.has_compiled_mmcv_ops:

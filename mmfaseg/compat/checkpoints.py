@@ -10,7 +10,7 @@ import torch
 
 
 def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
-    """Return a statistics method of ``HistoryBuffer``, and nothing else.
+    """Returns a statistics method of ``HistoryBuffer``.
 
     A pickled buffer refers to its own methods through ``getattr``. The real
     ``getattr`` would give a crafted checkpoint access to every object.
@@ -30,9 +30,9 @@ def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
 
 
 def register_safe_globals() -> None:
-    """Register the types in mmengine's checkpoints as safe globals.
+    """Registers the types in mmengine's checkpoints as safe globals.
 
-    Its message hub keeps the history of each logged scalar as a
+    The message hub stores the history of each logged scalar in a
     ``HistoryBuffer`` of NumPy arrays, and the latest values as NumPy scalars.
     """
     from mmengine.logging import HistoryBuffer
@@ -53,7 +53,7 @@ def register_safe_globals() -> None:
 
 
 def patch_checkpoint_loaders() -> None:
-    """Make mmengine load local files and URLs with :func:`read_checkpoint`.
+    """Makes mmengine load local files and URLs with :func:`read_checkpoint`.
 
     OneDL's mmengine falls back to loading that runs code from the file, and
     both mmengine packages use ``torch.hub`` for downloads, which does so, too.

@@ -1,4 +1,4 @@
-"""``mmcv.ops`` where mmcv comes without compiled operators."""
+"""Import of ``mmcv.ops`` without compiled operators."""
 
 import importlib
 import sys
@@ -10,10 +10,10 @@ from ..utils.stack_info import StackInfo
 
 
 class _MissingExtension(ModuleType):
-    """Stands in for ``mmcv._ext`` while ``mmcv.ops`` is imported.
+    """A placeholder for ``mmcv._ext`` while ``mmcv.ops`` is imported.
 
-    Every public attribute is a function that raises when it is called: the
-    Python side of mmcv's operators can be imported, only their use fails.
+    Every public attribute is a function that raises when it is called. So
+    ``mmcv.ops`` can be imported, and only the use of an operator fails.
     """
 
     def __init__(self, mmcv: str) -> None:
@@ -26,7 +26,7 @@ class _MissingExtension(ModuleType):
         message = (
             f'the operator {name!r} needs an mmcv with compiled operators, '
             f'and {self._mmcv} has none: build mmcv from source for this '
-            'PyTorch, or use layers that do not call the operator.'
+            'PyTorch, or use layers that do not call the operator'
         )
 
         def missing_op(*args: Any, **kwargs: Any) -> NoReturn:
@@ -36,7 +36,7 @@ class _MissingExtension(ModuleType):
 
 
 def import_mmcv_ops_uncompiled(info: StackInfo) -> None:
-    """Import ``mmcv.ops``, whose operators raise when they are called."""
+    """Imports ``mmcv.ops`` with operators that raise when called."""
     if 'mmcv.ops' in sys.modules:
         return
     placeholder = _MissingExtension(' '.join(info.packages['mmcv']))
@@ -44,13 +44,13 @@ def import_mmcv_ops_uncompiled(info: StackInfo) -> None:
     try:
         importlib.import_module('mmcv.ops')
     finally:
-        # mmengine asks for the loader of mmcv._ext to learn whether there
-        # are operators, and fails on a module that has none.
+        # mmengine looks up the loader of mmcv._ext to detect operators, and
+        # fails if the module has none
         del sys.modules['mmcv._ext']
 
 
 def check_compiled_mmcv_ops(info: StackInfo) -> None:
-    """Import the compiled operators, or raise ImportError with the remedy."""
+    """Imports the compiled operators, or raises ImportError."""
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:
@@ -58,5 +58,5 @@ def check_compiled_mmcv_ops(info: StackInfo) -> None:
         raise ImportError(
             f'the compiled operators of {mmcv.name} {mmcv.version} do not '
             f'load with torch {info.torch}: build mmcv for this PyTorch, or '
-            f'replace it by mmcv-lite. ({error})'
+            f'replace it by mmcv-lite ({error})'
         ) from error

@@ -1,8 +1,8 @@
 """Configs of this package by name: ``mmfaseg::faseg/CONFIG.py``.
 
-mmengine resolves ``package::path``, in ``_base_`` and in ``mmengine.hub``, for
-a fixed list of packages whose default scope is their own name. The default
-scope of the configs of mmfaseg is ``mmseg`` or ``mmdet``.
+mmengine resolves ``package::path`` in ``_base_`` and in ``mmengine.hub`` only
+for known packages, and sets the default scope to the package name. Configs of
+mmfaseg have the default scope ``mmseg`` or ``mmdet``.
 """
 
 from pathlib import Path
@@ -12,36 +12,36 @@ PREFIX = 'mmfaseg::'
 
 
 def find_package_config(name: str) -> Path:
-    """Return the path of a config of this package.
+    """Returns the path of a config of this package.
 
     Args:
-        name (str): path below ``configs``, for example
+        name (str): path relative to ``configs``, for example
             ``'_base_/default_runtime.py'``.
     """
     shipped = PACKAGE / '.mim' / 'configs'
-    # A checkout without symbolic links, and an unpacked sdist, have no .mim.
+    # without symbolic links (sdist, some checkouts) there is no .mim
     folder = shipped if shipped.is_dir() else PACKAGE.parent / 'configs'
     return folder.resolve() / name
 
 
 def register_package_configs() -> None:
-    """Let mmengine find ``mmfaseg::`` names; a second call changes nothing."""
+    """Registers ``mmfaseg::`` in mmengine; repeated calls have no effect."""
     from mmengine.config.utils import MODULE2PACKAGE
 
     if 'mmfaseg' in MODULE2PACKAGE:
         return
     # mmengine looks for a distribution, then for a module. Only the latter
-    # leads to the package's folder in editable installs and checkouts.
+    # has the right path in editable installs and checkouts.
     MODULE2PACKAGE['mmfaseg'] = 'mmfaseg.version'
     _resolve_bases()
     _build_models_in_their_scope()
 
 
 def _resolve_bases() -> None:
-    """Resolve ``mmfaseg::`` in ``_base_`` without setting a scope.
+    """Resolves ``mmfaseg::`` in ``_base_`` without setting a scope.
 
-    mmengine would set ``_scope_ = 'mmfaseg'`` in the config, and so find no
-    class of mmseg or mmdet.
+    mmengine would set ``_scope_ = 'mmfaseg'``, in which classes of mmseg and
+    mmdet are not found.
     """
     from mmengine.config import Config
 
@@ -59,7 +59,7 @@ def _resolve_bases() -> None:
 
 
 def _build_models_in_their_scope() -> None:
-    """Let ``mmengine.hub.get_model`` build in the ``default_scope``."""
+    """Makes ``mmengine.hub.get_model`` build in the ``default_scope``."""
     from mmengine.config import Config
     from mmengine.hub import hub
 
@@ -69,10 +69,10 @@ def _build_models_in_their_scope() -> None:
         cfg = get_config(cfg_path, pretrained)
         if cfg_path.startswith(PREFIX):
             cfg.model._scope_ = cfg.get('default_scope', 'mmseg')
-            # hub.get_model would replace the model's by that of the config
+            # hub.get_model would replace the model's data_preprocessor
             if cfg.get('data_preprocessor') is None:
                 cfg.pop('data_preprocessor', None)
         return cfg
 
-    # used by get_model; mmengine.hub.get_config is the unchanged function
+    # get_model uses this; mmengine.hub.get_config is not patched
     hub.get_config = get_scoped_config

@@ -1,19 +1,21 @@
-"""Data sets and the transforms that load them."""
+"""Data sets, and transforms of their pipelines."""
 
 from .camvid import CamVidDataset
 from .shapes import ShapesDataset
 from .transforms import (
-    Corrupt,
     GenerateShapes,
-    LoadCamVidAnnotations,
+    ImageCorruption,
+    LoadCheckedAnnotations,
+    LoadCheckedImage,
     NoisyLabels,
 )
 
 __all__ = [
     'CamVidDataset',
-    'Corrupt',
     'GenerateShapes',
-    'LoadCamVidAnnotations',
+    'ImageCorruption',
+    'LoadCheckedAnnotations',
+    'LoadCheckedImage',
     'NoisyLabels',
     'ShapesDataset',
 ]

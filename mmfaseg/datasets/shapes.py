@@ -1,4 +1,4 @@
-"""The default data set: images drawn from a seed."""
+"""Shapes: a data set of generated images."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,28 +11,31 @@ from .shapes_generator import check_arguments
 
 @DATASETS.register_module()
 class ShapesDataset(BaseSegDataset):
-    """Images drawn from a seed: a data set without files.
+    """Images generated from a seed: a data set without files.
 
     Striped and checkered regions, discs, crosses, poles and wires lie on a
-    ground of smooth noise. Colours are drawn alike for all classes, so that
-    only texture, shape and context tell them apart. The pipeline starts with
-    ``dict(type='mmfaseg.GenerateShapes')`` instead of the loading steps.
+    ground of smooth noise. The colours of all classes have the same
+    distribution, so that only texture, shape and context distinguish them.
+    Pipelines start with ``dict(type='mmfaseg.GenerateShapes')`` instead of
+    the loading steps.
 
     Args:
-        split: 'train', 'val' or 'test'; no image belongs to two splits.
-        length: number of images.
-        image_size: height and width in pixels, each at least 32.
-        seed: another seed gives another data set with the same splits.
-        pipeline: transforms of each entry.
-        metainfo: for example ``dict(classes=[...])`` with a part of the
-            classes; the pixels of the others get label 255, ignored.
-        indices: take only these images, or only the first so many.
-        test_mode: whether the images are for validation or testing.
-        lazy_init: build the list of images only at the first access.
-        serialize_data: keep the list as bytes that workers can share.
+        split (str): ``'train'``, ``'val'`` or ``'test'``; they share no
+            image.
+        length (int): number of images.
+        image_size (tuple[int, int]): (H, W) in pixels, each at least 32.
+        seed (int): seed of the data set.
+        pipeline (Sequence[dict | Callable]): transforms of each entry.
+        metainfo (dict, optional): for example ``dict(classes=[...])`` with
+            some of the classes; pixels of the others are ignored.
+        indices (int | Sequence[int], optional): use only these images, or
+            the first ones.
+        test_mode (bool): whether the images are for validation or testing.
+        lazy_init (bool): build the list of images at the first access.
+        serialize_data (bool): store the list as bytes that workers share.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is invalid.
     """
 
     METAINFO = dict(
@@ -69,8 +72,6 @@ class ShapesDataset(BaseSegDataset):
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.seed = seed
         super().__init__(
-            img_suffix='',
-            seg_map_suffix='',
             metainfo=metainfo,
             indices=indices,
             serialize_data=serialize_data,
@@ -80,7 +81,7 @@ class ShapesDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Lists what each image is drawn from; nothing is drawn yet."""
+        """Returns the arguments of the generator for each image."""
         return [
             dict(
                 img_path=f'shapes://{self.split}/{index:06d}',

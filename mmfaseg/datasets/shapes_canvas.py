@@ -1,12 +1,12 @@
-"""The canvas of `ShapesDataset`: textures, colours, outlines and lines.
+"""Canvas for the images of ``ShapesDataset``.
 
-Every instance draws its colour from one distribution, whatever its class:
-only texture, shape and context tell the classes apart.
+The colours of all classes have the same distribution: only texture, shape and
+context distinguish the classes.
 
 Shapes:
     H, W: height and width of the image in pixels.
     P: number of corners of an outline. Points are complex numbers, x + iy in
-        pixels: turning and scaling them are products.
+        pixels, so that rotating and scaling them are products.
 """
 
 from functools import lru_cache
@@ -25,8 +25,8 @@ CLASSES = (
 )
 GROUND, STRIPES, CHECKER, DISC, CROSS, POLE, WIRE = range(len(CLASSES))
 
-# Lengths are in pixels of a 128 x 128 image and grow with the image; only
-# the width of a line is in real pixels at any image size.
+# Lengths are in pixels of a 128 x 128 image and scale with the image, except
+# the width of lines.
 _REFERENCE_SIZE = 128
 _MAX_INSTANCES = 32
 _CANDIDATES = 6
@@ -36,29 +36,29 @@ _SUBPIXEL_BITS = 4
 
 @lru_cache(maxsize=32)
 def pixel_grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row and column of each pixel, (H, 1) and (1, W)."""
+    """Returns row and column indices, float32, shapes (H, 1) and (1, W)."""
     ys = np.arange(height, dtype=np.float32)[:, None]
     xs = np.arange(width, dtype=np.float32)[None, :]
     return ys, xs
 
 
 class ShapesCanvas:
-    """An image and its labels under construction.
+    """An image and its labels while they are drawn.
 
-    Areas are kept as a map of their numbers and a texture map, where area n
-    shows ``colours[n] + texture * tints[n]``: each pixel is coloured once,
-    however many areas lie above each other. Lines are drawn on the coloured
+    Areas are stored as a map of area numbers and a texture map. Area n has
+    the colours ``colours[n] + texture * tints[n]``, so that each pixel is
+    coloured once, however many areas overlap. Lines are drawn on the coloured
     image, after the last area.
 
     Attributes:
         labels (np.ndarray): class of each pixel, uint8, shape (H, W).
-        areas (np.ndarray): number of the area that a pixel belongs to, from
-            1; 0 on the ground and on lines; uint8, shape (H, W).
+        areas (np.ndarray): area number of each pixel, from 1; 0 on the
+            ground and on lines; uint8, shape (H, W).
 
     Args:
-        rng: source of every random choice.
-        height: H.
-        width: W.
+        rng (np.random.Generator): source of all random numbers.
+        height (int): H.
+        width (int): W.
     """
 
     def __init__(
@@ -84,8 +84,9 @@ class ShapesCanvas:
         """Fills an outline with a new area.
 
         Args:
-            label: class of the area, which chooses its texture.
-            outline: complex, shape (P,); it may leave the image.
+            label (int): class of the area, which determines its texture.
+            outline (np.ndarray): complex, shape (P,); may extend beyond the
+                image.
         """
         points = np.ascontiguousarray(outline).view(float).reshape(-1, 2)
         left, top = np.maximum(points.min(axis=0), 0).astype(int)
@@ -120,7 +121,7 @@ class ShapesCanvas:
         self._draw_line(POLE, half, across, (slice(None), slice(low, high)))
 
     def draw_wire(self, curve: np.ndarray) -> None:
-        """Draws a line of the given height at each column, shape (W,)."""
+        """Draws a line through a row coordinate per column, shape (W,)."""
         half = self._random_half_width()
         slope = np.gradient(curve)
         stretch = np.sqrt(1 + slope**2).astype(np.float32)
@@ -132,14 +133,14 @@ class ShapesCanvas:
         self._draw_line(WIRE, half, distance, (slice(low, high), slice(None)))
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Adds noise; returns the image (H, W, 3) and labels, uint8."""
+        """Adds noise and returns image (H, W, 3) and labels (H, W), uint8."""
         image = self._coloured()
         image += self.rng.integers(0, _NOISE_LEVELS, image.shape, np.uint8)
         np.clip(image, 0, 255, out=image)
         return image.astype(np.uint8), self.labels
 
     def _coloured(self) -> np.ndarray:
-        """Returns the image so far, float32, shape (H, W, 3)."""
+        """Returns the image without noise, float32, shape (H, W, 3)."""
         if self._image is None:
             image = self._tints.take(self.areas, axis=0)
             image *= self._texture[..., None]
@@ -148,7 +149,7 @@ class ShapesCanvas:
         return self._image
 
     def _draw_texture(self, label: int, like: np.ndarray) -> np.ndarray:
-        """Returns waves at any angle for a region, shading for an object."""
+        """Returns waves for a region, or linear shading for an object."""
         height, width = like.shape
         ys, xs = pixel_grid(height, width)
         angle, phase, other_phase = 2 * np.pi * self.rng.random(3)
@@ -165,7 +166,7 @@ class ShapesCanvas:
         return np.clip(3 * wave, -1, 1)
 
     def _random_half_width(self) -> float:
-        """Draws the half of a width of 1, 2 or 3 pixels, thick ones more."""
+        """Draws half of a line width of 1, 2 or 3 pixels, mostly 3."""
         draw = self.rng.random()
         return 0.5 if draw < 0.06 else 1.0 if draw < 0.25 else 1.5
 
@@ -176,13 +177,14 @@ class ShapesCanvas:
         distance: np.ndarray,
         box: tuple[slice, slice],
     ) -> None:
-        """Draws the pixels near a centre line, with smooth edges.
+        """Draws a line with antialiased edges.
 
         Args:
-            label: class of the line.
-            half_width: half of the width in pixels.
-            distance: distance of each pixel of the box to the centre line.
-            box: rows and columns around the line.
+            label (int): class of the line.
+            half_width (float): half of the width in pixels.
+            distance (np.ndarray): distance of each pixel of the box to the
+                centre line.
+            box (tuple[slice, slice]): rows and columns around the line.
         """
         image, labels = self._coloured()[box], self.labels[box]
         rows, columns = np.nonzero(distance < half_width + 0.5)
@@ -195,19 +197,18 @@ class ShapesCanvas:
         image[rows, columns] = under + cover[:, None] * (colour - under)
         inside = cover > 0.5
         labels[rows[inside], columns[inside]] = label
-        # the areas are coloured by now
         self.areas[box][rows[inside], columns[inside]] = 0
         self._count += 1
 
     def _contrasting_colour(self, under: np.ndarray) -> np.ndarray:
-        """Chooses a colour that can be told from the colours below it.
+        """Returns a colour that contrasts with the colours below it.
 
         Args:
-            under: shape (M, 3), the colours that it must differ from.
+            under (np.ndarray): colours below, shape (M, 3).
 
         Returns:
-            np.ndarray: shape (3,), of the candidates of the next instance the
-            one whose smallest distance to `under` is the largest.
+            np.ndarray: shape (3,), the candidate of the next instance with
+            the largest minimum distance to ``under``.
         """
         candidates = self._candidates[self._count]
         gaps = np.abs(candidates[:, None] - under).sum(axis=2)
@@ -217,13 +218,13 @@ class ShapesCanvas:
 def _random_colours(
     rng: np.random.Generator, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Draws colours (*shape, 3) from the one distribution for all classes."""
+    """Draws colours (*shape, 3) from the distribution of all classes."""
     colours = rng.random((*shape, 3), dtype=np.float32)
     grey = colours.mean(axis=-1, keepdims=True)
     return 25 + 190 * (grey + 0.8 * (colours - grey))
 
 
 def _random_tints(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draws the colour steps of textures, mostly grey, shape (count, 3)."""
+    """Draws the colour amplitudes of textures, shape (count, 3)."""
     draws = rng.random((count, 4), dtype=np.float32)
     return (36 + 24 * draws[:, 3:]) * (0.4 + 1.2 * draws[:, :3])

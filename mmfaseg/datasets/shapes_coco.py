@@ -1,7 +1,6 @@
-"""Images of Shapes as a data set in the form of COCO, for MMDetection.
+"""Shapes as COCO files for MMDetection.
 
-Regions, discs and crosses are things, each an object of its own; the ground,
-poles and wires are stuff.
+Regions, discs and crosses are things; the ground, poles and wires are stuff.
 
 Shapes:
     H, W: height and width of an image in pixels.
@@ -22,19 +21,18 @@ from .shapes_canvas import CHECKER, CLASSES, CROSS, DISC, STRIPES
 from .shapes_generator import check_arguments, generate_shapes_with_areas
 
 THINGS = (STRIPES, CHECKER, DISC, CROSS)
-# mmdet wants things first, and takes the order from the file
+# mmdet requires things first, and uses the order of the file
 ORDER = (*THINGS, *(x for x in range(len(CLASSES)) if x not in THINGS))
 CATEGORIES = [
     dict(
-        id=number + 1,
+        id=number,
         name=CLASSES[label],
         isthing=int(label in THINGS),
         color=ShapesDataset.METAINFO['palette'][label],
     )
-    for number, label in enumerate(ORDER)
+    for number, label in enumerate(ORDER, 1)
 ]
-_CATEGORY_OF = {label: number + 1 for number, label in enumerate(ORDER)}
-_STUFF = 100  # more than an image has areas
+_FIRST_STUFF_ID = 100  # above the number of areas in an image
 
 
 def write_shapes_coco(
@@ -44,26 +42,26 @@ def write_shapes_coco(
     image_size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> Iterator[int]:
-    """Writes a split as COCO does, and tells how far it is.
+    """Writes a split as COCO files, and yields its progress.
 
-    Images go to ``SPLIT/``, their panoptic maps to ``panoptic_SPLIT/``, the
-    objects to ``annotations/instances_SPLIT.json`` and the segments to
-    ``annotations/panoptic_SPLIT.json``. The files of annotations come last: a
-    split that has them is complete. One that was written with the same
-    arguments is left as it is.
+    Writes images to ``SPLIT/``, panoptic maps to ``panoptic_SPLIT/``, and
+    annotations to ``annotations/instances_SPLIT.json`` and
+    ``annotations/panoptic_SPLIT.json``. Annotations are written last, so that
+    a split that has them is complete. A complete split with the same
+    arguments is not rewritten.
 
     Args:
-        folder (str | Path): the folder of all splits.
+        folder (str | Path): folder of all splits.
         split (str): ``'train'``, ``'val'`` or ``'test'``.
         length (int): number of images.
         image_size (tuple[int, int]): (H, W), each at least 32.
-        seed (int): seed of the whole data set.
+        seed (int): seed of the data set.
 
     Yields:
-        int: the number of images that are done.
+        int: number of images written.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is invalid.
     """
     if length < 1:
         raise ValueError(f'length must be at least 1, got {length}')
@@ -79,7 +77,7 @@ def write_shapes_coco(
     )
     instances = folder / 'annotations' / f'instances_{split}.json'
     panoptic = folder / 'annotations' / f'panoptic_{split}.json'
-    if _info_of(panoptic) == info == _info_of(instances) and all(
+    if _read_info(panoptic) == info == _read_info(instances) and all(
         len(list((folder / name).glob('*.png'))) == length
         for name in (split, f'panoptic_{split}')
     ):
@@ -96,43 +94,44 @@ def write_shapes_coco(
         image, labels, areas = generate_shapes_with_areas(
             index, split, image_size, seed
         )
-        ids = panoptic_ids(labels, areas)
+        stuff = _FIRST_STUFF_ID + labels.astype(np.int64)
+        ids = np.where(areas > 0, areas, stuff)
         name = f'{index:06d}.png'
         _write_png(folder / split / name, image)
-        _write_png(folder / f'panoptic_{split}' / name, _as_colours(ids))
+        # panoptic maps encode ids as R + 256 G + 65536 B
+        colours = np.stack([ids >> 16, ids >> 8, ids], -1) & 255
+        _write_png(folder / f'panoptic_{split}' / name, colours)
         height, width = image_size
         images.append(
             dict(id=index, file_name=name, height=height, width=width)
         )
-        found = find_segments(labels, ids)
+        found = _find_segments(labels, ids)
         segments.append(
             dict(image_id=index, file_name=name, segments_info=found)
         )
-        objects += _find_objects(found, ids, index, len(objects) + 1)
+        for segment in found:
+            if segment['category_id'] <= len(THINGS):
+                objects.append(
+                    dict(
+                        segment,
+                        id=len(objects) + 1,
+                        image_id=index,
+                        segmentation=_encode(ids == segment['id']),
+                    )
+                )
         yield index + 1
-    things = [x for x in CATEGORIES if x['isthing']]
+    things = CATEGORIES[: len(THINGS)]
     common = dict(info=info, licenses=[], images=images)
     _write_json(instances, common, annotations=objects, categories=things)
     _write_json(panoptic, common, annotations=segments, categories=CATEGORIES)
 
 
-def panoptic_ids(labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Returns the segment of each pixel, int64, shape (H, W).
+def _find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
+    """Returns category, box and area of each segment.
 
     Args:
-        labels (np.ndarray): shape (H, W).
-        areas (np.ndarray): shape (H, W).
-    """
-    stuff = _STUFF + labels.astype(np.int64)
-    return np.where(areas > 0, areas, stuff)
-
-
-def find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
-    """Returns category, box and area of each segment of an image.
-
-    Args:
-        labels (np.ndarray): shape (H, W).
-        ids (np.ndarray): shape (H, W).
+        labels (np.ndarray): class of each pixel, shape (H, W).
+        ids (np.ndarray): segment id of each pixel, shape (H, W).
     """
     segments = []
     for number in np.unique(ids).tolist():
@@ -142,7 +141,7 @@ def find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
         segments.append(
             dict(
                 id=number,
-                category_id=_CATEGORY_OF[int(labels[ys[0], xs[0]])],
+                category_id=ORDER.index(labels[ys[0], xs[0]]) + 1,
                 bbox=box,
                 area=len(xs),
                 iscrowd=0,
@@ -151,40 +150,16 @@ def find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
     return segments
 
 
-def _find_objects(
-    segments: list[dict], ids: np.ndarray, image_id: int, first: int
-) -> list[dict]:
-    """Returns the things of an image, numbered from ``first`` on."""
-    things = [
-        x for x in segments if CATEGORIES[x['category_id'] - 1]['isthing']
-    ]
-    return [
-        dict(
-            segment,
-            id=number,
-            image_id=image_id,
-            segmentation=_encode(ids == segment['id']),
-        )
-        for number, segment in enumerate(things, first)
-    ]
-
-
 def _encode(mask: np.ndarray) -> dict:
-    """Returns COCO's run lengths of a mask, ready for JSON."""
+    """Returns the run-length encoding of a mask for JSON."""
     code = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     return dict(size=code['size'], counts=code['counts'].decode('ascii'))
 
 
-def _as_colours(ids: np.ndarray) -> np.ndarray:
-    """Returns COCO's image of segments, BGR: red + 256 green + 256² blue."""
-    parts = [ids >> 16, ids >> 8, ids]
-    return np.stack([x & 255 for x in parts], -1).astype(np.uint8)
-
-
 def _write_png(path: Path, image: np.ndarray) -> None:
-    """Writes an image, BGR."""
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f'{path} cannot be written; is the disk full?')
+    """Writes a BGR image."""
+    if not cv2.imwrite(str(path), image.astype(np.uint8)):
+        raise OSError(f'cannot write {path}: is the disk full?')
 
 
 def _write_json(path: Path, common: dict, **lists: list) -> None:
@@ -192,8 +167,8 @@ def _write_json(path: Path, common: dict, **lists: list) -> None:
         temporary.write_text(json.dumps(common | lists))
 
 
-def _info_of(path: Path) -> dict | None:
-    """Returns what a file of annotations was made with, None without one."""
+def _read_info(path: Path) -> dict | None:
+    """Returns the arguments of an annotation file, or None."""
     try:
         return json.loads(path.read_text())['info']
     except (OSError, ValueError, KeyError):

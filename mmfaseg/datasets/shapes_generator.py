@@ -1,12 +1,12 @@
-"""Draws the images of `ShapesDataset` from a seed.
+"""Generator of the images of ``ShapesDataset``.
 
-An image is a ground of smooth noise with big striped and checkered regions,
-discs and crosses lying on them, and poles with wires hung between them.
+An image has a ground of smooth noise with large striped and checkered
+regions, discs and crosses on top of them, and poles connected by wires.
 
 Shapes:
     H, W: height and width of the image in pixels.
     P: number of corners of an outline. Points are complex numbers, x + iy in
-        pixels: turning and scaling them are products.
+        pixels, so that rotating and scaling them are products.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ SPLITS = ('train', 'val', 'test')
 MIN_SIZE = 32
 
 _CIRCLE = np.exp(2j * np.pi * np.arange(32) / 32)
-_ARM = 0.36  # half the width of a cross' arm, as a share of its length
+_ARM = 0.36  # half the width of an arm of a cross, relative to its length
 _CROSS = np.outer(
     [1, 1j, -1, -1j], [1 - _ARM * 1j, 1 + _ARM * 1j, _ARM + _ARM * 1j]
 ).ravel()
@@ -29,28 +29,25 @@ def generate_shapes(
     image_size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws one image and its labels.
+    """Generates an image and its labels.
 
-    The same arguments give the same image in every process; the split is
-    part of the seed, so that no image belongs to two splits.
+    The same arguments give the same image in every process. The split is
+    part of the seed, so that splits share no image.
 
     Args:
-        index: number of the image within its split, not negative.
-        split: 'train', 'val' or 'test'.
-        image_size: (H, W), each at least 32.
-        seed: seed of the whole data set, not negative.
+        index (int): index of the image in its split, not negative.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+        image_size (tuple[int, int]): (H, W), each at least 32.
+        seed (int): seed of the data set, not negative.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: the image, uint8, shape (H, W, 3),
-        BGR; the labels, uint8, shape (H, W), values in [0, 7).
+        tuple[np.ndarray, np.ndarray]: image, uint8, shape (H, W, 3), BGR; and
+        labels, uint8, shape (H, W), values in [0, 7).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: if an argument is invalid.
     """
-    image, labels, _ = generate_shapes_with_areas(
-        index, split, image_size, seed
-    )
-    return image, labels
+    return generate_shapes_with_areas(index, split, image_size, seed)[:2]
 
 
 def generate_shapes_with_areas(
@@ -59,14 +56,14 @@ def generate_shapes_with_areas(
     image_size: tuple[int, int] = (128, 128),
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws the same image and tells its areas apart.
+    """Generates an image, its labels and its instances.
 
-    Args and Raises as for :func:`generate_shapes`.
+    Arguments and errors are those of :func:`generate_shapes`.
 
     Returns:
-        tuple[np.ndarray, np.ndarray, np.ndarray]: image and labels; the
-        number of the region, disc or cross that each pixel belongs to, from
-        1, and 0 on the ground and on lines, uint8, shape (H, W).
+        tuple[np.ndarray, np.ndarray, np.ndarray]: image, labels, and for each
+        pixel the number of its region, disc or cross, from 1, or 0 on the
+        ground and on lines, uint8, shape (H, W).
     """
     check_arguments(index, split, image_size, seed)
     sequence = np.random.SeedSequence([seed, SPLITS.index(split), index])
@@ -80,7 +77,7 @@ def generate_shapes_with_areas(
 def check_arguments(
     index: int, split: str, image_size: tuple[int, int], seed: int
 ) -> None:
-    """Raises ValueError unless an image can be drawn from the arguments."""
+    """Raises ValueError if an argument is invalid."""
     if index < 0 or seed < 0:
         raise ValueError(
             'index and seed must not be negative, got '
@@ -96,14 +93,14 @@ def check_arguments(
 
 
 def _add_regions(canvas: ShapesCanvas) -> None:
-    """Adds two or three big blobs, of both textures."""
+    """Adds two or three large blobs with both textures."""
     rng = canvas.rng
     kinds = [STRIPES, CHECKER]
     if rng.random() < 0.5:
         kinds.append(STRIPES if rng.random() < 0.5 else CHECKER)
     if rng.random() < 0.5:
         kinds.reverse()
-    # Centres lie on a circle around the middle, so that each stays visible.
+    # The centres lie on a circle, so that every blob stays visible.
     start = rng.random()
     for number, kind in enumerate(kinds):
         turn = np.exp(2j * np.pi * (start + number / len(kinds)))
@@ -126,7 +123,7 @@ def _blob(rng: np.random.Generator) -> np.ndarray:
 
 
 def _add_objects(canvas: ShapesCanvas) -> None:
-    """Adds two or three discs and as many crosses, apart if possible."""
+    """Adds two or three discs and as many crosses, far from each other."""
     rng = canvas.rng
     kinds = [DISC, CROSS] * int(rng.integers(2, 4))
     centres = np.empty(0, complex)
@@ -146,7 +143,7 @@ def _add_objects(canvas: ShapesCanvas) -> None:
 
 
 def _add_poles_and_wires(canvas: ShapesCanvas) -> None:
-    """Adds three or four poles and the wires that hang between them."""
+    """Adds three or four poles and two or three wires between them."""
     rng, height, width = canvas.rng, canvas.height, canvas.width
     count = int(rng.integers(3, 5))
     columns = (np.arange(count) + rng.uniform(0.2, 0.8, count)) / count
@@ -170,7 +167,7 @@ def _hang(
     supports_y: np.ndarray,
     width: int,
 ) -> np.ndarray:
-    """Hangs a wire over supports; returns its height per column, (W,)."""
+    """Returns the row of a wire between supports for each column, (W,)."""
     xs = np.arange(width)
     span = np.searchsorted(supports_x[1:-1], xs, side='right')
     gap = np.diff(supports_x)[span]

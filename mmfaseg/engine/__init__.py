@@ -1,4 +1,4 @@
-"""What runs beside the network: hooks, groups of the optimizer, shards."""
+"""Hooks, optimizer constructors and strategies."""
 
 from .decay_free_norm_constructor import DecayFreeNormConstructor
 from .hooks import (

@@ -33,7 +33,7 @@ class AtomicLocalBackend(LocalBackend):
                 raise
             raise OSError(
                 error.errno,
-                f'no room for {len(obj) / 2**20:.0f} MiB of {filepath}: '
+                f'cannot write {len(obj) / 2**20:.0f} MiB to {filepath}: '
                 f'{os.strerror(error.errno)}. Previous files are unchanged; '
                 'free some space and continue with --resume',
             ) from error

@@ -1,4 +1,4 @@
-"""Which parameters are not decayed."""
+"""Optimizer parameter groups without weight decay for norms."""
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from mmfaseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
-# positional tables that are kept as bare parameters
+# positional embeddings that are plain parameters
 TABLES = (
     'absolute_pos_embed',
     'learned_pos_embed',
@@ -17,26 +17,26 @@ TABLES = (
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DecayFreeNormConstructor(DefaultOptimWrapperConstructor):
-    """Takes norms and embeddings out of weight decay, wherever they are.
+    """Disables weight decay for all norms and embeddings.
 
-    With mmengine's constructor a custom key such as ``backbone`` wins over
-    ``norm_decay_mult``: lowering the learning rate of the backbone decays its
-    norms again. FASeg's recipe decays none of them.
+    In mmengine's constructor, a custom key such as ``backbone`` takes
+    precedence over ``norm_decay_mult``: with a learning rate multiplier for
+    the backbone, its norms are decayed. FASeg does not decay any of them.
     """
 
     paramwise_cfg: dict
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Returns the optimizer wrapper, one group per parameter."""
-        # without any option mmengine would make one group of everything
+        """Returns the optimizer wrapper with one group per parameter."""
+        # without options, mmengine puts all parameters into one group
         if not self.paramwise_cfg:
             self.paramwise_cfg = dict(norm_decay_mult=0.0)
         optim_wrapper = super().__call__(model)
         free = set()
         for module in model.modules():
-            whole = isinstance(module, (*NORMS, nn.Embedding))
+            is_free = isinstance(module, (*NORMS, nn.Embedding))
             for name, parameter in module.named_parameters(recurse=False):
-                if whole or name in TABLES:
+                if is_free or name in TABLES:
                     free.add(id(parameter))
         for group in optim_wrapper.optimizer.param_groups:
             if all(id(parameter) in free for parameter in group['params']):

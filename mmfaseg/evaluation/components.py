@@ -2,9 +2,9 @@
 
 Shapes:
     H, W: height and width of the image in pixels.
-    K: number of classes. In a label map the value K means no class.
-    C: number of components plus one. Number 0 stands for the pixels without
-        a class: its class is K.
+    K: number of classes. In a label map, the value K means no class.
+    C: number of components plus one. Component 0 has the pixels without a
+        class: its class is K.
 """
 
 from typing import NamedTuple
@@ -12,18 +12,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .class_counts import find_uniform_windows
+from .class_count_metric import find_uniform_windows
 
 
 class Components(NamedTuple):
     """The 8-connected components of each class.
 
     Attributes:
-        numbers: int32, shape (H, W), values in [0, C), of each pixel.
-        classes: int64, shape (C,), values in [0, K].
-        areas: int64, shape (C,), in pixels.
-        thin: bool, shape (C,), whether the largest axis-parallel square
-            that fits into it is no wider than was asked for.
+        numbers (np.ndarray): int32, shape (H, W), component of each pixel.
+        classes (np.ndarray): int64, shape (C,), values in [0, K].
+        areas (np.ndarray): int64, shape (C,), in pixels.
+        thin (np.ndarray): bool, shape (C,), whether no axis-aligned square
+            wider than ``thin_width`` fits into it.
     """
 
     numbers: np.ndarray
@@ -37,14 +37,14 @@ def find_components(
 ) -> Components:
     """Finds the 8-connected components of each class.
 
-    A square that holds one class only is connected, so it lies in one
-    component: one pass over the label map tells which components hold a
-    square that is one pixel wider than ``thin_width``.
+    A square with a single class is connected, and therefore part of one
+    component. So one pass over the label map finds all components that
+    contain a square of side ``thin_width + 1``.
 
     Args:
-        label_map: uint16, shape (H, W), values in [0, K].
-        num_classes: K.
-        thin_width: the greatest width of thin components in pixels.
+        label_map (np.ndarray): uint16, shape (H, W), values in [0, K].
+        num_classes (int): K.
+        thin_width (int): maximum width of thin components in pixels.
     """
     numbers = np.zeros(label_map.shape, np.int32)
     classes = [np.array([num_classes])]
@@ -66,47 +66,46 @@ def find_components(
 
 
 def match_components(true: Components, found: Components) -> np.ndarray:
-    """Finds the true component of each found one.
+    """Matches predicted components to ground truth components.
 
-    It is the one of the same class with the most pixels in common, of several
-    the one whose first pixel comes first, row by row.
+    The match is the component of the same class that shares most pixels. Ties
+    are resolved by the first pixel in row-major order.
 
     Args:
-        true: components of the ground truth.
-        found: components of the prediction in the same image.
+        true (Components): components of the ground truth.
+        found (Components): components of the prediction.
 
     Returns:
-        np.ndarray: int64, shape (C of ``found``,), number of the true
-        component, 0 where none has a pixel in common.
+        np.ndarray: int64, shape (C of ``found``,), the ground truth component,
+        0 if none shares a pixel.
     """
     number_of_true = len(true.areas)
     firsts = _first_pixels(true.numbers, number_of_true)
     pairs = found.numbers.astype(np.int64) * number_of_true + true.numbers
     pairs, pixels = _count_values(pairs.ravel())
-    ours, theirs = np.divmod(pairs, number_of_true)
-    same = found.classes[ours] == true.classes[theirs]
-    ours, theirs, pixels = ours[same], theirs[same], pixels[same]
-    owners = np.zeros(len(found.areas), np.int64)
-    # of repeated indices the last one stays: the best comes last
-    order = np.lexsort((-firsts[theirs], pixels))
-    owners[ours[order]] = theirs[order]
-    return owners
+    sources, targets = np.divmod(pairs, number_of_true)
+    same = found.classes[sources] == true.classes[targets]
+    sources, targets, pixels = sources[same], targets[same], pixels[same]
+    matches = np.zeros(len(found.areas), np.int64)
+    # assignment keeps the last of repeated indices: sort the best one last
+    order = np.lexsort((-firsts[targets], pixels))
+    matches[sources[order]] = targets[order]
+    return matches
 
 
 def _first_pixels(numbers: np.ndarray, total: int) -> np.ndarray:
-    """Returns the first pixel of each component, row by row, int64, (C,)."""
+    """Returns the first pixel of each component, int64, shape (C,)."""
     backwards = numbers.ravel()[::-1]
     firsts = np.zeros(total, np.int64)
-    # of repeated indices the last one stays: the first pixel
+    # assignment keeps the last of repeated indices: the first pixel
     firsts[backwards] = np.arange(len(backwards))[::-1]
     return firsts
 
 
 def _count_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the different values and how often each occurs.
+    """Returns the unique values and their counts.
 
-    Neighbouring pixels mostly have the same value, so runs are sorted, not
-    pixels.
+    Sorts runs of equal values instead of pixels, which is faster.
     """
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
     lengths = np.diff(starts, append=len(values))

@@ -1,36 +1,35 @@
-"""The metrics of all tasks in one unit, and the one that tells most."""
+"""Metrics of all tasks in percent, and the main one."""
 
 import math
 from collections.abc import Mapping
 
-# in the order in which one of them is chosen, and what it is called
+# names for figures, by precedence
 MAIN_METRICS = {
     'mIoU': 'mIoU',
     'coco_panoptic/PQ': 'PQ',
     'coco/segm_mAP': 'mask AP',
 }
-_FRACTIONS = 'coco/'  # mmdet's CocoMetric, unlike all others
+_FRACTIONS = 'coco/'  # only mmdet's CocoMetric returns fractions
 
 
 def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     """Returns metrics in percent.
 
     Args:
-        metrics (Mapping[str, float]): by the names of mmseg's, mmdet's and
-            our metrics.
+        metrics (Mapping[str, float]): metrics of mmseg, mmdet or this package
+            by name.
 
     Returns:
-        dict[str, float]: NaN where COCO says -1, that there are no objects of
-        a size.
+        dict[str, float]: NaN instead of COCO's -1 (no objects of a size).
     """
-    found = {}
+    percent = {}
     for name, value in metrics.items():
         if name.startswith(_FRACTIONS):
             value = 100 * value if value >= 0 else math.nan
-        found[name] = float(value)
-    return found
+        percent[name] = float(value)
+    return percent
 
 
 def main_metric(metrics: Mapping[str, float]) -> str | None:
-    """Returns the name of the metric that tells most, None without any."""
+    """Returns the name of the main metric, or None without any."""
     return next((name for name in MAIN_METRICS if name in metrics), None)

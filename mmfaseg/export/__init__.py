@@ -1,9 +1,8 @@
-"""Trained networks for other programs: torch.export and ONNX."""
+"""Export of trained networks with torch.export and to ONNX."""
 
 from .comparison import compare
-from .network import ExportedNetwork
+from .network import ExportedNetwork, export_program
 from .onnx_file import SIZES, check_onnx, write_onnx
-from .program import export_program
 
 __all__ = [
     'SIZES',

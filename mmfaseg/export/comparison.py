@@ -1,9 +1,9 @@
-"""Whether an exported network is the network.
+"""Comparison of exported networks with PyTorch.
 
-Masks are cut at a threshold and windows are chosen by rank: where two values
-are all but equal, rounding decides, and scores change by far more than
-rounding. A file is not to blame for that. It is looked for only after a file
-was found to differ.
+Masks are thresholded and windows are selected by rank. If two values are
+almost equal, rounding errors decide, and scores change by much more than
+rounding errors. A difference is only an error of the file if the network
+itself is not that sensitive to its input.
 """
 
 import copy
@@ -16,21 +16,18 @@ from torch import Tensor
 from ..ops import use_backend
 from .network import ExportedNetwork
 
-# scores lie between 0 and the number of queries; a fused sum is another one
-TOLERANCE = 1e-3
-NUM_IMAGES = 5  # at each size, until one is decided
-NUM_PERTURBATIONS, PERTURBATION = (
-    4,
-    1e-3,
-)  # of 255: as much as rounding is worth
+TOLERANCE = 1e-3  # scores are between 0 and the number of queries
+NUM_IMAGES = 5  # tried at each size while the network is too sensitive
+NUM_PERTURBATIONS = 4
+PERTURBATION = 1e-3  # of 255, comparable to rounding errors
 
 
 class Comparison(NamedTuple):
-    """How a file compares with the network at one size.
+    """Difference between a file and the network at one size.
 
     Attributes:
-        difference (float): the largest of scores.
-        labels (float): share of labels that are others.
+        difference (float): Maximum difference of the scores.
+        labels (float): Fraction of labels that differ.
     """
 
     difference: float
@@ -43,28 +40,28 @@ def compare(
     size: tuple[int, int, int],
     name: str,
 ) -> Comparison:
-    """Compares scores and labels on an image of blocks of colours.
+    """Compares scores and labels on an image of coloured squares.
 
     Args:
-        network (ExportedNetwork): on the CPU.
-        run (Callable): gives scores and labels of an image, float32.
-        size (tuple[int, int, int]): batch, height and width.
-        name (str): of the file, for the error.
+        network (ExportedNetwork): On the CPU.
+        run (Callable): Returns scores and labels of an image, float32.
+        size (tuple[int, int, int]): Batch, height and width.
+        name (str): Name of the file, for the error message.
 
     Raises:
-        RuntimeError: if scores differ by more than 1e-3, or labels are not
-            those of the scores; it says so where the network is undecided on
-            each of five images.
+        RuntimeError: If scores differ by more than 1e-3, or if the labels do
+            not match the scores. The message differs if the network is too
+            sensitive on all of five images.
     """
     where = 'x'.join(map(str, size))
     changes = []
     for number in range(NUM_IMAGES):
-        image = _draw(size, number)
+        image = _make_image(size, number)
         with use_backend('reference'):
             expected, labels = network(image)
         scores, found = run(image)
         difference = float((scores - expected).abs().max())
-        # also where it is NaN
+        # False for NaN
         if difference <= TOLERANCE and torch.equal(scores.argmax(1), found):
             others = float((found != labels).float().mean())
             return Comparison(difference, others)
@@ -77,18 +74,18 @@ def compare(
         changes.append(change)
     raise RuntimeError(
         f'{name} cannot be compared with PyTorch at {where}: the network is '
-        f'undecided. Scores change by {min(changes):.2e} and more if an '
-        f'image changes by {PERTURBATION} of 255, as for a model that has '
-        'learnt next to nothing. Train it longer, or use other --sizes'
+        f'too sensitive. Scores change by at least {min(changes):.2e} if an '
+        f'image changes by {PERTURBATION} of 255, as for a model that is '
+        'hardly trained. Train it longer, or use other --sizes'
     )
 
 
 @torch.no_grad()
 def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
-    """Returns how far scores move for less than an image can hold.
+    """Returns how much scores change with rounding errors and tiny noise.
 
     Args:
-        network (ExportedNetwork): on the CPU.
+        network (ExportedNetwork): On the CPU.
         image (Tensor): float32, shape (B, 3, H, W).
     """
     exact = copy.deepcopy(network).double()
@@ -103,8 +100,8 @@ def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
     return float(max(changes))
 
 
-def _draw(size: tuple[int, int, int], number: int) -> Tensor:
-    """Returns blocks of colours: noise alone looks like nothing."""
+def _make_image(size: tuple[int, int, int], number: int) -> Tensor:
+    """Returns squares of random colours, with more structure than noise."""
     batch, height, width = size
     generator = torch.Generator().manual_seed(height * width + number)
     shape = (batch, 3, height // 8, width // 8)

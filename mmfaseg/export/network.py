@@ -1,29 +1,36 @@
-"""The part of a segmentor that is exported.
+"""The exported part of a segmentor, and its graph.
 
 Shapes:
     B: batch size.
     K: number of classes.
-    H, W: height and width of the picture, multiples of 32.
+    H, W: height and width of the image, multiples of 32.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
 from ..models import FASegHead
 from ..models.layers.mask_merge import merge_scores_plain
+from ..ops import use_backend
+
+STRIDE = 32
+MAX_BATCH = 256
+MAX_SIDE = 512  # times 32 pixels
+EXAMPLE = (2, 3, 128, 160)  # all sizes differ
 
 
 class ExportedNetwork(nn.Module):
-    """From the pixels of pictures to the scores of classes.
+    """Computes class scores from the pixels of images.
 
     Args:
-        model (nn.Module): a segmentor with a :class:`FASegHead`; its backbone
-            and head are taken over, not copied.
+        model (nn.Module): Segmentor with a :class:`FASegHead`; its backbone
+            and head are shared, not copied.
 
     Raises:
-        TypeError: if the head is another one, or there is a neck.
+        TypeError: If it has another head, or a neck.
     """
 
     def __init__(self, model: Any) -> None:
@@ -31,8 +38,8 @@ class ExportedNetwork(nn.Module):
         head = model.decode_head
         if not isinstance(head, FASegHead):
             raise TypeError(
-                f'{type(head).__name__} cannot be exported: only the head of '
-                'mmfaseg can'
+                f'{type(head).__name__} cannot be exported: use a model with '
+                'a FASegHead'
             )
         if getattr(model, 'with_neck', False):
             raise TypeError('a model with a neck cannot be exported')
@@ -49,22 +56,44 @@ class ExportedNetwork(nn.Module):
     std: Tensor
 
     @torch.no_grad()
-    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores and labels.
 
         Args:
-            picture (Tensor): float32, 0 to 255, in the order of the colours
-                that the network learnt (RGB in all our configs), shape
+            image (Tensor): float32, 0 to 255, in the channel order of the
+                training (RGB in all configs of this package), shape
                 (B, 3, H, W).
 
         Returns:
-            tuple[Tensor, Tensor]: scores of all classes, float32, shape
-            (B, K, H, W); the best class, int64, shape (B, H, W).
+            tuple[Tensor, Tensor]: Class scores, float32, shape (B, K, H, W),
+            and the best class, int64, shape (B, H, W).
         """
-        feats = self.backbone((picture - self.mean) / self.std)
+        feats = self.backbone((image - self.mean) / self.std)
         output = self.head.decode(feats)
         classes = output.cls_scores[-1].softmax(-1)[..., :-1]
         masks = output.mask_preds.pixels(-1)
-        height, width = picture.shape[2:]
+        height, width = image.shape[2:]
         scores = merge_scores_plain(classes, masks, (height, width))
         return scores, scores.argmax(1)
+
+
+def export_program(network: ExportedNetwork) -> ExportedProgram:
+    """Returns a graph for any batch size and any size in multiples of 32.
+
+    The operators of mmfaseg are exported as their reference implementations:
+    the graph runs without this package.
+
+    Args:
+        network (ExportedNetwork): On the CPU.
+    """
+    batch = Dim('batch', min=1, max=MAX_BATCH)
+    height = Dim('height', min=1, max=MAX_SIDE)
+    width = Dim('width', min=1, max=MAX_SIDE)
+    sizes = {0: batch, 2: STRIDE * height, 3: STRIDE * width}
+    with use_backend('reference'), torch.no_grad():
+        return torch.export.export(
+            network,
+            (255 * torch.rand(EXAMPLE),),
+            dynamic_shapes=(sizes,),
+            strict=False,
+        )

@@ -1,8 +1,7 @@
-"""A network as an ONNX file of standard operators."""
+"""ONNX files with standard operators."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,21 @@ from .comparison import compare
 from .network import ExportedNetwork
 
 INPUT, OUTPUTS = 'image', ('scores', 'labels')
-# of each node that is not folded, and of packages that are not needed
-CHATTY = ('onnxscript', 'torch.onnx')
 SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 512))  # 1, 1 and 4 windows
 
 
-@contextmanager
-def _only_errors(*names: str) -> Iterator[None]:
-    """Lets these loggers tell errors alone."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def write_onnx(program: ExportedProgram, path: str | Path) -> None:
-    """Writes a file with a free batch and size.
+    """Writes an ONNX file with dynamic batch and image size.
 
     Args:
-        program (ExportedProgram): see :func:`export_program`.
-        path (str | Path): its end is ``.onnx``.
+        program (ExportedProgram): Result of :func:`export_program`.
+        path (str | Path): Ends in ``.onnx``.
 
     Raises:
-        RuntimeError: if an operator is none of the standard.
+        RuntimeError: If an operator is not a standard one.
     """
-    with _only_errors(*CHATTY):
+    logging.disable(logging.WARNING)  # about optional packages and folding
+    try:
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -51,20 +35,22 @@ def write_onnx(program: ExportedProgram, path: str | Path) -> None:
             output_names=list(OUTPUTS),
             verbose=False,
         )
+    finally:
+        logging.disable(logging.NOTSET)
     assert exported is not None
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     exported.save(str(path))
-    strange = sorted(
+    custom = sorted(
         {
             f'{node.domain}::{node.op_type}'
             for node in exported.model.graph
             if node.domain
         }
     )
-    if strange or len(exported.model.functions):
+    if custom or len(exported.model.functions):
         raise RuntimeError(
-            f'{path} holds operators that are not of ONNX: {strange}'
+            f'{path} contains operators that ONNX does not define: {custom}'
         )
 
 
@@ -76,16 +62,16 @@ def check_onnx(
     """Compares a file in onnxruntime with the network in PyTorch.
 
     Args:
-        network (ExportedNetwork): on the CPU.
-        path (str | Path): what :func:`write_onnx` wrote.
-        sizes (Sequence[tuple[int, int, int]]): batch, height and width.
+        network (ExportedNetwork): On the CPU.
+        path (str | Path): File of :func:`write_onnx`.
+        sizes (Sequence[tuple[int, int, int]]): Batch, height and width.
 
     Returns:
-        list[dict]: for each size ``size``, the largest ``difference`` of
-        scores, and the share of ``labels`` that are others.
+        list[dict]: For each size: ``size``, the maximum ``difference`` of the
+        scores, and the fraction of ``labels`` that differ.
 
     Raises:
-        RuntimeError: if a difference is larger than 1e-3; see
+        RuntimeError: If a difference exceeds 1e-3; see
             :func:`mmfaseg.export.comparison.compare`.
     """
     import onnxruntime

@@ -1,5 +1,6 @@
 """Networks of mmfaseg, registered under the scope ``mmfaseg``."""
 
+from .backbones import EfficientNetLite
 from .decode_heads import FASegHead
 from .dense_heads import FASegDetHead
 from .layers import FASegDecoder
@@ -8,6 +9,7 @@ from .pixel_decoders import FASegPixelDecoder, MSDeformAttnPixelDecoder
 from .segmentors import MaskClassificationTTA, MaskEncoderDecoder
 
 __all__ = [
+    'EfficientNetLite',
     'FASegDecoder',
     'FASegDetHead',
     'FASegHead',

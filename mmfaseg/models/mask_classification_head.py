@@ -1,4 +1,4 @@
-"""What the heads of all tasks have in common: two decoders and a loss.
+"""Base class of the semantic and the panoptic head.
 
 Shapes:
     B: batch size.
@@ -24,7 +24,7 @@ class MaskClassificationHead(BaseModule):
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
         num_classes (int): K, without "no object".
-        feat_channels (int): width of both decoders.
+        feat_channels (int): channels of both decoders.
         num_queries (int): Q.
         pixel_decoder (dict): config of the pixel decoder; gets
             ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
@@ -33,7 +33,8 @@ class MaskClassificationHead(BaseModule):
             ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
         loss (dict): config of the loss; gets ``num_classes`` from here.
         ignore_index (int): label of pixels that belong to no class.
-        init_cfg (dict, optional): see :class:`mmengine.model.BaseModule`.
+        init_cfg (dict, optional): initialization config of
+            :class:`mmengine.model.BaseModule`.
 
     Raises:
         TypeError: if a count is not an integer, or ``in_channels`` not a
@@ -58,8 +59,8 @@ class MaskClassificationHead(BaseModule):
         check_count('num_queries', num_queries)
         if isinstance(in_channels, int):
             raise TypeError(
-                f'in_channels={in_channels} must name the channels of four '
-                'stages of the backbone, strides 4, 8, 16 and 32'
+                f'in_channels={in_channels} must be the channels of four '
+                'backbone stages, with strides 4, 8, 16 and 32'
             )
         self.in_channels = tuple(in_channels)
         self.num_classes = num_classes

@@ -1,4 +1,4 @@
-"""What mmfaseg runs on, as data and as a line in the log."""
+"""Environment information and registration of modules."""
 
 from .register_all_modules import register_all_modules
 from .stack_info import StackInfo, log_stack_info, stack_info

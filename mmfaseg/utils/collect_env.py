@@ -1,19 +1,17 @@
-"""Prints the environment, for a bug report.
-
-Use: ``python -m mmfaseg.utils.collect_env``.
-"""
+"""Prints the environment: ``python -m mmfaseg.utils.collect_env``."""
 
 import sys
 
 from mmengine.utils.dl_utils import collect_env as collect_base_env
 
 from mmfaseg.ops import describe_backend
+from mmfaseg.utils.command_line import hide_known_warnings
 from mmfaseg.utils.stack_info import stack_info
 from mmfaseg.version import __version__
 
 
 def collect_env() -> dict[str, str]:
-    """Return the versions and backends in use, by name."""
+    """Returns the versions and backends in use by name."""
     info = stack_info()
     environment = {
         name: str(value) for name, value in collect_base_env().items()
@@ -31,7 +29,8 @@ def collect_env() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the environment to standard output, one entry per line."""
+    """Prints one entry per line."""
+    hide_known_warnings()
     for name, value in collect_env().items():
         sys.stdout.write(f'{name}: {value}\n')
 

@@ -1,4 +1,4 @@
-"""Classes that a config names, and their constructor arguments."""
+"""Classes named in a config, and their constructor arguments."""
 
 import inspect
 from typing import Any
@@ -35,11 +35,10 @@ REGISTRIES: dict[str, Registry] = {
 }
 
 
-def init_arguments(kind: type) -> tuple[list[str], bool]:
-    """Returns the argument names of a class, and whether it takes others.
+def init_arguments(cls: type) -> tuple[list[str], bool]:
+    """Returns the constructor arguments of a class.
 
-    The names of parent classes are included as long as ``**kwargs`` passes
-    arguments on to them.
+    Includes those of parent classes that receive its ``**kwargs``.
 
     Returns:
         tuple[list[str], bool]: the names, and whether the class has
@@ -47,7 +46,7 @@ def init_arguments(kind: type) -> tuple[list[str], bool]:
     """
     names: list[str] = []
     has_var_kwargs = False
-    for parent in kind.__mro__:
+    for parent in cls.__mro__:
         init = vars(parent).get('__init__')
         if init is None or parent is object:
             continue
@@ -64,40 +63,50 @@ def init_arguments(kind: type) -> tuple[list[str], bool]:
     return names, has_var_kwargs
 
 
+def required_arguments(cls: type) -> list[str]:
+    """Returns the constructor arguments without a default."""
+    return [
+        x.name
+        for x in inspect.signature(cls).parameters.values()
+        if x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)
+        and x.default is x.empty
+    ]
+
+
 def find_class(name: str, registry_key: str, scope: str) -> Any:
-    """Returns a class by its name, None if no registry has it.
+    """Returns a registered class, or None.
 
     Args:
-        name (str): with or without its package.
+        name (str): with or without its scope.
         registry_key (str): config key, whose registry is searched first.
-        scope (str): package of names without one.
+        scope (str): scope of names without one.
     """
-    own = REGISTRIES.get(registry_key, registries.MODELS)
+    first = REGISTRIES.get(registry_key, registries.MODELS)
     others = [x for x in vars(registries).values() if isinstance(x, Registry)]
-    for registry in (own, *others):
+    for registry in (first, *others):
         with registry.switch_scope_and_registry(scope) as switched:
-            found = switched.get(name)
-        if found is not None:
-            return found
+            cls = switched.get(name)
+        if cls is not None:
+            return cls
     return None
 
 
 def registered_names(registry_key: str, scope: str) -> dict[str, str]:
-    """Returns the names of all classes that a config key can take.
+    """Returns the classes that are valid for a config key.
 
     Args:
         registry_key (str): config key, see :data:`REGISTRIES`.
-        scope (str): package of names without one.
+        scope (str): scope of names without one.
 
     Returns:
-        dict[str, str]: ``'mmdet.DETR'`` for ``'DETR'``; where several packages
-        have a class of that name, that of the scope.
+        dict[str, str]: ``'mmdet.DETR'`` for ``'DETR'``; classes of the scope
+        and of mmengine take precedence.
     """
     names: dict[str, str] = {}
-    waiting = [REGISTRIES.get(registry_key, registries.MODELS)]
-    while waiting:
-        registry = waiting.pop()
-        waiting += registry.children.values()
+    registries_left = [REGISTRIES.get(registry_key, registries.MODELS)]
+    while registries_left:
+        registry = registries_left.pop()
+        registries_left += registry.children.values()
         for name in registry.module_dict:
             if registry.scope in (scope, 'mmengine'):
                 names[name] = name

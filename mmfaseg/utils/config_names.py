@@ -1,17 +1,19 @@
-"""Validation of the class and argument names in a config.
+"""Check of the keys, class names and arguments in a config.
 
-mmengine ignores a misspelled key of its own, and the error of a class that
-gets an unknown argument does not name the place in the config.
+mmengine ignores misspelled keys, and its errors about unknown arguments do
+not name the place in the config.
 """
 
+import difflib
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
 from .config_classes import (
@@ -19,13 +21,14 @@ from .config_classes import (
     find_class,
     init_arguments,
     registered_names,
+    required_arguments,
 )
-from .config_keys import check_keys
 from .diagnostics import Diagnostics
 from .misplaced_arguments import find_remedies
-from .suggestions import CLASS_CUTOFF, closest_match
 
-# keys that Runner.from_cfg reads
+# similarity from which one name counts as a misspelling of another
+ARGUMENT_CUTOFF, CLASS_CUTOFF, KEY_CUTOFF = 0.75, 0.85, 0.87
+# keys with classes that Runner.from_cfg builds
 RUNNER_KEYS = (
     *('model', 'tta_model', 'tta_pipeline', 'val_evaluator'),
     *('test_evaluator', 'default_hooks', 'custom_hooks', 'optim_wrapper'),
@@ -33,31 +36,31 @@ RUNNER_KEYS = (
     *('log_processor', 'strategy'),
 )
 LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# keys that mmengine removes before it calls the class
-CONSUMED_KEYS = {
+# arguments that mmengine removes before it builds the object
+CONSUMED_ARGUMENTS = {
     'optim_wrapper': ('optimizer', 'paramwise_cfg', 'constructor'),
     'default_hooks': ('priority',),
     'custom_hooks': ('priority',),
     'train_cfg': ('by_epoch',),
 }
-EXTRA_LOADER_KEYS = ('num_batch_per_epoch', 'worker_init_fn')
-COMMON_KEYS = ('type', '_scope_', '_delete_')
-# parts to which no arguments are added when they are built
+EXTRA_LOADER_ARGUMENTS = ('num_batch_per_epoch', 'worker_init_fn')
+COMMON_ARGUMENTS = ('type', '_scope_', '_delete_')
+# keys whose objects are built from their settings alone
 SELF_CONTAINED = (
     *('model', 'backbone', 'decode_head', 'auxiliary_head', 'pipeline'),
     *('default_hooks', 'custom_hooks', 'val_evaluator', 'test_evaluator'),
     'data_preprocessor',
 )
-# read by functions that build layers and take keys of their own
+# settings of functions that build layers
 LAYER_KEYS = ('dcn', 'plugins')
 
 
 class ConfigNameError(ValueError):
-    """A config holds unknown names; the message lists them."""
+    """A config has unknown names; the message lists them."""
 
 
 def reject_unknown_names(cfg: Config) -> None:
-    """Rejects a config with unknown names; warns of doubtful ones.
+    """Raises for unknown names in a config, and warns of doubtful ones.
 
     Args:
         cfg (Config): of any task.
@@ -67,160 +70,193 @@ def reject_unknown_names(cfg: Config) -> None:
     """
     diagnostics = Diagnostics()
     check_names(cfg, diagnostics)
-    errors = [str(x) for x in diagnostics.list() if x.is_error]
-    for diagnostic in diagnostics.list():
+    found = diagnostics.list()
+    for diagnostic in found:
         if not diagnostic.is_error:
             print_log(str(diagnostic), logger='current', level=logging.WARNING)
-    if errors:
+    if errors := [str(x) for x in found if x.is_error]:
         raise ConfigNameError('\n'.join(errors))
 
 
 def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
-    """Checks that the classes and arguments of a config exist.
+    """Checks that the keys, classes and arguments of a config exist.
 
     Args:
         cfg (Config): of any task.
-        diagnostics (Diagnostics): collects the errors, with a suggestion
-            where a similar name exists.
+        diagnostics (Diagnostics): collects the errors, with suggestions of
+            similar names.
     """
     scope = cfg.get('default_scope') or 'mmseg'
     registries.init_default_scope(scope)
-    check_keys(cfg, diagnostics)
+    _check_keys(cfg, diagnostics)
     settings = cfg.to_dict()
+    for key in LOADER_KEYS:
+        loader = settings.get(key)
+        known = list(inspect.signature(DataLoader).parameters)
+        known += EXTRA_LOADER_ARGUMENTS
+        for name in loader if isinstance(loader, Mapping) else ():
+            if name not in known:
+                place = f'{key}.{name}'
+                _report_unknown(place, 'DataLoader', known, diagnostics.error)
     for key in (*RUNNER_KEYS, *LOADER_KEYS):
-        if key in LOADER_KEYS and isinstance(settings.get(key), Mapping):
-            _check_loader(key, settings[key], diagnostics)
-        for where, part, registry_key in _parts(settings.get(key), key, key):
-            _check_part(where, part, registry_key, scope, diagnostics)
+        for place, part, registry_key in _parts(settings.get(key), key, key):
+            cls = _check_class(place, part, registry_key, scope, diagnostics)
+            if inspect.isclass(cls):
+                _check_arguments(place, part, registry_key, cls, diagnostics)
 
 
-def _check_loader(key: str, loader: Mapping, diagnostics: Diagnostics) -> None:
-    known = [*inspect.signature(DataLoader).parameters, *EXTRA_LOADER_KEYS]
-    for name in loader:
-        if name not in known:
-            _report_unknown(
-                f'{key}.{name}', 'DataLoader', known, diagnostics.error
+def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
+    """Checks for keys that the runner ignores."""
+    is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
+    if not is_flexible and cfg.get('strategy'):
+        diagnostics.error(
+            'strategy',
+            'only FlexibleRunner uses this key',
+            "set runner_type = 'FlexibleRunner', or remove it",
+        )
+    for key in ('sync_bn', 'model_wrapper_cfg'):
+        if is_flexible and cfg.get(key):
+            diagnostics.error(
+                key,
+                'FlexibleRunner ignores this key',
+                'remove it, or move it into strategy',
+            )
+    strategy = str((cfg.get('strategy') or {}).get('type'))
+    hooks = [str(x.get('type')) for x in cfg.get('custom_hooks') or ()]
+    if strategy.endswith('FullyShardStrategy') and 'EMAHook' in hooks:
+        diagnostics.error(
+            'custom_hooks',
+            'EMAHook copies the model, which is not possible with shards',
+            'remove the hook, or the strategy',
+        )
+    runner = FlexibleRunner if is_flexible else Runner
+    known = [*inspect.signature(runner).parameters, 'runner_type']
+    known.remove('cfg')
+    for key in cfg:
+        suggestion = _closest(key, known, KEY_CUTOFF)
+        is_variant = key[-1:].isdigit()  # such as train_dataloader_2
+        if suggestion and key not in known and not is_variant:
+            diagnostics.error(
+                key,
+                'mmengine ignores this key',
+                f'did you mean {suggestion}? If it is a variable of your own, '
+                'rename it',
             )
 
 
 def _parts(
-    value: Any, where: str, registry_key: str
+    value: Any, place: str, registry_key: str
 ) -> Iterator[tuple[str, Mapping, str]]:
-    """Yields place, settings and registry key of each part, also nested ones.
+    """Yields place, settings and registry key of all dicts with a type.
 
-    Settings of layers (``norm_cfg``) are built by other functions.
+    Excludes settings of layers (such as ``norm_cfg``), which other functions
+    build.
     """
     if isinstance(value, Mapping):
         if 'type' in value:
-            yield where, value, registry_key
+            yield place, value, registry_key
         for key, inner in value.items():
-            if str(key).endswith('_cfg') or key in LAYER_KEYS:
-                continue
-            yield from _parts(
-                inner,
-                f'{where}.{key}',
-                key if key in (*REGISTRIES, *SELF_CONTAINED) else registry_key,
-            )
+            if not str(key).endswith('_cfg') and key not in LAYER_KEYS:
+                has_registry = key in REGISTRIES or key in SELF_CONTAINED
+                inner_key = key if has_registry else registry_key
+                yield from _parts(inner, f'{place}.{key}', inner_key)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for number, inner in enumerate(value):
-            yield from _parts(inner, f'{where}.{number}', registry_key)
+            yield from _parts(inner, f'{place}.{number}', registry_key)
 
 
-def _check_part(
-    where: str,
+def _check_class(
+    place: str,
     part: Mapping,
     registry_key: str,
     scope: str,
     diagnostics: Diagnostics,
-) -> None:
+) -> Any:
+    """Returns the class of a dict, or None if it is unknown."""
     kind = part['type']
     if kind is None or (isinstance(kind, str) and not kind.strip('.')):
-        diagnostics.error(f'{where}.type', f'{kind!r} is no class', 'name one')
-        return
-    if isinstance(kind, str):
-        kind = find_class(kind, registry_key, scope)
-    if kind is None:
-        package, _, name = part['type'].rpartition('.')
+        diagnostics.error(
+            f'{place}.type', f'{kind!r} is not a class', 'set it to a class'
+        )
+        return None
+    if not isinstance(kind, str):
+        return kind
+    cls = find_class(kind, registry_key, scope)
+    package, _, name = kind.rpartition('.')
+    # classes of packages that are not imported yet are unknown
+    if cls is None and (not package or package in registries.MODELS.children):
         names = registered_names(registry_key, scope)
-        suggestion = closest_match(name, sorted(names), CLASS_CUTOFF)
-        is_known = not package or package in registries.MODELS.children
-        if suggestion and is_known:  # else of a package that is not imported
+        suggestion = _closest(name, names, CLASS_CUTOFF)
+        if suggestion:
             diagnostics.error(
-                f'{where}.type',
-                f'there is no {part["type"]!r}',
+                f'{place}.type',
+                f'there is no {kind!r}',
                 f'did you mean {names[suggestion]!r}?',
             )
-        return
-    if not inspect.isclass(kind):
-        return
+    return cls
+
+
+def _check_arguments(
+    place: str,
+    part: Mapping,
+    registry_key: str,
+    cls: type,
+    diagnostics: Diagnostics,
+) -> None:
+    """Checks for unknown and missing arguments of a class."""
     is_self_contained = registry_key in SELF_CONTAINED and _is_direct_entry(
-        where, registry_key
+        place, registry_key
     )
-    # heads of mmdet take keys out of the settings of their losses
+    # heads of mmdet consume arguments of their losses
     is_inner = (
-        where.startswith('model.')
+        place.startswith('model.')
         and not is_self_contained
-        and not kind.__module__.startswith('mmfaseg.')
+        and not cls.__module__.startswith('mmfaseg.')
     )
-    known, has_var_kwargs = init_arguments(kind)
-    known += [*COMMON_KEYS, *CONSUMED_KEYS.get(registry_key, ())]
+    known, has_var_kwargs = init_arguments(cls)
+    known += [*COMMON_ARGUMENTS, *CONSUMED_ARGUMENTS.get(registry_key, ())]
+    may_be_used = has_var_kwargs or is_inner
+    report = diagnostics.warn if may_be_used else diagnostics.error
     for name in part:
-        if name in known or (
-            has_var_kwargs and not closest_match(name, known)
-        ):
+        if name in known or (has_var_kwargs and not _closest(name, known)):
             continue
-        # the name may still be used
-        report = (
-            diagnostics.warn
-            if has_var_kwargs or is_inner
-            else diagnostics.error
-        )
-        remedy = find_remedies(kind).get(name, '')
-        _report_unknown(
-            f'{where}.{name}', kind.__name__, known, report, remedy
-        )
-    if is_self_contained:
-        _check_required(where, part, kind, diagnostics)
+        remedy = find_remedies(cls).get(name, '')
+        _report_unknown(f'{place}.{name}', cls.__name__, known, report, remedy)
+    for name in required_arguments(cls) if is_self_contained else ():
+        if name not in part:
+            diagnostics.error(
+                place, f'{cls.__name__} needs {name}', f'set {place}.{name}'
+            )
 
 
-def _is_direct_entry(where: str, registry_key: str) -> bool:
+def _is_direct_entry(place: str, registry_key: str) -> bool:
     """Returns whether a part is the value of a key, or an item of it."""
-    *_, outer, last = ('', *where.split('.'))
+    *_, outer, last = ('', *place.split('.'))
     return last == registry_key or (
         outer == registry_key
         and (last.isdigit() or registry_key == 'default_hooks')
     )
 
 
-def _check_required(
-    where: str, part: Mapping, kind: type, diagnostics: Diagnostics
-) -> None:
-    for name, parameter in inspect.signature(kind).parameters.items():
-        named = parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
-        if named and parameter.default is parameter.empty and name not in part:
-            diagnostics.error(
-                where,
-                f'{kind.__name__} needs {name}',
-                f'set {where}.{name}',
-            )
-
-
 def _report_unknown(
-    where: str,
-    kind: str,
+    place: str,
+    cls: str,
     known: Sequence[str],
     report: Callable[[str, str, str], None],
     remedy: str = '',
 ) -> None:
-    suggestion = closest_match(where.rpartition('.')[2], known)
-    names = ', '.join(x for x in known if x not in COMMON_KEYS)
-    if not remedy:
-        remedy = f'did you mean {suggestion}?' if suggestion else ''
+    suggestion = _closest(place.rpartition('.')[2], known)
+    names = ', '.join(x for x in known if x not in COMMON_ARGUMENTS)
+    if suggestion and not remedy:
+        remedy = f'did you mean {suggestion}?'
     report(
-        where,
-        f'{kind} has no such argument',
-        remedy or f'it has {names}',
+        place, f'{cls} has no such argument', remedy or f'choose from {names}'
     )
+
+
+def _closest(
+    name: str, known: Collection[str], cutoff: float = ARGUMENT_CUTOFF
+) -> str:
+    """Returns the most similar known name, or an empty string."""
+    matches = difflib.get_close_matches(str(name), known, 1, cutoff)
+    return matches[0] if matches else ''

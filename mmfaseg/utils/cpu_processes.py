@@ -12,20 +12,20 @@ from mmengine.logging import print_log
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-GLOO_SHUTDOWN_SECONDS = 0.5  # seconds; a thread needs microseconds of them
+GLOO_SHUTDOWN_SECONDS = 0.5  # threads of gloo need microseconds
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
-    """Lets the processes of ``--launcher pytorch`` share CPUs.
+    """Prepares a config for ``--launcher pytorch`` without GPUs.
 
-    mmengine gives each process a GPU: it fails where there is none. Here the
-    processes meet through gloo before mmengine would make them meet, and the
-    wrapper of the model is told of no GPU. ``SyncBN``, which has no code for
-    CPUs, becomes ``BN``: each process has statistics of its own. Nothing is
-    done where there is a GPU, or for another launcher.
+    mmengine assigns a GPU to each process. This function initializes the
+    process group with gloo first and sets ``device_ids=None`` of the model
+    wrapper. It replaces ``SyncBN``, which does not support CPUs, by ``BN``,
+    whose statistics are those of one process. It does nothing with a GPU or
+    with another launcher.
 
     Args:
-        cfg (Config): of a runner; gets ``model_wrapper_cfg``.
+        cfg (Config): of a runner.
     """
     if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
         return
@@ -40,8 +40,8 @@ def prepare_cpu_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = wrapper
     if _replace_sync_bn(cfg.get('model', {})):
         print_log(
-            'SyncBN works on GPUs only: BN takes its place, and each process '
-            'has statistics of its own',
+            'SyncBN needs GPUs: it is replaced by BN, whose statistics are '
+            'those of one process',
             logger='current',
             level=logging.WARNING,
         )
@@ -50,7 +50,7 @@ def prepare_cpu_processes(cfg: Config) -> None:
 def _init_process_group() -> None:
     """Initializes the process group, also after a restart by torchrun.
 
-    The places of those before a restart are still written in its store.
+    The store still has the keys of the previous attempt.
     """
     store, rank, world_size = next(iter(rendezvous('env://')))
     attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
@@ -63,7 +63,7 @@ def _init_process_group() -> None:
 
 
 def _replace_sync_bn(config: Any) -> bool:
-    """Turns every SyncBN of a config into BN; returns whether there was."""
+    """Replaces SyncBN by BN; returns whether the config had any."""
     found = False
     if isinstance(config, dict):
         if config.get('type') == 'SyncBN':
@@ -79,12 +79,10 @@ def _replace_sync_bn(config: Any) -> bool:
 def destroy_process_group() -> None:
     """Destroys the process group, if there is one, before Python exits.
 
-    A thread of gloo lets go of the tensors of the last exchange a little
-    later than the exchange is over. If Python has ended meanwhile that aborts
-    the process, and the launcher takes a finished training for a failed one.
+    Threads of gloo release the tensors of the last collective a little later.
+    If the interpreter has been finalized by then, the process aborts, and
+    torchrun reports a finished training as failed.
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-        time.sleep(
-            GLOO_SHUTDOWN_SECONDS
-        )  # other threads have Python for so long
+        time.sleep(GLOO_SHUTDOWN_SECONDS)

@@ -11,11 +11,10 @@ class Diagnostic:
     """One error or warning, and how to fix it.
 
     Attributes:
-        is_error (bool): training would fail or give wrong results; otherwise
-            a warning.
-        where (str): split, or part of the config.
-        problem (str): what is wrong.
-        remedy (str): what to change.
+        is_error (bool): whether training would fail or give wrong results.
+        where (str): split, or place in the config.
+        problem (str): the problem.
+        remedy (str): how to fix it.
         count (int): number of occurrences.
         examples (tuple[str, ...]): some of the affected files.
     """

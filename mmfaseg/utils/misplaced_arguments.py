@@ -1,4 +1,4 @@
-"""Error messages for arguments that belong elsewhere in a config."""
+"""Error messages for misplaced arguments in a config."""
 
 import functools
 import inspect
@@ -10,14 +10,14 @@ Init = TypeVar('Init', bound=Callable[..., None])
 
 
 def reject_misplaced(remedies: Mapping[str, str]) -> Callable[[Init], Init]:
-    """Decorates an ``__init__`` to say where misplaced arguments belong.
+    """Decorates an ``__init__`` to explain where misplaced arguments belong.
 
-    The signature stays as it is, and arguments that it contains are accepted
-    even if they have a remedy.
+    The signature is preserved. Arguments in the signature are accepted even
+    if they have a remedy.
 
     Args:
-        remedies (Mapping[str, str]): what to do with each argument that users
-            pass although the class does not have it.
+        remedies (Mapping[str, str]): what to set instead of an argument that
+            the class does not have.
 
     Raises:
         TypeError: by the decorated ``__init__``, for such arguments.
@@ -44,5 +44,5 @@ def reject_misplaced(remedies: Mapping[str, str]) -> Callable[[Init], Init]:
 
 
 def find_remedies(kind: type) -> Mapping[str, str]:
-    """Returns the misplaced arguments of a class and what to do with them."""
+    """Returns the misplaced arguments of a class and their remedies."""
     return getattr(getattr(kind, '__init__', None), ATTRIBUTE, {})

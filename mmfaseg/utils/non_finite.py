@@ -10,14 +10,14 @@ from torch.distributed.tensor import DTensor
 
 
 class NonFiniteError(ValueError):
-    """A value that has to be finite is not."""
+    """A value that must be finite is not."""
 
 
 def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
-    """Returns the first name whose tensor is not finite, and how many are.
+    """Returns the name of the first non-finite tensor and their number.
 
     Args:
-        tensors (Iterable[tuple[str, Tensor | None]]): by name.
+        tensors (Iterable[tuple[str, Tensor | None]]): names and tensors.
 
     Returns:
         str: such as ``'layers.3.bias (and 4 more)'``, empty if all are finite.
@@ -25,25 +25,24 @@ def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
     names = [
         name
         for name, tensor in tensors
-        if tensor is not None and not bool(tensor.isfinite().all())
+        if tensor is not None and not _is_finite(tensor)
     ]
-    if not names:
-        return ''
-    more = f' (and {len(names) - 1} more)' if len(names) > 1 else ''
-    return f'{names[0]}{more}'
+    if len(names) > 1:
+        return f'{names[0]} (and {len(names) - 1} more)'
+    return ''.join(names)
 
 
 @torch.no_grad()
 def find_non_finite(model: nn.Module, data: Any) -> str:
-    """Describes the first module of a network with a non-finite output.
+    """Describes the first non-finite value in a forward pass.
 
-    It looks at the images, then at parameters and statistics, then lets the
-    network see the images once more, in evaluation mode; afterwards it is
-    as it was. It never raises: it is asked when something has failed.
+    Checks the images, parameters and buffers, then the outputs of all modules
+    in evaluation mode. The model is not changed. Never raises, as it is
+    called after an error.
 
     Args:
-        model (nn.Module): a model of mmengine, not wrapped.
-        data (Any): what its dataloader gives for training.
+        model (nn.Module): a model of mmengine, without wrapper.
+        data (Any): a batch of its dataloader.
     """
     modes = [(module, module.training) for module in model.modules()]
     devices = {x.device for x in model.parameters() if x.is_cuda}
@@ -51,7 +50,7 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
         with torch.random.fork_rng(sorted(devices, key=str)):
             return _trace_non_finite(model, copy.deepcopy(data))
     except Exception as error:
-        return f'the network could not be looked at: {error!r}'
+        return f'the search for its origin failed: {error!r}'
     finally:
         for module, training in modes:
             module.training = training
@@ -63,22 +62,22 @@ def _trace_non_finite(model: nn.Module, data: Any) -> str:
         return 'the images of the batch are not finite'
     state = [*model.named_parameters(), *model.named_buffers()]
     if name := name_non_finite((name, _local_tensor(x)) for name, x in state):
-        return f'{name} of the network is not finite'
+        return f'{name} of the model is not finite'
     if any(isinstance(x, DTensor) for x in model.parameters()):
-        # other processes, which it takes for that, may not be here
+        # a forward pass needs all processes, which may not be here
         return (
-            'it is spread over processes, which do not look into it; to know '
-            'more, go on from a checkpoint without the strategy'
+            'the forward pass of a sharded model cannot be searched; to find '
+            'the origin, resume from a checkpoint without the strategy'
         )
     first: list[str] = []
 
-    def look(name: str, output: Any) -> None:
+    def check(name: str, output: Any) -> None:
         if not first and not _is_finite(output):
             first.append(name)
 
     hooks = [
         module.register_forward_hook(
-            lambda _, __, output, name=name: look(name, output)
+            lambda _, __, output, name=name: check(name, output)
         )
         for name, module in model.named_modules()
         if name
@@ -93,8 +92,8 @@ def _trace_non_finite(model: nn.Module, data: Any) -> str:
         for hook in hooks:
             hook.remove()
     if first:
-        return f'{first[0]} is the first to give what is not finite'
-    return 'all that the network gives in evaluation mode is finite'
+        return f'{first[0]} is the first module with a non-finite output'
+    return 'all outputs in evaluation mode are finite'
 
 
 def _local_tensor(tensor: Tensor) -> Tensor:

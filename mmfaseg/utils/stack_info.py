@@ -1,14 +1,13 @@
-"""Which packages mmfaseg runs on, and whether they are supported.
+"""Installed packages and their supported versions.
 
 Two families of packages share the import names ``mmengine``, ``mmcv``,
-``mmseg`` and ``mmdet``: the frozen releases of OpenMMLab, and the maintained
-forks of OneDL. Versions are read from the metadata of the installed
-distributions, so that a wrong one is named before its import fails.
+``mmseg`` and ``mmdet``: the releases of OpenMMLab, and the maintained forks
+of OneDL. Versions are read from the metadata of the installed distributions,
+before an import of an unsupported version can fail.
 """
 
 import importlib.metadata
 import importlib.util
-import platform
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -17,14 +16,14 @@ from packaging.specifiers import SpecifierSet
 
 
 class Requirement(NamedTuple):
-    """Names under which a package is distributed, and supported versions."""
+    """Distribution names of a package, and supported versions."""
 
     names: tuple[str, ...]
     versions: str
 
 
 class Distribution(NamedTuple):
-    """A distribution that is installed."""
+    """An installed distribution."""
 
     name: str
     version: str
@@ -49,33 +48,31 @@ TORCH = Requirement(('torch',), '>=2.6')
 
 @dataclass(frozen=True)
 class StackInfo:
-    """What mmfaseg runs on.
+    """The installed packages.
 
     Attributes:
-        family: ``'openmmlab'`` or ``'onedl'``.
-        python: Version of Python.
-        torch: Version of PyTorch, with its build tag.
-        packages: Import name (mmengine, mmcv, mmseg, mmdet) to the installed
-            distribution.
-        has_compiled_mmcv_ops: Whether mmcv brings compiled operators.
+        family (str): ``'openmmlab'`` or ``'onedl'``.
+        torch (str): version of PyTorch with its build tag.
+        packages (dict[str, Distribution]): installed distributions by import
+            name (mmengine, mmcv, mmseg, mmdet).
+        has_compiled_mmcv_ops (bool): whether mmcv has compiled operators.
     """
 
     family: str
-    python: str
     torch: str
     packages: dict[str, Distribution]
     has_compiled_mmcv_ops: bool
 
     @property
     def deformable_attention(self) -> str:
-        """Which implementation of deformable attention runs where."""
-        # The operators import PyTorch, whose version is checked here.
+        """Implementations of deformable attention by device."""
+        # imports PyTorch, whose version has been checked by now
         from mmfaseg.ops import describe_ms_deform_attn
 
         return describe_ms_deform_attn()
 
     def __str__(self) -> str:
-        """Return one line for the log."""
+        """Returns one line for the log."""
         packages = ', '.join(' '.join(each) for each in self.packages.values())
         return (
             f'{self.family} stack: {packages}; torch {self.torch}; '
@@ -84,17 +81,16 @@ class StackInfo:
 
 
 def stack_info() -> StackInfo:
-    """Return what mmfaseg runs on, after checking that it is supported.
+    """Returns the installed packages.
 
     Raises:
-        ImportError: If a package is missing, has an unsupported version, or
-            comes from another family than the rest.
+        ImportError: if a package is missing, has an unsupported version, or
+            belongs to another family than the others.
     """
     family, packages = _check_family()
     torch = _check_package(TORCH, 'see https://pytorch.org/get-started')
     return StackInfo(
         family=family,
-        python=platform.python_version(),
         torch=torch.version,
         packages=packages,
         has_compiled_mmcv_ops=importlib.util.find_spec('mmcv._ext')
@@ -103,7 +99,7 @@ def stack_info() -> StackInfo:
 
 
 def log_stack_info() -> None:
-    """Log what mmfaseg runs on, one line at INFO by mmengine's logger."""
+    """Logs the installed packages in one line."""
     from mmengine.logging import print_log
 
     print_log(f'mmfaseg runs on the {stack_info()}', logger='current')
@@ -122,9 +118,8 @@ def _check_family() -> tuple[str, dict[str, Distribution]]:
         names = ', '.join(chain.from_iterable(installed.values()))
         raise ImportError(
             'packages of two families are installed and overwrite each '
-            f'other: {names}. Make a new '
-            f'environment; there, {_install_command("openmmlab")} or '
-            f'{_install_command("onedl")}.'
+            f'other: {names}. In a new environment, '
+            f'{_install_command("openmmlab")} or {_install_command("onedl")}'
         )
     family = 'onedl' if installed['onedl'] else 'openmmlab'
     remedy = _install_command(family)
@@ -139,13 +134,13 @@ def _check_package(requirement: Requirement, remedy: str) -> Distribution:
     if distribution is None:
         raise ImportError(
             f'mmfaseg needs {" or ".join(requirement.names)} '
-            f'{requirement.versions}, which is not installed: {remedy}.'
+            f'{requirement.versions}, which is not installed: {remedy}'
         )
     supported = SpecifierSet(requirement.versions)
     if not supported.contains(distribution.version, prereleases=True):
         raise ImportError(
             f'{distribution.name} {distribution.version} is installed, but '
-            f'mmfaseg needs {requirement.versions}: {remedy}.'
+            f'mmfaseg needs {requirement.versions}: {remedy}'
         )
     return distribution
 
@@ -160,9 +155,9 @@ def _installed(requirement: Requirement) -> Distribution | None:
 
 
 def _install_command(family: str) -> str:
-    # mmcv-lite, not mmcv, whose build without compiler and patience fails.
-    wanted = ' '.join(
+    # mmcv-lite, as mmcv needs a compiler and a long build
+    packages = ' '.join(
         f'"{requirement.names[-1]}{requirement.versions}"'
         for requirement in FAMILIES[family].values()
     )
-    return f'run `pip install {wanted}`'
+    return f'run `pip install {packages}`'

@@ -1,11 +1,11 @@
-"""Which class a part of a config names."""
+"""Class names in configs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def type_name(settings: Any) -> str:
-    """Returns the class that a part of a config names, without its scope."""
+    """Returns the class name of a config dict, without its scope."""
     kind = settings.get('type') if isinstance(settings, Mapping) else settings
     if isinstance(kind, str):
         return kind.rsplit('.', 1)[-1]

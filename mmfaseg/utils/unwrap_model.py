@@ -1,4 +1,4 @@
-"""The model inside of what several processes wrap it in."""
+"""Access to a model inside a distributed wrapper."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from mmengine.model import is_model_wrapper
 
 
 def unwrap_model(model: Any) -> Any:
-    """Returns the model itself, wrapped or not."""
+    """Returns the model, without its wrapper if it has one."""
     return model.module if is_model_wrapper(model) else model

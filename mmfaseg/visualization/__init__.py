@@ -1,21 +1,17 @@
-"""Figures of what the network predicts and where it looks."""
+"""Figures of predictions and of where queries attend."""
 
-from .focus import draw_focus
-from .focus_maps import choose_queries
+from .canvas import figure_pixels, make_palette, save_figure
+from .figures import dataset_palette, spread_indices, write_figures
+from .focus import choose_queries, draw_focus
 from .input_image import inputs_to_image
-from .instances import draw_objects
-from .objects import ObjectImage, Objects
-from .predictions import LabelledImage, draw_predictions, segmentation_scores
-from .report import draw_item_focus, spread_indices, write_report
-from .sheet import figure_pixels, make_palette, save_figure
+from .objects import Objects, draw_objects
+from .predictions import draw_predictions, segmentation_scores
 
 __all__ = [
-    'LabelledImage',
-    'ObjectImage',
     'Objects',
     'choose_queries',
+    'dataset_palette',
     'draw_focus',
-    'draw_item_focus',
     'draw_objects',
     'draw_predictions',
     'figure_pixels',
@@ -24,5 +20,5 @@ __all__ = [
     'save_figure',
     'segmentation_scores',
     'spread_indices',
-    'write_report',
+    'write_figures',
 ]

@@ -1,11 +1,11 @@
-"""Recording where the layers of a decoder attend, by forward hooks.
+"""Tracing of the attention in a decoder, by forward hooks.
 
 Shapes:
     B: batch size.
     Q: number of queries.
     C: embed_dims.
     H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
-    K: number of chosen windows.
+    K: number of selected windows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from mmengine.model import BaseModule
+    from mmengine.model import BaseModel, BaseModule
 
     from mmfaseg.models.layers import (
         CrossAttention,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class LayerTrace:
-    """Where one layer attends.
+    """Inputs and attention of one layer.
 
     Attributes:
         layer (int): index of the layer.
@@ -42,15 +42,15 @@ class LayerTrace:
             (B, Q, C).
         position (Tensor): K_p of its level, shape (B, C, H_l, W_l).
         attention (Tensor): head-averaged cross-attention, shape
-            (B, Q, H_l * W_l); zero outside the windows that were read.
+            (B, Q, H_l * W_l); zero outside the selected windows.
         cross_attn (CrossAttention): its cross-attention.
-        window_index (Tensor | None): chosen windows, most important first,
+        window_index (Tensor | None): selected windows, most important first,
             int64, row-major in ``window_grid``, shape (B, K), or (B, Q, K)
-            with a choice per query; None if the whole level was read.
+            with a choice per query; None if the whole level was attended.
         window_grid (tuple[int, int] | None): (H_0, W_0).
         window_size (int | None): pixels of the stride-4 map per side.
-        importance (Tensor | None): what the windows were chosen by, shape
-            (B, H_0, W_0), or (B, Q, H_0, W_0); None if it does not say.
+        importance (Tensor | None): what the windows were selected by, shape
+            (B, H_0, W_0), or (B, Q, H_0, W_0); None if not available.
     """
 
     layer: int
@@ -68,7 +68,7 @@ class LayerTrace:
 
 @dataclass
 class DecoderTrace:
-    """Predictions of a decoder, and where its layers attend.
+    """Predictions of a decoder, and the traces of its layers.
 
     Attributes:
         cls_scores (list[Tensor]): see :class:`DecoderOutput`.
@@ -88,9 +88,28 @@ def can_trace(head: BaseModule | None) -> bool:
     return isinstance(getattr(head, 'transformer_decoder', None), FASegDecoder)
 
 
+def find_traceable_head(model: BaseModel) -> BaseModule:
+    """Returns the head of a model whose decoder can be traced.
+
+    Raises:
+        ValueError: if it has no :class:`FASegDecoder`.
+    """
+    head = getattr(model, 'panoptic_head', None)
+    if head is None:
+        head = getattr(model, 'decode_head', None)
+    if not can_trace(head):
+        name = type(model if head is None else head).__name__
+        raise ValueError(
+            f'{name} has no FASegDecoder to trace: use a config of mmfaseg; '
+            "faseg2mmfaseg.py converts Mask2Former's checkpoints to one with "
+            'mmfaseg.LearnedPositionalQuery'
+        )
+    return head
+
+
 @torch.no_grad()
 def trace_head(head: BaseModule, feats: Sequence[Tensor]) -> DecoderTrace:
-    """Runs a head of mmfaseg and records every layer of its decoder.
+    """Runs a head and records every layer of its decoder.
 
     Args:
         head (BaseModule): such as :class:`FASegHead`.

@@ -1,222 +1,250 @@
-"""Where the queries look: masks, cross-attention per level, HRCA windows.
+"""Figure of where queries attend: masks, cross-attention, HRCA windows.
 
 Shapes:
-    Q: queries.
     H, W: height and width of the image as the network saw it, unpadded.
-    K: number of classes.
+    H_3, W_3: size of the masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
+import mmcv
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .focus_maps import (
-    STRIDES,
-    attention_maps,
-    choose_queries,
-    importance_map,
-    label_pixels,
-    last_attention,
-    mask_probabilities,
+from .attention_maps import (
+    COLOUR_MAP,
+    DENSITY_RANGE,
+    overlay_density,
+    to_density,
+    upsample,
 )
-from .sheet import Sheet, check_classes, check_image, panel_size
-from .windows import WindowBox, last_windows, shares_windows, window_boxes
+from .canvas import (
+    FONT_SIZE,
+    blend,
+    draw_outline,
+    make_panels,
+    show_image,
+)
+from .explorer.measures import describe_entropy
+from .explorer.views import Exploration, LayerView, WindowBox
+from .objects import Objects, mask_ious
 
-if TYPE_CHECKING:
-    from .decoder_trace import DecoderTrace
-
-MARGIN = 18
-GAP = 10
-HEAD = 28
+MASK_STRIDE, COARSEST_STRIDE = 4, 32
 NUMBERED_WINDOWS = 24
+FOOTER = 0.55  # inches, for the colour bar
 
 
-@dataclass
-class _Panel:
-    """One image of the sheet and what is drawn on it."""
+@dataclass(frozen=True)
+class ChosenQuery:
+    """A query that is drawn.
 
-    title: str
-    image: np.ndarray
-    outline: np.ndarray | None = None  # bool, (H, W)
-    boxes: list[WindowBox] = field(default_factory=list)
+    Attributes:
+        row (int): Its row in the fields of the exploration.
+        label (int): Its class.
+        score (float): Class probability times the mean mask probability
+            inside its mask, in 0..1.
+        iou (float | None): IoU of its mask with the best ground truth segment
+            of its class; None without ground truth.
+        mask (np.ndarray): bool, shape (H, W).
+    """
+
+    row: int
+    label: int
+    score: float
+    iou: float | None
+    mask: np.ndarray
 
 
-def overlay_heatmap(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lays a heat map over the darkened grey image.
+def choose_queries(
+    view: Exploration, count: int, ground_truth: Objects | None = None
+) -> list[ChosenQuery]:
+    """Selects queries of distinct classes, best first.
+
+    With ground truth, queries whose masks match a segment of their class best
+    (IoU) come first, otherwise those with the highest score. A query is never
+    selected if its class is "no object" or its mask is empty.
 
     Args:
-        image (np.ndarray): uint8, shape (H, W, 3).
-        heat (np.ndarray): float, shape (H, W), in 0..1.
+        view (Exploration): Result of :func:`explore`.
+        count (int): Maximum number of queries.
+        ground_truth (Objects, optional): Segments of the image.
 
-    Returns:
-        np.ndarray: uint8, shape (H, W, 3); hot is bright.
+    Raises:
+        ValueError: If ``count`` is not positive.
     """
-    grey = image.mean(-1, keepdims=True) * 0.6
-    glow = colormaps['inferno'](heat)[..., :3] * 255
-    return _mix(grey, glow, np.sqrt(heat)[..., None] * 0.85)
+    if count < 1:
+        raise ValueError(f'count must be at least 1, got {count}')
+    size = view.image.shape[0], view.image.shape[1]
+    scores = view.layers[-1].scores
+    found = []
+    for row in np.flatnonzero(scores.argmax(1) < len(view.classes)):
+        values = upsample(view.layers[-1].masks[row, None], MASK_STRIDE, size)
+        mask = values[0] > 0.5
+        if not mask.any():
+            continue
+        label = int(scores[row].argmax())
+        score = float(scores[row, label] * values[0][mask].mean())
+        iou = None
+        if ground_truth is not None:
+            iou = _best_iou(mask, label, ground_truth)
+        found.append(ChosenQuery(int(row), label, score, iou, mask))
+    found.sort(key=lambda x: -(x.score if x.iou is None else x.iou))
+    chosen: dict[int, ChosenQuery] = {}
+    for query in found:
+        chosen.setdefault(query.label, query)
+    return list(chosen.values())[:count]
+
+
+def _best_iou(mask: np.ndarray, label: int, ground_truth: Objects) -> float:
+    masks = ground_truth.masks[ground_truth.labels == label]
+    resized = [
+        mmcv.imresize(x.astype(np.uint8), mask.shape[::-1], False, 'nearest')
+        for x in masks
+    ]
+    if not resized:
+        return 0.0
+    return float(mask_ious(mask[None], np.stack(resized) > 0).max())
 
 
 def draw_focus(
-    output: DecoderTrace,
-    image: np.ndarray,
-    classes: Sequence[str],
-    palette: Sequence[Sequence[int]],
-    sample: int = 0,
+    view: Exploration,
     num_queries: int = 4,
-    min_score: float = 0.0,
+    ground_truth: Objects | None = None,
 ) -> Figure:
-    """Draws where the decoder looks in one image.
+    """Draws where the decoder attends in one image.
 
     The first row shows the image, the prediction and, if all queries share
-    windows of the stride-4 map, the windows and the importance that they were
-    chosen by. Each further row shows one query: its mask, and its
-    cross-attention in the last layer of the strides 32, 16 and 8, each scaled
-    to its own maximum.
+    windows of the stride-4 map, the importance of the windows and those that
+    were selected. Each further row shows one query: its mask, and its
+    cross-attention in the last layer of each coarser stride. All attention
+    maps have the same colour scale, relative to uniform attention.
 
     Args:
-        output (DecoderTrace): Result of :func:`trace_head`.
-        image (np.ndarray): uint8, shape (H, W, 3), RGB.
-        classes (Sequence[str]): K class names.
-        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
-        sample (int): Which image of the batch.
-        num_queries (int): Rows at most; fewer are drawn when the network
-            names fewer classes.
-        min_score (float): Pixels whose best class scores less stay bare, as
-            the ground between the objects of a detector.
+        view (Exploration): Result of :func:`explore`.
+        num_queries (int): Maximum number of rows; there are fewer if fewer
+            classes are predicted.
+        ground_truth (Objects, optional): Segments of the image; see
+            :func:`choose_queries`.
 
     Returns:
         Figure: Ready for :func:`save_figure`.
 
     Raises:
-        ValueError: If trace, image and classes do not fit together.
-        TypeError: If the image is not uint8.
+        ValueError: If ``num_queries`` is not positive.
     """
-    colours = check_classes(classes, palette)
-    check_image(image)
-    size = image.shape[0], image.shape[1]
-    scores, masks = mask_probabilities(output, size, sample)
-    if scores.shape[1] != len(classes) + 1:
-        raise ValueError(
-            f'the network scores {scores.shape[1] - 1} classes and "no '
-            f'object", but {len(classes)} names were given'
-        )
-    labels = label_pixels(scores, masks, min_score)
-    bare = np.repeat(image.mean(-1, keepdims=True), 3, -1)
-    painted = np.where(
-        labels[..., None] < 0, bare, _paint(image, colours[labels])
-    ).astype(np.uint8)
-    rows = [_overview(output, image, painted, sample)]
-
-    traces = [last_attention(output.traces, level) for level in range(3)]
-    heats = [attention_maps(trace, size, sample) for trace in traces]
-    for query in choose_queries(scores, masks, num_queries):
-        inside = query.mask[..., None]
-        name = f'query {query.index} · {classes[query.label]}'
-        row = [
-            _Panel(
-                f'{name} · {query.score:.2f}',
-                np.where(inside, _paint(image, colours[query.label]), image),
-                query.mask,
-            )
-        ]
-        for trace, heat in zip(traces, heats, strict=True):
-            row.append(
-                _Panel(
-                    f'layer {trace.layer} · stride {STRIDES[trace.level]}',
-                    overlay_heatmap(image, heat[query.index]),
-                    query.mask,
-                )
-            )
-        rows.append(row)
-    return _lay_out(rows, size)
-
-
-def _overview(
-    output: DecoderTrace,
-    image: np.ndarray,
-    painted: np.ndarray,
-    sample: int,
-) -> list[_Panel]:
-    """Makes the first row, which belongs to no single query."""
-    size = image.shape[0], image.shape[1]
-    panels = [
-        _Panel('image', image),
-        _Panel('prediction', painted),
-    ]
-    if not shares_windows(output.traces):
-        return panels
-    trace = last_windows(output.traces)
-    boxes = window_boxes(trace, size, sample)
-    read = np.zeros((*size, 1), dtype=bool)
-    for box in boxes:
-        read[box.top : box.bottom, box.left : box.right] = True
-    if trace.importance is not None:
-        importance = trace.importance[sample].float().cpu().numpy()
-        panels.append(
-            _Panel(
-                f'importance · layer {trace.layer}, all queries',
-                overlay_heatmap(image, importance_map(importance, size)),
-            )
-        )
-    return [
-        *panels,
-        _Panel(
-            f'HRCA windows · layer {trace.layer} · stride 4',
-            _mix(image, np.zeros(3), np.where(read, 0.0, 0.6)),
-            boxes=boxes,
-        ),
-    ]
-
-
-def _lay_out(rows: list[list[_Panel]], size: tuple[int, int]) -> Figure:
-    """Places the panels, four in a row, each under its title."""
-    height, width = panel_size(*size)
-    sheet = Sheet(
-        2 * MARGIN + 4 * width + 3 * GAP,
-        len(rows) * (height + HEAD) + MARGIN,
+    queries = choose_queries(view, num_queries, ground_truth)
+    last = {layer.stride: layer for layer in view.layers}
+    layers = [last[x] for x in sorted(last, reverse=True) if x > MASK_STRIDE]
+    height, width = view.image.shape[:2]
+    figure, panels = make_panels(
+        1 + len(queries),
+        max(4, 1 + len(layers)),
+        height / width,
+        head=0.4,
+        footer=FOOTER,
     )
-    for n, row in enumerate(rows):
-        y = n * (height + HEAD) + HEAD
-        for i, panel in enumerate(row):
-            x = MARGIN + i * (width + GAP)
-            bold = n == 0 or i == 0
-            sheet.text(
-                panel.title,
-                x,
-                y - 7,
-                size=8.5,
-                weight='bold' if bold else 'normal',
-            )
-            axes = sheet.panel(panel.image, x, y, width, height)
-            if panel.outline is not None:
-                _draw_outline(axes, panel.outline)
-            _draw_boxes(axes, panel.boxes)
-    return sheet.figure
+    _draw_overview(panels[0], view, last.get(MASK_STRIDE))
+    for row, query in zip(panels[1:], queries, strict=True):
+        _draw_query(row, view, query, layers)
+    total = figure.get_size_inches()[1]
+    bar = figure.colorbar(
+        ScalarMappable(LogNorm(*DENSITY_RANGE), COLOUR_MAP),
+        cax=figure.add_axes((0.3, 0.38 / total, 0.4, 0.1 / total)),
+        orientation='horizontal',
+        ticks=[0.1, 1, 10, 100],
+        format='{x:g}×',
+    )
+    bar.ax.tick_params(labelsize=FONT_SIZE, pad=1)
+    figure.text(
+        0.29,
+        0.38 / total,
+        'relative to uniform attention',
+        fontsize=FONT_SIZE,
+        ha='right',
+    )
+    return figure
 
 
-def _draw_outline(axes: Axes, mask: np.ndarray) -> None:
-    """Draws the border of a mask, also where it meets the image's edge."""
-    framed = np.pad(mask.astype(np.float32), 1)
-    rows, columns = (np.arange(length) - 0.5 for length in framed.shape)
-    for width, colour in ((2.4, 'black'), (1.2, 'white')):
-        axes.contour(
-            columns, rows, framed, [0.5], colors=colour, linewidths=width
+def _draw_overview(
+    row: np.ndarray, view: Exploration, windows: LayerView | None
+) -> None:
+    """Draws the first row, which belongs to no single query."""
+    grey = view.image.mean(-1, keepdims=True)
+    labels = np.where(
+        view.labels[..., None] < 0,
+        grey,
+        blend(grey, view.palette[view.labels], 0.65),
+    )
+    show_image(row[0], view.image, 'image', bold=True)
+    show_image(row[1], labels.astype(np.uint8), 'prediction', bold=True)
+    if windows is None or not windows.windows:
+        return
+    if windows.importance is not None:
+        importance = windows.importance
+        density = importance / max(importance.mean(), 1e-12)
+        show_image(
+            row[2],
+            overlay_density(view.image, density, COARSEST_STRIDE),
+            f'window importance\nlayer {windows.layer}, all queries',
         )
+    attended = np.zeros((*view.image.shape[:2], 1), dtype=bool)
+    for box in windows.windows:
+        attended[box.top : box.bottom, box.left : box.right] = True
+    show_image(
+        row[3],
+        blend(view.image, np.zeros(3), np.where(attended, 0.0, 0.6)),
+        f'HRCA windows\nlayer {windows.layer}, stride {windows.stride}',
+    )
+    _draw_windows(row[3], windows.windows)
 
 
-def _draw_boxes(axes: Axes, boxes: list[WindowBox]) -> None:
-    """Draws windows, bright ones first in rank, numbered while there is room.
+def _draw_query(
+    row: np.ndarray,
+    view: Exploration,
+    query: ChosenQuery,
+    layers: list[LayerView],
+) -> None:
+    """Draws the mask of a query and its attention in some layers."""
+    quality = (
+        f'score {query.score:.2f}'
+        if query.iou is None
+        else f'IoU {query.iou:.2f}'
+    )
+    grey = view.image.mean(-1, keepdims=True)
+    coloured = blend(grey, view.palette[query.label], 0.65)
+    show_image(
+        row[0],
+        np.where(query.mask[..., None], coloured, view.image),
+        f'query {view.queries[query.row]}: {view.classes[query.label]}\n'
+        f'{quality}',
+        bold=True,
+    )
+    _draw_mask(row[0], query.mask)
+    for axes, layer in zip(row[1:], layers, strict=False):
+        density = to_density(layer.attention[query.row])
+        show_image(
+            axes,
+            overlay_density(view.image, density, layer.stride),
+            f'layer {layer.layer}, stride {layer.stride}\n'
+            f'entropy {describe_entropy(layer.entropy[query.row])}',
+        )
+        _draw_mask(axes, query.mask)
 
-    The rank stands in the middle of the window.
-    """
+
+def _draw_mask(axes: Axes, mask: np.ndarray) -> None:
+    for width, colour in ((2.0, 'black'), (1.0, 'white')):
+        draw_outline(axes, mask, colors=colour, linewidths=width)
+
+
+def _draw_windows(axes: Axes, boxes: list[WindowBox]) -> None:
+    """Draws windows, coloured by rank, with their ranks if there are few."""
     for box in boxes:
         share = (box.rank - 1) / max(1, boxes[-1].rank - 1)
         axes.add_patch(
@@ -226,7 +254,7 @@ def _draw_boxes(axes: Axes, boxes: list[WindowBox]) -> None:
                 box.bottom - box.top,
                 fill=False,
                 edgecolor=colormaps['plasma'](0.95 - 0.7 * share),
-                linewidth=2,
+                linewidth=1.5,
             )
         )
         if len(boxes) <= NUMBERED_WINDOWS:
@@ -235,26 +263,9 @@ def _draw_boxes(axes: Axes, boxes: list[WindowBox]) -> None:
                 (box.top + box.bottom) / 2,
                 str(box.rank),
                 color='white',
-                fontsize=9,
+                fontsize=FONT_SIZE,
                 weight='bold',
                 ha='center',
                 va='center',
-                bbox={
-                    'facecolor': 'black',
-                    'alpha': 0.55,
-                    'lw': 0,
-                    'pad': 1.5,
-                },
+                bbox=dict(facecolor='black', alpha=0.55, lw=0, pad=1),
             )
-
-
-def _paint(image: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Colours the grey image."""
-    return _mix(image.mean(-1, keepdims=True), colours, 0.65)
-
-
-def _mix(
-    under: np.ndarray, over: np.ndarray, alpha: float | np.ndarray
-) -> np.ndarray:
-    """Blends two arrays that broadcast to (H, W, 3) into a uint8 image."""
-    return ((1 - alpha) * under + alpha * over).clip(0, 255).astype(np.uint8)

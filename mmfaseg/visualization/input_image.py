@@ -1,4 +1,4 @@
-"""From the network's input back to an image."""
+"""Conversion of network inputs to images."""
 
 import mmcv
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 def inputs_to_image(
     inputs: Tensor, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Turns what the pipeline hands to the network into an RGB image.
+    """Converts the output of a test pipeline to an RGB image.
 
     Args:
         inputs (Tensor): uint8, or float32 with values 0 to 255, shape
@@ -26,22 +26,20 @@ def inputs_to_image(
     """
     if inputs.ndim != 3 or inputs.shape[0] != 3:
         raise ValueError(
-            f'inputs have shape {tuple(inputs.shape)} instead of (3, H, W); '
-            'give one unbatched colour image'
+            f'inputs must have shape (3, H, W), got {tuple(inputs.shape)}; '
+            'pass one unbatched colour image'
         )
     if inputs.dtype == torch.float32:  # LoadImageFromFile(to_float32=True)
         low, high = inputs.aminmax()
         if low < -0.5 or high > 255.5:
             raise TypeError(
-                f'inputs hold values from {low:g} to {high:g}, not 0 to 255; '
-                'leave normalisation to the data preprocessor, not to the '
-                'pipeline'
+                f'inputs have values from {low:g} to {high:g}, not 0 to 255; '
+                'leave normalisation to the data preprocessor'
             )
         inputs = inputs.round().clamp(0, 255).to(torch.uint8)
     if inputs.dtype != torch.uint8:
         raise TypeError(
-            f'inputs hold {inputs.dtype}, neither uint8 nor float32; leave '
-            'conversions to the data preprocessor, not to the pipeline'
+            f'inputs must have dtype uint8 or float32, got {inputs.dtype}'
         )
     image = inputs.cpu().flip(0).permute(1, 2, 0).contiguous().numpy()
     if size is not None and image.shape[:2] != tuple(size):

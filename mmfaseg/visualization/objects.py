@@ -1,4 +1,4 @@
-"""Objects of an image, and which predicted one is of which true one.
+"""Ground truth and predicted objects side by side.
 
 Shapes:
     H, W: height and width of an image in pixels.
@@ -6,21 +6,32 @@ Shapes:
     K: number of classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-from .sheet import check_image
+from .canvas import (
+    FONT_SIZE,
+    draw_outline,
+    make_palette,
+    make_panels,
+    show_image,
+)
 
-MIN_IOU = 0.5
+MAX_NAMES = 20  # more of them would hide the image
+UNMATCHED = (1.0, 0.18, 0.33)  # red
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects of one image.
+    """Objects or segments of one image.
 
     Attributes:
-        labels (np.ndarray): integers, shape (n,), in 0..K-1.
+        labels (np.ndarray): Integers, shape (n,), in 0..K-1.
         masks (np.ndarray): bool, shape (n, H, W).
         scores (np.ndarray | None): 0 to 1, shape (n,); None for ground truth.
     """
@@ -30,7 +41,7 @@ class Objects:
     scores: np.ndarray | None = None
 
     def above(self, min_score: float) -> 'Objects':
-        """Returns the objects with this score or more, best first."""
+        """Returns the objects with at least this score, best first."""
         if self.scores is None:
             return self
         order = np.argsort(-self.scores, kind='stable')
@@ -40,73 +51,135 @@ class Objects:
         )
 
 
-@dataclass(frozen=True)
-class ObjectImage:
-    """One image with its true and predicted objects.
+def mask_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the IoU of each pair of masks.
 
-    Attributes:
-        image (np.ndarray): uint8, shape (H, W, 3), RGB.
-        ground_truth (Objects): without scores.
-        prediction (Objects): with scores.
+    Args:
+        first (np.ndarray): bool, shape (n, H, W).
+        second (np.ndarray): bool, shape (m, H, W).
+
+    Returns:
+        np.ndarray: float32, shape (n, m); 0 where both masks are empty.
     """
-
-    image: np.ndarray
-    ground_truth: Objects
-    prediction: Objects
-
-    def check(self, num_classes: int) -> None:
-        """Raises ValueError or TypeError unless all parts fit together."""
-        check_image(self.image)
-        parts = {
-            'ground truth': self.ground_truth,
-            'prediction': self.prediction,
-        }
-        for name, objects in parts.items():
-            wanted = (len(objects.labels), *self.image.shape[:2])
-            if objects.masks.shape != wanted:
-                raise ValueError(
-                    f'the masks of the {name} have shape '
-                    f'{objects.masks.shape} instead of {wanted}; bring them '
-                    'to the size of the image'
-                )
-            labels = objects.labels
-            if len(labels) and not (
-                labels.min() >= 0 and labels.max() < num_classes
-            ):
-                raise ValueError(
-                    f'the {name} holds labels {labels.min()} to '
-                    f'{labels.max()}, but there are {num_classes} classes'
-                )
+    a, b = first.astype(np.float32), second.astype(np.float32)
+    both = np.tensordot(a, b, ((1, 2), (1, 2)))
+    union = a.sum((1, 2))[:, None] + b.sum((1, 2)) - both
+    return both / np.maximum(union, 1)
 
 
 def match_objects(
-    ground_truth: Objects, prediction: Objects, min_iou: float = MIN_IOU
+    ground_truth: Objects, prediction: Objects, min_iou: float = 0.5
 ) -> np.ndarray:
-    """Returns the true object that each prediction is of.
+    """Matches predictions to ground truth objects.
 
-    As COCO matches: predictions in their order, each with the best true
-    object of its class that is left.
+    As in COCO's evaluation, predictions are matched in their order, each to
+    the object of its class with the highest IoU that is not matched yet.
 
     Args:
-        ground_truth (Objects): n of them.
-        prediction (Objects): best first.
-        min_iou (float): below it nothing matches.
+        ground_truth (Objects): The objects to be found.
+        prediction (Objects): Best first.
+        min_iou (float): Lowest IoU of a match.
 
     Returns:
-        np.ndarray: int64, numbers of true objects, -1 for none.
+        np.ndarray: int64, indices into ``ground_truth``, -1 for no match.
     """
     found = np.full(len(prediction.labels), -1)
     if not len(ground_truth.labels):
         return found
-    ours = prediction.masks.astype(np.float32)
-    theirs = ground_truth.masks.astype(np.float32)
-    both = np.tensordot(ours, theirs, ((1, 2), (1, 2)))
-    union = ours.sum((1, 2))[:, None] + theirs.sum((1, 2)) - both
-    iou = both / np.maximum(union, 1)
-    iou[prediction.labels[:, None] != ground_truth.labels] = 0
-    for number, row in enumerate(iou):
+    ious = mask_ious(prediction.masks, ground_truth.masks)
+    ious[prediction.labels[:, None] != ground_truth.labels] = 0
+    for n, row in enumerate(ious):
         best = int(row.argmax())
         if row[best] >= min_iou:
-            found[number] = best
-            iou[:, best] = 0
+            found[n] = best
+            ious[:, best] = 0
     return found
+
+
+def draw_objects(
+    images: Sequence[tuple[np.ndarray, Objects, Objects]],
+    classes: Sequence[str],
+    min_score: float = 0.5,
+) -> Figure:
+    """Draws images, ground truth objects and predictions with their scores.
+
+    A prediction has the colour of the ground truth object that it matches,
+    and a red dashed outline if it matches none.
+
+    Args:
+        images (Sequence[tuple]): Images, uint8, shape (H, W, 3), RGB, with
+            their ground truth and predicted objects; at least one, sizes may
+            differ.
+        classes (Sequence[str]): K class names.
+        min_score (float): Predictions with a lower score are not drawn.
+
+    Returns:
+        Figure: Ready for :func:`save_figure`.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    if not images:
+        raise ValueError('there is no image to draw; pass at least one')
+    aspect = max(image.shape[0] / image.shape[1] for image, *_ in images)
+    figure, panels = make_panels(len(images), 3, aspect)
+    for row, (image, ground_truth, found) in zip(panels, images, strict=True):
+        prediction = found.above(min_score)
+        matches = match_objects(ground_truth, prediction)
+        indices = np.arange(len(ground_truth.labels))
+        caption = (
+            f'prediction: {(matches >= 0).sum()} of {len(indices)} found, '
+            f'{(matches < 0).sum()} false'
+        )
+        titles = ('image', 'ground truth', caption)
+        for axes, title in zip(row, titles, strict=True):
+            show_image(axes, image, title)
+        _draw(row[1], ground_truth, indices, classes)
+        _draw(row[2], prediction, matches, classes)
+    return figure
+
+
+def _draw(
+    axes: Axes, objects: Objects, matches: np.ndarray, classes: Sequence[str]
+) -> None:
+    """Draws masks, outlines and names over an image."""
+    count, height, width = objects.masks.shape
+    overlay = np.zeros((height, width, 4))
+    colours = np.array(make_palette(max(matches, default=0) + 1)) / 255
+    # large objects first, so that small ones stay on top
+    order = np.argsort(-objects.masks.sum((1, 2)))
+    for n in order:
+        matched = matches[n] >= 0
+        colour = colours[matches[n]] if matched else UNMATCHED
+        overlay[objects.masks[n]] = (*colour, 0.45 if matched else 0.25)
+        if objects.masks[n].any():
+            draw_outline(
+                axes,
+                objects.masks[n],
+                colors=[tuple(colour)],
+                linewidths=1.2,
+                linestyles='solid' if matched else 'dashed',
+            )
+    axes.imshow(overlay, extent=(0, width, height, 0), interpolation='nearest')
+    if count > MAX_NAMES:
+        return
+    for n in order:
+        ys, xs = np.nonzero(objects.masks[n])
+        if not len(ys):
+            continue
+        name = classes[objects.labels[n]]
+        if objects.scores is not None:
+            name += f' {objects.scores[n]:.2f}'
+        # the pixel of the object next to its centre
+        nearest = np.hypot(ys - ys.mean(), xs - xs.mean()).argmin()
+        axes.text(
+            xs[nearest] + 0.5,
+            ys[nearest] + 0.5,
+            name,
+            fontsize=FONT_SIZE - 1,
+            color='white',
+            ha='center',
+            va='center',
+            clip_on=True,
+            path_effects=[withStroke(linewidth=2, foreground='black')],
+        )

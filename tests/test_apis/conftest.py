@@ -1,4 +1,4 @@
-"""Work dirs as training leaves them, with random weights."""
+"""Work dirs as after training, with random weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ CLASSES = list(ShapesDataset.METAINFO['classes'])
 
 @pytest.fixture(scope='session')
 def make_work_dir(root, tmp_path_factory) -> Callable[[str], Path]:
-    """Returns a folder with the config of a name below configs/."""
+    """Returns a function that makes the work dir of a config."""
 
     def make(name: str) -> Path:
         folder = tmp_path_factory.mktemp('work_dir')
@@ -26,7 +26,7 @@ def make_work_dir(root, tmp_path_factory) -> Callable[[str], Path]:
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)
         model.init_weights()
-        # queries that differ in class and mask, as after training
+        # queries with different classes and masks, as after training
         decoder = model.decode_head.transformer_decoder
         torch.nn.init.normal_(decoder.predictor.class_embed.weight)
         for name_of, x in decoder.named_parameters():

@@ -1,6 +1,6 @@
-"""The page in a real browser: Debian's chromium, or what CHROMIUM names.
+"""The explorer page in chromium, or in the browser of $CHROMIUM.
 
-.ci/run installs it; elsewhere these tests are skipped without one.
+.ci/run installs it; elsewhere these tests are skipped without it.
 """
 
 import os
@@ -26,7 +26,7 @@ SIZE = (96, 128)
 @pytest.fixture(scope='module')
 def browser():
     if CHROMIUM is None:
-        assert not IN_CI, 'chromium is not there, and has to be'
+        assert not IN_CI, 'chromium is required but not installed'
         pytest.skip('no chromium: apt-get install chromium')
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -38,22 +38,22 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page; any complaint of the browser fails the test."""
-    complaints = []
+    """A page; any error or warning of the browser fails the test."""
+    errors = []
     page = browser.new_page(viewport=dict(width=1440, height=1000))
-    page.on('pageerror', lambda error: complaints.append(str(error)))
+    page.on('pageerror', lambda error: errors.append(str(error)))
     page.on(
         'console',
         lambda message: (
-            complaints.append(message.text)
+            errors.append(message.text)
             if message.type in ('error', 'warning')
             else None
         ),
     )
-    page.on('requestfailed', lambda x: complaints.append(x.url))
+    page.on('requestfailed', lambda x: errors.append(x.url))
     yield page
     page.close()
-    assert complaints == []
+    assert errors == []
 
 
 @pytest.fixture(scope='module')
@@ -67,13 +67,13 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def address(work_dir, baseline_dir, images, tmp_path_factory):
-    """``python -m mmfaseg.demo`` with two networks and two images."""
-    log = tmp_path_factory.mktemp('demo') / 'log.txt'
+    """A server with two networks and two images."""
+    log = tmp_path_factory.mktemp('server') / 'log.txt'
     with log.open('w') as file:
         process = subprocess.Popen(
             [
-                *(sys.executable, '-m', 'mmfaseg.demo', str(work_dir)),
-                *('--compare', str(baseline_dir), '--images', str(images)),
+                *(sys.executable, '-m', 'mmfaseg.explore', str(work_dir)),
+                *(str(images), '--compare', str(baseline_dir), '--serve'),
                 *('--port', '0', '--device', 'cpu'),
             ],
             stdout=file,
@@ -91,14 +91,14 @@ def address(work_dir, baseline_dir, images, tmp_path_factory):
 
 
 def wait_until_drawn(page):
-    """Until the latest wish is on the screen."""
+    """Waits until the latest state is drawn."""
     page.wait_for_function(
-        'wanted > 0 && document.body.dataset.drawn === String(wanted)'
+        'requested > 0 && document.body.dataset.drawn === String(requested)'
     )
 
 
 def pixels(page, kind, model=0):
-    """What a canvas shows."""
+    """Returns the pixels of a canvas."""
     values = page.evaluate(
         """([kind, model]) => {
           const canvas = document.querySelectorAll('canvas.' + kind)[model];
@@ -119,7 +119,7 @@ def pressed(page, model=0):
     return states.index('true')
 
 
-def test_report_opens_from_a_file(work_dir, images, tmp_path, page):
+def test_page_opens_from_a_file(work_dir, images, tmp_path, page):
     out = tmp_path / 'focus.html'
     subprocess.run(
         [
@@ -155,6 +155,19 @@ def test_page_shows_the_first_image_with_both_networks(address, page):
         assert pixels(page, kind).std() > 1
 
 
+def test_scale_is_shown_and_uniform_attention_is_named(address, page):
+    page.goto(address)
+    wait_until_drawn(page)
+    ticks = page.locator('#scale .ticks span').all_inner_texts()
+    assert ticks == ['0.1×', '1×', '10×', '100×']
+    assert 'focus · at most ' in page.locator('figcaption').nth(1).inner_text()
+    for threshold in (0, 2):
+        page.evaluate('(x) => { DATA.nearlyUniform = x; draw(); }', threshold)
+        wait_until_drawn(page)
+        shown = page.locator('td.uniform').count()
+        assert shown == (2 if threshold == 0 else 0)  # of each network
+
+
 def test_slider_selects_layer(address, page):
     page.goto(address)
     wait_until_drawn(page)
@@ -172,7 +185,7 @@ def test_slider_selects_layer(address, page):
     assert len(set(seen)) == 5
     slider.press('ArrowRight')
     wait_until_drawn(page)
-    # FASeg has five: its last one stays, while the baseline goes on
+    # FASeg stays at its last layer, the baseline continues
     assert pixels(page, 'focus').tobytes() == seen[-1]
     captions = page.locator('figcaption').all_inner_texts()
     assert 'layer 4' in captions[0] and 'layer 5' in captions[3]
@@ -203,7 +216,7 @@ def test_click_selects_query_of_pixel(address, page):
     assert len(found) > 2
 
 
-def test_choosing_a_query_by_name(address, page):
+def test_chip_selects_query(address, page):
     page.goto(address)
     wait_until_drawn(page)
     before = pixels(page, 'focus').tobytes()
@@ -213,7 +226,10 @@ def test_choosing_a_query_by_name(address, page):
     assert pressed(page) == 1 and pressed(page, 1) == 0
     assert pixels(page, 'focus').tobytes() != before
     number = chips.nth(1).inner_text().split(' ')[0]
-    assert f'query {number} says' in page.locator('.answer').first.inner_text()
+    assert (
+        f'query {number} predicts'
+        in page.locator('.prediction').first.inner_text()
+    )
 
 
 def test_upload_example_and_invalid_file(address, page, images, tmp_path):
@@ -247,8 +263,8 @@ def test_upload_example_and_invalid_file(address, page, images, tmp_path):
     assert pixels(page, 'image').shape == (320, 140, 3)
 
 
-def test_errors_of_the_server_are_shown(address, browser, tmp_path):
-    """The browser itself logs an answer of 400: that is no complaint."""
+def test_server_errors_are_shown(address, browser, tmp_path):
+    """The browser logs the status 400, which is expected here."""
     page = browser.new_page()
     page.goto(address)
     wait_until_drawn(page)
@@ -257,7 +273,7 @@ def test_errors_of_the_server_are_shown(address, browser, tmp_path):
     page.locator('#file').set_input_files(broken)
     page.wait_for_selector('#message.error')
     assert 'cannot be read' in page.locator('#message').inner_text()
-    assert page.locator('canvas').count() == 6  # the one before stays
+    assert page.locator('canvas').count() == 6  # the previous image stays
     page.close()
 
 
@@ -281,8 +297,8 @@ def test_switches_and_playback(address, page):
     assert page.evaluate('state.layer') == layer
 
 
-def test_clicks_on_the_border_find_a_query(address, page):
-    """Canvases begin between two pixels of the screen."""
+def test_click_on_border_selects_query(address, page):
+    """Canvases may start between two pixels of the screen."""
     page.goto(address)
     wait_until_drawn(page)
     canvas = page.locator('canvas.image').first
@@ -297,7 +313,7 @@ def test_clicks_on_the_border_find_a_query(address, page):
         page.mouse.click(x, y)
         wait_until_drawn(page)
         assert pressed(page) >= 0
-        assert 'says' in page.locator('.answer').first.inner_text()
+        assert 'predicts' in page.locator('.prediction').first.inner_text()
 
 
 def test_arrow_keys_select_layer(address, page):

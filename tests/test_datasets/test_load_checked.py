@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
+from mmfaseg.data_check import check_dataset
 from mmfaseg.datasets import decode_image as decoding
 from mmfaseg.datasets.decode_image import decode_image
-from mmfaseg.datasets.doctor import check_dataset
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 RAMP = np.linspace(0, 255, 48 * 64).reshape(48, 64)

@@ -33,7 +33,7 @@ class _Model(nn.Module):
         ({}, 1.0),
     ],
 )
-def test_norms_and_embeddings_are_free_also_under_a_custom_key(options, rate):
+def test_norms_and_embeddings_are_not_decayed(options, rate):
     wrapper = build_optim_wrapper(
         _Model(),
         dict(

@@ -1,7 +1,7 @@
-"""One process, two and four: the same training.
+"""Distributed training equals training in a single process.
 
-The worker is tests/distributed_worker.py, in float64, so that what differs is
-more than rounding.
+tests/distributed_worker.py trains in float64, so that differences other than
+rounding errors are visible.
 """
 
 import json
@@ -19,7 +19,7 @@ CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 
 @pytest.fixture(scope='module')
 def train(root, tmp_path_factory):
-    """Losses of 20 iterations and the weights after them, each run once."""
+    """Returns losses and final weights of 20 iterations; runs once each."""
     folder = tmp_path_factory.mktemp('distributed')
     runs = {}
 
@@ -50,7 +50,7 @@ def train(root, tmp_path_factory):
 def test_distributed_training_equals_single_process(
     train, scenario, processes
 ):
-    """'unlabelled': the images of the first of four have no labels."""
+    """'unlabelled': the first of four processes has no labelled pixels."""
     history, weights = train(scenario, 1)
     shared, others = train(scenario, processes)
     assert len(history) == len(shared) == 20
@@ -63,13 +63,13 @@ def test_distributed_training_equals_single_process(
         torch.testing.assert_close(others[name], value, rtol=0, atol=1e-9)
 
 
-def test_losses_fall(train):
+def test_losses_decrease(train):
     history, _ = train('labelled', 1)
     assert history[-1]['loss'] < 0.9 * history[0]['loss']
 
 
 def test_killed_process_ends_the_others(root, tmp_path):
-    """With an error, and soon: they would wait for it forever."""
+    """Without a timeout, they would wait forever."""
     start = time.monotonic()
     done = launch(
         root,
@@ -91,7 +91,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class FailOnceHook(Hook):
-    """One of the processes dies, and not again after a restart."""
+    """Ends one process, but not after a restart."""
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'
         if first and runner.rank == 1 and runner.iter == 2:
@@ -100,7 +100,7 @@ class FailOnceHook(Hook):
 
 
 def test_training_resumes_after_torchrun_restart(root, tmp_path):
-    """From the checkpoint after two of four iterations."""
+    """Resumes from the checkpoint after two of four iterations."""
     (tmp_path / 'fail_once.py').write_text(FAIL_ONCE)
     cfg = Config.fromfile(root / CONFIG)
     cfg.train_cfg.update(max_iters=4, val_interval=4)

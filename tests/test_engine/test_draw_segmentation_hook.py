@@ -22,14 +22,14 @@ def make_sample(size, **meta):
 
 
 def red_inputs(size):
-    """What the network gets of a red image: BGR, (3, H, W)."""
+    """Returns the network input of a red image: BGR, (3, H, W)."""
     bgr = torch.tensor(RED[::-1], dtype=torch.uint8)
     return bgr[:, None, None].expand(3, *size).contiguous()
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Collects what the hook hands to the visualizer."""
+    """Records the calls of the visualizer."""
     calls = []
 
     def remember(self, name, image, **settings):
@@ -53,7 +53,7 @@ def draw(inputs, samples, **arguments):
 @pytest.mark.parametrize(
     'meta', [{}, {'img_path': 'shapes://val/000003'}, {'img_path': 'no.png'}]
 )
-def test_image_without_a_file_comes_from_the_inputs(drawn, meta):
+def test_image_without_file_is_made_from_inputs(drawn, meta):
     draw([red_inputs((8, 12))], [make_sample((16, 24), **meta)])
     ((name, image, _),) = drawn
     assert image.shape == (16, 24, 3)
@@ -69,7 +69,7 @@ def test_every_sample_of_a_batch_is_drawn(drawn):
     assert (drawn[0][1] == RED).all() and (drawn[1][1] == 0).all()
 
 
-def test_a_file_is_preferred(drawn, tmp_path):
+def test_image_file_takes_precedence(drawn, tmp_path):
     path = str(tmp_path / 'grey.png')
     mmcv.imwrite(np.full((6, 9, 3), 77, np.uint8), path)
     draw([red_inputs((6, 9))], [make_sample((6, 9), img_path=path)])

@@ -1,4 +1,4 @@
-"""Interrupted training: what is kept, and what comes out."""
+"""Interrupted and resumed training."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ def test_random_numbers_depend_on_seed_and_iteration():
     hook = ExactResumeHook()
 
     def at(number, seed=3):
-        draws()  # what happened before does not count
+        draws()  # changes the state
         hook.before_train_iter(runner_at(number, seed), 0)
         return draws()
 
@@ -53,7 +53,7 @@ def test_random_numbers_depend_on_seed_and_iteration():
 def test_every_batch_has_its_own_seed():
     hook, runner = ExactResumeHook(), runner_at(0)
     hook.before_train(runner)
-    hook.before_train(runner)  # once is enough
+    hook.before_train(runner)  # a second call has no effect
     straight = [(next(runner.train_loop.dataloader_iterator), draws())]
     for _ in range(3):
         draws()
@@ -64,7 +64,7 @@ def test_every_batch_has_its_own_seed():
     resumed = runner_at(2)
     hook.before_train(resumed)
     batches = resumed.train_loop.dataloader_iterator
-    next(batches), next(batches)  # mmengine skips what was trained on
+    next(batches), next(batches)  # skipped by mmengine
     assert [(next(batches), draws()) for _ in range(2)] == straight[2:]
 
 
@@ -97,7 +97,7 @@ def test_atomic_files_are_complete_and_readable(tmp_path):
 
 
 def test_full_disk_keeps_the_old_file(tmp_path):
-    """In a process that may write no large files."""
+    """With a limit of the file size in a forked process."""
     backend = get_file_backend(backend_args=dict(backend=ATOMIC))
     path = tmp_path / 'iter_4.pth'
     backend.put(b'good', path)
@@ -108,9 +108,9 @@ def test_full_disk_keeps_the_old_file(tmp_path):
         try:
             backend.put(bytes(1 << 20), path)
         except OSError as error:
-            told = 'no room for 1 MiB' in str(error)
-            told &= 'go on with --resume' in str(error)
-            os._exit(0 if told and error.errno == errno.EFBIG else 2)
+            is_clear = 'cannot write 1 MiB' in str(error)
+            is_clear &= 'continue with --resume' in str(error)
+            os._exit(0 if is_clear and error.errno == errno.EFBIG else 2)
         finally:
             os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -126,7 +126,7 @@ def test_other_write_errors_propagate(tmp_path):
     assert [x.name for x in tmp_path.iterdir()] == ['folder']
 
 
-# which checkpoint to go on from
+# latest checkpoint
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def work_dir(tmp_path):
     return tmp_path
 
 
-def test_the_named_checkpoint_is_the_latest(work_dir):
+def test_last_checkpoint_file_takes_precedence(work_dir):
     assert find_latest_checkpoint(work_dir) == str(work_dir / 'iter_4.pth')
 
 
@@ -154,7 +154,7 @@ def test_invalid_last_checkpoint_file_is_ignored(work_dir):
 
 
 def test_copied_work_dir_resumes_from_its_own_files(work_dir, tmp_path):
-    """The pointer names the other one, from anywhere, or from here."""
+    """Absolute, missing and relative paths in last_checkpoint."""
     pointer = work_dir / 'last_checkpoint'
     other = tmp_path / 'other'
     other.mkdir()
@@ -192,11 +192,11 @@ def test_only_broken_checkpoints_raise(work_dir, tmp_path):
     assert find_latest_checkpoint(empty) is None
 
 
-# checkpoints of a run that is killed
+# checkpoints of killed runs
 
 
 def make_runner(folder, number):
-    """What the hook asks of a runner, with a network of 4 MB."""
+    """Returns the parts of a runner that the hook uses, with a 4 MB model."""
     model = torch.nn.Linear(1000, 1000)
     torch.nn.init.constant_(model.weight, number)
     info = {}
@@ -237,7 +237,7 @@ def make_hook(runner, keep):
 
 
 def train(folder, number, keep, steps):
-    """Saves checkpoint after checkpoint."""
+    """Saves a checkpoint and a best checkpoint in each step."""
     runner = make_runner(folder, number)
     runner.work_dir_path = folder
     hook = make_hook(runner, keep)
@@ -258,7 +258,7 @@ def test_outdated_checkpoints_are_removed(tmp_path):
 def test_checkpoint_is_removed_after_the_next_is_written(
     tmp_path, monkeypatch, keep
 ):
-    """A disk that is full from the third checkpoint on."""
+    """With a disk that is full from the third checkpoint on."""
     train(tmp_path, 1, keep, steps=2)
     before = {x.name: x.read_bytes() for x in tmp_path.iterdir()}
 
@@ -266,13 +266,13 @@ def test_checkpoint_is_removed_after_the_next_is_written(
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', fail)
-    with pytest.raises(OSError, match=r'no room for 4 MiB of .*iter_3\.pth'):
+    with pytest.raises(OSError, match=r'cannot write 4 MiB to .*iter_3\.pth'):
         train(tmp_path, 3, keep, steps=1)
     assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before
 
 
 def test_killed_process_leaves_a_valid_checkpoint(tmp_path):
-    """A hundred times; each goes on where the one before was killed."""
+    """Up to 100 times; each run resumes from the previous one."""
     torch.set_num_threads(1)
     start = time.monotonic()
     train(tmp_path, 1, keep=1, steps=4)
@@ -280,36 +280,35 @@ def test_killed_process_leaves_a_valid_checkpoint(tmp_path):
     chance = random.Random(0)
     reached, cut = 4, 0
     for _ in range(100):
-        told, tell = os.pipe()
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                os.write(tell, b'.')
+                os.write(writer, b'.')
                 train(tmp_path, reached + 1, keep=1, steps=10**6)
             finally:
                 os._exit(1)
-        os.read(told, 1)  # it has begun
+        os.read(reader, 1)  # the process has started
         time.sleep(chance.uniform(0, 3 * pause))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        os.close(told), os.close(tell)
+        os.close(reader), os.close(writer)
         content = torch.load(find_latest_checkpoint(tmp_path))
         number = content['meta']['iter']
         assert number >= reached
         reached = number
         cut += bool(list(tmp_path.glob('.*.part*')))
-        for path in tmp_path.glob('*.pth'):
+        for path in tmp_path.glob('[!.]*.pth'):
             torch.load(path)
         if cut > 10 and reached > 50:
             break
-    # it was worth trying: some were killed while they wrote
-    assert cut > 2
+    assert cut > 2  # processes were killed while writing
     train(tmp_path, reached + 1, keep=1, steps=1)
-    assert not list(tmp_path.glob('.*'))  # what they left is cleared away
+    assert not list(tmp_path.glob('.*'))  # temporary files are removed
 
 
 def test_remote_files_are_written_by_mmengine(tmp_path, monkeypatch):
-    """Its backend is chosen by the prefix of the folder."""
+    """The backend depends on the prefix of the folder."""
 
     class Elsewhere(LocalBackend):
         pass
@@ -331,12 +330,12 @@ def test_validation_without_training_needs_no_files(tmp_path):
     hook.after_val_epoch(make_runner(tmp_path, 1), {'mIoU': 1.0})
 
 
-# the whole
+# whole runs
 
 
 @pytest.fixture
 def run(root, tmp_path):
-    """Trains by the tool, in a process of its own."""
+    """Runs tools/train.py in a subprocess."""
     (tmp_path / 'kill_hook.py').write_text(KILL)
     path = os.pathsep.join([str(root), str(tmp_path)])
 
@@ -368,8 +367,8 @@ def run(root, tmp_path):
             text=True,
             check=False,
         )
-        wanted = 0 if iterations == 6 else -signal.SIGKILL
-        assert done.returncode == wanted, done.stdout
+        expected = 0 if iterations == 6 else -signal.SIGKILL
+        assert done.returncode == expected, done.stdout
 
     return run
 
@@ -381,7 +380,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """As if the machine went down after some iterations."""
+    """Kills the process after some iterations."""
     def __init__(self, at):
         self.at = at
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
@@ -393,11 +392,11 @@ class KillHook(Hook):
 @pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resumed_run_is_bitwise_equal(run, tmp_path, workers):
-    """Killed after five of six iterations; the checkpoint is of three."""
+    """Killed after five of six iterations, with a checkpoint of three."""
     run('straight', 6, workers, '--seed', '11')
     run('killed', 5, workers, '--seed', '11')
     assert not (tmp_path / 'killed/iter_6.pth').exists()
-    run('killed', 6, workers, '--resume')  # the seed is the checkpoint's
+    run('killed', 6, workers, '--resume')  # with the seed of the checkpoint
     assert_same(tmp_path, 'straight', 'killed')
 
 
@@ -410,7 +409,7 @@ def test_runs_with_equal_seed_are_bitwise_equal(run, tmp_path):
 
 
 def assert_same(folder, *names):
-    """Weights, averages, optimizer and schedules after six iterations."""
+    """Compares weights, averages, optimizer states and schedules."""
     one, two = (
         torch.load(folder / name / 'iter_6.pth', weights_only=True)
         for name in names

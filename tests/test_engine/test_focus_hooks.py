@@ -1,4 +1,4 @@
-"""What validation logs beside the scores: images of focus, and losses."""
+"""Focus figures and losses that are logged after validation."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ QUICK = dict(num_workers=0, persistent_workers=False)
 
 @pytest.fixture
 def make_config(root, tmp_path):
-    """A run of two iterations that validates after each, on three images."""
+    """Returns a config of two iterations with validation on three images."""
 
     def make(*hooks, name=CONFIG):
         cfg = Config.fromfile(root / f'configs/{name}.py')
@@ -44,7 +44,7 @@ def make_config(root, tmp_path):
 
 @pytest.fixture
 def logged(tmp_path):
-    """Returns the lines that hold a name."""
+    """Returns the logged lines that contain a name."""
 
     def read(name):
         (path,) = tmp_path.glob('*/vis_data/scalars.json')
@@ -101,8 +101,8 @@ def test_focus_of_learned_queries_does_not_turn(make_config, logged):
 @pytest.mark.parametrize(
     ('hook', 'change', 'message'),
     [
-        (dict(indices=[0, 3]), {}, r'indices=\[0, 3\], but there are 3'),
-        ({}, {'val': None}, 'give val_dataloader'),
+        (dict(indices=[0, 3]), {}, r'indices=\[0, 3\], but there are only 3'),
+        ({}, {'val': None}, 'set val_dataloader'),
         (
             {},
             {'name': 'mask2former/mask2former_r18_1xb8-3k_shapes-128x128'},
@@ -122,8 +122,8 @@ def test_invalid_focus_settings_raise_before_training(
 
 
 @pytest.mark.parametrize('indices', [[], [-1]])
-def test_indices_are_numbers_of_images(indices):
-    with pytest.raises(ValueError, match='indices must be numbers'):
+def test_invalid_indices_raise(indices):
+    with pytest.raises(ValueError, match='indices must be one or more'):
         FocusHook(indices)
 
 
@@ -142,7 +142,7 @@ def parts(root):
 
 
 def validate(hook, model, batches, start=0):
-    """What a validation loop makes of these batches, numbered from start."""
+    """Returns the metrics of a validation on batches from a start index."""
     loop = SimpleNamespace(dataloader=[None] * (start + len(batches)))
     runner = SimpleNamespace(model=model, val_loop=loop)
     hook.before_val_epoch(runner)
@@ -192,7 +192,7 @@ def test_mean_counts_images_not_batches(parts):
 
 
 def test_labels_follow_the_input(parts):
-    """Of twice the size, and where the input is padded."""
+    """Labels of twice the size, and a padded input."""
     model, dataset = parts
     item = copy.deepcopy(dataset[0])
     expected = validate(ValidationLossHook(), model, [[item]])
@@ -214,7 +214,7 @@ def test_labels_follow_the_input(parts):
     assert np.isfinite(
         validate(ValidationLossHook(), model, [[cut]])['val_loss']
     )
-    assert tuple(labels.data.shape) == (1, 90, 100)  # the caller's stay
+    assert tuple(labels.data.shape) == (1, 90, 100)  # unchanged
 
 
 def test_random_state_of_training_is_unchanged(parts):
@@ -226,7 +226,9 @@ def test_random_state_of_training_is_unchanged(parts):
     assert_close(torch.rand(3), expected)
 
 
-def test_losses_are_logged_and_choose_the_best(make_config, logged, tmp_path):
+def test_best_checkpoint_can_be_selected_by_loss(
+    make_config, logged, tmp_path
+):
     cfg = make_config(dict(type='mmfaseg.ValidationLossHook'))
     cfg.default_hooks.checkpoint.update(save_best='val_loss', rule='less')
     train(cfg)
@@ -245,7 +247,7 @@ def test_losses_of_mmseg_models(make_config, logged):
     assert len(lines) == 2
     for line in lines:
         terms = [x for x in line if x.startswith('val_decode')]
-        # of the last prediction alone, as for heads of ours
+        # only of the last prediction, as for our heads
         assert sorted(terms) == [
             f'val_decode.loss_{x}' for x in ('cls', 'dice', 'mask')
         ]
@@ -253,14 +255,14 @@ def test_losses_of_mmseg_models(make_config, logged):
         assert line['val_loss'] == pytest.approx(total, rel=1e-5)
 
 
-def test_detectors_and_empty_indices_raise(make_config):
+def test_invalid_loss_settings_raise(make_config):
     with pytest.raises(ValueError, match='at least 1, got 0'):
         ValidationLossHook(0)
     runner = SimpleNamespace(model=torch.nn.Linear(1, 1), val_loop=None)
     with pytest.raises(ValueError, match='there is no validation'):
         ValidationLossHook().before_train(runner)
     runner.val_loop = SimpleNamespace()
-    with pytest.raises(ValueError, match='Linear is no segmentor'):
+    with pytest.raises(ValueError, match='Linear is not a segmentor'):
         ValidationLossHook().before_train(runner)
 
 
@@ -268,7 +270,7 @@ def test_images_without_labels_raise(parts):
     model, dataset = parts
     item = copy.deepcopy(dataset[0])
     del item['data_samples'].gt_sem_seg
-    with pytest.raises(ValueError, match='put LoadAnnotations into'):
+    with pytest.raises(ValueError, match='add LoadAnnotations to'):
         validate(ValidationLossHook(), model, [[item]])
 
 
@@ -277,7 +279,7 @@ def test_images_without_labels_raise(parts):
 def test_uneven_batches_across_processes(
     make_config, run_python, tmp_path, root, length
 ):
-    """Two batches and one, or one and none."""
+    """Two batches and one, or one and zero."""
     cfg = make_config(
         dict(type='mmfaseg.ValidationLossHook'),
         dict(type='mmfaseg.FocusHook', indices=[0]),

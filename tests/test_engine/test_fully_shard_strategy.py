@@ -1,4 +1,4 @@
-"""What sharding refuses, and what it leaves alone."""
+"""FullyShardStrategy in a single process."""
 
 from copy import deepcopy
 from types import SimpleNamespace
@@ -41,15 +41,15 @@ def network(demo):
 
 @pytest.fixture
 def mesh(tmp_path):
-    """A group of one process."""
+    """A mesh of one process."""
     torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{tmp_path}/meet', rank=0, world_size=1
+        'gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1
     )
     yield init_device_mesh('cpu', (1,))
     torch.distributed.destroy_process_group()
 
 
-def test_blocks_are_found_outer_ones_first(network):
+def test_find_blocks_returns_outer_modules_first(network):
     names = [type(x).__name__ for x in find_blocks(network, None)]
     assert sorted(set(names)) == [
         *('BasicBlock', 'DFPQDecoderLayer', 'DeformableEncoderLayer')
@@ -87,7 +87,7 @@ def test_unsupported_settings_raise(strategy, tmp_path):
 
 def test_model_wrapper_raises(tmp_path):
     wrapper = dict(type='MMDistributedDataParallel')
-    with pytest.raises(ValueError, match='take model_wrapper out'):
+    with pytest.raises(ValueError, match='does not support model_wrapper'):
         FullyShardStrategy(work_dir=str(tmp_path), model_wrapper=wrapper)
 
 
@@ -107,33 +107,33 @@ def test_resume_without_optimizer_raises(strategy, tmp_path):
     reason='this PyTorch is too old',
 )
 def test_parameters_are_unsharded_in_evaluation(strategy, mesh, monkeypatch):
-    """... and cannot be copied, as EMAHook does."""
+    """Also: a sharded model cannot be copied."""
 
     class BasicBlock(nn.Sequential):
         pass
 
-    def is_whole():
+    def is_full():
         return [not isinstance(x, DTensor) for x in network.parameters()]
 
     network = nn.Sequential(BasicBlock(nn.Linear(2, 2)), nn.Linear(2, 2))
     network = strategy._wrap_model(network)
     for _ in range(2):
-        assert not any(is_whole())
+        assert not any(is_full())
         network.eval()
-        assert all(is_whole())
+        assert all(is_full())
         with torch.no_grad():
             network(torch.ones(1, 2))
-        assert all(is_whole())
+        assert all(is_full())
         strategy.model = network
         strategy.model_state_dict()
-        assert all(is_whole())
+        assert all(is_full())
         network.train()
-        assert not any(is_whole())
+        assert not any(is_full())
         network(torch.ones(1, 2)).sum().backward()
-    with pytest.raises(ValueError, match='without EMAHook'):
+    with pytest.raises(ValueError, match='remove EMAHook'):
         deepcopy(network)
     monkeypatch.delattr(FSDPModule, 'set_reshard_after_forward')
-    with pytest.raises(RuntimeError, match='too old'):
+    with pytest.raises(RuntimeError, match='newer PyTorch than'):
         strategy._wrap_model(nn.Linear(2, 2))
 
 
@@ -141,7 +141,7 @@ def test_optimizer_of_other_parameters_raises():
     network = nn.Linear(2, 2)
     one = torch.optim.SGD([network.weight], 0.1)
     both = torch.optim.SGD(network.parameters(), 0.1)
-    with pytest.raises(ValueError, match='of 1 parameters, this one has 2'):
+    with pytest.raises(ValueError, match='has 1 parameters, this one has 2'):
         shard_optimizer_state(one.state_dict(), both)
 
 
@@ -160,7 +160,7 @@ def test_single_process_is_not_sharded(demo, tmp_path):
 
 
 def test_gathered_state_equals_original(mesh):
-    """Shards are gathered and made again, whatever is no shard is left."""
+    """Shards are gathered; other values are unchanged."""
     whole = torch.arange(6.0).view(3, 2)
     like = distribute_tensor(whole * 0, mesh, [Shard(0)])
     shard = shard_like(whole, like)

@@ -1,4 +1,4 @@
-"""What is tested, resumed or started from has to be what is meant."""
+"""Checks of weights that are loaded for training or testing."""
 
 import pytest
 import torch
@@ -39,76 +39,76 @@ def make_runner(root, folder, iterations, **options):
     return Runner.from_cfg(cfg)
 
 
-def harmed(trained, folder, harm):
+def damage_checkpoint(trained, folder, damage):
     content = torch.load(trained, weights_only=True)
     state = content['state_dict']
-    if harm == 'shape':
+    if damage == 'shape':
         state[CLASSES] = state[CLASSES][:-1]
-    elif harm == 'missing':
+    elif damage == 'missing':
         del state[CLASSES]
-    elif harm == 'auxiliary':
+    elif damage == 'auxiliary':
         for name in [x for x in state if x.startswith('auxiliary_head')]:
             del state[name]
-    elif harm == 'nan':
+    elif damage == 'nan':
         state[CLASSES][0] = torch.nan
-    elif harm == 'nan_average':  # which EMAHook swaps with the weights
+    elif damage == 'nan_average':  # which EMAHook swaps with the weights
         weights = {f'module.{name}': x.clone() for name, x in state.items()}
         content['ema_state_dict'] = dict(weights, steps=torch.tensor(1))
         state[CLASSES][0] = torch.nan
-    path = folder / 'harmed.pth'
+    path = folder / 'damaged.pth'
     torch.save(content, path)
     return str(path)
 
 
-WHY = dict(
+MESSAGES = dict(
     shape='1 weights of another shape: ' + CLASSES,
     missing='lacks 1 weights of the network, such as ' + CLASSES,
     auxiliary=r'lacks \d+ weights of the network, such as auxiliary_head',
     nan='weights that are not finite: ' + CLASSES,
     nan_average='weights that are not finite: ' + CLASSES,
 )
-HARMS = ['shape', 'missing', 'auxiliary', 'nan', 'nan_average']
+DAMAGES = ['shape', 'missing', 'auxiliary', 'nan', 'nan_average']
 
 
-@pytest.mark.parametrize('harm', HARMS)
-def test_resuming_invalid_weights_raises(harm, root, trained, tmp_path):
-    path = harmed(trained, tmp_path, harm)
-    hooks = [dict(type='EMAHook')] if harm == 'nan_average' else []
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_resuming_invalid_weights_raises(damage, root, trained, tmp_path):
+    path = damage_checkpoint(trained, tmp_path, damage)
+    hooks = [dict(type='EMAHook')] if damage == 'nan_average' else []
     runner = make_runner(
         root, tmp_path, 2, load_from=path, resume=True, custom_hooks=hooks
     )
-    with pytest.raises(ValueError, match=WHY[harm]) as raised:
+    with pytest.raises(ValueError, match=MESSAGES[damage]) as raised:
         runner.train()
     assert path in str(raised.value)
 
 
-@pytest.mark.parametrize('harm', ['shape', 'missing', 'nan'])
-def test_testing_invalid_weights_raises(harm, root, trained, tmp_path):
-    path = harmed(trained, tmp_path, harm)
+@pytest.mark.parametrize('damage', ['shape', 'missing', 'nan'])
+def test_testing_invalid_weights_raises(damage, root, trained, tmp_path):
+    path = damage_checkpoint(trained, tmp_path, damage)
     runner = make_runner(root, tmp_path, 1, load_from=path)
-    with pytest.raises(ValueError, match=WHY[harm]):
+    with pytest.raises(ValueError, match=MESSAGES[damage]):
         runner.test()
 
 
 def test_load_checkpoint_accepts_other_networks(root, trained, tmp_path):
     runner = make_runner(root, tmp_path, 1)
-    runner.load_checkpoint(harmed(trained, tmp_path, 'shape'))
-    with pytest.raises(ValueError, match=WHY['nan']):
-        runner.load_checkpoint(harmed(trained, tmp_path, 'nan'))
+    runner.load_checkpoint(damage_checkpoint(trained, tmp_path, 'shape'))
+    with pytest.raises(ValueError, match=MESSAGES['nan']):
+        runner.load_checkpoint(damage_checkpoint(trained, tmp_path, 'nan'))
 
 
 def test_testing_needs_no_auxiliary_head(root, trained, tmp_path):
-    path = harmed(trained, tmp_path, 'auxiliary')
+    path = damage_checkpoint(trained, tmp_path, 'auxiliary')
     assert 'mIoU' in make_runner(root, tmp_path, 1, load_from=path).test()
 
 
 @pytest.mark.slow
 def test_load_from_accepts_other_networks_but_not_nan(root, trained, tmp_path):
-    """Classes of another number are learnt anew."""
-    path = harmed(trained, tmp_path, 'shape')
+    """The classifier is trained from scratch."""
+    path = damage_checkpoint(trained, tmp_path, 'shape')
     make_runner(root, tmp_path, 1, load_from=path).train()
-    path = harmed(trained, tmp_path, 'nan')
+    path = damage_checkpoint(trained, tmp_path, 'nan')
     (tmp_path / 'again').mkdir()
     runner = make_runner(root, tmp_path / 'again', 1, load_from=path)
-    with pytest.raises(ValueError, match=WHY['nan']):
+    with pytest.raises(ValueError, match=MESSAGES['nan']):
         runner.train()

@@ -1,6 +1,6 @@
-"""Values that are not finite: named, and kept out of the weights."""
+"""Non-finite values raise with their origin and keep the weights."""
 
-import copy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +20,7 @@ BLOCK = 'decode_head.transformer_decoder.layers.2'
 
 @HOOKS.register_module(force=True)
 class PlantHook(Hook):
-    """Plants a value at one iteration or several, and keeps the weights."""
+    """Inserts a value in some iterations, and records the weights."""
 
     def __init__(self, where, value, at):
         self.where, self.value, self.at = where, float(value), at
@@ -82,10 +82,11 @@ def train(root, tmp_path):
             runner.train()
         finally:
             train.weights = runner.model.state_dict()
-            # nothing is left behind, also where training raised
-            step = vars(runner.optim_wrapper).get('step')  # the schedulers'
+            # patches are removed, also after errors; the remaining one is of
+            # the schedulers
+            step = vars(runner.optim_wrapper).get('step')
             assert type(step).__name__ == 'function'
-            assert 'train_step' not in vars(runner.model)
+            assert 'run_iter' not in vars(runner.train_loop)
         return plant.weights
 
     return train
@@ -100,7 +101,7 @@ def assert_finite(state):
 def test_non_finite_gradient_raises_and_keeps_weights(train, value):
     message = (
         rf'iteration 3: the gradient of {BLOCK}\.ffn\.2\.bias is not '
-        'finite.* evaluation mode is finite'
+        'finite.* evaluation mode are finite'
     )
     with pytest.raises(NonFiniteError, match=message):
         train('gradient', value, at=[2])
@@ -114,27 +115,27 @@ def test_skipped_steps_continue_training(train, capsys):
     name = f'{BLOCK}.ffn.2.weight'
     assert torch.equal(with_it[0][name], with_it[1][name])
     assert not torch.equal(with_it[1][name], with_it[2][name])
-    assert '1 in a row of at most 10' in capsys.readouterr().out
+    assert '(1 in a row, at most 10)' in capsys.readouterr().out
 
 
 def test_too_many_skipped_steps_raise(train):
     with pytest.raises(NonFiniteError, match=r'^iteration 3: the gradient'):
         train('gradient', 'nan', [0, 1, 2], action='skip', max_skipped=2)
-    # one that is good begins the count anew
+    # a finite step resets the count
     train('gradient', 'nan', [0, 1, 3], action='skip', max_skipped=2)
 
 
 def test_error_names_non_finite_weight(train):
     message = (
         rf'the matching cost is not finite.*{BLOCK}\.cross_attn\.attn\.'
-        r'in_proj_weight of the network is not finite'
+        r'in_proj_weight of the model is not finite'
     )
     with pytest.raises(NonFiniteError, match=message):
         train('weight', 'nan', at=[1], action='skip')
 
 
 def test_error_names_first_non_finite_module(train):
-    message = rf'iteration 2: the matching cost.*{BLOCK}\.ffn is the first'
+    message = rf'iteration 2: the matching cost.*{BLOCK}\.ffn is the first '
     with pytest.raises(NonFiniteError, match=message):
         train('feature', 'inf', at=[1])
     assert_finite(train.weights)
@@ -147,7 +148,6 @@ def test_error_names_non_finite_input(train):
 
 
 def test_finite_training_is_unchanged(train):
-    """Bit for bit."""
     checked = train('nowhere', '0', at=[])
     plain = train('nowhere', '1', at=[], plain=True)
     assert len(checked) == len(plain) == 4
@@ -157,44 +157,53 @@ def test_finite_training_is_unchanged(train):
 
 
 def patched(step=None):
-    """A hook that stands before an optimizer, and its runner."""
+    """Returns a hook that has patched a runner, and the runner."""
     model = BaseModelOf(torch.nn.Linear(2, 2))
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 1.0))
     if step is not None:
         wrapper.step = step
-    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=4)
+    runner = SimpleNamespace(
+        model=model, optim_wrapper=wrapper, iter=4, train_loop=Loop(wrapper)
+    )
     hook = NonFiniteHook()
     hook.before_train(runner)
     return hook, runner
 
 
+class Loop:
+    """The parts of a training loop that the hook uses."""
+
+    def __init__(self, wrapper):
+        self.wrapper = wrapper
+
+    def run_iter(self, data):
+        self.wrapper.step()
+
+
 class BaseModelOf(torch.nn.Module):
-    """What the hook asks of a model of mmengine."""
+    """The parts of a mmengine model that the hook uses."""
 
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
 
-    def train_step(self, data):
-        return data
-
     def data_preprocessor(self, data, training):
         raise AssertionError('images of two sizes')
 
 
-def test_failing_search_keeps_the_reason():
+def test_failing_search_keeps_the_error():
     hook, runner = patched()
     for parameter in runner.model.parameters():
         parameter.grad = torch.full_like(parameter, float('inf'))
     message = (
         r'^iteration 5: the gradient of layer\.weight \(and 1 more\) is not '
-        r'finite\. the network could not be looked at: .*images of two'
+        r'finite\. the search for its origin failed: .*images of two'
     )
     with pytest.raises(NonFiniteError, match=message):
-        runner.optim_wrapper.step()
+        runner.train_loop.run_iter({})
 
 
-def test_a_step_without_gradients_is_taken():
+def test_step_without_gradients_is_not_skipped():
     _, runner = patched()
     runner.optim_wrapper.step()
 
@@ -205,21 +214,19 @@ def test_method_patches_are_removed_after_training():
     hook.before_train(runner)  # trained twice
     runner.optim_wrapper.step()
     assert calls == [1]
-    copied = copy.deepcopy(runner.model)
-    assert copied.train_step.__self__ is copied
+    assert isinstance(runner.optim_wrapper.step, partial)
     hook.after_train(runner)
+    assert not isinstance(runner.optim_wrapper.step, partial)
     assert runner.optim_wrapper.step() is None and calls == [1, 1]
-    assert 'train_step' not in vars(runner.model)
+    assert 'run_iter' not in vars(runner.train_loop)
 
 
 def test_other_errors_propagate():
-    hook, runner = patched()
-    hook.after_train(runner)
-    runner.model.train_step = lambda data: {}[data]
-    hook.before_train(runner)
+    hook, runner = patched(step=lambda: {}['x'])
     with pytest.raises(KeyError, match='x'):
-        runner.model.train_step('x')
-    assert vars(runner.model)['train_step'].__name__ == '<lambda>'
+        runner.train_loop.run_iter({})
+    assert 'run_iter' not in vars(runner.train_loop)
+    assert not isinstance(runner.optim_wrapper.step, partial)
 
 
 def test_module_modes_are_unchanged():
@@ -231,14 +238,18 @@ def test_module_modes_are_unchanged():
 
 def test_several_optimizers_raise():
     wrapper = OptimWrapper(torch.optim.SGD([torch.zeros(1)], 1.0))
-    runner = SimpleNamespace(optim_wrapper=OptimWrapperDict(a=wrapper))
-    with pytest.raises(ValueError, match='there are several optimizers'):
+    wrappers = OptimWrapperDict(a=wrapper)
+    runner = SimpleNamespace(optim_wrapper=wrappers, train_loop=None)
+    with pytest.raises(ValueError, match='not support several optimizers'):
         NonFiniteHook().before_train(runner)
 
 
 @pytest.mark.parametrize(
     ('arguments', 'message'),
-    [(dict(action='hope'), "'hope'"), (dict(max_skipped=0), 'at least 1: 0')],
+    [
+        (dict(action='hope'), "'hope'"),
+        (dict(max_skipped=0), 'at least 1, got 0'),
+    ],
 )
 def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -28,7 +28,7 @@ class Numbers(Dataset):
 
 
 class Slope(BaseModel):
-    """Its loss is 3 at first; it fails in iteration ``fails_at``."""
+    """A model whose first loss is 3, and that can fail in an iteration."""
 
     def __init__(self, fails_at=None):
         super().__init__()
@@ -39,8 +39,8 @@ class Slope(BaseModel):
     def forward(self, inputs, mode='tensor'):
         self.calls += 1
         if self.calls == self.fails_at:
-            raise RuntimeError('broken on purpose')
-        MMLogger.get_current_instance().info(f'said in call {self.calls}')
+            raise RuntimeError('failure in the model')
+        MMLogger.get_current_instance().info(f'logged in call {self.calls}')
         return {'loss': self.weight.sum()}
 
 
@@ -75,7 +75,7 @@ def shown_lines(text):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Makes the hook believe that it writes to a terminal."""
+    """Replaces the console by a terminal that keeps its output."""
     screen = io.StringIO()
 
     def make_console():
@@ -100,23 +100,23 @@ def test_plain_lines_without_control_characters(tmp_path, capsys):
         '3/4',
         '4/4',
     ]
-    # SGD takes 0.25 off the weight, which is the loss, in every iteration
+    # SGD subtracts 0.25 from the weight, which is the loss
     losses = [re.search(r'loss ([\d.]+)', line) for line in lines[1:]]
     assert [loss.group(1) for loss in losses] == ['3', '2.75', '2.5', '2.25']
     assert 'lr 2.5e-01' in lines[1]
     assert 'eta 0:00:00' in lines[-1] and 'it/s' in lines[-1]
 
 
-def test_the_last_line_has_the_last_score(tmp_path, capsys):
+def test_last_line_has_latest_score(tmp_path, capsys):
     runner = make_runner(tmp_path, 'score')
     hook = ProgressBarHook(interval=0)
     runner.register_hook(hook)
 
-    class Judge(Hook):
+    class ScoreHook(Hook):
         def after_train_epoch(self, runner):
             hook.after_val_epoch(runner, {'mIoU': 71.25, 'aAcc': 90.0})
 
-    runner.register_hook(Judge())
+    runner.register_hook(ScoreHook())
     runner.train()
     lines = shown_lines(capsys.readouterr().out)
     assert lines[-1].startswith('iter 4/4') and 'mIoU 71.2' in lines[-1]
@@ -131,7 +131,7 @@ def test_plain_lines_are_sparse_but_include_the_last(tmp_path, capsys):
     assert [line.split()[1] for line in lines] == ['0/4', '4/4']
 
 
-def test_a_resumed_run_starts_where_it_stands(tmp_path, capsys):
+def test_resumed_run_starts_at_its_iteration(tmp_path, capsys):
     make_runner(tmp_path, 'first', max_iters=2).train()
     runner = make_runner(tmp_path, 'resumed', resume=True)
     runner.register_hook(ProgressBarHook(interval=0))
@@ -141,7 +141,7 @@ def test_a_resumed_run_starts_where_it_stands(tmp_path, capsys):
     assert [line.split()[1] for line in lines] == ['2/4', '3/4', '4/4']
 
 
-def test_a_resumed_bar_never_shows_zero(tmp_path, terminal):
+def test_resumed_bar_starts_at_its_iteration(tmp_path, terminal):
     make_runner(tmp_path, 'first_bar', max_iters=2).train()
     runner = make_runner(tmp_path, 'resumed_bar', resume=True)
     runner.register_hook(ProgressBarHook())
@@ -163,7 +163,7 @@ def test_bar_restores_streams(tmp_path, terminal):
     runner.train()
     text = terminal.getvalue()
     assert '4/4' in text and 'loss' in text
-    assert 'said in call 2' in text  # the log line went through the console
+    assert 'logged in call 2' in text  # printed above the bar
     assert '\x1b[?25l' in text  # cursor hidden ...
     assert text.rindex('\x1b[?25h') > text.rindex('\x1b[?25l')  # and back
     assert sys.stdout is stdout
@@ -174,7 +174,7 @@ def test_bar_is_closed_after_an_exception(tmp_path, terminal):
     runner = make_runner(tmp_path, 'fails', model=Slope(fails_at=3))
     runner.register_hook(ProgressBarHook())
     stdout = sys.stdout
-    with pytest.raises(RuntimeError, match='broken on purpose'):
+    with pytest.raises(RuntimeError, match='failure in the model'):
         runner.train()
     del runner
     gc.collect()

@@ -1,4 +1,4 @@
-"""Two processes that share a network train as two that each have it."""
+"""Sharded training with two processes equals DDP."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from mmengine.registry import HOOKS, TRANSFORMS
 
 @TRANSFORMS.register_module()
 class WidenSome(BaseTransform):
-    """The images of the second process need more windows."""
+    """Makes images of the second process larger, for more windows."""
     def transform(self, results):
         if results['sample_idx'] % 2:
             labels = results.pop('gt_seg_map')
@@ -40,7 +40,7 @@ class WidenSome(BaseTransform):
 
 @HOOKS.register_module()
 class CountHook(Hook):
-    """Tells how much of the network a process has between iterations."""
+    """Logs the fraction of local parameters after each iteration."""
     def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         own = [getattr(x, 'to_local', lambda x=x: x)().numel()
                for x in runner.model.parameters()]
@@ -50,7 +50,7 @@ class CountHook(Hook):
 
 @HOOKS.register_module()
 class PoisonHook(Hook):
-    """Something in the second process is not finite."""
+    """Inserts a non-finite value in the second process."""
     def __init__(self, what):
         self.what = what
     def before_train_iter(self, runner, batch_idx, data_batch=None):
@@ -72,7 +72,7 @@ class PoisonHook(Hook):
 
 @pytest.fixture(scope='module')
 def folder(root, tmp_path_factory):
-    """A network to start from, for runners draw random numbers differently."""
+    """Initial weights, as runners consume random numbers differently."""
     folder = tmp_path_factory.mktemp('sharded')
     (folder / 'parts.py').write_text(PARTS)
     cfg = Config.fromfile(root / CONFIG)
@@ -84,7 +84,7 @@ def folder(root, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def train(root, folder):
-    """Trains, and returns the work dir and what was printed."""
+    """Runs tools/train.py; returns the work dir and the process."""
 
     def train(name, *options, is_sharded=True, poison=None):
         cfg = Config.fromfile(root / CONFIG)
@@ -126,9 +126,9 @@ def train(root, folder):
 
 
 @pytest.fixture(scope='module')
-def whole(train):
-    """Two processes that each have everything."""
-    work_dir, done = train('whole', is_sharded=False)
+def ddp(train):
+    """The work dir of DDP training."""
+    work_dir, done = train('ddp', is_sharded=False)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count('1.00 of the parameters') == ITERATIONS
     return work_dir
@@ -155,7 +155,7 @@ def logged(work_dir):
 
 
 def tensors_of(checkpoint):
-    """Weights, and what the optimizer knows of each, by name."""
+    """Returns weights and optimizer states by name."""
     tensors = {
         key: value
         for key, value in checkpoint['state_dict'].items()
@@ -168,10 +168,11 @@ def tensors_of(checkpoint):
 
 
 def differences(one, other, start):
-    """How much weights, means and squares of two differ, relatively.
+    """Returns the relative differences of weights and optimizer states.
 
-    That of weights is relative to how far they came from the start. Single
-    numbers are none to compare: Adam makes a step of a gradient of rounding.
+    Differences of weights are relative to their distance from the start.
+    Single values cannot be compared: Adam amplifies rounding errors of small
+    gradients.
     """
     start = torch.load(start, weights_only=True)
     one, other = tensors_of(one), tensors_of(other)
@@ -180,19 +181,18 @@ def differences(one, other, start):
     for name, value in one.items():
         assert value.shape == other[name].shape
         kind = name.partition('.')[0] if 'exp_avg' in name else 'weight'
-        way = value - start[name] if name in start else value
+        change = value - start[name] if name in start else value
         pair = sums.setdefault(kind, [0, 0])
         pair[0] += (value - other[name]).double().square().sum().item()
-        pair[1] += way.double().square().sum().item()
+        pair[1] += change.double().square().sum().item()
     assert len(sums) == 3
     return [(x / y) ** 0.5 for x, y in sums.values()]
 
 
-def test_checkpoint_holds_full_state(whole, sharded, folder):
-    """Images of validation need more windows in one process, and only the
-    first one draws: neither waits for the other."""
+def test_checkpoint_holds_full_state(ddp, sharded, folder):
+    """Also: uneven numbers of forward passes do not deadlock."""
     for iteration, limit in ((2, 1e-4), (4, 2e-2)):
-        one, other = load(sharded, iteration), load(whole, iteration)
+        one, other = load(sharded, iteration), load(ddp, iteration)
         assert max(differences(one, other, folder / 'start.pth')) < limit
         for group, twin in zip(
             one['optimizer'].pop('param_groups'),
@@ -208,16 +208,16 @@ def test_checkpoint_holds_full_state(whole, sharded, folder):
     assert any(x.startswith('best_mIoU') for x in names)
 
 
-def test_losses_and_gradients_equal_ddp(whole, sharded):
-    """Clipping would hide a factor from the weights."""
-    for one, other in zip(logged(sharded), logged(whole), strict=True):
+def test_losses_and_gradients_equal_ddp(ddp, sharded):
+    """Gradient clipping would hide a constant factor in the weights."""
+    for one, other in zip(logged(sharded), logged(ddp), strict=True):
         for name in ('loss', 'grad_norm'):
             assert one[name] == pytest.approx(other[name], rel=1e-3), name
-    assert one['grad_norm'] > 1  # much more than is left of it
+    assert one['grad_norm'] > 1  # clipped
 
 
 def test_checkpoint_is_tested_by_one_process(sharded, root, folder):
-    """By its own config, whose strategy is for training."""
+    """tools/test.py ignores the strategy of the config."""
     done = launch(
         f'{root}{os.pathsep}{folder}',
         1,
@@ -230,7 +230,7 @@ def test_checkpoint_is_tested_by_one_process(sharded, root, folder):
 
 
 def test_resumed_run_is_bitwise_equal(train, sharded):
-    """From a file that one process wrote, into shards of two."""
+    """From a full checkpoint to two shards."""
     middle = str(sharded / 'iter_2.pth')
     work_dir, done = train('resumed', '--resume', middle)
     assert done.returncode == 0, done.stdout
@@ -240,11 +240,11 @@ def test_resumed_run_is_bitwise_equal(train, sharded):
         assert torch.equal(value, other[name]), name
 
 
-def test_ddp_resumes_from_sharded_checkpoint(train, sharded, whole, folder):
+def test_ddp_resumes_from_sharded_checkpoint(train, sharded, ddp, folder):
     middle = str(sharded / 'iter_2.pth')
     work_dir, done = train('changed', '--resume', middle, is_sharded=False)
     assert done.returncode == 0, done.stdout
-    one, other = load(work_dir), load(whole)
+    one, other = load(work_dir), load(ddp)
     assert max(differences(one, other, folder / 'start.pth')) < 2e-2
 
 

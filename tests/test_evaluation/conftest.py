@@ -1,4 +1,4 @@
-"""Label maps and the data samples that mmseg makes of them."""
+"""Label maps and data samples for tests of metrics."""
 
 from collections.abc import Callable, Iterator
 
@@ -22,7 +22,7 @@ def mmseg_scope() -> Iterator[None]:
 
 @pytest.fixture(params=SIZES, ids=lambda size: f'{size[0]}x{size[1]}')
 def image_pairs(request) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Labels and predictions of one size: blocks, noise, ignored pixels."""
+    """Ground truths and predictions of one size, with ignored pixels."""
     rng = np.random.default_rng(sum(request.param))
     pairs = []
     for block in (1, 3, 6):
@@ -43,7 +43,7 @@ def image_pairs(request) -> list[tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture
 def make_sample() -> Callable[[object, object], dict]:
-    """Makes the dict that mmseg's evaluator hands to a metric."""
+    """Makes a data sample as mmseg's evaluator passes it to a metric."""
 
     def make(ground_truth: object, prediction: object) -> dict:
         maps = dict(gt_sem_seg=ground_truth, pred_sem_seg=prediction)
@@ -59,7 +59,7 @@ def make_sample() -> Callable[[object, object], dict]:
 
 @pytest.fixture
 def evaluate(make_sample) -> Callable[..., dict]:
-    """Evaluates a metric on labels and predictions."""
+    """Evaluates a metric on ground truths and predictions."""
 
     def evaluate(metric, pairs, classes=CLASSES) -> dict:
         metric.dataset_meta = dict(classes=classes)
@@ -72,7 +72,7 @@ def evaluate(make_sample) -> Callable[..., dict]:
 def _draw(
     rng: np.random.Generator, size: tuple[int, int], block: int, rare: float
 ) -> np.ndarray:
-    """Draws blocks of the classes; the two last ones are rare."""
+    """Draws noisy blocks of classes, the last two of which are rare."""
     height, width = size
     shares = (1 - 2 * rare, rare, rare)
     cells = rng.choice(3, (-(-height // block), -(-width // block)), p=shares)

@@ -10,7 +10,7 @@ def test_boundary_iou_equals_reference(image_pairs, evaluate):
     height, width = image_pairs[0][0].shape
     diagonal = np.hypot(height, width)
     for distance in (1, 2, 4):
-        # a ratio of almost 0 still gives one pixel
+        # the distance is at least one pixel
         ratio = 1e-6 if distance == 1 else min(distance / diagonal, 1)
         real_distance = max(1, round(ratio * diagonal))
         metric = BoundaryIoU(dilation_ratio=ratio)
@@ -32,7 +32,7 @@ def test_boundary_iou_equals_reference(image_pairs, evaluate):
     ('size', 'distance'), [((30, 40), 1), ((60, 80), 2), ((75, 100), 2)]
 )
 def test_distance_is_two_percent_of_the_diagonal(size, distance, evaluate):
-    """2.5 becomes 2, as the authors' program rounds."""
+    """2.5 is rounded to 2, as in the reference implementation."""
     ground_truth = np.ones(size, int)
     prediction = ground_truth.copy()
     prediction[distance:-distance, distance:-distance] = 0
@@ -49,7 +49,7 @@ def test_border_of_the_image_is_a_boundary(evaluate):
     results = evaluate(
         BoundaryIoU(per_class=True), [(ground_truth, prediction)]
     )
-    # 32 pixels of the one ring, 30 of the other, 23 of both
+    # 32 pixels of one ring, 30 of the other, 23 of both
     assert results['BoundaryIoU.pole'] == approx(100 * 23 / 39)
 
 

@@ -4,11 +4,11 @@ import reference_metrics
 from pytest import approx
 
 from mmfaseg.evaluation import ComponentIoU
-from mmfaseg.evaluation.component_iou import BINS, count_components
+from mmfaseg.evaluation.component_iou import BINS
 
 
 def _map(*rows: str) -> np.ndarray:
-    """A label map: a dot is class 0, an x ignored."""
+    """Returns a label map: a dot is class 0, an x is ignored."""
     values = {'.': 0, 'x': 255, '1': 1, '2': 2}
     return np.array([[values[cell] for cell in row] for row in rows])
 
@@ -25,9 +25,7 @@ def test_bins_equal_reference(image_pairs, areas, thin_width, evaluate):
         total += counts
         ignored = ground_truth == 255
         maps = [np.where(ignored, 3, x) for x in (ground_truth, prediction)]
-        found = count_components(
-            *np.array(maps, np.uint16), 3, areas, thin_width
-        )
+        found = metric.count(*np.array(maps, np.uint16), 3)
         np.testing.assert_array_equal(found, counts)
         assert found.dtype == np.int64
     results = evaluate(metric, image_pairs)
@@ -39,8 +37,8 @@ def test_bins_equal_reference(image_pairs, areas, thin_width, evaluate):
     }
 
 
-def test_defaults_are_the_areas_of_coco_and_five_pixels(evaluate):
-    """Small, medium twice, large; five pixels wide, six pixels wide."""
+def test_default_areas_and_thin_width(evaluate):
+    """Areas: small, medium (2x), large; widths: five and six pixels."""
     ground_truth = np.zeros((120, 600), int)
     left = 10
     for label, height, width in (
@@ -62,7 +60,7 @@ def test_defaults_are_the_areas_of_coco_and_five_pixels(evaluate):
     assert np.isnan(results['IoU_thin.pole'])
 
 
-def test_width_is_that_of_a_square_not_of_a_disc_or_the_bounding_box(
+def test_width_is_side_of_largest_inner_square(
     evaluate,
 ):
     ground_truth = _map(
@@ -80,8 +78,8 @@ def test_width_is_that_of_a_square_not_of_a_disc_or_the_bounding_box(
         assert [value == 100 for value in found] == list(map(bool, is_thin))
 
 
-def test_of_equal_shares_the_component_with_the_first_pixel_counts(evaluate):
-    """Not the one that lies further left, whose two rows are read at once."""
+def test_ties_are_resolved_by_first_pixel_in_row_major_order(evaluate):
+    """Not by the leftmost pixel."""
     ground_truth = _map(
         '..1111',
         '1.....',
@@ -99,7 +97,7 @@ def test_of_equal_shares_the_component_with_the_first_pixel_counts(evaluate):
     assert flipped['IoU_medium.pole'] == approx(100 * 1 / 4)
 
 
-def test_false_positive_counts_where_most_pixels_are_shared(evaluate):
+def test_false_positive_counts_in_component_with_largest_overlap(evaluate):
     ground_truth = _map(
         '1....1111',
         '.........',
@@ -124,7 +122,7 @@ def test_false_positive_without_ground_truth_counts_by_its_own_size(evaluate):
     assert results['IoU_thin.pole'] == approx(100 * 4 / 6)
 
 
-def test_ignored_pixels_cut_components_of_both(evaluate):
+def test_ignored_pixels_split_components_of_both_maps(evaluate):
     ground_truth = _map('11x11', '..x..')
     prediction = _map('11111', '.....')
     metric = ComponentIoU(areas=(3, 9), per_class=True)
@@ -133,7 +131,7 @@ def test_ignored_pixels_cut_components_of_both(evaluate):
     assert np.isnan(results['IoU_medium.pole'])
 
 
-def test_mean_is_that_of_the_classes_with_pixels_in_the_bin(evaluate):
+def test_mean_is_over_classes_with_pixels_in_the_bin(evaluate):
     ground_truth = _map('1122', '1122')
     prediction = _map('1112', '1122')
     results = evaluate(
@@ -146,7 +144,7 @@ def test_mean_is_that_of_the_classes_with_pixels_in_the_bin(evaluate):
 
 @pytest.mark.parametrize('areas', [(9, 9), (9, 4), (0, 4), (1, 2, 3)])
 def test_areas_out_of_range_raise(areas):
-    with pytest.raises(ValueError, match=r'got \(.*; COCO takes'):
+    with pytest.raises(ValueError, match=r'got \(.*; COCO uses'):
         ComponentIoU(areas=areas)
 
 

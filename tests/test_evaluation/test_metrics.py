@@ -1,4 +1,4 @@
-"""What both metrics do alike."""
+"""Behaviour that both metrics share."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_metrics_build_from_config_without_import(run_python):
 
 
 def test_iou_of_one_bin_equals_mmseg(pairs, evaluate):
-    """If everything is small and thin, and next to a boundary."""
+    """With all components small and thin, and all pixels at a boundary."""
     pairs[0][0][:4] = 255
     pairs[1][0][:, 3:] = 255
     expected = evaluate(IoUMetric(), pairs)['mIoU']
@@ -88,12 +88,12 @@ def test_merged_results_equal_one_run(make, pairs, make_sample):
 
 
 @ON_BOTH
-def test_right_prediction_scores_100_whatever_is_ignored(
+def test_correct_prediction_scores_100_with_ignored_pixels(
     make, pairs, evaluate
 ):
-    rights = [(ground_truth, ground_truth) for ground_truth, _ in pairs]
-    holes = [(np.where(x % 2, 255, x), x) for x, _ in rights]
-    results = evaluate(make(per_class=True), rights + holes)
+    correct = [(ground_truth, ground_truth) for ground_truth, _ in pairs]
+    holes = [(np.where(x % 2, 255, x), x) for x, _ in correct]
+    results = evaluate(make(per_class=True), correct + holes)
     values = [value for value in results.values() if not np.isnan(value)]
     assert values
     assert set(values) == {100.0}
@@ -101,9 +101,7 @@ def test_right_prediction_scores_100_whatever_is_ignored(
 
 @ON_BOTH
 @pytest.mark.parametrize('ignore_index', [255, 1, -1])
-def test_ignored_images_and_none_at_all_score_nothing(
-    make, ignore_index, evaluate
-):
+def test_scores_without_valid_pixels_are_nan(make, ignore_index, evaluate):
     metric = make(per_class=True, ignore_index=ignore_index)
     everything = np.full((4, 5), ignore_index)
     pairs = [(everything, np.ones((4, 5), int))]
@@ -114,7 +112,7 @@ def test_ignored_images_and_none_at_all_score_nothing(
 
 
 @ON_BOTH
-def test_type_of_the_labels_does_not_matter(make, pairs, evaluate):
+def test_scores_do_not_depend_on_label_dtype(make, pairs, evaluate):
     expected = evaluate(make(), pairs)
     others = [
         (ground_truth.astype(np.uint8), prediction.astype(np.float32))
@@ -151,7 +149,7 @@ def test_table_of_the_classes_is_logged(make, pairs, evaluate, monkeypatch):
 
 
 @ON_BOTH
-def test_classes_are_returned_only_if_asked_for(make, pairs, evaluate):
+def test_per_class_adds_scores_of_classes(make, pairs, evaluate):
     short = evaluate(make(), pairs)
     full = evaluate(make(per_class=True), pairs)
     names = [name.removeprefix('m') for name in short]
@@ -169,13 +167,13 @@ def test_classes_are_returned_only_if_asked_for(make, pairs, evaluate):
 @pytest.mark.parametrize(
     ('ground_truth', 'prediction', 'message'),
     [
-        ((4, 5), (4, 6), r'label has shape \(4, 5\) .* \(4, 6\): resize'),
-        (3, 0, 'label has the value 3, but there are 3 classes: give'),
-        (-1, 0, 'label has the value -1, but there are 3'),
-        (0, 7, 'prediction has the value 7, but there are 3'),
+        ((4, 5), (4, 6), r'ground truth has shape \(4, 5\) .* \(4, 6\): '),
+        (3, 0, 'ground truth has label 3, but there are 3 classes: set'),
+        (-1, 0, 'ground truth has label -1, but there are 3'),
+        (0, 7, 'prediction has label 7, but there are 3'),
     ],
 )
-def test_mismatched_label_and_prediction_raise(
+def test_mismatched_ground_truth_and_prediction_raise(
     make, ground_truth, prediction, message, evaluate
 ):
     pair = [
@@ -187,12 +185,12 @@ def test_mismatched_label_and_prediction_raise(
 
 
 @ON_BOTH
-def test_sample_without_label_raises(make, make_sample):
+def test_sample_without_ground_truth_raises(make, make_sample):
     metric = make()
     metric.dataset_meta = dict(classes=CLASSES)
     sample = make_sample(np.zeros((4, 5)), np.zeros((4, 5)))
     del sample['gt_sem_seg']
     with pytest.raises(
-        ValueError, match=r"no gt_sem_seg, only \['pred_sem_seg'\]: load"
+        ValueError, match=r"no gt_sem_seg, only \['pred_sem_seg'\]: add"
     ):
         metric.process({}, [sample])

@@ -5,7 +5,7 @@ import pytest
 from mmfaseg.evaluation import MAIN_METRICS, in_percent, main_metric
 
 
-def test_fractions_of_coco_become_percent_and_the_others_stay():
+def test_coco_fractions_are_converted_to_percent():
     found = in_percent(
         {'coco/segm_mAP': 0.25, 'coco_panoptic/PQ': 40.0, 'mIoU': 75.5}
     )

@@ -1,4 +1,4 @@
-"""A file is blamed for what it does, not for what rounding does."""
+"""Differences of a file are told apart from rounding errors."""
 
 import pytest
 import torch
@@ -11,9 +11,9 @@ SIZE = (2, 64, 96)
 
 
 class Network(nn.Module):
-    """Scores of two classes; a steep one is decided by rounding.
+    """Scores of two classes; a steep one depends on rounding errors.
 
-    What it adds to images that are darker than half is another matter.
+    ``steep_below`` limits the steepness to images with a dark first pixel.
     """
 
     def __init__(self, steepness=0.0, steep_below=256.0):
@@ -30,7 +30,7 @@ class Network(nn.Module):
 
 
 def shifted(network, by):
-    """What a wrong file would give."""
+    """Returns a function with wrong scores."""
 
     def run(image):
         scores, _ = network(image)
@@ -67,15 +67,15 @@ def test_labels_must_match_scores():
         compare(network, run, SIZE, 'x')
 
 
-def test_ill_conditioned_network_is_reported():
+def test_sensitive_network_is_reported():
     network = Network(steepness=1e6)
     assert sensitivity(network, 255 * torch.rand(1, 3, 8, 8)) > 0.1
-    with pytest.raises(RuntimeError, match='the network is undecided'):
+    with pytest.raises(RuntimeError, match='the network is too sensitive'):
         compare(network, shifted(network, 0.1), SIZE, 'x')
 
 
 def test_further_images_are_tried():
-    """Where rounding decides on the first one, the second one is taken."""
+    """If the network is too sensitive to the first image."""
     seen = []
 
     def run(image):

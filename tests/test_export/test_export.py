@@ -1,4 +1,4 @@
-"""Exported networks compute what the network computes."""
+"""Exported networks equal the segmentor."""
 
 import importlib.util
 
@@ -19,14 +19,14 @@ NAME = 'faseg_r18_1xb8-demo_shapes-128x128'
 
 @pytest.fixture(scope='module')
 def work_dir(root, tmp_path_factory):
-    """A config of all 13 blocks, and random weights."""
+    """A config and random weights."""
     folder = tmp_path_factory.mktemp('work_dir')
     cfg = Config.fromfile(root / f'configs/faseg/{NAME}.py')
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
-    # queries that differ in class and mask, as after training
+    # queries with different classes and masks, as after training
     decoder = model.decode_head.transformer_decoder
     torch.nn.init.normal_(decoder.predictor.class_embed.weight)
     for name, x in decoder.named_parameters():
@@ -46,7 +46,7 @@ def model(work_dir):
 
 
 def test_exported_network_equals_segmentor(model):
-    """Its scores are those of the test, of an image in RGB."""
+    """Scores equal those of ``test_step`` for an image in RGB."""
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
     sample = SegDataSample(
         metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96))
@@ -72,7 +72,7 @@ def test_other_heads_raise(model):
 
 
 @pytest.mark.slow
-def test_graph_takes_other_batches_and_sizes(model):
+def test_graph_supports_other_batches_and_sizes(model):
     network = ExportedNetwork(model)
     graph = export_program(network).module(check_guards=False)
     for shape in ((1, 3, 64, 96), (3, 3, 256, 512), (2, 3, 32, 32)):
@@ -96,7 +96,7 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
         target,
         *('--sizes', '1x64x96', '3x128x32', '1x256x512', '--time'),
     )
-    assert done.stdout.count('largest difference') == 3
+    assert done.stdout.count('maximum difference') == 3
     assert done.stdout.count('onnxruntime') == 3
     assert f'wrote {target}' in done.stdout
     assert [x.name for x in tmp_path.iterdir()] == ['network.onnx']
@@ -108,7 +108,7 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
     ]
     assert all(free[n] for n in (0, 2, 3))
 
-    # an image of any size, padded as the segmentor does
+    # an image of any size, padded as in the segmentor
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
     np.save(tmp_path / 'image.npy', image)
     example = root / 'tools/deployment/run_onnx.py'
@@ -123,7 +123,7 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
     assert 'torch' not in source.replace('PyTorch', '')
     assert 'import mmfaseg' not in source
 
-    # a file of other weights does not pass
+    # other weights are detected
     (tensor,) = (
         x for x in file.graph.initializer if 'class_embed.bias' in x.name
     )
@@ -142,14 +142,14 @@ def test_tool_writes_a_graph(root, run_python, work_dir, tmp_path):
         root / 'tools/deployment/export.py',
         *(work_dir, target, '--sizes', '1x64x96'),
     )
-    assert '1x64x96 largest difference' in done.stdout
+    assert '1x64x96: maximum difference' in done.stdout
     graph = torch.export.load(target).module(check_guards=False)
     assert graph(255 * torch.rand(2, 3, 32, 64))[1].shape == (2, 32, 64)
 
 
 @pytest.mark.parametrize(
     ('sizes', 'message'),
-    [('64x64', 'is no BxHxW'), ('1x64x70', 'multiples of 32')],
+    [('64x64', 'is not a size BxHxW'), ('1x64x70', 'multiples of 32')],
 )
 def test_invalid_sizes_raise(root, sizes, message):
     path = root / 'tools/deployment/export.py'

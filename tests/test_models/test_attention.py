@@ -7,25 +7,25 @@ from mmfaseg.testing import assert_close
 
 def _pair():
     ours = MultiheadAttention(16, 4).double()
-    peer = torch.nn.MultiheadAttention(16, 4, batch_first=True).double()
+    reference = torch.nn.MultiheadAttention(16, 4, batch_first=True).double()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter)
-    peer.load_state_dict(ours.state_dict())  # the names are the same
-    return ours, peer
+    reference.load_state_dict(ours.state_dict())  # the names are the same
+    return ours, reference
 
 
 @pytest.mark.parametrize('need_attention', [False, True])
 @pytest.mark.parametrize('masked', [False, True])
 def test_equals_torch_attention(need_attention, masked):
-    ours, peer = _pair()
+    ours, reference = _pair()
     query, key, value = (
         torch.randn(2, n, 16, dtype=torch.float64) for n in (5, 11, 11)
     )
     blocked = torch.rand(2, 5, 11) < 0.5 if masked else None
     if masked:
         blocked[..., 0] = False
-    peer_mask = blocked.repeat_interleave(4, 0) if masked else None
-    expected, attention = peer(query, key, value, attn_mask=peer_mask)
+    attn_mask = blocked.repeat_interleave(4, 0) if masked else None
+    expected, attention = reference(query, key, value, attn_mask=attn_mask)
     output, averaged = ours(query, key, value, blocked, need_attention)
     assert_close(output, expected)
     if need_attention:
@@ -35,10 +35,10 @@ def test_equals_torch_attention(need_attention, masked):
 
 
 @pytest.mark.parametrize('numbers', [1, 120, 1 << 19])
-def test_runs_of_heads_change_nothing(monkeypatch, numbers):
+def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
     """One head at a time, two, and all four."""
-    monkeypatch.setattr(chunks, 'CPU_NUMBERS', numbers)
-    ours, peer = _pair()
+    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', numbers)
+    ours, reference = _pair()
     query, x = (
         torch.randn(2, n, 16, dtype=torch.float64, requires_grad=True)
         for n in (5, 11)
@@ -46,7 +46,7 @@ def test_runs_of_heads_change_nothing(monkeypatch, numbers):
     results = []
     for attend in (
         lambda: ours(query, x, x, None, True),
-        lambda: peer(query, x, x),
+        lambda: reference(query, x, x),
     ):
         output, attention = attend()
         (output.square().sum() + attention.square().sum()).backward()
@@ -56,16 +56,16 @@ def test_runs_of_heads_change_nothing(monkeypatch, numbers):
         assert_close(found, expected)
 
 
-def test_cuts_cover_all_items():
+def test_chunks_cover_all_items():
     cpu = torch.device('cpu')
     assert chunks.chunks(5, 1, cpu) == [slice(0, 5)]
-    half = chunks.CPU_NUMBERS // 2
+    half = chunks.CPU_ELEMENTS // 2
     assert chunks.chunks(5, half, cpu) == [
         slice(0, 2),
         slice(2, 4),
         slice(4, 5),
     ]
-    huge = chunks.chunks(3, 10 * chunks.GPU_NUMBERS, torch.device('cuda'))
+    huge = chunks.chunks(3, 10 * chunks.GPU_ELEMENTS, torch.device('cuda'))
     assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 

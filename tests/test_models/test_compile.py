@@ -20,9 +20,9 @@ def model():
 
 
 def _scores(model):
-    def run(picture):
-        meta = [dict(img_shape=tuple(picture.shape[2:]))]
-        return model.encode_decode(picture, meta)
+    def run(image):
+        meta = [dict(img_shape=tuple(image.shape[2:]))]
+        return model.encode_decode(image, meta)
 
     return run
 
@@ -34,8 +34,8 @@ def test_inference_has_no_graph_break(model):
     run = _scores(model)
     compiled = torch.compile(run, backend='aot_eager', fullgraph=True)
     for size in ((64, 96), (96, 64)):  # the second one with symbols
-        picture = torch.randn(1, 3, *size, dtype=torch.float64)
-        assert_close(compiled(picture), run(picture))
+        image = torch.randn(1, 3, *size, dtype=torch.float64)
+        assert_close(compiled(image), run(image))
 
 
 @torch.no_grad()
@@ -75,12 +75,12 @@ def test_variants_have_no_graph_break(changes):
     run = _scores(model)
     compiled = torch.compile(run, backend='eager', fullgraph=True)
     for size in ((64, 96), (96, 64)):
-        picture = torch.randn(1, 3, *size)
-        assert_close(compiled(picture), run(picture))
+        image = torch.randn(1, 3, *size)
+        assert_close(compiled(image), run(image))
     with torch.autocast('cpu', torch.bfloat16):
-        assert run(picture).isfinite().all()
+        assert run(image).isfinite().all()
     model.bfloat16()
-    assert run(picture.bfloat16()).isfinite().all()
+    assert run(image.bfloat16()).isfinite().all()
 
 
 @pytest.mark.slow
@@ -99,18 +99,18 @@ def test_training_forward_has_no_graph_break(model):
 def test_inductor_computes_the_same(model):
     torch._dynamo.reset()
     run = _scores(model)
-    picture = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    image = torch.randn(1, 3, 64, 96, dtype=torch.float64)
     compiled = torch.compile(run, fullgraph=True)
-    assert_close(compiled(picture), run(picture))
+    assert_close(compiled(image), run(image))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_weights_of_half_precision(model, dtype):
     """Not autocast: the model itself in half precision."""
-    picture = torch.randn(1, 3, 64, 96)
-    expected = _scores(model.float())(picture)
-    scores = _scores(model.to(dtype))(picture.to(dtype))
+    image = torch.randn(1, 3, 64, 96)
+    expected = _scores(model.float())(image)
+    scores = _scores(model.to(dtype))(image.to(dtype))
     assert scores.dtype == dtype
     error = (scores.float() - expected).abs().median()
     assert error < 0.02 * expected.abs().median()

@@ -66,7 +66,7 @@ def spied(make_decoder, decoder_inputs):
     return decoder, inputs, trace_decoder(decoder, *inputs), calls
 
 
-def test_blocks_walk_through_the_levels(spied):
+def test_layers_attend_to_the_levels_in_turn(spied):
     decoder, _, output, _ = spied
     assert [x.level for x in output.traces] == [0, 1, 2, 3] * 3 + [0]
     assert [x.shape for x in output.traces[:4]] == [
@@ -84,7 +84,7 @@ def test_blocks_walk_through_the_levels(spied):
         assert type(layer.cross_attn) is kind
 
 
-def test_predictions_are_made_before_and_after_every_block(spied):
+def test_predictions_are_made_before_and_after_every_layer(spied):
     decoder, (_, _, mask_features), output, calls = spied
     assert len(output.cls_scores) == len(output.mask_preds) == 14
     queries = [calls[0].query, *(call.result for call in calls)]
@@ -126,7 +126,7 @@ def test_first_positional_query_pools_the_background(spied):
 
 
 @pytest.mark.parametrize('layer', HIGH_RES_LAYERS)
-def test_dynamic_query_passes_a_high_resolution_block_unchanged(spied, layer):
+def test_high_res_layers_leave_the_dynamic_query_unchanged(spied, layer):
     decoder, (_, positions, _), output, calls = spied
     static = decoder.query_embed.weight.expand(2, -1, -1)
     attention = output.traces[layer - 1].attention
@@ -137,7 +137,7 @@ def test_dynamic_query_passes_a_high_resolution_block_unchanged(spied, layer):
     assert_close(calls[layer + 1].state.query_pos, dynamic)
 
 
-def test_windows_are_those_the_latest_stride_32_block_looked_at(spied):
+def test_windows_follow_the_latest_stride_32_attention(spied):
     _, _, output, _ = spied
     for layer in HIGH_RES_LAYERS:
         trace = output.traces[layer]
@@ -218,7 +218,6 @@ def test_stacked_masks_are_those_read_one_by_one():
     assert len(masks) == 3
     assert_close(masks.stack(), expected)
     assert_close(torch.stack(list(masks)), expected)
-    assert_close(torch.stack(masks[1:]), expected[1:])
     assert_close(masks[-1], expected[-1])
     assert_close(masks.pixels(1), expected[1].permute(0, 2, 3, 1))
 
@@ -279,7 +278,7 @@ def test_gradients_are_those_of_finite_differences(
     assert first.grad.abs().sum() > 0, 'layers must be connected'
 
 
-def test_evaluation_gives_the_predictions_of_training(
+def test_evaluation_returns_the_predictions_of_training(
     make_decoder, decoder_inputs
 ):
     decoder, inputs = make_decoder(), decoder_inputs()
@@ -316,7 +315,7 @@ def test_tracing_changes_nothing(make_decoder, decoder_inputs):
     assert_close(plain.cls_scores[-1], traced.cls_scores[-1])
 
 
-def test_pictures_of_a_batch_do_not_mix(make_decoder, decoder_inputs):
+def test_images_of_a_batch_are_independent(make_decoder, decoder_inputs):
     decoder = make_decoder().eval()
     memories, positions, mask_features = decoder_inputs()
     both = decoder(memories, positions, mask_features)

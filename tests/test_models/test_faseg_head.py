@@ -78,7 +78,7 @@ def make_model():
 
 
 def _batch(*sizes, label=None):
-    """Pictures and label maps of random blocks, as a dataloader gives them."""
+    """Images and label maps of random blocks, as a dataloader returns them."""
     inputs, samples = [], []
     for height, width in sizes:
         inputs.append(
@@ -162,7 +162,7 @@ def test_two_runs_with_one_seed_are_bit_equal(make_model):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('size', [(64, 96), (50, 83), (64, 64), (33, 31)])
-def test_predicts_pictures_of_any_size(make_model, size):
+def test_predicts_images_of_any_size(make_model, size):
     model = make_model().eval()
     with torch.no_grad():
         (result,) = model.test_step(_batch(size))
@@ -210,7 +210,7 @@ def test_slide_over_one_window_equals_whole(make_model, size):
 
 @pytest.mark.parametrize('crop', [(50, 60), (94, 126), (95, 157)])
 def test_slide_over_several_windows(make_model, crop):
-    """A window is smaller than pad_shape, which names the whole picture."""
+    """A window is smaller than pad_shape, which names the whole image."""
     model = make_model(mode='slide', crop_size=crop, stride=(30, 40))
     with torch.no_grad():
         (result,) = model.eval().test_step(_batch((90, 130)))
@@ -218,7 +218,7 @@ def test_slide_over_several_windows(make_model, crop):
 
 
 @pytest.mark.parametrize('size', [(90, 120), (50, 83)])
-def test_slide_with_a_window_larger_than_the_picture_equals_whole(
+def test_slide_with_a_window_larger_than_the_image_equals_whole(
     make_model, size
 ):
     model, batch = make_model().eval(), _batch(size)
@@ -237,7 +237,7 @@ def test_slide_with_a_window_larger_than_the_picture_equals_whole(
     [((64, 64), [0, 32], [0, 48, 64]), ((50, 70), [0, 46], [0, 48, 58])],
 )
 def test_overlapping_windows_are_averaged(make_model, size, crop, tops, lefts):
-    """Two pictures, padded to 96x128; the last window touches the border."""
+    """Two images, padded to 96x128; the last window touches the border."""
     model = make_model(mode='slide', crop_size=crop, stride=(48, 48)).eval()
     batch = _batch(size, size)
     inputs = model.data_preprocessor(copy.deepcopy(batch), False)['inputs']
@@ -264,7 +264,7 @@ def test_labels_without_logits_equal_those_with_logits(
     make_model, monkeypatch, mode, resize, flip
 ):
     """Two images, padded, and resized to their original sizes."""
-    monkeypatch.setattr(chunks, 'CPU_NUMBERS', 5000)
+    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', 5000)
     torch.manual_seed(0)
     model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
     model = model.double().eval()
@@ -343,12 +343,12 @@ def test_head_without_label_maps_raises():
 
 
 def test_channels_last_changes_nothing(make_model):
-    model, picture = make_model().double().eval(), torch.randn(1, 3, 64, 96)
+    model, image = make_model().double().eval(), torch.randn(1, 3, 64, 96)
     results = []
     with torch.no_grad():
         for channels_last in (True, False):
             model.channels_last = channels_last
-            stages = model.extract_feat(picture.double())
+            stages = model.extract_feat(image.double())
             assert stages[0].is_contiguous() != channels_last
             meta = [dict(img_shape=(64, 96))]
             results.append(model.decode_head.predict(stages, meta))
@@ -368,8 +368,12 @@ def test_single_class_raises(make_model):
         (dict(num_classes=0), ValueError, 'num_classes=0 must be at least 1'),
         (dict(num_queries=0), ValueError, 'num_queries=0 must be at least 1'),
         (dict(num_queries=2.5), TypeError, r'num_queries=2\.5 must be an int'),
-        (dict(in_channels=64), TypeError, 'in_channels=64 must name the chan'),
-        (dict(in_channels=[8, 8, 8]), ValueError, r'four stages.*\[8, 8, 8\]'),
+        (dict(in_channels=64), TypeError, 'in_channels=64 must be the chan'),
+        (
+            dict(in_channels=[8, 8, 8]),
+            ValueError,
+            r'four entries.*\[8, 8, 8\]',
+        ),
     ],
 )
 def test_impossible_numbers_are_named(change, error, message):
@@ -380,7 +384,7 @@ def test_impossible_numbers_are_named(change, error, message):
         MODELS.build(config)
 
 
-def test_stages_of_another_backbone_are_refused_with_the_remedy(make_model):
+def test_stages_of_another_backbone_raise_with_the_remedy(make_model):
     head = make_model().decode_head
     stages = [torch.zeros(1, x, 8, 8) for x in (5, 6, 7, 8)]
     with pytest.raises(

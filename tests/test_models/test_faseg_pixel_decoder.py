@@ -163,7 +163,7 @@ def test_invalid_arguments_raise():
         norm_cfg=dict(type='GN', num_groups=32),
         positional_encoding=CONDITIONAL,
     )
-    with pytest.raises(ValueError, match='four stages'):
+    with pytest.raises(ValueError, match='four entries'):
         FASegPixelDecoder(CHANNELS[:3], 64, **parts)
     with pytest.raises(ValueError, match=r'norm_cfg\.num_groups=32'):
         FASegPixelDecoder(CHANNELS, 48, **parts)

@@ -17,14 +17,14 @@ from mmfaseg.models import (
     FASegHead,
     FASegPixelDecoder,
 )
-from mmfaseg.models.mask2former_arguments import (
+from mmfaseg.utils.config_classes import init_arguments
+from mmfaseg.utils.mask2former_arguments import (
     DET_HEAD,
     PIXEL_DECODER,
     SEMANTIC_HEAD,
     TRAIN_CFG,
     TRANSFORMER_DECODER,
 )
-from mmfaseg.utils.config_classes import init_arguments
 
 DECODE_HEAD = {k: v for k, v in MODEL['decode_head'].items() if k != 'type'}
 PLACES = [

@@ -16,13 +16,13 @@ from mmfaseg.testing import assert_close
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'faseg'
 DEMO = CONFIGS / 'faseg_r18_1xb8-demo_shapes-128x128.py'
-SIZE = (37, 45)  # of the pictures; neither even nor a multiple of 32
+SIZE = (37, 45)  # of the images; neither even nor a multiple of 32
 RESIZE = dict(type='Resize', scale=(90, 74), keep_ratio=True)
 PACK = [dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 
 
 class _Echo(EncoderDecoder):
-    """Takes the three channels of a picture as the scores of its classes.
+    """Takes the three channels of a image as the scores of its classes.
 
     Before each prediction it counts the score maps that are still alive.
     """
@@ -59,12 +59,12 @@ class _Echo(EncoderDecoder):
 
 @pytest.fixture
 def make_batch(tmp_path):
-    """Loads two pictures from files through a pipeline, as a batch."""
+    """Loads two images from files through a pipeline, as a batch."""
     init_default_scope('mmseg')
     random = np.random.default_rng(0)
     for name in 'ab':
-        picture = random.integers(256, size=(*SIZE, 3), dtype=np.uint8)
-        cv2.imwrite(str(tmp_path / f'{name}.jpg'), picture)
+        image = random.integers(256, size=(*SIZE, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f'{name}.jpg'), image)
         labels = random.integers(7, size=SIZE, dtype=np.uint8)
         cv2.imwrite(str(tmp_path / f'{name}.png'), labels)
 
@@ -81,8 +81,8 @@ def make_batch(tmp_path):
     return make
 
 
-def _pictures(tmp_path):
-    """The pictures as _Echo scores them, (3, H, W) each."""
+def _images(tmp_path):
+    """The images as _Echo scores them, (3, H, W) each."""
     return [
         torch.from_numpy(cv2.imread(str(tmp_path / f'{name}.jpg')))
         .permute(2, 0, 1)
@@ -156,32 +156,30 @@ def test_scores_are_averaged_as_they_are(make_batch, faseg):
 @pytest.mark.smoke
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical'])
 def test_flip_is_undone_inside_the_padding(make_batch, tmp_path, direction):
-    """The pictures are padded at the right and at the bottom only."""
+    """The images are padded at the right and at the bottom only."""
     batch = make_batch(_versions(_flips(0.0, 1.0, direction=direction)))
     assert [x.flip for x, _ in batch['data_samples']] == [False, True]
     merged = _predict(_with_tta(_Echo()), batch)
-    for sample, scores in zip(merged, _pictures(tmp_path), strict=True):
+    for sample, scores in zip(merged, _images(tmp_path), strict=True):
         assert torch.equal(sample.seg_logits.data, scores)
 
 
 def test_one_version_at_a_time_is_kept(make_batch):
     module = _Echo()
     _predict(_with_tta(module), make_batch(_versions(_flips(*[0.0] * 5))))
-    # two pictures: none before the first version, then their two sums
+    # two images: none before the first version, then their two sums
     assert module.alive == [0, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_many_versions_do_not_round_each_other_away(
-    make_batch, tmp_path, dtype
-):
+def test_scores_are_summed_in_float32(make_batch, tmp_path, dtype):
     batch = make_batch(_versions(_flips(*[0.0] * 12)))
     merged = _predict(_with_tta(_Echo(dtype)), batch)
-    for sample, scores in zip(merged, _pictures(tmp_path), strict=True):
+    for sample, scores in zip(merged, _images(tmp_path), strict=True):
         assert torch.equal(sample.seg_logits.data, scores)
 
 
-def test_ready_predictions_are_merged_alike(make_batch, faseg):
+def test_merge_preds_equals_test_step(make_batch, faseg):
     flips = _flips(0.0, 1.0)
     model = _with_tta(faseg)
     stepped = _predict(model, make_batch(_versions(flips)))
@@ -212,7 +210,7 @@ def test_results_without_logits_raise(make_batch, faseg, monkeypatch):
         _predict(_with_tta(faseg), make_batch(_versions(_flips(0.0))))
 
 
-def test_one_output_channel_is_refused_with_the_remedy(make_batch):
+def test_one_output_channel_raises_with_the_remedy(make_batch):
     module = _Echo()
     module.encode_decode = lambda inputs, metas: inputs[:, :1] / 255
     module.decode_head = torch.nn.Identity()

@@ -26,7 +26,7 @@ def _mask2former(root, pixel_decoder):
 
 
 @pytest.mark.smoke
-def test_mask2former_switches_by_one_line(root):
+def test_mask2former_uses_it_by_one_key(root):
     theirs = _mask2former(root, 'mmdet.MSDeformAttnPixelDecoder')
     ours = _mask2former(root, 'mmfaseg.MSDeformAttnPixelDecoder')
     names = theirs.state_dict()

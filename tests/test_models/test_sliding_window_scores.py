@@ -92,7 +92,7 @@ def _label_map(height):
 
 
 def test_peak_memory_does_not_grow_with_the_height(monkeypatch):
-    monkeypatch.setattr(chunks, 'CPU_NUMBERS', 1000)
+    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', 1000)
     low = peak_memory(lambda: _label_map(128))
     high = peak_memory(lambda: _label_map(1024))
     image_and_labels = (1024 - 128) * 64 * (3 * 4 + 8)

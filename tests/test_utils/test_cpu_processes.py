@@ -7,7 +7,7 @@ from mmfaseg.utils.cpu_processes import prepare_cpu_processes
 
 @pytest.fixture
 def started(monkeypatch):
-    """Collects whether processes were to meet; there is no GPU."""
+    """Records calls that initialize the process group, without a GPU."""
     backends = []
     monkeypatch.setattr(cpu_processes, 'get_device', lambda: 'cpu')
     monkeypatch.setattr(

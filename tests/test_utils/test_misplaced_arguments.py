@@ -9,7 +9,7 @@ from mmfaseg.utils.misplaced_arguments import reject_misplaced
 REMEDIES = {
     'stride': 'remove it, the stride is always 4',
     'loss': 'set head.loss',
-    'size': 'never shown, the class has this argument',
+    'size': 'not used, as the class has this argument',
 }
 
 

@@ -28,7 +28,7 @@ ONEDL = {
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch):
-    """Return a function that pretends that only these are installed."""
+    """Returns a function that replaces the installed distributions."""
 
     def pretend(distributions: dict[str, str]) -> None:
         def version(name: str) -> str:
@@ -42,7 +42,7 @@ def install(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.smoke
-def test_this_environment_is_described() -> None:
+def test_stack_info_describes_environment() -> None:
     info = stack_info()
     name, version = info.packages['mmseg']
     assert importlib.metadata.version(name) == version
@@ -122,14 +122,12 @@ def test_one_line_is_logged(capfd) -> None:
     ('file', 'family'),
     [('mm', 'openmmlab'), ('mim', 'openmmlab'), ('onedl', 'onedl')],
 )
-def test_requirements_ask_for_the_versions_that_are_supported(
-    root, file, family
-):
+def test_requirements_are_the_supported_versions(root, file, family):
     lines = (root / f'requirements/{file}.txt').read_text().splitlines()
-    asked = [Requirement(x) for x in lines if not x.startswith('#')]
+    required = [Requirement(x) for x in lines if not x.startswith('#')]
     supported = FAMILIES[family].values()
-    assert len(asked) == len(supported)
-    for requirement in asked:
+    assert len(required) == len(supported)
+    for requirement in required:
         (versions,) = (
             x.versions for x in supported if requirement.name in x.names
         )

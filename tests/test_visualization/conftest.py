@@ -1,22 +1,23 @@
-"""A decoder trace with known numbers.
+"""A decoder trace with known values."""
 
-mmseg can be imported without compiled operators once mmfaseg is.
-"""
-
+import numpy as np
 import pytest
 import torch
 
 from mmfaseg.models.layers import CrossAttention
 from mmfaseg.visualization.decoder_trace import DecoderTrace, LayerTrace
+from mmfaseg.visualization.explorer import view_trace
 
 NO_OBJECT = 3
+CLASSES = ('road', 'sky', 'tree')
+PALETTE = [[250, 0, 0], [0, 250, 0], [0, 0, 250]]
 
 
 def make_output(size=(96, 128), grid=None):
-    """Five layers, four queries and three classes on an evenly tiled map.
+    """Returns a trace of five layers, four queries and three classes.
 
     Query 0 is class 2 in the upper half, query 1 is class 0 in the lower
-    half, query 2 is "no object", query 3 is class 0 again but less sure.
+    half, query 2 is "no object", query 3 is class 0 with a lower score.
     In layer l every query attends to cell (1, 2) of its level; the
     stride-32 cell (0, 3) comes next in importance.
     """
@@ -71,16 +72,29 @@ def make_output(size=(96, 128), grid=None):
                 cross_attn=attn,
             )
         traces.append(trace)
-    return DecoderTrace([scores * 0, scores], [masks * 0, masks], traces)
+    return DecoderTrace(
+        [scores * 0] * 5 + [scores], [masks * 0] * 5 + [masks], traces
+    )
 
 
 @pytest.fixture
 def output():
-    """The trace for an image of 96 x 128 pixels."""
+    """A trace for an image of 96 x 128 pixels."""
     return make_output()
 
 
 @pytest.fixture
+def view():
+    """Returns a function that views a trace on a grey image."""
+
+    def view(output, size=(96, 128)):
+        image = np.full((*size, 3), 128, np.uint8)
+        return view_trace(output, image, CLASSES, PALETTE)
+
+    return view
+
+
+@pytest.fixture
 def output_of():
-    """Makes the trace for an image of another size."""
+    """Returns a function that makes a trace for another size."""
     return make_output

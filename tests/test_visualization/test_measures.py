@@ -7,24 +7,25 @@ from mmfaseg.testing import assert_close
 from mmfaseg.visualization.explorer.measures import (
     centres,
     changes,
+    describe_entropy,
     entropy,
     overlap,
+    positional_preference,
     turns,
 )
-from mmfaseg.visualization.explorer.preference import positional_preference
 
 pytestmark = pytest.mark.smoke
 
 
 def spikes(*cells, shape=(3, 4)):
-    """One map per cell, which has everything."""
+    """One map per cell, with all attention on it."""
     maps = np.zeros((len(cells), *shape), np.float32)
     for each, cell in zip(maps, cells, strict=True):
         each[cell] = 1
     return maps
 
 
-def test_entropy_goes_from_one_pixel_to_all():
+def test_entropy_is_zero_for_one_cell_and_one_if_uniform():
     even = np.full((1, 3, 4), 1 / 12, np.float32)
     half = even * 2
     half[0, :, 2:] = 0
@@ -33,19 +34,24 @@ def test_entropy_goes_from_one_pixel_to_all():
     np.testing.assert_allclose(entropy(maps), expected, atol=1e-6)
 
 
-def test_overlap_is_what_both_have():
+def test_overlap_is_the_sum_of_minima():
     first = np.array([[[0.5, 0.5, 0.0]]])
     second = np.array([[[0.2, 0.2, 0.6]]])
     assert overlap(first, second) == pytest.approx(0.4)
     assert overlap(first, first) == pytest.approx(1)
 
 
-def test_entropy_counts_what_can_be_read():
+def test_entropy_is_normalised_by_attended_cells():
     even = np.full((2, 1, 4), 1 / 4)
     assert entropy(even, 4).tolist() == pytest.approx([1, 1])
     found = entropy(even, np.array([4, 16]))
     assert found.tolist() == pytest.approx([1, 0.5])
     assert entropy(spikes((0, 0)), 1).tolist() == [0]
+
+
+def test_nearly_uniform_attention_is_pointed_out():
+    assert describe_entropy(0.949) == '0.95'
+    assert describe_entropy(0.95) == '0.95, nearly uniform'
 
 
 def test_measures_of_no_query():
@@ -63,7 +69,7 @@ def test_centres_are_pixels_of_the_image():
     assert centres(between, 32, (96, 128)).tolist() == [[48, 48]]
 
 
-def test_centres_leave_the_padding_out():
+def test_centres_ignore_the_padding():
     """An image of 12 x 17 on a map of 24 x 32, stride 8."""
     maps = spikes((1, 2), (2, 3), (0, 0))
     maps[2, 2, 3] = 1

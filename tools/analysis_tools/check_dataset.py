@@ -1,19 +1,22 @@
 """Checks the data of a config and suggests fixes.
 
-Exit code 1 if there is an error. Training reads the settings and a few
-images by itself before it starts.
+Exits with status 1 if there is an error. tools/train.py runs the quick check
+before it starts.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    load_config,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -29,30 +32,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='only what training looks at: settings and a few images',
+        help='check settings and a few images only, as tools/train.py does',
     )
     parser.add_argument(
         '--out',
         metavar='PNG',
-        help='draw how often each class occurs into this file',
+        help='write a bar chart of the class frequencies to this file',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
+    add_cfg_options(parser, 'train_dataloader.dataset.data_root=DIR')
     return parser.parse_args(argv)
 
 
 def run_check(args: argparse.Namespace, console: Console):
     """Return the report; show a progress bar for each split."""
-    from mmfaseg.datasets.doctor import NUM_QUICK_IMAGES, check_dataset
+    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options)
     tasks = {}
     with Progress(console=console) as progress:
 
@@ -65,31 +60,28 @@ def run_check(args: argparse.Namespace, console: Console):
         return check_dataset(cfg, args.splits, limit, update_progress)
 
 
-def print_statistics(report, console: Console) -> None:
-    """Print how often each class occurs."""
-    shown = {x: c for x, c in report.statistics.items() if c.num_images}
-    if not shown:
+def print_class_frequencies(report, console: Console) -> None:
+    """Print a table of the pixels and images of each class."""
+    classes, statistics = report.class_frequencies()
+    if not statistics:
         return
-    splits = report.splits
-    classes = splits[next(iter(shown))].classes
-    shown = {x: c for x, c in shown.items() if splits[x].classes == classes}
     table = Table('class')
-    for name, stats in shown.items():
+    for name, stats in statistics.items():
         table.add_column(f'{name}: % of pixels', justify='right')
         table.add_column(f'of {stats.num_images} images', justify='right')
     for number, name in enumerate(classes):
         cells = []
-        for stats in shown.values():
-            total = max(int(stats.pixel_counts.sum()), 1)
-            cells.append(f'{100 * stats.pixel_counts[number] / total:.2f}')
+        for stats in statistics.values():
+            cells.append(f'{stats.percentages[number]:.2f}')
             cells.append(str(stats.image_counts[number]))
         table.add_row(name, *cells)
     console.print(table)
 
 
 def main() -> None:
-    """Check, print, and exit with status 1 on errors."""
-    from mmfaseg.datasets.doctor import draw_histogram
+    """Prints the report and exits with status 1 on errors."""
+    hide_known_warnings()
+    from mmfaseg.data_check import draw_histogram
     from mmfaseg.visualization import save_figure
 
     args, console = parse_args(), Console()
@@ -97,14 +89,14 @@ def main() -> None:
         report = run_check(args, console)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    print_statistics(report, console)
+    print_class_frequencies(report, console)
     for diagnostic in report.diagnostics:
         console.print(str(diagnostic), markup=False, soft_wrap=True)
     errors = len(report.errors)
     warnings = len(report.diagnostics) - errors
     console.print(f'{errors} errors, {warnings} warnings')
     if args.out is not None:
-        figure = draw_histogram(report.splits, report.statistics)
+        figure = draw_histogram(report)
         console.print(f'wrote {save_figure(figure, Path(args.out))}')
     sys.exit(1 if errors else 0)
 

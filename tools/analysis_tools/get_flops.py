@@ -1,8 +1,8 @@
-"""Counts parameters and multiply-adds of configs.
+"""Counts the parameters and multiply-adds of configs.
 
-One multiply-add counts as one FLOP, as in the tables of papers. One config
-gives a table by part and one by operator, several give one row each. Heads
-that only training needs are not counted.
+One multiply-add counts as one FLOP, as in most papers. One config gives
+tables by module and by operator, several give one row each. Auxiliary heads
+are not counted.
 """
 
 import argparse
@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from grid import rich_table
 from mmengine.analysis import FlopAnalyzer
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from mmfaseg.ops import use_backend  # makes mmseg importable too
+from mmfaseg.ops import use_backend
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    load_config,
+)
+
+MODULES = ('backbone', 'head.pixel_decoder', 'head.transformer_decoder', '')
 
 
-def parse_args() -> argparse.Namespace:
-    """Return the parsed command line."""
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
     parser.add_argument(
@@ -31,25 +38,17 @@ def parse_args() -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
-        help="size of the image in pixels; by default the config's "
-        'crop_size, padded to a multiple of 32',
+        help='image size in pixels (default: crop_size of the config, padded '
+        'to a multiple of 32)',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config',
-    )
-    return parser.parse_args()
+    add_cfg_options(parser, 'model.decode_head.num_queries=50')
+    return parser.parse_args(argv)
 
 
 def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """Return the multiply-adds of scaled_dot_product_attention.
+    """Returns the multiply-adds of scaled_dot_product_attention.
 
-    mmengine's counter knows the products that attention is made of, not the
-    fused operator.
+    mmengine counts matrix products, but not the fused operator.
     """
     query, key, value = (x.type().sizes() for x in inputs[:3])
     pairs = math.prod(query[:-1]) * key[-2]
@@ -57,11 +56,11 @@ def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 class Network(nn.Module):
-    """Backbone and head of a network, from an image to class and mask.
+    """Backbone and head of a model, from an image to classes and masks.
 
     Args:
-        model: a segmentor, with a ``decode_head``, or a detector, with a
-            ``panoptic_head``; here both are called ``head``.
+        model (nn.Module): a segmentor with a ``decode_head``, or a detector
+            with a ``panoptic_head``.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -71,31 +70,24 @@ class Network(nn.Module):
         self.head = model.panoptic_head if is_detector else model.decode_head
 
     def forward(self, inputs: torch.Tensor) -> Any:
-        """Return what the head returns."""
+        """Returns the output of the head."""
         from mmdet.models import Mask2FormerHead
         from mmseg.structures import SegDataSample
 
         feats = self.backbone(inputs)
-        if isinstance(self.head, Mask2FormerHead):  # mmseg's is one, too
+        if isinstance(self.head, Mask2FormerHead):  # or mmseg's subclass
             size = tuple(inputs.shape[2:])
             sample = SegDataSample(metainfo=dict(img_shape=size))
             return self.head(feats, [sample])
-        with use_backend('reference'):  # whose parts the counter knows
+        with use_backend('reference'):  # the analyzer knows its operators
             return self.head(feats)
 
 
-def load(path: str, options: dict[str, Any]) -> Config:
-    """Return the config of a file with the command line's settings in it."""
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options)
-    return cfg
-
-
 def image_size(cfg: Config) -> tuple[int, int]:
-    """Return height and width of the config's crop, padded to 32.
+    """Returns height and width of the crop, padded to multiples of 32.
 
     Raises:
-        ValueError: If the config names no crop.
+        ValueError: if the config has no ``crop_size``.
     """
     if 'crop_size' not in cfg:
         raise ValueError(
@@ -105,8 +97,8 @@ def image_size(cfg: Config) -> tuple[int, int]:
     return height, width
 
 
-def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
-    """Return mmengine's counter over the model of a config."""
+def analyze(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
+    """Returns mmengine's analyzer for the model of a config."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -121,63 +113,46 @@ def count(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     return analyzer
 
 
-def count_parameters(analyzer: FlopAnalyzer, part: str = '') -> int:
-    """Return the number of parameters of a part, trained or frozen."""
-    module = analyzer._model.get_submodule(part)
-    return sum(x.numel() for x in module.parameters())
+def count_parameters(analyzer: FlopAnalyzer, module: str = '') -> str:
+    """Returns the number of parameters in millions, also frozen ones."""
+    parameters = analyzer._model.get_submodule(module).parameters()
+    return f'{sum(x.numel() for x in parameters) / 1e6:.2f}'
 
 
-def print_parts(analyzer: FlopAnalyzer, shape: tuple[int, int]) -> None:
-    """Print a table by part of the model and one by operator."""
-    by_module = analyzer.by_module()
-    console = Console()
-    table = Table('part', 'parameters, M', 'FLOPs, G')
-    for name in (
-        'backbone',
-        'head.pixel_decoder',
-        'head.transformer_decoder',
-        '',
-    ):
-        table.add_row(
-            name or 'all',
-            f'{count_parameters(analyzer, name) / 1e6:.2f}',
-            f'{by_module[name] / 1e9:.2f}',
-        )
-    console.print(table)
-    table = Table('operator', 'FLOPs, G')
-    for name, flops in analyzer.by_operator().most_common():
-        table.add_row(name, f'{flops / 1e9:.2f}')
-    console.print(table)
-    console.print(f'one image of {shape[0]}x{shape[1]}')
-
-
-def print_row(
-    name: str, analyzer: FlopAnalyzer, shape: tuple[int, int]
-) -> None:
-    """Print one row of a Markdown table."""
-    print(
-        f'| {name} | {shape[0]}x{shape[1]} '
-        f'| {count_parameters(analyzer) / 1e6:.2f} '
-        f'| {analyzer.total() / 1e9:.2f} |',
-        flush=True,
-    )
-
-
-def main() -> None:
-    """Print what the command line asks for."""
-    args = parse_args()
-    several = len(args.configs) > 1
-    if several:
+def main(argv: list[str] | None = None) -> None:
+    """Prints the tables."""
+    hide_known_warnings()
+    args = parse_args(argv)
+    is_single = len(args.configs) == 1
+    if not is_single:
         print('| config | image | parameters, M | FLOPs, G |')
         print('|---|---|---|---|')
     for path in args.configs:
-        cfg = load(path, args.cfg_options)
-        shape = tuple(args.shape or image_size(cfg))
-        analyzer = count(cfg, shape)
-        if several:
-            print_row(Path(path).stem, analyzer, shape)
-        else:
-            print_parts(analyzer, shape)
+        cfg = load_config(path, args.cfg_options)
+        height, width = args.shape or image_size(cfg)
+        analyzer = analyze(cfg, (height, width))
+        if not is_single:
+            row = (
+                *(Path(path).stem, f'{height}x{width}'),
+                *(count_parameters(analyzer), f'{analyzer.total() / 1e9:.2f}'),
+            )
+            print(f'| {" | ".join(row)} |', flush=True)
+            continue
+        flops = {k: f'{v / 1e9:.2f}' for k, v in analyzer.by_module().items()}
+        modules = [
+            [name or 'all', count_parameters(analyzer, name), flops[name]]
+            for name in MODULES
+        ]
+        operators = [
+            [name, f'{count / 1e9:.2f}']
+            for name, count in analyzer.by_operator().most_common()
+        ]
+        console = Console()
+        console.print(
+            rich_table([['module', 'parameters, M', 'FLOPs, G'], *modules])
+        )
+        console.print(rich_table([['operator', 'FLOPs, G'], *operators]))
+        console.print(f'one image of {height}x{width}')
 
 
 if __name__ == '__main__':

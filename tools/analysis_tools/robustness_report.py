@@ -1,27 +1,25 @@
-"""Tables and the plot of robustness.py."""
+"""Tables and plot of robustness.py."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from grid import Rows, markdown_table
 from matplotlib.figure import Figure
-from rich.table import Table
 from robustness_results import CLEAN, METRIC, Result
 
 from mmfaseg.datasets.transforms import CORRUPTIONS
 
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#999999')
-FAILED = 'failed'
-
-Rows = list[list[str]]
+COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#999999')
 
 
 class Report:
-    """Tables and plot of some models on one grid.
+    """Tables and plot of several models.
 
     Args:
-        results: the models.
-        corruptions: rows of the grid.
-        severities: columns of the grid.
+        results (Sequence[Result]): the models.
+        corruptions (Sequence[str]): rows of the grid.
+        severities (Sequence[int]): columns of the grid.
     """
 
     def __init__(
@@ -40,7 +38,7 @@ class Report:
         }
 
     def summary(self) -> Rows:
-        """Return a row for each model, below the titles."""
+        """Returns a table with a row for each model."""
         rows = [['model', 'clean', *self.groups, 'mean', 'drop %']]
         for result in self.results:
             means = [
@@ -53,112 +51,85 @@ class Report:
         return rows
 
     def grid(self, result: Result) -> Rows:
-        """Return all cells of a model and their means, below the titles."""
+        """Returns a table with all cells of a model and their means."""
         rows = [[result.name, *map(str, self.severities), 'mean']]
         for name in self.corruptions:
             cells = [(name, severity) for severity in self.severities]
             texts = [
-                FAILED if result.error(cell) else _text(result.score(cell))
+                'failed'
+                if 'error' in result.metrics(cell)
+                else _text(result.score(cell))
                 for cell in cells
             ]
             mean = _text(result.mean([name], self.severities))
             rows.append([name, *texts, mean])
-        means = [
-            result.mean(self.corruptions, [severity])
-            for severity in self.severities
-        ]
-        mean = result.mean(self.corruptions, self.severities)
-        rows.append(['mean', *map(_text, (*means, mean))])
-        return rows
+        columns = [*([x] for x in self.severities), self.severities]
+        means = [result.mean(self.corruptions, x) for x in columns]
+        return [*rows, ['mean', *map(_text, means)]]
+
+    def tables(self) -> list[Rows]:
+        """Returns the grids of all models, then the summary."""
+        return [*map(self.grid, self.results), self.summary()]
 
     def failures(self) -> list[str]:
-        """Return a line for each cell that could not be measured."""
+        """Returns a line for each cell that failed."""
         return [
-            f'{result.name}, {name} {severity}: {reason}'
+            f'{result.name}, {name} {severity}: {metrics["error"]}'
             for result in self.results
             for name in self.corruptions
             for severity in self.severities
-            if (reason := result.error((name, severity)))
+            if 'error' in (metrics := result.metrics((name, severity)))
         ]
 
-    def tables(self) -> list[Table]:
-        """Return the tables for a terminal."""
-        grids = [_table(self.grid(result)) for result in self.results]
-        return [*grids, _table(self.summary())]
-
     def write_markdown(self, path: Path) -> None:
-        """Write the tables, and what failed."""
-        parts = [f'{METRIC} in percent, on clean images and corrupted ones.']
-        parts.append(_markdown(self.summary()))
-        parts += [_markdown(self.grid(result)) for result in self.results]
+        """Writes the tables, and the failures if there are any."""
+        *grids, summary = map(markdown_table, self.tables())
+        parts = [f'{METRIC} in percent on clean and corrupted images.']
+        parts += [summary, *grids]
         if failures := self.failures():
-            parts.append('Not measured, and in no mean:')
+            parts.append('Failed cells, which no mean includes:')
             parts.append('\n'.join(f'- {line}' for line in failures))
         path.write_text('\n\n'.join(parts) + '\n')
 
     def draw(self, path: Path) -> None:
-        """Draw mIoU against severity, and by group of corruptions."""
+        """Draws the mIoU by severity and by group of corruptions."""
         figure = Figure(figsize=(11, 4.5), layout='constrained')
         left, right = figure.subplots(1, 2, sharey=True)
         width = 0.8 / len(self.results)
         for number, result in enumerate(self.results):
-            colour = COLOURS[number % len(COLOURS)]
-            clean = _number(result.score(CLEAN))
+            color = COLORS[number % len(COLORS)]
+            clean = result.score(CLEAN)
             means = [
-                _number(result.mean(self.corruptions, [severity]))
-                for severity in self.severities
+                result.mean(self.corruptions, [x]) for x in self.severities
             ]
             left.plot(
                 [0, *self.severities],
                 [clean, *means],
                 'o-',
-                color=colour,
+                color=color,
                 label=result.name,
             )
             heights = [
-                _number(result.mean(names, self.severities))
+                result.mean(names, self.severities)
                 for names in self.groups.values()
             ]
             shift = (number - (len(self.results) - 1) / 2) * width
             places = [place + shift for place in range(len(heights))]
-            right.bar(places, heights, width, color=colour)
-            right.axhline(clean, color=colour, linestyle=':')
+            right.bar(places, heights, width, color=color)
+            right.axhline(clean, color=color, linestyle=':')
         left.set_xticks(
             [0, *self.severities], ['clean', *map(str, self.severities)]
         )
-        left.set_xlabel(
-            f'severity (mean of {len(self.corruptions)} corruptions)'
-        )
+        left.set_xlabel(f'severity (mean over {len(self.corruptions)} types)')
         left.set_ylabel(f'{METRIC} in %')
         left.set_ylim(0)
         left.legend(frameon=False)
         right.set_xticks(range(len(self.groups)), list(self.groups))
-        right.set_xlabel('corruptions (mean of severities; dotted: clean)')
+        right.set_xlabel('corruption (mean over severities; dotted: clean)')
         for axes in (left, right):
             axes.spines[['top', 'right']].set_visible(False)
         figure.savefig(path, dpi=120)
 
 
-def _text(number: float | None) -> str:
-    return '-' if number is None else f'{number:.2f}'
-
-
-def _number(score: float | None) -> float:
-    return float('nan') if score is None else score
-
-
-def _table(rows: Rows) -> Table:
-    table = Table(rows[0][0])
-    for title in rows[0][1:]:
-        table.add_column(title, justify='right')
-    for row in rows[1:]:
-        table.add_row(*row)
-        if rows[-1][0] == 'mean' and row is rows[-2]:
-            table.add_section()
-    return table
-
-
-def _markdown(rows: Rows) -> str:
-    rule = ['---', *['---:'] * (len(rows[0]) - 1)]
-    lines = [rows[0], rule, *rows[1:]]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+def _text(number: float) -> str:
+    return '-' if math.isnan(number) else f'{number:.2f}'

@@ -1,14 +1,15 @@
-"""What was measured for each model, kept in one JSON file."""
+"""Metrics of models on corrupted images, stored in a JSON file."""
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from grid import write_json
 from mmengine.config import Config
-from result_files import write_json
 
 CLEAN = ('clean', 0)
 METRIC = 'mIoU'
@@ -21,11 +22,12 @@ class Result:
     """The cells of one model.
 
     Args:
-        name: as the tables and the plot call it.
-        config: its config file.
-        checkpoint: its checkpoint file.
-        fingerprint: digest of all that the cells depend on.
-        cells: by 'corruption/severity', the metrics, or why there are none.
+        name (str): in tables and plot.
+        config (str): config file.
+        checkpoint (str): checkpoint file.
+        fingerprint (str): hash of everything that the cells depend on.
+        cells (dict[str, dict]): by 'corruption/severity', the metrics or the
+            ``error``.
     """
 
     name: str
@@ -34,43 +36,41 @@ class Result:
     fingerprint: str
     cells: dict[str, dict] = field(default_factory=dict)
 
-    def add(self, cell: Cell, metrics: dict) -> None:
-        """Keep the metrics of a cell."""
-        self.cells[_key(cell)] = metrics
+    def metrics(self, cell: Cell) -> dict:
+        """Returns the metrics of a cell, empty if it was not measured."""
+        return self.cells.get('/'.join(map(str, cell)), {})
 
-    def score(self, cell: Cell) -> float | None:
-        """Return the mIoU of a cell in percent, None if it has none."""
-        return self.cells.get(_key(cell), {}).get(METRIC)
+    def set_metrics(self, cell: Cell, metrics: dict) -> None:
+        """Stores the metrics of a cell."""
+        self.cells['/'.join(map(str, cell))] = metrics
 
-    def error(self, cell: Cell) -> str | None:
-        """Return why a cell has no metrics."""
-        return self.cells.get(_key(cell), {}).get('error')
+    def score(self, cell: Cell) -> float:
+        """Returns the mIoU of a cell in percent, NaN without."""
+        return self.metrics(cell).get(METRIC, math.nan)
 
     def mean(
         self, corruptions: Iterable[str], severities: Sequence[int]
-    ) -> float | None:
-        """Return the mean mIoU of the cells that have one."""
+    ) -> float:
+        """Returns the mean mIoU of the measured cells, NaN without any."""
         scores = [
-            self.score((name, severity))
+            score
             for name in corruptions
             for severity in severities
+            if not math.isnan(score := self.score((name, severity)))
         ]
-        known = [score for score in scores if score is not None]
-        return fmean(known) if known else None
+        return fmean(scores) if scores else math.nan
 
     def drop(
         self, corruptions: Iterable[str], severities: Sequence[int]
-    ) -> float | None:
-        """Return how much of the clean mIoU is lost on average, in percent."""
+    ) -> float:
+        """Returns the mean relative drop of the mIoU in percent."""
         clean = self.score(CLEAN)
-        mean = self.mean(corruptions, severities)
-        if not clean or mean is None:
-            return None
-        return 100 * (clean - mean) / clean
+        difference = clean - self.mean(corruptions, severities)
+        return 100 * difference / clean if clean else math.nan
 
 
 def fingerprint(cfg: Config, checkpoint: str, seed: int) -> str:
-    """Return a digest of the config, the weights and the seed."""
+    """Returns a hash of the config, the weights and the seed."""
     digest = hashlib.sha256()
     text = json.dumps([cfg.to_dict(), seed], sort_keys=True, default=str)
     digest.update(text.encode())
@@ -81,13 +81,10 @@ def fingerprint(cfg: Config, checkpoint: str, seed: int) -> str:
 
 
 class ResultFile:
-    """The results of all models that were ever measured into a folder.
-
-    A model that comes again under its name with another config, checkpoint or
-    seed starts anew; others keep their cells.
+    """The results of all models that were measured in a directory.
 
     Raises:
-        ValueError: If the file is there and cannot be read.
+        ValueError: if the file is not valid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,17 +93,15 @@ class ResultFile:
         if path.exists():
             try:
                 models = json.loads(path.read_text())['models']
-                self.results = {
-                    each['name']: Result(**each) for each in models
-                }
+                self.results = {x['name']: Result(**x) for x in models}
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f'{path} holds no results of this tool ({error!r}): move '
-                    'it away, or choose another --out'
+                    f'{path} is not a result file of this tool ({error!r}): '
+                    'move it away, or choose another --out'
                 ) from error
 
-    def enter(self, result: Result) -> Result:
-        """Return the result with the cells that are known already."""
+    def add(self, result: Result) -> Result:
+        """Adds a model, with its known cells if nothing has changed."""
         known = self.results.get(result.name)
         if known is not None and known.fingerprint == result.fingerprint:
             result.cells = known.cells
@@ -114,10 +109,6 @@ class ResultFile:
         return result
 
     def save(self) -> None:
-        """Write the file: whole, or not at all."""
+        """Writes the file."""
         models = [asdict(result) for result in self.results.values()]
         write_json(self.path, dict(models=models))
-
-
-def _key(cell: Cell) -> str:
-    return '/'.join(map(str, cell))

@@ -1,8 +1,8 @@
-"""Tests one network on clean and corrupted images."""
+"""Testing of a model on clean and corrupted images."""
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,23 +16,23 @@ from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
 from mmfaseg.checkpoints.compatibility import check_compatible
-from mmfaseg.datasets.transforms import Corrupt
+from mmfaseg.datasets.transforms import ImageCorruption
 
-InsertionPoint = tuple[list, int]  # steps of a pipeline, and an index
+InsertionPoint = tuple[list, int]  # transforms of a pipeline, and an index
 
 
 class Tester:
-    """A trained network, the test set of its config and its metric.
+    """A trained model with the test set and the metric of its config.
 
     Args:
-        cfg: the config; it stays as it is.
-        checkpoint: the checkpoint file.
-        device: cpu, cuda or cuda:N.
-        seed: seed of the corruptions.
+        cfg (Config): the config, which is not changed.
+        checkpoint (str): checkpoint file.
+        device (str): cpu, cuda or cuda:N.
+        seed (int): random seed of the corruptions.
 
     Raises:
-        ValueError: If no step of the test pipeline loads the image, or the
-            checkpoint is damaged or of another config.
+        ValueError: if the test pipeline does not load an image, or the
+            checkpoint is damaged or does not match the config.
     """
 
     def __init__(
@@ -56,99 +56,90 @@ class Tester:
         self.evaluator.dataset_meta = self.dataset.metainfo
 
     @torch.no_grad()
-    def test(self, cell: Cell, advance: Callable[[float], None]) -> dict:
-        """Return the metrics of a cell.
+    def test(self, cell: Cell) -> dict[str, float]:
+        """Returns the metrics of a cell.
 
         Args:
-            cell: corruption and severity, or `CLEAN`.
-            advance: is told after each batch which part of the cell it was.
+            cell (Cell): corruption and severity, or :data:`CLEAN`.
 
         Raises:
-            ValueError: If the corruption fails on an image, or the metric
-                gives no mIoU.
+            ValueError: if the corruption fails on an image, or the metric
+                has no mIoU.
         """
         with self._corrupted(cell):
-            # which copies the data set
+            # copies the data set
             loader = Runner.build_dataloader(
                 dict(self.loader, dataset=self.dataset), seed=self.seed
             )
         for metric in self.evaluator.metrics:
-            metric.results.clear()  # of a cell that failed half-way
+            metric.results.clear()  # of a cell that failed
         for batch in loader:
             samples = self.model.test_step(batch)
             self.evaluator.process(data_samples=samples, data_batch=batch)
-            advance(1 / len(loader))
         metrics = self.evaluator.evaluate(len(loader.dataset))
         if METRIC not in metrics:
             raise ValueError(
-                f'test_evaluator gives {", ".join(metrics)}, and no {METRIC}: '
-                "have dict(type='IoUMetric', iou_metrics=['mIoU']) in it"
+                f'test_evaluator has {", ".join(metrics)}, and no {METRIC}: '
+                "add dict(type='IoUMetric', iou_metrics=['mIoU'])"
             )
         return {key: float(value) for key, value in metrics.items()}
 
     @contextmanager
     def _corrupted(self, cell: Cell) -> Iterator[None]:
-        """Have the images corrupted behind the steps that load them."""
+        """Inserts the corruption after the transforms that load images."""
         insertion_points = [] if cell == CLEAN else self.insertion_points
-        for steps, number in insertion_points:
-            steps.insert(number, Corrupt(*cell, self.seed))
+        for transforms, number in insertion_points:
+            transforms.insert(number, ImageCorruption(*cell, self.seed))
         try:
             yield
         finally:
-            for steps, number in insertion_points:
-                del steps[number]
+            for transforms, number in insertion_points:
+                del transforms[number]
 
 
 def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
-    """Return the positions after the steps that load or generate the image.
+    """Returns the positions after the transforms that load the image.
 
-    The steps are tried on the first image, until there is one.
+    Applies the transforms to the first image until ``results['img']`` exists.
 
     Raises:
-        ValueError: If there is no such step.
+        ValueError: if there is no such transform.
     """
     inner = getattr(dataset, 'datasets', None)
     if inner is None and hasattr(dataset, 'dataset'):
         inner = [dataset.dataset]
     if inner is not None:  # a wrapper of data sets
-        return [
-            insertion_point
-            for each in inner
-            for insertion_point in find_insertion_points(each)
-        ]
-    steps = _steps_of(getattr(dataset, 'pipeline', None))
-    insertion_point = None
-    if steps is not None:
-        insertion_point = _find_insertion_point(
-            steps, dataset.get_data_info(0)
-        )
-    if insertion_point is None:
+        return [point for x in inner for point in find_insertion_points(x)]
+    transforms = _transforms_of(getattr(dataset, 'pipeline', None))
+    point = None
+    if transforms is not None:
+        point = _find_insertion_point(transforms, dataset.get_data_info(0))
+    if point is None:
         raise ValueError(
-            f'no step of the test pipeline of {type(dataset).__name__} loads '
-            "the image as results['img']: the corruption has to stand "
-            'directly behind it; move that step to the top of the pipeline'
+            f'no transform in the test pipeline of {type(dataset).__name__} '
+            "loads the image into results['img'], after which it has to be "
+            'corrupted; move that transform to the top of the pipeline'
         )
-    return [insertion_point]
+    return [point]
 
 
-def _find_insertion_point(steps: list, entry: Any) -> InsertionPoint | None:
-    """Return the position after the step that adds img to the entry."""
-    for number, step in enumerate(steps, 1):
-        before = copy.deepcopy(entry)
-        entry = step(entry)
-        if not isinstance(entry, dict):
+def _find_insertion_point(
+    transforms: list, results: Any
+) -> InsertionPoint | None:
+    for number, transform in enumerate(transforms, 1):
+        before = copy.deepcopy(results)
+        results = transform(results)
+        if not isinstance(results, dict):
             return None
-        if 'img' in entry:
-            if not hasattr(step, 'transforms'):
-                return steps, number
-            inner = _steps_of(step.transforms)
-            return (
-                None if inner is None else _find_insertion_point(inner, before)
-            )
+        if 'img' in results:
+            if not hasattr(transform, 'transforms'):
+                return transforms, number
+            inner = _transforms_of(transform.transforms)
+            return inner and _find_insertion_point(inner, before)
     return None
 
 
-def _steps_of(pipeline: Any) -> list | None:
-    """Return the steps of a Compose, of mmengine or mmcv."""
-    steps = getattr(pipeline, 'transforms', None)
-    return steps if isinstance(steps, list) else None
+def _transforms_of(pipeline: Any) -> list | None:
+    """Returns the transforms of a Compose, of mmengine or mmcv."""
+    transforms = getattr(pipeline, 'transforms', None)
+    return transforms if isinstance(transforms, list) else None

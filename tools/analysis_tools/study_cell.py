@@ -1,10 +1,9 @@
-"""One cell of a study: a config trained and tested with one seed.
+"""One cell of a study: training and testing with one config and one seed.
 
-study.py runs this file in a process of its own; it also tells where the files
-of a cell lie and whether it is done. A cell is a work dir with:
-    cell.json     what is trained and tested, as two fingerprints
+study.py runs this file in its own process. The work dir of a cell has
+    cell.json     fingerprints of the settings
     trained.json  time, parameters and versions, written after training
-    result.json   what came out, written when everything is done
+    result.json   metrics, written after testing
 """
 
 import argparse
@@ -14,37 +13,30 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
+from grid import GridError, digest, folder_lock, read_json, write_json
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from result_files import (
-    LockedError,
-    code_digest,
-    folder_lock,
-    read_json,
-    write_json,
-)
 
 import mmfaseg
 from mmfaseg.checkpoints import find_latest_checkpoint
 from mmfaseg.evaluation import in_percent
 from mmfaseg.utils.atomic_write import atomic_write
+from mmfaseg.utils.command_line import hide_known_warnings, load_config
 
-# what decides about the test alone
+SOURCES = ('*.py', '*.cpp', '*.cu', '*.h')
+# settings that affect testing only
 TEST_KEYS = ('test_dataloader', 'test_evaluator', 'test_cfg', 'test_pipeline')
-# what decides about nothing but files and what is shown
-HARMLESS_KEYS = (
+# settings that do not affect the results
+IGNORED_KEYS = (
     *('work_dir', 'tta_pipeline', 'tta_model', 'visualizer', 'vis_backends'),
     *('log_processor', 'log_level', 'env_cfg'),
 )
-HARMLESS_HOOKS = ('logger', 'checkpoint', 'timer', 'visualization')
-
-
-class StudyError(Exception):
-    """What the user has to decide about."""
+IGNORED_HOOKS = ('logger', 'checkpoint', 'timer', 'visualization')
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +44,10 @@ class Cell:
     """A config and a seed.
 
     Attributes:
-        config: file of the config.
-        seed: of all randomness.
-        out: folder of the whole study.
-        options: settings that replace those of the config.
+        config (Path): config file.
+        seed (int): random seed.
+        out (Path): directory of the study.
+        options (dict): settings that override those of the config.
     """
 
     config: Path
@@ -65,45 +57,46 @@ class Cell:
 
     @property
     def row(self) -> str:
-        """Name of the row, the config's up to the first underscore."""
+        """Name of the row: the file name up to the first underscore."""
         return self.config.stem.split('_')[0]
 
     @property
+    def name(self) -> str:
+        """Row and seed, for messages."""
+        return f'{self.row}, seed {self.seed}'
+
+    @property
     def work_dir(self) -> Path:
-        """Where everything of this cell lies."""
+        """Directory of this cell."""
         return self.out / self.row / f'seed_{self.seed}'
 
     def load_config(self) -> Config:
-        """Return the config of the run, but for the initial backbone."""
-        cfg = Config.fromfile(self.config)
-        cfg.merge_from_dict(self.options)
+        """Returns the config of the run, without the shared backbone."""
+        cfg = load_config(self.config, self.options)
         cfg.randomness = dict(cfg.get('randomness', {}), seed=self.seed)
         cfg.work_dir = str(self.work_dir)
         return cfg
 
+    @cached_property
     def max_iters(self) -> int:
-        """Return how long it trains."""
+        """Length of the training."""
         return self.load_config().train_cfg.max_iters
 
-    def fingerprints(self, cfg: Config | None = None) -> dict[str, str]:
-        """Return what tells a changed training or test from this one.
-
-        Args:
-            cfg: what ``load_config`` gave, loaded if None.
-        """
-        cfg = (cfg or self.load_config()).to_dict()
-        for key in HARMLESS_KEYS:
+    def fingerprints(self) -> dict[str, str]:
+        """Returns hashes of the settings of training and testing."""
+        cfg = self.load_config().to_dict()
+        for key in IGNORED_KEYS:
             cfg.pop(key, None)
-        for key in HARMLESS_HOOKS:
+        for key in IGNORED_HOOKS:
             cfg.get('default_hooks', {}).pop(key, None)
-        tested = {key: cfg.pop(key, None) for key in TEST_KEYS}
-        return {'training': _digest(cfg), 'test': _digest(tested)}
+        test = {key: cfg.pop(key, None) for key in TEST_KEYS}
+        return {'training': digest(cfg), 'test': digest(test)}
 
     def result(self) -> dict | None:
-        """Return what came out, None unless all is done.
+        """Returns the result, or None if the cell is not finished.
 
         Raises:
-            StudyError: if something else was trained in this folder.
+            GridError: if the work dir belongs to other training settings.
         """
         mark, result = (
             read_json(self.work_dir / name)
@@ -111,45 +104,52 @@ class Cell:
         )
         if mark is None:
             return None
-        ours = self.fingerprints()
-        if mark['training'] != ours['training']:
-            raise StudyError(
-                f'{self.work_dir} holds a run of another version of '
+        expected = self.fingerprints()
+        if mark['training'] != expected['training']:
+            raise GridError(
+                f'{self.work_dir} contains a run of another version of '
                 f'{self.config}: move it away, or choose another --out'
             )
-        return result if result and result['test'] == ours['test'] else None
+        is_current = result and result['test'] == expected['test']
+        return result if is_current else None
+
+    def is_done(self) -> bool:
+        """Returns whether there is a result for the current config."""
+        try:
+            return self.result() is not None
+        except GridError:  # the config was changed during the run
+            return False
 
     def iteration(self) -> int:
-        """Return how many iterations are done, as the log tells."""
+        """Returns the number of logged iterations."""
         return max((x['step'] for x in self.scalars()), default=0)
 
+    def fraction(self) -> float:
+        """Returns the fraction of the training that is done."""
+        return self.iteration() / self.max_iters
+
     def scalars(self) -> list[dict]:
-        """Return the lines of the logs, earlier runs first."""
+        """Returns the lines of all logs, oldest run first."""
         lines = []
         for file in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
             for line in file.read_text().splitlines():
                 try:
                     lines.append(json.loads(line))
-                except json.JSONDecodeError:  # being written
+                except json.JSONDecodeError:  # a line that is being written
                     continue
         return lines
 
 
-def _digest(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def share_backbone(cfg: Config, seed: int, out: Path) -> None:
-    """Start all rows with a backbone of the same weights, if it has none.
+    """Initializes the backbone of all rows with the same weights.
 
-    A head that draws other random numbers would otherwise also mean another
-    backbone.
+    Otherwise the random numbers that a head draws would change the backbone,
+    too. Does nothing if the config initializes the backbone.
     """
     backbone = cfg.model.backbone
     if backbone.get('init_cfg') is not None:
         return
-    name = f'{_digest(backbone.to_dict())}_seed_{seed}.pth'
+    name = f'{digest(backbone.to_dict())}_seed_{seed}.pth'
     path = out / 'initial_backbones' / name
     if not path.exists():
         init_default_scope(cfg.get('default_scope', 'mmseg'))
@@ -162,53 +162,55 @@ def share_backbone(cfg: Config, seed: int, out: Path) -> None:
 
 
 def run(cell: Cell) -> None:
-    """Train, or go on training, then test and write the result.
+    """Trains or resumes, then tests and writes the result.
 
     Raises:
-        LockedError: if another process does the same.
+        GridError: if another process runs the cell.
     """
     with folder_lock(cell.work_dir):
         if cell.result() is not None:
             return
         cfg = cell.load_config()
-        prints = cell.fingerprints(cfg)
+        fingerprints = cell.fingerprints()
         mark = read_json(cell.work_dir / 'cell.json') or {}
         codes = list(dict.fromkeys([*mark.get('codes', []), code_digest()]))
-        write_json(cell.work_dir / 'cell.json', dict(prints, codes=codes))
+        write_json(
+            cell.work_dir / 'cell.json', dict(fingerprints, codes=codes)
+        )
         share_backbone(cfg, cell.seed, cell.out)
         last = find_latest_checkpoint(cell.work_dir)
-        trained = last is not None and Path(last).stem == (
-            f'iter_{cfg.train_cfg.max_iters}'
+        is_trained = (
+            last is not None and Path(last).stem == f'iter_{cell.max_iters}'
         )
         if last is not None:
-            cfg.load_from, cfg.resume = last, not trained
+            cfg.load_from, cfg.resume = last, not is_trained
         runner = Runner.from_cfg(cfg)
         mmfaseg.log_stack_info()
         file = cell.work_dir / 'trained.json'
-        if not trained or not file.exists():
+        if not is_trained or not file.exists():
             start = time.perf_counter()
-            if not trained:
+            if not is_trained:
                 runner.train()
-            about = dict(
-                # of the whole training, if it was not interrupted
+            training = dict(
+                # unknown if the training was interrupted
                 seconds=None if last else time.perf_counter() - start,
                 parameters=count_parameters(runner.model),
-                iterations=cfg.train_cfg.max_iters,
+                iterations=cell.max_iters,
                 versions=versions(codes),
             )
-            write_json(file, about)
+            write_json(file, training)
         metrics = in_percent(runner.test())
         result = dict(row=cell.row, seed=cell.seed, metrics=metrics)
-        result |= dict(read_json(file), test=prints['test'])
+        result |= dict(read_json(file), test=fingerprints['test'])
         write_json(cell.work_dir / 'result.json', result)
 
 
 def versions(codes: list[str]) -> dict[str, str | int]:
-    """Return what the numbers were made by.
+    """Returns the versions that a result depends on.
 
     Args:
-        codes: digests of the sources, several if they changed between the
-            start and the end of a training.
+        codes (list[str]): hashes of the source code; several if it changed
+            during the training.
     """
     return dict(
         mmfaseg=f'{mmfaseg.__version__} (sources {" then ".join(codes)})',
@@ -218,18 +220,28 @@ def versions(codes: list[str]) -> dict[str, str | int]:
     )
 
 
+def code_digest() -> str:
+    """Returns a hash of the source code of the imported package."""
+    folder = Path(mmfaseg.__file__).parent
+    sources = hashlib.sha256()
+    for pattern in SOURCES:
+        for path in sorted(folder.rglob(pattern)):
+            sources.update(str(path.relative_to(folder)).encode())
+            sources.update(path.read_bytes())
+    return sources.hexdigest()[:8]
+
+
 def count_parameters(model: torch.nn.Module) -> int:
-    """Return the parameters of backbone and head, shared ones once."""
-    names = (
-        (name, x)
+    """Returns the number of parameters without auxiliary heads."""
+    return sum(
+        x.numel()
         for name, x in model.named_parameters()
         if 'auxiliary_head.' not in name
     )
-    return sum(x.numel() for _, x in names)
 
 
 def parse_cell(argv: list[str] | None = None) -> Cell:
-    """Return the cell that the command line names."""
+    """Returns the cell of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', type=Path)
     parser.add_argument('--seed', type=int, required=True)
@@ -240,7 +252,8 @@ def parse_cell(argv: list[str] | None = None) -> Cell:
 
 
 if __name__ == '__main__':
+    hide_known_warnings()
     try:
         run(parse_cell())
-    except (StudyError, LockedError) as error:
+    except GridError as error:
         sys.exit(str(error))

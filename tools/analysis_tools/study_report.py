@@ -1,22 +1,22 @@
-"""What a study says: means, paired differences, curves, a table."""
+"""Report of a study: means, paired differences, tables and figures."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from grid import GridError, Rows, markdown_table, rich_table, write_json
 from matplotlib.figure import Figure
-from result_files import write_json
 from rich.console import Console
-from rich.table import Table
 from scipy import stats
-from study_cell import Cell, StudyError
+from study_cell import Cell
 
 from mmfaseg.evaluation import MAIN_METRICS, in_percent, main_metric
 
 BEGIN, END = '<!-- study: begin -->', '<!-- study: end -->'
 CONFIDENCE = 0.95
-Results = dict[str, dict[int, dict]]  # of each row, by seed
+Results = dict[str, dict[int, dict]]  # by row and seed
 
 
 def report(
@@ -26,10 +26,10 @@ def report(
     readme: Path | None,
     console: Console,
 ) -> None:
-    """Print the table, write it, and draw curves and differences.
+    """Prints and writes the tables, and draws the figures.
 
     Raises:
-        StudyError: if nothing is finished, or a metric was not measured.
+        GridError: if no cell is finished, or a metric is unknown.
     """
     results: Results = {cell.row: {} for cell in cells}
     for cell in cells:
@@ -38,14 +38,18 @@ def report(
             results[cell.row][cell.seed] = result
     done = [x for row in results.values() for x in row.values()]
     if not done:
-        raise StudyError('no cell is finished: there is nothing to report')
-    names = _metrics(done, metrics)
+        raise GridError('no cell is finished: there is nothing to report')
+    names = _choose_metrics(done, metrics)
     out = cells[0].out
     summary = [
         _summarize(row, seeds, results[baseline], names)
         for row, seeds in results.items()
     ]
-    console.print(_table(summary, names, baseline, len(done), len(cells)))
+    title = (
+        f'{len(done)} of {len(cells)} cells; mean ± standard deviation, '
+        f'difference to {baseline} [{CONFIDENCE:.0%} confidence interval]'
+    )
+    console.print(rich_table(_summary_rows(summary, names), title))
     text = markdown(summary, results, names, baseline)
     (out / 'table.md').write_text(text)
     write_json(out / 'summary.json', dict(baseline=baseline, rows=summary))
@@ -57,156 +61,133 @@ def report(
 
 
 def paired_difference(
-    ours: dict[int, float], theirs: dict[int, float]
+    values: dict[int, float], baseline: dict[int, float]
 ) -> dict[str, float | int] | None:
-    """Return the mean difference over common seeds, and its interval.
+    """Returns the mean difference over common seeds, or None without any.
 
-    The interval is Student's, of the differences of pairs with one seed:
-    what both runs of a seed have in common does not widen it. A single pair
-    has none.
+    ``half_width`` is half the confidence interval of a paired t-test. It
+    needs two pairs.
     """
-    pairs = [ours[x] - theirs[x] for x in sorted(ours) if x in theirs]
+    pairs = [values[x] - baseline[x] for x in sorted(values) if x in baseline]
     pairs = [x for x in pairs if not math.isnan(x)]
     if not pairs:
         return None
-    found: dict[str, float | int] = dict(
+    difference: dict[str, float | int] = dict(
         mean=float(np.mean(pairs)), pairs=len(pairs)
     )
     if len(pairs) > 1:
         error = np.std(pairs, ddof=1) / math.sqrt(len(pairs))
         quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(pairs) - 1)
-        found['half_width'] = float(quantile * error)
-    return found
+        difference['half_width'] = float(quantile * error)
+    return difference
 
 
-def _metrics(done: list[dict], wanted: Sequence[str] | None) -> list[str]:
+def _choose_metrics(
+    done: list[dict], chosen: Sequence[str] | None
+) -> list[str]:
     known = list(dict.fromkeys(k for x in done for k in x['metrics']))
-    if wanted is None:
+    if chosen is None:
         return [name for name in known if name.startswith('m')] or known
-    unknown = [name for name in wanted if name not in known]
+    unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise StudyError(f'--metrics {unknown}: measured were {known}')
-    return list(wanted)
+        raise GridError(f'unknown --metrics {unknown}: choose from {known}')
+    return list(chosen)
 
 
 def _summarize(
     row: str, seeds: dict[int, dict], baseline: dict[int, dict], names: list
 ) -> dict:
-    """Return all numbers of a row."""
+    """Returns all numbers of a row."""
     summary: dict = dict(row=row, seeds=sorted(seeds), metrics={})
     for name in names:
-        ours, theirs = (
+        values, reference = (
             {seed: x['metrics'].get(name, math.nan) for seed, x in y.items()}
             for y in (seeds, baseline)
         )
-        values = [x for x in ours.values() if not math.isnan(x)]
+        known = [x for x in values.values() if not math.isnan(x)]
         summary['metrics'][name] = dict(
-            cells=ours,
-            mean=float(np.mean(values)) if values else math.nan,
-            std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            cells=values,
+            mean=float(np.mean(known)) if known else math.nan,
+            std=float(np.std(known, ddof=1)) if len(known) > 1 else None,
             difference=None
             if seeds is baseline
-            else paired_difference(ours, theirs),
+            else paired_difference(values, reference),
         )
     first = next(iter(seeds.values()), {})
     summary['parameters'] = first.get('parameters')
-    whole = [x['seconds'] for x in seeds.values() if x['seconds']]
-    summary['seconds'] = float(np.mean(whole)) if whole else None
+    seconds = [x['seconds'] for x in seeds.values() if x['seconds']]
+    summary['seconds'] = float(np.mean(seconds)) if seconds else None
     return summary
 
 
-def _value(metric: dict) -> str:
+def _summary_rows(summary: list[dict], names: list[str]) -> Rows:
+    rows = [['row', 'seeds', 'parameters, M', *names]]
+    for row in summary:
+        size = row['parameters']
+        rows.append(
+            [
+                row['row'],
+                str(len(row['seeds'])),
+                '' if size is None else f'{size / 1e6:.3f}',
+                *(_describe(row['metrics'][name]) for name in names),
+            ]
+        )
+    return rows
+
+
+def _describe(metric: dict) -> str:
+    """Returns the mean and, on a second line, the difference."""
     if not metric['cells']:
         return '–'
-    spread = '' if metric['std'] is None else f' ± {metric["std"]:.2f}'
-    return f'{metric["mean"]:.2f}{spread}'
-
-
-def _difference(metric: dict) -> str:
-    found = metric['difference']
-    if found is None:
-        return ''
-    if 'half_width' not in found:
-        return f'{found["mean"]:+.2f}'
-    mean, half = found['mean'], found['half_width']
-    return f'{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]'
-
-
-def _table(
-    summary: list[dict], names: list[str], baseline: str, done: int, all_: int
-) -> Table:
-    table = Table(
-        title=f'{done} of {all_} cells; mean ± standard deviation, difference '
-        f'to {baseline} [{CONFIDENCE:.0%} interval of pairs]'
-    )
-    table.add_column('row')
-    table.add_column('seeds', justify='right')
-    for name in names:
-        table.add_column(name, justify='right')
-    for row in summary:
-        cells = [row['metrics'][name] for name in names]
-        table.add_row(
-            row['row'],
-            str(len(row['seeds'])),
-            *(f'{_value(x)}\n{_difference(x)}'.strip() for x in cells),
-        )
-    return table
+    text = f'{metric["mean"]:.2f}'
+    if metric['std'] is not None:
+        text += f' ± {metric["std"]:.2f}'
+    difference = metric['difference']
+    if difference is not None:
+        mean, half = difference['mean'], difference.get('half_width')
+        text += f'\n{mean:+.2f}'
+        if half is not None:
+            text += f' [{mean - half:+.2f}, {mean + half:+.2f}]'
+    return text
 
 
 def markdown(
     summary: list[dict], results: Results, names: list[str], baseline: str
 ) -> str:
-    """Return the table and all cells, for a page."""
-    head = ['row', 'seeds', 'parameters, M', *names]
-    lines = [
-        f'Mean ± standard deviation over seeds; below it the difference to '
-        f'`{baseline}` with its {CONFIDENCE:.0%} interval, from pairs of runs '
-        'with one seed.',
-        '',
-        '| ' + ' | '.join(head) + ' |',
-        '|---' * len(head) + '|',
-    ]
-    for row in summary:
-        cells = [row['metrics'][name] for name in names]
-        size = row['parameters']
-        words = [
-            row['row'],
-            str(len(row['seeds'])),
-            '' if size is None else f'{size / 1e6:.3f}',
-            *(f'{_value(x)}<br>{_difference(x)}' for x in cells),
-        ]
-        lines.append('| ' + ' | '.join(x.removesuffix('<br>') for x in words))
-        lines[-1] += ' |'
-    lines += ['', f'All cells, {names[0]}:', '']
+    """Returns the summary, the values of all cells, and the versions."""
     seeds = sorted({seed for row in results.values() for seed in row})
-    lines.append('| row | ' + ' | '.join(f'seed {x}' for x in seeds) + ' |')
-    lines.append('|---' * (len(seeds) + 1) + '|')
+    cells = [['row', *(f'seed {x}' for x in seeds)]]
     for row in summary:
-        cells = row['metrics'][names[0]]['cells']
-        words = [f'{cells[x]:.2f}' if x in cells else '' for x in seeds]
-        lines.append('| ' + ' | '.join([row['row'], *words]) + ' |')
-    versions = sorted(
-        ', '.join(f'{k} {v}' for k, v in x.items())
-        for x in {
-            tuple(sorted(cell['versions'].items())): cell['versions']
-            for row in results.values()
-            for cell in row.values()
-        }.values()
-    )
-    lines += ['', *(f'Run by {x}.' for x in versions)]
-    return '\n'.join(lines) + '\n'
+        values = row['metrics'][names[0]]['cells']
+        texts = [f'{values[x]:.2f}' if x in values else '' for x in seeds]
+        cells.append([row['row'], *texts])
+    versions = {
+        ', '.join(f'{k} {v}' for k, v in sorted(cell['versions'].items()))
+        for row in results.values()
+        for cell in row.values()
+    }
+    parts = [
+        'Mean ± standard deviation over seeds; below it the difference to '
+        f'`{baseline}` with its {CONFIDENCE:.0%} confidence interval, from '
+        'pairs of runs with the same seed.',
+        markdown_table(_summary_rows(summary, names)),
+        f'All cells, {names[0]}:',
+        markdown_table(cells),
+        '\n'.join(f'Versions: {x}.' for x in sorted(versions)),
+    ]
+    return '\n\n'.join(parts) + '\n'
 
 
 def insert(text: str, readme: Path) -> None:
-    """Put the table between the marks of a page.
+    """Replaces the text between the markers of a file.
 
     Raises:
-        StudyError: if the page has no such marks.
+        GridError: if the file does not have the markers.
     """
     page = readme.read_text() if readme.exists() else ''
-    marks = page.count(BEGIN), page.count(END)
-    if marks != (1, 1) or page.index(END) < page.index(BEGIN):
-        raise StudyError(
+    counts = page.count(BEGIN), page.count(END)
+    if counts != (1, 1) or page.index(END) < page.index(BEGIN):
+        raise GridError(
             f'{readme} needs one line {BEGIN!r} and one line {END!r} below it'
         )
     before, rest = page.split(BEGIN)
@@ -215,75 +196,59 @@ def insert(text: str, readme: Path) -> None:
 
 
 def draw_curves(cells: Sequence[Cell], path: Path) -> None:
-    """Draw the main metric on the validation set, a line per row."""
+    """Draws the validation curve of each row: mean and range over seeds."""
     figure = Figure(figsize=(9, 5), layout='constrained')
     axes = figure.subplots()
-    rows: dict[str, dict[int, dict[int, float]]] = {}
+    rows: dict = defaultdict(lambda: defaultdict(dict))
     shown = None
     for cell in cells:
         for line in cell.scalars():
             name = main_metric(line)
-            shown = shown or name  # one axis, one metric
+            shown = shown or name  # one metric per figure
             if name is not None and name == shown:
-                by_step = rows.setdefault(cell.row, {})
-                by_seed = by_step.setdefault(line['step'], {})
-                by_seed[cell.seed] = in_percent({name: line[name]})[name]
+                value = in_percent({name: line[name]})[name]
+                rows[cell.row][line['step']][cell.seed] = value
     for row, by_step in rows.items():
         steps = sorted(by_step)
         values = [list(by_step[x].values()) for x in steps]
         means = [np.mean(x) for x in values]
         (line,) = axes.plot(steps, means, 'o-', markersize=3, label=row)
+        low, high = ([f(x) for x in values] for f in (min, max))
         axes.fill_between(
-            steps,
-            [min(x) for x in values],
-            [max(x) for x in values],
-            color=line.get_color(),
-            alpha=0.15,
-            linewidth=0,
+            steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0
         )
     axes.set_xlabel('iterations')
     if shown is not None:
-        axes.set_ylabel(f'{MAIN_METRICS[shown]} of the validation set, %')
-    axes.spines[['top', 'right']].set_visible(False)
-    if rows:
+        axes.set_ylabel(f'validation {MAIN_METRICS[shown]} in %')
         axes.legend(frameon=False, fontsize=8)
+    axes.spines[['top', 'right']].set_visible(False)
     figure.savefig(path, dpi=120)
 
 
 def draw_differences(
     summary: list[dict], name: str, baseline: str, path: Path
 ) -> None:
-    """Draw the difference of every row to the baseline, with intervals."""
+    """Draws the difference of each row to the baseline, with intervals."""
     rows = [
-        (row['row'], row['metrics'][name])
-        for row in summary
+        (row['row'], row['metrics'][name]['difference'])
+        for row in reversed(summary)
         if row['metrics'][name]['difference'] is not None
     ]
     figure = Figure(figsize=(8, 1.2 + 0.4 * len(rows)), layout='constrained')
     axes = figure.subplots()
-    for place, (row, metric) in enumerate(reversed(rows)):
-        found = metric['difference']
+    for y, (_, difference) in enumerate(rows):
         axes.errorbar(
-            found['mean'],
-            place,
-            xerr=found.get('half_width'),
+            difference['mean'],
+            y,
+            xerr=difference.get('half_width'),
             fmt='o',
             color='#0072b2',
             capsize=3,
         )
-        axes.annotate(row, (0, place), (-4, 0), **_LEFT_OF_AXES)
     axes.axvline(0, color='black', linewidth=0.8)
-    axes.set_yticks([])
+    axes.set_yticks(range(len(rows)), [row for row, _ in rows], fontsize=8)
+    axes.tick_params(left=False)
     axes.set_ylim(-0.6, max(len(rows) - 0.4, 0.6))
-    axes.set_xlabel(f'{name} minus that of {baseline}, percent points')
+    axes.set_xlabel(f'difference of {name} to {baseline}, percentage points')
     axes.spines[['top', 'right', 'left']].set_visible(False)
     figure.savefig(path, dpi=120)
-
-
-_LEFT_OF_AXES: dict = dict(
-    xycoords=('axes fraction', 'data'),
-    textcoords='offset points',
-    ha='right',
-    va='center',
-    fontsize=8,
-)

@@ -1,13 +1,13 @@
-"""Writes Shapes as files in the form of COCO, for the configs of mmdet."""
+"""Writes the Shapes data set as COCO files, for the detection configs."""
 
 import argparse
 import sys
 
 from rich.progress import Progress
 
-import mmfaseg  # noqa: F401  makes mmseg importable on this stack
+from mmfaseg.utils.command_line import hide_known_warnings
 
-LENGTHS = dict(train=2000, val=100, test=500)  # as ShapesDataset's configs
+LENGTHS = dict(train=2000, val=100, test=500)  # as in shapes-128x128.py
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -17,7 +17,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         default='data/shapes_coco',
         metavar='DIR',
-        help='where the configs look for it (default: %(default)s)',
+        help='output folder; the configs read the default, %(default)s',
     )
     parser.add_argument(
         '--image-size',
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
     )
     parser.add_argument(
-        '--seed', type=int, default=0, help='another seed, other images'
+        '--seed', type=int, default=0, help='seed of the images (default: 0)'
     )
     for split, length in LENGTHS.items():
         parser.add_argument(
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_all(args: argparse.Namespace) -> None:
-    """Write every split and show a bar for each."""
+    """Write all splits; show a progress bar for each."""
     from mmfaseg.datasets.shapes_coco import write_shapes_coco
 
     height, width = args.image_size
@@ -56,7 +56,8 @@ def write_all(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Write, or say in one sentence why not."""
+    """Writes the data set, or exits with an error message."""
+    hide_known_warnings()
     try:
         write_all(parse_args())
     except (ValueError, OSError) as error:

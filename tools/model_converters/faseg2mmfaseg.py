@@ -36,6 +36,7 @@ from mmfaseg.checkpoints import (
     to_segmentor_keys,
     write_state,
 )
+from mmfaseg.utils.command_line import hide_known_warnings
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
 LOG_WIDTH = 240  # of tables in log files
@@ -267,7 +268,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 
 def main() -> None:
-    """Convert, or exit with an error message."""
+    """Converts, or exits with an error message."""
+    hide_known_warnings()
     console = Console()
     if not console.is_terminal:
         console = Console(width=LOG_WIDTH)

@@ -1,45 +1,17 @@
 _base_ = './ade20k-512x512.py'
 
 crop_size = (640, 640)  # paper, Swin-B and Swin-L
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(
-        type='RandomChoiceResize',
-        scales=[crop_size[0] * tenths // 10 for tenths in range(5, 21)],
-        resize_type='ResizeShortestEdge',
-        max_size=4 * crop_size[0],
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-# The labels are loaded after the resize: metrics use the original size.
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2560, 640), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(
-                    type='Resize',
-                    scale=(2560 * quarters // 4, 640 * quarters // 4),
-                    keep_ratio=True,
-                )
-                for quarters in range(2, 8)  # paper: 0.5 to 1.75
-            ],
-            [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].update(
+    scales=[640 * tenths // 10 for tenths in range(5, 21)], max_size=2560
+)
+train_pipeline[3].update(crop_size=crop_size)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].update(scale=(2560, 640))
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[0] = [
+    dict(type='Resize', scale=(2560 * n // 4, 640 * n // 4), keep_ratio=True)
+    for n in range(2, 8)
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

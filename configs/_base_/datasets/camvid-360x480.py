@@ -3,7 +3,7 @@ data_root = 'data/CamVid'
 crop_size = (360, 480)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmfaseg.LoadCamVidAnnotations'),
+    dict(type='LoadAnnotations'),
     dict(
         type='RandomResize',
         scale=(480, 360),
@@ -17,7 +17,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='mmfaseg.LoadCamVidAnnotations'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 tta_pipeline = [
@@ -34,7 +34,7 @@ tta_pipeline = [
                 for quarters in range(2, 8)  # paper: 0.5 to 1.75
             ],
             [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
-            [dict(type='mmfaseg.LoadCamVidAnnotations')],
+            [dict(type='LoadAnnotations')],
             [dict(type='PackSegInputs')],
         ],
     ),
@@ -65,16 +65,10 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    val_dataloader,
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        val_dataloader['dataset'],
         data_prefix=dict(img_path='test', seg_map_path='testannot'),
-        pipeline=test_pipeline,
-        test_mode=True,
     ),
 )
 

@@ -1,51 +1,9 @@
+# the pipelines are those of ADE20K
+_base_ = './ade20k-512x512.py'
+
 dataset_type = 'COCOStuffDataset'
 data_root = 'data/coco_stuff164k'
-crop_size = (512, 512)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(
-        type='RandomChoiceResize',
-        scales=[crop_size[0] * tenths // 10 for tenths in range(5, 21)],
-        resize_type='ResizeShortestEdge',
-        max_size=4 * crop_size[0],
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-# The labels are loaded after the resize: metrics use the original size.
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(
-                    type='Resize',
-                    scale=(2048 * quarters // 4, 512 * quarters // 4),
-                    keep_ratio=True,
-                )
-                for quarters in range(2, 8)  # paper: 0.5 to 1.75
-            ],
-            [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -53,14 +11,9 @@ train_dataloader = dict(
             img_path='images/train2017',
             seg_map_path='annotations/train2017',
         ),
-        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -68,11 +21,6 @@ val_dataloader = dict(
             img_path='images/val2017',
             seg_map_path='annotations/val2017',
         ),
-        pipeline=test_pipeline,
-        test_mode=True,
     ),
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

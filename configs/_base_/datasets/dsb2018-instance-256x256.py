@@ -1,4 +1,4 @@
-# nuclei of the Data Science Bowl 2018 as COCO's run lengths
+# nuclei of the Data Science Bowl 2018, as COCO annotations
 dataset_type = 'CocoDataset'
 data_root = 'data/dsb2018/'
 crop_size = (256, 256)

@@ -1,6 +1,9 @@
+# the pipelines are those of ADE20K at other scales
+_base_ = './ade20k-512x512.py'
+
 dataset_type = 'MapillaryDataset_v1'
 data_root = 'data/mapillary'
-# v1.2 without its last class: 'Unlabeled' becomes 255
+# v1.2 without its last class, 'Unlabeled', which becomes 255
 # fmt: off
 metainfo = dict(classes=(
     'Bird', 'Ground Animal', 'Curb', 'Fence', 'Guard Rail', 'Barrier',
@@ -19,51 +22,19 @@ metainfo = dict(classes=(
 ))
 # fmt: on
 crop_size = (1024, 1024)  # Mask2Former
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(
-        type='RandomChoiceResize',
-        scales=[2048 * tenths // 10 for tenths in range(5, 21)],
-        resize_type='ResizeShortestEdge',
-        max_size=8192,
-    ),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=1.0),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-# The labels are loaded after the resize: metrics use the original size.
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 2048), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(
-                    type='Resize',
-                    scale=(2048 * quarters // 4, 2048 * quarters // 4),
-                    keep_ratio=True,
-                )
-                for quarters in range(2, 8)  # paper: 0.5 to 1.75
-            ],
-            [dict(type='RandomFlip', prob=prob) for prob in (0.0, 1.0)],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].update(
+    scales=[2048 * tenths // 10 for tenths in range(5, 21)], max_size=8192
+)
+train_pipeline[3].update(crop_size=crop_size)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].update(scale=(2048, 2048))
+tta_pipeline = _base_.tta_pipeline
+tta_pipeline[1].transforms[0] = [
+    dict(type='Resize', scale=(2048 * n // 4, 2048 * n // 4), keep_ratio=True)
+    for n in range(2, 8)
 ]
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -76,10 +47,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -89,10 +56,6 @@ val_dataloader = dict(
             seg_map_path='validation/v1.2/labels',
         ),
         pipeline=test_pipeline,
-        test_mode=True,
     ),
 )
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

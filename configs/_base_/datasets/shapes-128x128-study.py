@@ -1,6 +1,6 @@
 _base_ = './shapes-128x128.py'
 
-# pictures are a quarter as high as those of COCO, and so are the bounds
+# COCO's 32**2 and 96**2, for images of a quarter of the height
 test_evaluator = [
     dict(type='IoUMetric', iou_metrics=['mIoU']),
     dict(type='mmfaseg.BoundaryIoU'),

@@ -10,7 +10,7 @@ test_pipeline = [
     dict(type='mmfaseg.GenerateShapes'),
     dict(type='PackSegInputs'),
 ]
-# The first version is not flipped: its labels are the picture's.
+# The image without a flip comes first: its labels are used.
 tta_pipeline = [
     dict(type='mmfaseg.GenerateShapes'),
     dict(
@@ -49,18 +49,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        split='test',
-        length=500,
-        image_size=crop_size,
-        pipeline=test_pipeline,
-        test_mode=True,
-    ),
+    val_dataloader,
+    dataset=dict(val_dataloader['dataset'], split='test', length=500),
 )
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -1,4 +1,4 @@
-# written by tools/dataset_converters/shapes_to_coco.py
+# files of tools/dataset_converters/shapes_to_coco.py
 dataset_type = 'CocoDataset'
 data_root = 'data/shapes_coco/'
 crop_size = (128, 128)
@@ -51,18 +51,11 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    val_dataloader,
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        val_dataloader['dataset'],
         ann_file='annotations/instances_test.json',
         data_prefix=dict(img='test/'),
-        metainfo=metainfo,
-        test_mode=True,
-        pipeline=test_pipeline,
     ),
 )
 
@@ -72,7 +65,5 @@ val_evaluator = dict(
     metric='segm',
 )
 test_evaluator = dict(
-    type='CocoMetric',
-    ann_file=data_root + 'annotations/instances_test.json',
-    metric='segm',
+    val_evaluator, ann_file=data_root + 'annotations/instances_test.json'
 )

@@ -16,21 +16,10 @@ metainfo = dict(
         (246, 220, 92),
     ],
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadPanopticAnnotations'),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape'),
-    ),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[1] = dict(type='LoadPanopticAnnotations')
+test_pipeline = _base_.test_pipeline
+test_pipeline[1] = dict(type='LoadPanopticAnnotations')
 train_dataloader = dict(
     dataset=dict(
         type=dataset_type,

@@ -1,23 +1,21 @@
-"""Loading steps of the data sets, and steps that do harm to what they load."""
+"""Loading steps, image corruptions and label noise."""
 
-from .corrupt import (
+from .generate_shapes import GenerateShapes
+from .image_corruption import (
     CORRUPTIONS,
     SEVERITIES,
-    Corrupt,
+    ImageCorruption,
     choose_corruptions,
     load_corrupt,
 )
-from .generate_shapes import GenerateShapes
-from .load_camvid_annotations import LoadCamVidAnnotations
 from .load_checked import LoadCheckedAnnotations, LoadCheckedImage
 from .noisy_labels import NoisyLabels
 
 __all__ = [
     'CORRUPTIONS',
     'SEVERITIES',
-    'Corrupt',
     'GenerateShapes',
-    'LoadCamVidAnnotations',
+    'ImageCorruption',
     'LoadCheckedAnnotations',
     'LoadCheckedImage',
     'NoisyLabels',

@@ -1,4 +1,4 @@
-"""The loading step of `ShapesDataset`."""
+"""Loading step of ``ShapesDataset``."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -10,14 +10,15 @@ from ..shapes_generator import generate_shapes
 
 @TRANSFORMS.register_module()
 class GenerateShapes(BaseTransform):
-    """Draws the image and the labels of an entry of `ShapesDataset`.
+    """Draws the image and the labels of an entry of ``ShapesDataset``.
 
-    It takes the place of ``LoadImageFromFile`` and ``LoadAnnotations``.
+    Replaces ``LoadImageFromFile`` and ``LoadAnnotations``.
 
     Required keys: split, index, image_size, seed, label_map, seg_fields.
 
     Added keys: img (uint8, shape (H, W, 3), BGR), img_shape, ori_shape,
-    gt_seg_map (uint8, shape (H, W); 255 where `label_map` drops a class).
+    gt_seg_map (uint8, shape (H, W); 255 for classes that ``label_map``
+    drops).
     """
 
     def transform(self, results: dict) -> dict:
@@ -31,8 +32,8 @@ class GenerateShapes(BaseTransform):
             )
         except KeyError as error:
             raise ValueError(
-                f'GenerateShapes found no {error} in the entry: use it in the '
-                'pipeline of mmfaseg.ShapesDataset only, as its first step'
+                f'the entry has no key {error}: use GenerateShapes only as the '
+                'first step of the pipeline of mmfaseg.ShapesDataset'
             ) from error
         if results['label_map'] is not None:
             new_labels = np.arange(len(CLASSES), dtype=np.uint8)

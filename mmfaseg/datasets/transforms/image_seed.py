@@ -1,31 +1,30 @@
-"""The seed of everything that happens to an image by chance, but always."""
+"""Random seeds that depend on the image."""
 
 import hashlib
 import re
 
 
 def image_seed(results: dict, *parts: object) -> int:
-    """Returns a number that depends on the image and the parts alone.
+    """Returns a seed that depends only on the image and the given values.
 
-    An image is known by the last two parts of its path, so that a data set
-    that is moved to another folder or machine keeps its seeds; neither its
-    position in the data set, nor the process, nor the order counts.
+    An image is identified by the last two components of its path, so that
+    seeds do not change when a data set is moved.
 
     Args:
-        results: entry of a data set, with the key img_path.
-        parts: what the number should depend on besides, by its text.
+        results (dict): entry of a data set with the key img_path.
+        *parts (object): further values, by their text.
 
     Returns:
-        int: in [0, 2**32), as NumPy takes it.
+        int: in [0, 2**32), as NumPy accepts it.
 
     Raises:
-        ValueError: the entry has no path.
+        ValueError: if the entry has no path.
     """
     path = results.get('img_path')
     if not path:
         raise ValueError(
-            f'img_path is {path!r}: the image is known by it; use a data '
-            'set that names its images'
+            f'img_path is {path!r}, but the seed depends on it: use a data '
+            'set whose entries have an img_path'
         )
     name = '/'.join(re.split(r'[\\/]+', str(path))[-2:])
     text = '\n'.join(map(str, (name, *parts)))

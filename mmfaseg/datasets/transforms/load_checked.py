@@ -1,91 +1,81 @@
-"""Loading steps that say what is wrong with a file, or leave it out.
+"""Loading steps that reject, or skip, damaged images and invalid masks.
 
 Shapes:
-    H, W: height and width of a picture in pixels.
+    H, W: height and width of an image in pixels.
 """
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import mmcv
 import numpy as np
-import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.fileio import get
 from mmengine.logging import print_log
 from mmseg.datasets.transforms import LoadAnnotations
-from torch.utils.data import get_worker_info
 
 from ...registry import TRANSFORMS
 from ..decode_image import UnreadableError, decode_image
 
-CHOICES = ('raise', 'skip')
+ON_ERROR = ('raise', 'skip')
 BACKENDS = ('pillow', 'cv2', 'tifffile', 'turbojpeg')  # of mmcv
-MAX_WORKERS = 256
-NO_LABEL = 255
+IGNORED = 255
 
 
-class Skipped:
-    """Counts files that are left out, over all workers of a dataloader."""
+class _ErrorPolicy:
+    """Raises errors about files, or logs each file once and skips it."""
 
-    def __init__(self) -> None:
-        # shared with the workers, each of which counts in a place of its own
-        self.counts = torch.zeros(MAX_WORKERS, dtype=torch.int64)
-        self.counts.share_memory_()
-        self.told: set[str] = set()
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        if not self.counts.is_shared():  # a copy, not one sent to a worker
-            self.counts.share_memory_()
-
-    def add(self, path: str, reason: Exception) -> None:
-        """Counts one and tells it, each file once per worker."""
-        worker = get_worker_info()
-        place = 0 if worker is None else 1 + worker.id % (MAX_WORKERS - 1)
-        self.counts[place] += 1
-        if path not in self.told:
-            self.told.add(path)
-            print_log(
-                f'{reason}. In training another picture takes its place; this '
-                'happened '
-                f'{self.total} times in this process so far',
-                logger='current',
-                level=logging.WARNING,
+    def __init__(self, on_error: str) -> None:
+        if on_error not in ON_ERROR:
+            raise ValueError(
+                f'on_error must be one of {ON_ERROR}, got {on_error!r}'
             )
+        self.skips = on_error == 'skip'
+        self.logged: set[str] = set()
 
-    @property
-    def total(self) -> int:
-        """How many there were."""
-        return int(self.counts.sum())
+    def apply(
+        self, load: Callable[[dict], dict], results: dict
+    ) -> dict | None:
+        """Returns ``load(results)``, or None for a skipped file.
 
-
-def check_choice(on_error: str) -> None:
-    """Raises ValueError if it is not one of ``CHOICES``."""
-    if on_error not in CHOICES:
-        raise ValueError(f'on_error must be one of {CHOICES}: {on_error!r}')
+        For None, mmengine's data sets load another image.
+        """
+        try:
+            return load(results)
+        except (OSError, UnreadableError) as error:
+            if not self.skips:
+                raise
+            if str(error) not in self.logged:
+                self.logged.add(str(error))
+                print_log(
+                    f'{error}. Another image is used in its place',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            return None
 
 
 @TRANSFORMS.register_module()
 class LoadCheckedImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` that knows what it could not read.
+    """``LoadImageFromFile`` that names damaged files, or skips them.
 
-    Whole pictures are the same, bit for bit. Where a file is missing, damaged
-    or cut off (of which older OpenCV makes a picture whose rest is grey), the
-    error names it, or another picture takes its place and the skips are
-    counted.
+    Valid images are equal to those of mmcv's class.
+
+    Required keys: img_path.
+
+    Added keys: img (uint8 or float32, shape (H, W, 3), BGR), img_shape,
+    ori_shape.
 
     Args:
-        on_error (str): ``'raise'`` raises; ``'skip'``, for training only,
-            logs a warning and lets the dataset load another image.
-        to_float32 (bool): see mmcv, as for the others.
-        color_type (str): how to read it: see :func:`decode_image`.
+        on_error (str): ``'raise'``; or ``'skip'``, for training only, which
+            logs a warning and makes the data set load another image.
+        to_float32 (bool): convert the image to float32.
+        color_type (str): see :func:`decode_image`.
         backend_args (dict, optional): file backend of mmengine.
 
     Raises:
-        ValueError: if an image cannot be read, or ``on_error`` is invalid.
-        OSError: if there is no such file.
+        ValueError: if an image is damaged, or ``on_error`` is invalid.
+        OSError: if a file does not exist.
     """
 
     def __init__(
@@ -100,47 +90,47 @@ class LoadCheckedImage(LoadImageFromFile):
             color_type=color_type,
             backend_args=backend_args,
         )
-        check_choice(on_error)
-        self.on_error = on_error
-        self.skipped = Skipped()
+        self.policy = _ErrorPolicy(on_error)
 
     def transform(self, results: dict) -> dict | None:
-        """Adds ``img``, (H, W, 3), ``img_shape`` and ``ori_shape``."""
+        """Adds the image to an entry of the data list."""
+        return self.policy.apply(self._load, results)
+
+    def _load(self, results: dict) -> dict:
         path = results['img_path']
-
-        def load() -> dict:
-            content = get(path, backend_args=self.backend_args)
-            picture = decode_image(content, path, self.color_type)
-            if self.to_float32:
-                picture = picture.astype(np.float32)
-            results['img'] = picture
-            results['img_shape'] = results['ori_shape'] = picture.shape[:2]
-            return results
-
-        return _load_or_skip(load, path, self.on_error, self.skipped)
+        content = get(path, backend_args=self.backend_args)
+        image = decode_image(content, path, self.color_type)
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()
 class LoadCheckedAnnotations(LoadAnnotations):
-    """mmseg's ``LoadAnnotations`` that knows what it could not read.
+    """``LoadAnnotations`` that rejects, or skips, invalid masks.
 
-    Good masks are the same. mmseg takes labels modulo 256, and a mask of
-    another size than its picture as it is; here both are errors, or another
-    picture takes its place and the skips are counted. Masks of one row or
-    column keep their shape.
+    Valid masks are equal to those of mmseg's class, which takes labels modulo
+    256 and does not compare the sizes of mask and image. Masks with one row
+    or column keep their shape.
+
+    Required keys: seg_map_path, reduce_zero_label, seg_fields; optionally
+    label_map and ori_shape.
+
+    Added keys: gt_seg_map (uint8, shape (H, W)).
 
     Args:
         on_error (str): see :class:`LoadCheckedImage`.
-        reduce_zero_label (bool, optional): see mmseg; None takes that of the
-            data set.
+        reduce_zero_label (bool, optional): must equal that of the data set,
+            unless None.
         backend_args (dict, optional): file backend of mmengine.
-        imdecode_backend (str): ``'pillow'`` reads numbers of palettes.
+        imdecode_backend (str): decoder of mmcv; ``'pillow'`` reads the
+            indices of palette images.
 
     Raises:
-        ValueError: if a mask cannot be read, has several channels, another
-            size than its image or labels over 255, or if an argument is
+        ValueError: if a mask is damaged, has several channels, another size
+            than its image, or labels outside 0 to 255; or if an argument is
             invalid.
-        OSError: if there is no such file.
+        OSError: if a file does not exist.
     """
 
     def __init__(
@@ -155,58 +145,49 @@ class LoadCheckedAnnotations(LoadAnnotations):
             backend_args=backend_args,
             imdecode_backend=imdecode_backend,
         )
-        check_choice(on_error)
         if imdecode_backend not in BACKENDS:
             raise ValueError(
-                f'imdecode_backend must be one of {BACKENDS}: '
+                f'imdecode_backend must be one of {BACKENDS}, got '
                 f'{imdecode_backend!r}'
             )
-        self.on_error = on_error
-        self.skipped = Skipped()
+        self.policy = _ErrorPolicy(on_error)
 
     def transform(self, results: dict) -> dict | None:
-        """Adds ``gt_seg_map``, uint8, (H, W)."""
-        return _load_or_skip(
-            lambda: super(LoadCheckedAnnotations, self).transform(results),
-            results['seg_map_path'],
-            self.on_error,
-            self.skipped,
-        )
+        """Adds the label map to an entry of the data list."""
+        return self.policy.apply(super().transform, results)
 
     def _load_seg_map(self, results: dict) -> None:
-        mask = self.read_mask(results)
-        table = np.arange(256)
-        if self._reduces(results):
-            table = np.roll(table, 1)  # 0 to 255, 1 to 0
-            table[NO_LABEL] = NO_LABEL
-        mapped = table.copy()
+        reduce_zero_label = bool(results['reduce_zero_label'])
+        if self.reduce_zero_label not in (None, reduce_zero_label):
+            raise ValueError(
+                f'reduce_zero_label is {reduce_zero_label} in the data set '
+                f'and {self.reduce_zero_label} in the loading step: remove it '
+                'from the latter'
+            )
+        new_labels = np.arange(256)
+        if reduce_zero_label:
+            new_labels = np.roll(new_labels, 1)  # 0 to 255, 1 to 0
+            new_labels[IGNORED] = IGNORED
+        mapped = new_labels.copy()
         for old, new in (results.get('label_map') or {}).items():
-            mapped[table == old] = new
-        results['gt_seg_map'] = mapped.astype(np.uint8)[mask]
+            mapped[new_labels == old] = new
+        results['gt_seg_map'] = mapped.astype(np.uint8)[
+            self.read_mask(results)
+        ]
         results['seg_fields'].append('gt_seg_map')
 
-    def _reduces(self, results: dict) -> bool:
-        told = results['reduce_zero_label']
-        if self.reduce_zero_label not in (None, told):
-            raise ValueError(
-                f'reduce_zero_label is {told} in the data set and '
-                f'{self.reduce_zero_label} in the loading step: take it out '
-                'of the latter'
-            )
-        return bool(told)
-
     def read_mask(self, results: dict) -> np.ndarray:
-        """Returns the labels as they are in the file.
+        """Returns the labels as stored in the file.
 
         Args:
-            results (dict): with ``seg_map_path``, and ``ori_shape`` of the
-                picture, if that is loaded.
+            results (dict): entry with ``seg_map_path``, and ``ori_shape`` if
+                its image is loaded.
 
         Returns:
-            np.ndarray: shape (H, W), whole numbers from 0 to 255.
+            np.ndarray: uint8, shape (H, W).
 
         Raises:
-            UnreadableError: a ValueError, see the class.
+            UnreadableError: a ValueError, if the mask is invalid.
         """
         path = results['seg_map_path']
         content = get(path, backend_args=self.backend_args)
@@ -216,47 +197,35 @@ class LoadCheckedAnnotations(LoadAnnotations):
             )
         except ImportError:  # of the decoder
             raise
-        except Exception as error:
-            # whatever a decoder of any kind may raise
+        except Exception as error:  # decoders may raise anything
             raise UnreadableError(f'{path} cannot be read: {error}') from error
         if mask is None:
             raise UnreadableError(f'{path} cannot be read: it is damaged')
         if mask.ndim == 3 and mask.shape[2] == 1:
             mask = mask[..., 0]
-        size = results.get('ori_shape', mask.shape)[:2]
         if mask.ndim != 2:
             raise UnreadableError(
-                f'{path} has shape {mask.shape}: labels are numbers of '
-                'classes in one channel; tools/new_dataset.py --colours '
-                'converts coloured ones'
+                f'{path} has shape {mask.shape}, but masks have one channel '
+                'of class indices: convert coloured masks with '
+                'tools/new_dataset.py --colours, or read palette images with '
+                "imdecode_backend='pillow'"
             )
-        if mask.shape != tuple(size):
+        size = tuple(results.get('ori_shape', mask.shape)[:2])
+        if mask.shape != size:
             raise UnreadableError(
-                f'{path} has height and width {mask.shape}, but its picture '
-                f'{results.get("img_path")} has {tuple(size)}: bring both to '
-                'the same size; if the picture is turned by what its file '
-                "says (EXIF), load it with color_type='color_ignore_"
-                "orientation'"
+                f'{path} has height and width {mask.shape}, but its image '
+                f'{results.get("img_path")} has {size}: make both the same '
+                'size; if the image is rotated by its EXIF orientation, load '
+                "it with color_type='color_ignore_orientation'"
             )
-        whole = mask.dtype.kind in 'bui' or np.array_equal(mask, mask.round())
-        if not whole or (
-            mask.size and not 0 <= mask.min() <= mask.max() <= NO_LABEL
+        is_whole = mask.dtype.kind in 'bui' or np.array_equal(
+            mask, mask.round()
+        )
+        if not is_whole or (
+            mask.size and not 0 <= mask.min() <= mask.max() <= IGNORED
         ):
             raise UnreadableError(
-                f'{path} holds labels from {mask.min()} to {mask.max()}, '
-                f'{mask.dtype}: write whole numbers from 0 to 255'
+                f'{path} has {mask.dtype} labels from {mask.min()} to '
+                f'{mask.max()}: labels must be integers from 0 to 255'
             )
         return mask.astype(np.uint8)
-
-
-def _load_or_skip(
-    load: Callable[[], Any], path: str, on_error: str, skipped: Skipped
-) -> Any:
-    """Returns what ``load`` returns; None makes mmengine load another one."""
-    try:
-        return load()
-    except (OSError, UnreadableError) as error:
-        if on_error == 'raise':
-            raise
-        skipped.add(path, error)
-        return None

@@ -1,4 +1,8 @@
-"""Labels with mistakes, to train with."""
+"""Label noise for training.
+
+Shapes:
+    H, W: height and width of the label map in pixels.
+"""
 
 import cv2
 import numpy as np
@@ -7,38 +11,38 @@ from mmcv.transforms import BaseTransform
 from ...registry import TRANSFORMS
 from .image_seed import image_seed
 
-KINDS = ('swap', 'boundary')
-
 
 @TRANSFORMS.register_module()
 class NoisyLabels(BaseTransform):
-    """Makes the mistakes of annotators in the labels of training images.
+    """Adds annotation errors to the labels of training images.
 
-    The same image is wrong in the same way whenever it is loaded, as real
-    annotations are: chance depends on the image's name and the seed alone.
-    A higher ``rate`` adds mistakes to those of a lower one. Hence the step
-    stands directly behind the one that loads the labels, before any crop or
-    flip. Pixels without a label keep it so, and no others lose theirs.
+    An image has the same errors whenever it is loaded, as real annotations
+    have: they depend only on the name of the image and the seed. A higher
+    ``rate`` adds errors to those of a lower one. Use this step directly after
+    the one that loads the labels, before any crop or flip. Ignored pixels stay
+    ignored, and no others become ignored.
 
     Required keys: gt_seg_map (integers, shape (H, W)), img_path.
 
-    Modified keys: gt_seg_map, a new array of the same type.
+    Modified keys: gt_seg_map (a new array of the same dtype).
 
     Args:
-        kind: 'swap' gives each 8-connected area of one class another class
-            with probability ``rate``, any other being as likely. 'boundary'
-            displaces the labels by a smooth field of random vectors of at
+        kind (str): ``'swap'`` gives each 8-connected area of a class another
+            class, uniformly drawn, with probability ``rate``. ``'boundary'``
+            displaces the labels by a smooth random field of vectors of at
             most ``shift`` pixels, without folds.
-        num_classes: labels are in [0, num_classes), or ``ignore_index``.
-        rate: in [0, 1], for 'swap'.
-        shift: largest displacement in pixels, at least 1, for 'boundary'.
-        seed: another seed makes other mistakes.
-        ignore_index: label of pixels without a class.
+        num_classes (int): labels are in [0, num_classes), or
+            ``ignore_index``.
+        rate (float, optional): in [0, 1], for ``'swap'``.
+        shift (float, optional): maximum displacement in pixels, at least 1,
+            for ``'boundary'``.
+        seed (int): seed of the errors.
+        ignore_index (int): label of ignored pixels.
 
     Raises:
-        ValueError: an argument is out of its range or is not for this kind,
-            a label is none of the classes, or the labels do not have the
-            image's size any more.
+        ValueError: if an argument is invalid or belongs to the other kind,
+            if a label is not a class, or if the size of the labels is not
+            that of the image.
     """
 
     def __init__(
@@ -50,23 +54,30 @@ class NoisyLabels(BaseTransform):
         seed: int = 0,
         ignore_index: int = 255,
     ) -> None:
-        if kind not in KINDS:
-            raise ValueError(f'kind must be one of {KINDS}, got {kind!r}')
-        if kind == 'swap' and (rate is None or shift is not None):
-            raise ValueError("kind 'swap' takes rate, and no shift")
-        if kind == 'boundary' and (shift is None or rate is not None):
-            raise ValueError("kind 'boundary' takes shift, and no rate")
+        if kind not in ('swap', 'boundary'):
+            raise ValueError(
+                f"kind must be 'swap' or 'boundary', got {kind!r}"
+            )
+        if (rate is None) == (kind == 'swap') or (shift is None) == (
+            kind == 'boundary'
+        ):
+            raise ValueError(
+                "kind 'swap' requires rate, and 'boundary' requires shift, "
+                f'got kind={kind!r}, rate={rate} and shift={shift}'
+            )
         if num_classes < 2:
-            raise ValueError(f'num_classes must be 2 or more: {num_classes}')
+            raise ValueError(
+                f'num_classes must be at least 2, got {num_classes}'
+            )
         if 0 <= ignore_index < num_classes:
             raise ValueError(
                 f'ignore_index={ignore_index} is one of the {num_classes} '
-                'classes: a swap would take labels away'
+                'classes: use a label outside of them'
             )
         if rate is not None and not 0 <= rate <= 1:
             raise ValueError(f'rate must be in [0, 1], got {rate}')
         if shift is not None and not shift >= 1:
-            raise ValueError(f'shift must be 1 pixel or more, got {shift}')
+            raise ValueError(f'shift must be at least 1 pixel, got {shift}')
         self.kind = kind
         self.num_classes = num_classes
         self.rate = rate
@@ -75,7 +86,7 @@ class NoisyLabels(BaseTransform):
         self.ignore_index = ignore_index
 
     def transform(self, results: dict) -> dict:
-        """Replaces the labels of an entry by wrong ones."""
+        """Adds errors to the labels of an entry."""
         labels = results['gt_seg_map']
         self._check_labels(labels, results)
         rng = np.random.default_rng(image_seed(results, self.kind, self.seed))
@@ -89,8 +100,7 @@ class NoisyLabels(BaseTransform):
     def _swap(
         self, labels: np.ndarray, rate: float, rng: np.random.Generator
     ) -> np.ndarray:
-        """Returns labels where some areas have another class."""
-        wrong = labels.copy()
+        noisy = labels.copy()
         for label in np.unique(labels):
             if label == self.ignore_index:
                 continue
@@ -98,78 +108,76 @@ class NoisyLabels(BaseTransform):
             count, areas = cv2.connectedComponents(
                 inside.astype(np.uint8), connectivity=8
             )
-            # 0 is the rest of the image; all numbers are drawn at any rate
+            # all numbers are drawn at any rate; area 0 is the other classes
             is_wrong = rng.random(count) < rate
             others = rng.integers(self.num_classes - 1, size=count)
             others += others >= label
             new = np.where(is_wrong, others, label).astype(labels.dtype)
-            wrong[inside] = new[areas[inside]]
-        return wrong
+            noisy[inside] = new[areas[inside]]
+        return noisy
 
     def _displace(
         self, labels: np.ndarray, shift: float, rng: np.random.Generator
     ) -> np.ndarray:
-        """Returns labels that are taken from somewhere nearby."""
         height, width = labels.shape
         dy, dx = smooth_field(height, width, shift, rng)
         ys = np.rint(np.arange(height)[:, None] + dy).astype(int)
         xs = np.rint(np.arange(width)[None, :] + dx).astype(int)
         moved = labels[ys.clip(0, height - 1), xs.clip(0, width - 1)]
-        unknown = self.ignore_index
-        stays = (labels == unknown) | (moved == unknown)
-        return np.where(stays, labels, moved)
+        ignored = self.ignore_index
+        keep = (labels == ignored) | (moved == ignored)
+        return np.where(keep, labels, moved)
 
     def _check_labels(self, labels: np.ndarray, results: dict) -> None:
-        known = (labels >= 0) & (labels < self.num_classes)
-        known |= labels == self.ignore_index
-        if not known.all():
-            wrong = np.unique(labels[~known]).tolist()
+        valid = (labels >= 0) & (labels < self.num_classes)
+        valid |= labels == self.ignore_index
+        if not valid.all():
+            invalid = np.unique(labels[~valid]).tolist()
             raise ValueError(
-                f'{results["img_path"]} has the labels {wrong[:5]}, but '
+                f'{results["img_path"]} has the labels {invalid[:5]}, but '
                 f'num_classes is {self.num_classes}'
             )
         size = tuple(results.get('ori_shape', labels.shape)[:2])
         if labels.shape != size:
             raise ValueError(
                 f'the labels of {results["img_path"]} have height and width '
-                f'{labels.shape}, the image had {size}: put NoisyLabels '
-                'directly behind the step that loads the labels'
+                f'{labels.shape}, but the image has {size}: use NoisyLabels '
+                'directly after the step that loads the labels'
             )
 
     def __repr__(self) -> str:
-        strength = (
-            f'shift={self.shift}' if self.rate is None else f'rate={self.rate}'
-        )
         return (
             f'{type(self).__name__}(kind={self.kind!r}, '
-            f'num_classes={self.num_classes}, {strength}, seed={self.seed}, '
+            f'num_classes={self.num_classes}, rate={self.rate}, '
+            f'shift={self.shift}, seed={self.seed}, '
             f'ignore_index={self.ignore_index})'
         )
 
 
 def smooth_field(
-    height: int, width: int, reach: float, rng: np.random.Generator
+    height: int, width: int, max_length: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws a smooth field of displacements, none longer than ``reach``.
+    """Draws a smooth random field of displacements.
 
-    Vectors are drawn evenly from the disc of that radius at nodes 4 * reach
-    apart, and interpolated linearly in between: neighbours differ by at most
-    half a pixel per pixel and axis, so that the field folds nowhere.
+    Vectors at nodes 4 * max_length apart are uniformly distributed in the
+    disc of radius max_length, and interpolated bilinearly in between. The
+    field changes by at most half a pixel per pixel and axis, so that it has
+    no folds.
 
     Args:
-        height: H, in pixels.
-        width: W, in pixels.
-        reach: in pixels, positive.
-        rng: source of the vectors.
+        height (int): H.
+        width (int): W.
+        max_length (float): maximum length of a vector in pixels, positive.
+        rng (np.random.Generator): source of the random numbers.
 
     Returns:
         np.ndarray: float64, shape (2, H, W), rows and columns in pixels.
     """
-    gap = 4 * reach
+    gap = 4 * max_length
     rows = _hat_functions(height, gap)
     columns = _hat_functions(width, gap)
     shape = rows.shape[1], columns.shape[1]
-    radius = reach * np.sqrt(rng.random(shape))
+    radius = max_length * np.sqrt(rng.random(shape))
     angle = 2 * np.pi * rng.random(shape)
     nodes = radius * np.stack([np.sin(angle), np.cos(angle)])
     return rows @ nodes @ columns.T
@@ -177,6 +185,6 @@ def smooth_field(
 
 def _hat_functions(length: int, gap: float) -> np.ndarray:
     """Returns the weight of each node for each pixel, (length, nodes)."""
-    places = np.arange(length)[:, None] / gap
+    positions = np.arange(length)[:, None] / gap
     nodes = np.arange(int(np.ceil((length - 1) / gap)) + 1)
-    return np.clip(1 - np.abs(places - nodes), 0, 1)
+    return np.clip(1 - np.abs(positions - nodes), 0, 1)

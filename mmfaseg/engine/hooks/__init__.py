@@ -1,4 +1,4 @@
-"""Hooks that configs name as ``mmfaseg.X``."""
+"""Hooks of the runner."""
 
 from .draw_segmentation_hook import DrawSegmentationHook
 from .exact_resume_hook import ExactResumeHook

@@ -1,4 +1,4 @@
-"""Drawing of predictions, also of images that are in no file."""
+"""Drawing of predictions, also of generated images."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -16,12 +16,11 @@ from mmfaseg.visualization import inputs_to_image
 
 @HOOKS.register_module()
 class DrawSegmentationHook(SegVisualizationHook):
-    """mmseg's ``SegVisualizationHook`` for data sets without files, too.
+    """mmseg's ``SegVisualizationHook`` that also draws generated images.
 
-    The image is read from the sample's ``img_path``. If there is no such
-    file, because the data set generates its images, the network's input is
-    drawn on, brought back to the original size. The arguments are those of
-    mmseg's hook.
+    The image is read from ``img_path`` of the sample. If there is no such
+    file, the network input is resized to the original size instead. The
+    arguments are those of mmseg's hook.
     """
 
     def after_val_iter(
@@ -74,7 +73,7 @@ class DrawSegmentationHook(SegVisualizationHook):
             )
 
     def _read_image(self, path: str) -> np.ndarray | None:
-        """Returns the image, RGB, or None if there is no such file."""
+        """Returns the RGB image, or None if there is no such file."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
         except (OSError, KeyError):  # KeyError: no backend for this prefix

@@ -1,4 +1,4 @@
-"""Random numbers that do not depend on where a run was interrupted."""
+"""Random seeds that make resumed runs reproducible."""
 
 import random
 from collections.abc import Iterator
@@ -12,32 +12,31 @@ from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
 
-DATA, STEP = 0, 1  # what random numbers are for
+DATA, STEP = 0, 1  # purposes of random numbers
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Makes a resumed training the same as one that was never interrupted.
+    """Makes a resumed training equal to an uninterrupted one.
 
-    mmengine's checkpoints hold weights, optimizer and schedules, and it loads
-    again what was trained on already, but they hold no state of random number
-    generators: points of the losses, drop path and, without workers, the
-    augmentation would go on from another state. This hook seeds the
-    generators of Python, NumPy and PyTorch anew before every iteration, from
-    the seed of the run, the number of the iteration and the process. So they
-    do not depend on validations and other hooks in between, either.
+    mmengine restores weights, optimizer, schedules and the position in the
+    data, but not the state of the random number generators, on which sampled
+    points, drop path and (without workers) augmentations depend. This hook
+    seeds the generators of Python, NumPy and PyTorch before every iteration
+    with the seed of the run, the iteration and the rank. Validation and other
+    hooks do not affect them either.
 
-    Weights are the same bit for bit where the operators themselves are
-    deterministic: on CPUs; on GPUs with ``randomness=dict(
-    deterministic=True)``. It works with loops over iterations. The numbers of
-    processes and of workers have to be those of the interrupted run, and so
-    has the seed: ``tools/train.py --resume`` takes it from the checkpoint.
+    Weights are bit-identical with deterministic operators: on CPUs, and on
+    GPUs with ``randomness=dict(deterministic=True)``. The hook supports
+    iteration-based training loops. The seed and the numbers of processes and
+    workers must be the same as before; ``tools/train.py --resume`` reads the
+    seed from the checkpoint.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Lets the loading of each batch begin from a seed of its own."""
+        """Seeds the generators before each batch is loaded."""
         loop = runner.train_loop
         batches = getattr(loop, 'dataloader_iterator', None)
         if batches is not None and not isinstance(batches, _SeededBatches):
@@ -46,12 +45,12 @@ class ExactResumeHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None
     ) -> None:
-        """Seeds all generators."""
+        """Seeds the generators before each step."""
         _seed(runner.seed, STEP, runner.iter)
 
 
 class _SeededBatches:
-    """An endless iterator; what mmengine skips on resuming counts, too."""
+    """An infinite iterator that counts skipped batches, too."""
 
     def __init__(self, batches: Iterator, seed: int) -> None:
         self.batches = batches
@@ -69,7 +68,7 @@ class _SeededBatches:
 
 def _seed(*numbers: int) -> None:
     sequence = np.random.SeedSequence([*numbers, get_rank()])
-    of_python, of_numpy, of_torch = sequence.generate_state(3).tolist()
-    random.seed(of_python)
-    np.random.seed(of_numpy)
-    torch.manual_seed(of_torch)  # of all devices
+    python_seed, numpy_seed, torch_seed = sequence.generate_state(3).tolist()
+    random.seed(python_seed)
+    np.random.seed(numpy_seed)
+    torch.manual_seed(torch_seed)  # on all devices

@@ -1,4 +1,4 @@
-"""Figures of where queries look, logged during training."""
+"""Figures and statistics of the query focus during training."""
 
 from collections.abc import Sequence
 
@@ -9,74 +9,71 @@ from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
-from mmfaseg.visualization import figure_pixels
-from mmfaseg.visualization.explorer import Exploration, nan_mean, view_trace
-from mmfaseg.visualization.report import dataset_palette, draw_traced_focus
-from mmfaseg.visualization.tracing import find_traceable_head, trace_item
+from mmfaseg.visualization import dataset_palette, draw_focus, figure_pixels
+from mmfaseg.visualization.decoder_trace import find_traceable_head
+from mmfaseg.visualization.explorer import Exploration, explore, nan_mean
 
 
 @HOOKS.register_module()
 class FocusHook(Hook):
-    """Logs where the queries look in a few images, after each validation.
+    """Logs the focus of the queries in a few images after each validation.
 
-    The visualizer hands everything to all of its ``vis_backends``: images
-    ``focus_I`` go to local files, TensorBoard or W&B, and so do the numbers
-    ``focus/entropy``, ``focus/overlap``, ``focus/drift`` and ``focus/turn``,
-    means over layers and over the queries that answer for pixels; see
-    :class:`mmfaseg.visualization.explorer.LayerView`. Of several processes
-    the first one draws.
+    Figures ``focus_I`` and the scalars ``focus/entropy``, ``focus/overlap``,
+    ``focus/drift`` and ``focus/turn`` are logged to all ``vis_backends`` of
+    the visualizer. Scalars are means over layers and over the queries that
+    predict pixels; see :class:`mmfaseg.visualization.explorer.LayerView`.
 
     Args:
-        indices (Sequence[int]): which images of the validation data.
+        indices (Sequence[int]): indices of validation images.
 
     Raises:
-        ValueError: if there is no such image, no validation data, or the
-            head cannot tell its focus.
+        ValueError: if an index is out of range, there is no validation data,
+            or the head cannot be traced.
     """
 
-    priority = 'ABOVE_NORMAL'  # before EMAHook puts the other weights back
+    priority = 'ABOVE_NORMAL'  # before EMAHook restores the weights
 
     def __init__(self, indices: Sequence[int] = (0, 1)) -> None:
         if not indices or min(indices) < 0:
             raise ValueError(
-                f'indices must be numbers of images from 0 on: {indices}'
+                f'indices must be one or more integers >= 0, got {indices}'
             )
         self.indices = list(indices)
 
     def before_train(self, runner: Runner) -> None:
-        """Sees to it that there will be something to draw."""
+        """Checks the indices and the model."""
         if runner.val_loop is None:
             raise ValueError(
-                'FocusHook draws after validation: give val_dataloader, '
-                'val_cfg and val_evaluator, or take the hook out'
+                'FocusHook needs a validation: set val_dataloader, val_cfg '
+                'and val_evaluator, or remove the hook'
             )
         length = len(runner.val_loop.dataloader.dataset)
         if max(self.indices) >= length:
             raise ValueError(
-                f'FocusHook: indices={self.indices}, but there are {length} '
-                'images to validate with'
+                f'FocusHook: indices={self.indices}, but there are only '
+                f'{length} validation images'
             )
-        find_traceable_head(
-            unwrap_model(runner.model)
-        )  # raises if it has no trace
+        # raises if there is none
+        find_traceable_head(unwrap_model(runner.model))
 
     @master_only
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Draws, and logs the means."""
+        """Logs figures and scalars."""
         dataset = runner.val_loop.dataloader.dataset
         model = unwrap_model(runner.model)
         classes = dataset.metainfo['classes']
         palette = dataset_palette(dataset)
         views = []
         for index in self.indices:
-            traced = trace_item(model, dataset[index])
-            figure = draw_traced_focus(traced, classes, palette)
+            view = explore(model, dataset[index], classes, palette)
             runner.visualizer.add_image(
-                f'focus_{index}', figure_pixels(figure), step=runner.iter
+                f'focus_{index}',
+                figure_pixels(draw_focus(view)),
+                step=runner.iter,
             )
-            views.append(view_trace(traced, classes, palette))
+            views.append(view)
         numbers = {
             f'focus/{name}': _mean(views, name)
             for name in ('entropy', 'overlap', 'drift', 'turn')
@@ -88,5 +85,5 @@ class FocusHook(Hook):
 
 
 def _mean(views: Sequence[Exploration], name: str) -> float:
-    """Over layers, queries and images, without what is unknown."""
+    """Returns the mean over layers, queries and images, without NaN."""
     return nan_mean([getattr(x, name) for view in views for x in view.layers])

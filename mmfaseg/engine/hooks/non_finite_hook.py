@@ -1,8 +1,9 @@
-"""No step with values that are not finite."""
+"""Detection of non-finite gradients."""
 
-import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial, update_wrapper
 from typing import Any
 
 import torch
@@ -24,96 +25,90 @@ ACTIONS = ('stop', 'skip')
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Keeps NaN and infinity out of the weights, and says where they are from.
+    """Keeps NaN and infinity out of the weights and names their origin.
 
-    Without it, one gradient that is not finite makes all weights so: clipping
-    multiplies all of them. This hook looks at the gradients before each step
-    of the optimizer. ``'stop'`` ends the training with the names of the
-    iteration, the gradients and the module that was the first to give such
-    values, the weights as they were before (but for the statistics of batch
-    norms, which the forward pass moves); ``'skip'`` leaves the step out,
-    tells it, and ends the training after ``max_skipped`` in a row. Costs of
-    the matching that are not finite always stop it, with the same names: no
-    pairs are made of them.
+    A single non-finite gradient makes all weights non-finite, as clipping
+    scales all gradients by their norm. This hook checks the gradients before
+    each optimizer step. ``'stop'`` raises an error with the iteration, the
+    gradients and the first module with a non-finite output. The weights are
+    those before the step; only batch norm statistics have changed. ``'skip'``
+    skips the step with a warning, and raises after more than ``max_skipped``
+    skipped steps in a row. Non-finite matching costs always raise.
 
-    Where gradients are accumulated, the iteration that is named is that of
-    the step, and only its batch is looked at again.
-
-    In float16 the scaler of the loss looks itself, and leaves steps out; the
-    hook keeps away. Gradients of several processes are means, so that all of
-    them decide alike.
+    With gradient accumulation, the error has the iteration of the step and is
+    explained by its last batch. With a loss scaler (float16), the scaler skips
+    non-finite steps and the hook does nothing. In distributed training, all
+    processes decide alike, as they have the same gradients.
 
     Args:
         action (str): ``'stop'`` or ``'skip'``.
-        max_skipped (int): steps in a row.
+        max_skipped (int): skipped steps in a row before an error.
 
     Raises:
-        ValueError: if an argument is neither.
-        NonFiniteError: in training, see above.
+        ValueError: if an argument is invalid.
+        NonFiniteError: during training, see above.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self, action: str = 'stop', max_skipped: int = 10) -> None:
         if action not in ACTIONS:
-            raise ValueError(f'action must be one of {ACTIONS}: {action!r}')
+            raise ValueError(
+                f'action must be one of {ACTIONS}, got {action!r}'
+            )
         if max_skipped < 1:
-            raise ValueError(f'max_skipped must be at least 1: {max_skipped}')
+            raise ValueError(
+                f'max_skipped must be at least 1, got {max_skipped}'
+            )
         self.action = action
         self.max_skipped = max_skipped
         self.skipped = 0
-        self._batch: Any = None
-        self._patches: list[_MethodPatch] = []
+        self._patches = ExitStack()
 
     def before_train(self, runner: Runner) -> None:
-        """Stands between the network and the optimizer."""
-        wrapper = runner.optim_wrapper
+        """Patches the training loop and the optimizer wrapper."""
+        self._patches.close()
+        wrapper, loop = runner.optim_wrapper, runner.train_loop
         if isinstance(wrapper, OptimWrapperDict):
             raise ValueError(
-                'NonFiniteHook: there are several optimizers; take the hook '
-                'out of custom_hooks'
+                'NonFiniteHook does not support several optimizers; remove it '
+                'from custom_hooks'
             )
-        self._remove_patches()
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is None or not scaler.is_enabled():
-            self._patches.append(
-                _MethodPatch(wrapper, 'step', self._step, runner)
-            )
-        self._patches.append(
-            _MethodPatch(runner.model, 'train_step', self._train_step, runner)
-        )
-
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
-        """Remembers the batch, to look at it again."""
-        self._batch = data_batch
+            self._patch(wrapper, 'step', partial(self._step, runner))
+        self._patch(loop, 'run_iter', partial(self._run_iter, runner))
 
     def after_train(self, runner: Runner) -> None:
-        """Steps back."""
-        self._remove_patches()
+        """Removes the patches."""
+        self._patches.close()
 
-    def _remove_patches(self) -> None:
-        while self._patches:
-            self._patches.pop().remove()
-        self._batch = None
+    def _patch(self, owner: Any, name: str, guard: Callable) -> None:
+        """Replaces a method by a function that gets it as argument."""
+        method = getattr(owner, name)
+        if name in vars(owner):  # patched by mmengine's schedulers
+            self._patches.callback(setattr, owner, name, method)
+        else:
+            self._patches.callback(delattr, owner, name)
+        setattr(owner, name, update_wrapper(partial(guard, method), method))
 
-    def _train_step(
-        self, train_step: Callable, runner: Runner, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _run_iter(
+        self, runner: Runner, run_iter: Callable, *arguments: Any
+    ) -> None:
         try:
-            return train_step(*args, **kwargs)
+            run_iter(*arguments)
         except NonFiniteError as error:
-            text = str(error)
-            if not text.startswith('iteration'):
-                text = self._explain(runner, text)
-            self._remove_patches()
-            raise NonFiniteError(text) from error
+            self._patches.close()
+            # the batch is the last argument
+            origin = find_non_finite(unwrap_model(runner.model), arguments[-1])
+            raise NonFiniteError(
+                f'iteration {runner.iter + 1}: {error}. {origin}'
+            ) from error
         except BaseException:
-            self._remove_patches()
+            self._patches.close()
             raise
 
-    def _step(self, step: Callable, runner: Runner, **kwargs: Any) -> None:
+    def _step(self, runner: Runner, step: Callable, **kwargs: Any) -> None:
         optimizer = runner.optim_wrapper.optimizer
         parameters = [
             parameter
@@ -122,68 +117,22 @@ class NonFiniteHook(Hook):
             if parameter.grad is not None
         ]
         gradients = [x.grad for x in parameters]
-        norms = torch._foreach_norm(gradients) if gradients else []
-        if all_finite(norms):
+        norms = list(torch._foreach_norm(gradients)) if gradients else []
+        if not norms or bool(torch.stack(norms).isfinite().all()):
             self.skipped = 0
             step(**kwargs)
             return
-        # of whole gradients, also where a process has but a part of them
+        # norms are of full gradients, also where these are sharded
         norm_of = dict(zip(map(id, parameters), norms, strict=True))
         named = unwrap_model(runner.model).named_parameters()
         name = name_non_finite((name, norm_of.get(id(x))) for name, x in named)
-        text = f'the gradient of {name or "the whole"} is not finite'
+        text = f'the gradient of {name or "the model"} is not finite'
         self.skipped += 1
         if self.action == 'stop' or self.skipped > self.max_skipped:
-            raise NonFiniteError(self._explain(runner, text))
+            raise NonFiniteError(text)
         print_log(
-            f'iteration {runner.iter + 1}: {text}; the step is left out, '
-            f'{self.skipped} in a row of at most {self.max_skipped}',
+            f'iteration {runner.iter + 1}: {text}; the step is skipped '
+            f'({self.skipped} in a row, at most {self.max_skipped})',
             logger='current',
             level=logging.WARNING,
         )
-
-    def _explain(self, runner: Runner, text: str) -> str:
-        where = find_non_finite(unwrap_model(runner.model), self._batch)
-        return f'iteration {runner.iter + 1}: {text}. {where}'
-
-
-class _MethodPatch:
-    """Replaces a method of an object until it is removed.
-
-    A deep copy of the object, as EMAHook makes one, has the original method.
-    """
-
-    def __init__(
-        self, owner: Any, name: str, guard: Callable, runner: Runner
-    ) -> None:
-        self.owner, self.name = owner, name
-        self.earlier = vars(owner).get(name)  # set if another patch is active
-        self.method = getattr(owner, name)
-        self.guard, self.runner = guard, runner
-        setattr(owner, name, self)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.guard(self.method, self.runner, *args, **kwargs)
-
-    def __deepcopy__(self, memo: dict) -> Any:
-        return copy.deepcopy(self.method, memo)
-
-    def remove(self) -> None:
-        """Restores the method."""
-        if vars(self.owner).get(self.name) is self:
-            delattr(self.owner, self.name)
-            if self.earlier is not None:
-                setattr(self.owner, self.name, self.earlier)
-
-
-def all_finite(numbers: Sequence[torch.Tensor]) -> bool:
-    """Returns whether all are; those of a device are looked at together."""
-    devices = {x.device for x in numbers}
-    return all(
-        bool(
-            torch.stack([x for x in numbers if x.device == device])
-            .isfinite()
-            .all()
-        )
-        for device in devices
-    )

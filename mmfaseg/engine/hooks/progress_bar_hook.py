@@ -1,19 +1,24 @@
 """A progress bar for training."""
 
 import logging
-import math
 import sys
 import time
 import weakref
 from collections import deque
+from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any, TextIO
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+)
 
 from mmfaseg.registry import HOOKS
 
@@ -22,17 +27,16 @@ REDRAW_SECONDS = 0.1
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """Shows how far training is, how fast it goes and how the loss falls.
+    """Shows progress, speed, loss, learning rate and mIoU of a training.
 
-    On a terminal it is one bar that stays below everything that is logged;
-    elsewhere a plain line is printed every few seconds. Only the main process
-    shows it. Nothing is drawn from another thread, so that an exception
-    leaves the screen in order; the bar is closed at the latest when the hook
-    is deleted or the interpreter ends.
+    On a terminal, the main process shows a bar below the log; elsewhere it
+    prints a line every few seconds. The bar has no thread of its own, so that
+    tracebacks are printed intact, and is closed at the latest when the hook is
+    deleted.
 
     Args:
-        interval (float): Seconds between two plain lines.
-        window_size (int): Iterations over which loss and speed are averaged.
+        interval (float): Seconds between two lines without a terminal.
+        window_size (int): Iterations over which the loss is averaged.
 
     Raises:
         ValueError: If ``interval`` is negative or ``window_size`` is not
@@ -43,38 +47,41 @@ class ProgressBarHook(Hook):
 
     def __init__(self, interval: float = 10, window_size: int = 20) -> None:
         if interval < 0:
-            raise ValueError(
-                f'interval is {interval}; give the seconds between two lines'
-            )
+            raise ValueError(f'interval must not be negative, got {interval}')
         if window_size < 1:
             raise ValueError(
-                f'window_size is {window_size}; average over 1 or more '
-                'iterations'
+                f'window_size must be positive, got {window_size}'
             )
         self.interval = interval
         self._losses: deque[float] = deque(maxlen=window_size)
-        self._seconds: deque[float] = deque(maxlen=window_size)
         self._score = ''
-        self._last_iter: float | None = None
-        self._last_shown = 0.0
-        self._shown_iter = -1
-        self._bar: _Bar | None = None
-        self._console: Console | None = None
+        self._shown_iter, self._shown_time = -1, 0.0
+        self._progress: Progress | None = None
+        self._cleanup = ExitStack()
+        weakref.finalize(self, self._cleanup.close)
 
     def before_train(self, runner: Runner) -> None:
-        """Opens the bar where the run stands: a resumed one not at zero."""
+        """Starts the bar at the current iteration of the runner."""
         self.close()
         self._losses.clear()
-        self._seconds.clear()
         self._score = ''
-        self._last_iter = None
         if not is_main_process():
             return
-        self._console = Console()
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._bar = _Bar(self._console, runner)
-            weakref.finalize(self, self._bar.close)
-        self._show(runner, runner.iter)
+        columns = (
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn('{task.description}'),
+        )
+        console = Console()
+        self._progress = Progress(
+            *columns, console=console, auto_refresh=False, expand=True
+        )
+        self._progress.add_task(
+            '', total=runner.max_iters, completed=runner.iter
+        )
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._start_bar(self._progress, runner.logger)
+        self._show(runner)
 
     def after_train_iter(
         self,
@@ -83,108 +90,81 @@ class ProgressBarHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        """Takes note of one iteration and shows it when it is time to."""
-        now = time.perf_counter()
-        if self._last_iter is not None:
-            self._seconds.append(now - self._last_iter)
-        self._last_iter = now
+        """Updates the bar."""
         if outputs is not None and 'loss' in outputs:
             self._losses.append(outputs['loss'].item())
-        done = runner.iter + 1
-        pause = self.interval if self._bar is None else REDRAW_SECONDS
-        if now - self._last_shown >= pause:
-            self._show(runner, done)
+        if self._progress is None:
+            return
+        task = self._progress.tasks[0]
+        self._progress.update(task.id, completed=runner.iter + 1)
+        has_bar = self._progress.live.is_started
+        pause = REDRAW_SECONDS if has_bar else self.interval
+        if time.perf_counter() - self._shown_time >= pause:
+            self._show(runner)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Remembers the mIoU; validation does not count as training time."""
+        """Shows the mIoU from now on."""
         if metrics is not None and 'mIoU' in metrics:
             self._score = f'mIoU {metrics["mIoU"]:.1f}'
-            self._shown_iter = -1  # to be shown even if training ends here
-        self._last_iter = None
+            self._shown_iter = -1
 
     def after_train(self, runner: Runner) -> None:
-        """Shows the last state, then closes the bar."""
+        """Shows the final state and closes the bar."""
         if self._shown_iter != runner.iter:
-            self._show(runner, runner.iter)
+            self._show(runner)
         self.close()
 
     def close(self) -> None:
-        """Closes the bar; does nothing when there is none."""
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = None
-        self._console = None
+        """Closes the bar if it is open."""
+        self._cleanup.close()
+        self._progress = None
 
-    def _show(self, runner: Runner, done: int) -> None:
-        if self._console is None:
+    def _start_bar(self, progress: Progress, logger: logging.Logger) -> None:
+        terminal = (sys.stdout, sys.stderr)
+        self._cleanup.callback(progress.stop)
+        progress.start()
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler and (
+                handler.stream in terminal
+            ):
+                self._cleanup.callback(handler.setStream, handler.stream)
+                # rich replaces sys.stdout by a stream that prints above bars
+                handler.setStream(sys.stdout)
+
+    def _show(self, runner: Runner) -> None:
+        if self._progress is None:
             return
-        self._last_shown = time.perf_counter()
-        self._shown_iter = done
-        parts = self._describe(runner, done)
-        if self._bar is not None:
-            self._bar.draw(done, '  '.join(parts))
+        task = self._progress.tasks[0]
+        done = int(task.completed)
+        self._shown_iter, self._shown_time = done, time.perf_counter()
+        text = self._describe(runner)
+        self._progress.update(task.id, description=text)
+        if self._progress.live.is_started:
+            self._progress.refresh()
         else:
-            line = f'iter {done}/{runner.max_iters}  ' + '  '.join(parts)
-            self._console.print(
+            line = f'iter {done}/{runner.max_iters}  {text}'
+            self._progress.console.print(
                 line, markup=False, highlight=False, soft_wrap=True
             )
 
-    def _describe(self, runner: Runner, done: int) -> list[str]:
+    def _describe(self, runner: Runner) -> str:
+        assert self._progress is not None
+        task = self._progress.tasks[0]
         parts = []
-        if self._seconds:
-            per_iter = sum(self._seconds) / len(self._seconds)
-            left = math.ceil(per_iter * (runner.max_iters - done))
-            parts.append(f'eta {timedelta(seconds=left)}')
-            parts.append(f'{1 / max(per_iter, 1e-9):.2f} it/s')
+        if task.time_remaining is not None:
+            parts.append(f'eta {timedelta(seconds=task.time_remaining)}')
+        if speed := task.finished_speed or task.speed:
+            parts.append(f'{speed:.2f} it/s')
         if self._losses:
             parts.append(f'loss {sum(self._losses) / len(self._losses):.3g}')
         rates = [
             rate
             for name, group in runner.optim_wrapper.get_lr().items()
-            if name.split('.')[-1] == 'lr'
+            if name.split('.')[-1] == 'lr'  # also of several optimizers
             for rate in group
         ]
         if rates:
             parts.append(f'lr {max(rates):.1e}')
-        if self._score:
-            parts.append(self._score)
-        return parts
-
-
-class _Bar:
-    """The drawn bar and the log handlers that write above it."""
-
-    def __init__(self, console: Console, runner: Runner) -> None:
-        self.progress = Progress(
-            BarColumn(bar_width=None),
-            TextColumn('{task.completed:.0f}/{task.total:.0f}'),
-            TextColumn('{task.fields[text]}'),
-            console=console,
-            auto_refresh=False,
-            expand=True,
-        )
-        self.task = self.progress.add_task(
-            '', total=runner.max_iters, completed=runner.iter, text=''
-        )
-        self.streams: list[tuple[logging.StreamHandler, TextIO]] = []
-        terminal = (sys.stdout, sys.stderr)
-        self.progress.start()
-        for handler in runner.logger.handlers:
-            if type(handler) is logging.StreamHandler and (
-                handler.stream in terminal
-            ):
-                # from now on sys.stdout is rich's, which knows of the bar
-                self.streams.append((handler, handler.stream))
-                handler.setStream(sys.stdout)
-
-    def draw(self, done: int, text: str) -> None:
-        self.progress.update(self.task, completed=done, text=text)
-        self.progress.refresh()
-
-    def close(self) -> None:
-        for handler, stream in self.streams:
-            handler.setStream(stream)
-        self.streams.clear()
-        self.progress.stop()
+        return '  '.join([*parts, self._score]).rstrip()

@@ -1,4 +1,4 @@
-"""Checkpoints that survive whatever happens while they are written."""
+"""Checkpoints that are written atomically and checked when loaded."""
 
 import os
 from typing import Any
@@ -17,19 +17,17 @@ from ..atomic_backend import ATOMIC
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook`` that never has less than it had.
+    """mmengine's ``CheckpointHook`` with atomic writes.
 
-    A checkpoint is written beside its place and then moved there, and older
-    ones, also the best one so far, are removed after that, not before: a
-    process that is killed, or a disk that is full, costs the newest
-    checkpoint at most. One that is killed before it could remove what is
-    outdated leaves that for good. The arguments are those of mmengine's hook;
-    for files elsewhere (``out_dir='s3://...'`` or ``backend_args``) they are
-    written as by mmengine's hook.
+    A checkpoint is written to a temporary file and then renamed; only then
+    are older checkpoints removed, including the previous best one. If the
+    process is killed or the disk is full, only the newest checkpoint is lost.
+    A process that is killed before it removes outdated files leaves them. The
+    arguments are those of mmengine's hook. With ``backend_args`` or a remote
+    ``out_dir``, files are written as by mmengine's hook.
 
-    What is loaded to be tested or resumed has to be all weights of the
-    network, and finite; what is loaded to start from (``load_from``), or by a
-    call of ``runner.load_checkpoint``, has to be finite.
+    Checkpoints that are loaded for testing or resuming must contain all
+    weights of the model. All loaded weights must be finite.
     """
 
     backend_args: dict | None
@@ -37,7 +35,7 @@ class SafeCheckpointHook(CheckpointHook):
     _is_iter_counted = False
 
     def before_train(self, runner: Runner) -> None:
-        """See mmengine."""
+        """Selects the atomic backend for local files."""
         folder = str(self.out_dir or runner.work_dir)
         chosen = self.backend_args or self.file_client_args
         is_local = not chosen and '://' not in folder
@@ -50,23 +48,26 @@ class SafeCheckpointHook(CheckpointHook):
                 remove_partial_files(self.out_dir)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuses weights that cannot be meant, before they are used.
+        """Checks the weights before they are used.
 
         Raises:
-            ValueError: see :func:`mmfaseg.checkpoints.compatibility.
-            check_compatible`.
+            ValueError: if weights are missing, unexpected or not finite.
         """
         state = checkpoint.get('state_dict', checkpoint)
         path = runner._load_from or f'the checkpoint in {runner.work_dir}'
-        by_config = runner._resume or runner._load_from
-        if runner._resume or (by_config and not is_training(runner)):
-            network = unwrap_model(runner.model)
+        # the loop is still a config if the runner does not train
+        is_training = isinstance(runner._train_loop, BaseLoop)
+        is_tested = runner._load_from and not is_training
+        if runner._resume or is_tested:
             check_compatible(
-                state, network, path, with_auxiliary=runner._resume
+                state,
+                unwrap_model(runner.model),
+                path,
+                with_auxiliary=runner._resume,
             )
         else:
             check_finite(state, path)
-        # EMAHook has swapped the two
+        # EMAHook has swapped the two state dicts
         check_finite(checkpoint.get('ema_state_dict', {}), path)
 
     def after_train_iter(
@@ -76,48 +77,41 @@ class SafeCheckpointHook(CheckpointHook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """See mmengine."""
+        """Saves a checkpoint, then removes outdated ones."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         self._remove_outdated()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """See mmengine."""
+        """Saves a checkpoint, then removes outdated ones."""
         super().after_train_epoch(runner)
         self._remove_outdated()
 
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
-        """See mmengine."""
+        """Saves the best checkpoint, then removes the previous one."""
         self._is_iter_counted = True
         super().after_val_epoch(runner, metrics)
         self._is_iter_counted = False
         self._remove_outdated()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Counts an iteration once.
+        """Corrects the iteration in checkpoints saved after validation.
 
-        mmengine's FlexibleRunner takes it for one that is not yet counted,
-        also after the validation, and would leave one out on resuming.
+        mmengine's FlexibleRunner always adds one, although the iteration is
+        counted already, and would skip an iteration when resuming.
         """
         if self._is_iter_counted:
             done = dict(epoch=runner.epoch, iter=runner.iter)
             checkpoint['meta'].update(done)
 
     def _remove_outdated(self) -> None:
+        # without training there is no backend
         backend = getattr(self, 'file_backend', None)
-        if isinstance(
-            backend, _DeferredRemoval
-        ):  # not where nothing is trained
+        if isinstance(backend, _DeferredRemoval):
             backend.remove_outdated()
 
 
-def is_training(runner: Runner) -> bool:
-    """Returns whether the runner was asked to train, not only to test."""
-    # a config of the loop until the runner is asked
-    return isinstance(runner._train_loop, BaseLoop)
-
-
 class _DeferredRemoval:
-    """A file backend that removes local files when it is told to."""
+    """A file backend that delays the removal of local files."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -127,15 +121,15 @@ class _DeferredRemoval:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
-        """Removes a file, later if it is a local one."""
+        """Removes a file, later if it is local."""
         if os.path.isfile(path):
             self.outdated.append((path, os.stat(path).st_ino))
         else:
             self.backend.remove(path)
 
     def remove_outdated(self) -> None:
-        """Removes the files that nothing has replaced since."""
-        for path, number in self.outdated:
-            if os.path.isfile(path) and os.stat(path).st_ino == number:
+        """Removes the delayed files that have not been replaced since."""
+        for path, inode in self.outdated:
+            if os.path.isfile(path) and os.stat(path).st_ino == inode:
                 self.backend.remove(path)
         self.outdated.clear()

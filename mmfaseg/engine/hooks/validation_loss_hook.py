@@ -1,6 +1,7 @@
-"""The loss on the validation images."""
+"""Losses on the validation images."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,37 +16,37 @@ from torch import Tensor
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
 
-EARLIER = re.compile(r'(^|\.)d\d+\.')  # predictions before the last one
-SEED = 0  # of the points that losses are sampled at, alike at each validation
+# loss names of predictions before the last one
+AUXILIARY = re.compile(r'(^|\.)d\d+\.')
+SEED = 0  # of the sampled points, which are the same in each validation
 
 
 @HOOKS.register_module()
 class ValidationLossHook(Hook):
-    """Adds the losses of the validation images to the metrics.
+    """Adds the losses on the validation images to the metrics.
 
-    ``val_loss`` is the sum of the losses of the decode head for its last
-    prediction; every term is logged by its name, such as
-    ``val_decode.loss_mask``, and so are those of auxiliary heads, which are
-    not in the sum. Earlier predictions of a head (``d0.`` and so on) are left
-    out. All of it goes where the scores go, and can choose the best
-    checkpoint: ``save_best='val_loss', rule='less'``.
+    ``val_loss`` is the sum of the decode head's losses for its last
+    prediction. Each term, such as ``val_decode.loss_mask``, and the losses of
+    auxiliary heads are logged, too; those of earlier predictions (``d0.`` and
+    so on) are not. ``save_best='val_loss', rule='less'`` selects the best
+    checkpoint by it.
 
-    The network is in evaluation mode. Labels are resized to what the test
-    pipeline made of the image (nearest) and padded with void. Random
-    numbers of CPU and CUDA are left as they were. Of several processes each
-    takes as many batches as the one with fewest has; an image that the
-    sampler repeats counts twice. For segmentors of mmseg.
+    The model is in evaluation mode. Labels are resized to the size of the
+    network input (nearest) and padded with the ignore index. The random
+    state is preserved. In distributed validation, each process uses as many
+    batches as the shortest dataloader has, and images repeated by the sampler
+    count twice. Only for segmentors of mmseg.
 
     Args:
-        max_batches (int, optional): only the first ones of each process;
-            losses cost a second pass through the network.
+        max_batches (int, optional): maximum number of batches per process, as
+            losses need a second forward pass.
 
     Raises:
         ValueError: if ``max_batches`` is not positive, there is no
-            validation, or the network is of another kind.
+            validation, or the model is not a segmentor of mmseg.
     """
 
-    priority = 'HIGHEST'  # before the hook that gives metrics to the log
+    priority = 'HIGHEST'  # before the hook that logs the metrics
 
     def __init__(self, max_batches: int | None = None) -> None:
         if max_batches is not None and max_batches < 1:
@@ -53,32 +54,32 @@ class ValidationLossHook(Hook):
                 f'max_batches must be at least 1, got {max_batches}'
             )
         self.max_batches = max_batches
-        self._limit = 0  # batches of this validation
+        self._num_batches = 0
         self._sums: dict[str, float] = {}
-        self._count = 0
+        self._num_images = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Refuses networks that are no segmentors of mmseg."""
+        """Checks that there is a validation, and a segmentor of mmseg."""
         if runner.val_loop is None:
             raise ValueError(
-                'ValidationLossHook: there is no validation; give '
-                'val_dataloader, val_cfg and val_evaluator, or take the hook '
-                'out of custom_hooks'
+                'ValidationLossHook: there is no validation; set '
+                'val_dataloader, val_cfg and val_evaluator, or remove the '
+                'hook from custom_hooks'
             )
         if not hasattr(unwrap_model(runner.model), 'decode_head'):
             raise ValueError(
-                f'ValidationLossHook: {type(runner.model).__name__} is no '
-                'segmentor of mmseg; take the hook out of custom_hooks'
+                f'ValidationLossHook: {type(runner.model).__name__} is not a '
+                'segmentor of mmseg; remove the hook from custom_hooks'
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Agrees on how many batches every process has.
+        """Sets the number of batches.
 
-        Losses count masks over all processes, and would wait for them.
+        It is the same for all processes, as losses are synchronized.
         """
         counts = dist.all_gather_object(len(runner.val_loop.dataloader))
-        self._limit = min([*counts, self.max_batches or counts[0]])
-        self._sums, self._count = {}, 0
+        self._num_batches = min([*counts, self.max_batches or counts[0]])
+        self._sums, self._num_images = defaultdict(float), 0
 
     @torch.no_grad()
     def after_val_iter(
@@ -89,47 +90,44 @@ class ValidationLossHook(Hook):
         outputs: Sequence | None = None,
     ) -> None:
         """Adds the losses of one batch."""
-        if batch_idx >= self._limit:
+        if batch_idx >= self._num_batches:
             return
         assert data_batch is not None
         model = unwrap_model(runner.model)
         batch = model.data_preprocessor(data_batch, False)
-        sizes = [x.shape[-2:] for x in data_batch['inputs']]
+        inputs = batch['inputs']
         samples = [
-            _resize_labels(sample, size, batch['inputs'], model)
-            for sample, size in zip(batch['data_samples'], sizes, strict=True)
+            _resize_labels(sample, image.shape[-2:], inputs, model)
+            for sample, image in zip(
+                batch['data_samples'], data_batch['inputs'], strict=True
+            )
         ]
-        devices = [batch['inputs'].device] if batch['inputs'].is_cuda else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng([inputs.device] if inputs.is_cuda else []):
             torch.manual_seed(SEED + batch_idx)
-            losses = model.loss(batch['inputs'], samples)
-        _, parts = model.parse_losses(losses)
-        parts = {
-            name: float(value)
-            for name, value in parts.items()
-            if 'loss' in name and not EARLIER.search(name)
-        }
-        parts['loss'] = sum(
-            value for name, value in parts.items() if name.startswith('decode')
-        )
-        for name, value in parts.items():
-            before = self._sums.get(name, 0.0)
-            self._sums[name] = before + value * len(samples)
-        self._count += len(samples)
+            losses = model.loss(inputs, samples)
+        for name, value in model.parse_losses(losses)[1].items():
+            # 'loss' itself includes auxiliary losses
+            if 'loss' not in name or name == 'loss' or AUXILIARY.search(name):
+                continue
+            total = float(value) * len(samples)
+            self._sums[name] += total
+            if name.startswith('decode'):
+                self._sums['loss'] += total
+        self._num_images += len(samples)
 
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Adds the means over all images, of all processes, to metrics."""
-        if metrics is None or not self._limit:
+        """Adds the means over all images to the metrics."""
+        if metrics is None or not self._num_batches:
             return
-        numbers: list[Any] = dist.all_gather_object((self._sums, self._count))
-        count = sum(n for _, n in numbers)
-        names = [name for sums, _ in numbers for name in sums]
-        for name in dict.fromkeys(names):
-            metrics[f'val_{name}'] = (
-                sum(x.get(name, 0.0) for x, _ in numbers) / count
-            )
+        parts: list[Any] = dist.all_gather_object(
+            (dict(self._sums), self._num_images)
+        )
+        num_images = sum(count for _, count in parts)
+        for name in dict.fromkeys(name for sums, _ in parts for name in sums):
+            total = sum(sums.get(name, 0.0) for sums, _ in parts)
+            metrics[f'val_{name}'] = total / num_images
 
 
 def _resize_labels(
@@ -139,18 +137,18 @@ def _resize_labels(
     if 'gt_sem_seg' not in sample:
         raise ValueError(
             'ValidationLossHook: the images of val_dataloader have no '
-            'labels; put LoadAnnotations into its pipeline'
+            'labels; add LoadAnnotations to its pipeline'
         )
     sample = sample.clone()
     labels = sample.gt_sem_seg.data
     if tuple(labels.shape[-2:]) != tuple(size):
-        # float32 holds every label exactly
+        # float32 represents all labels exactly
         resized = F.interpolate(
             labels[None].float(), tuple(size), mode='nearest-exact'
         )
         labels = resized[0].to(labels.dtype)
     margins = [0, inputs.size(-1) - size[1], 0, inputs.size(-2) - size[0]]
-    void = model.data_preprocessor.seg_pad_val
-    padded = F.pad(labels, margins, value=void)
-    sample.gt_sem_seg = PixelData(data=padded)  # one of another size
+    padded = F.pad(labels, margins, value=model.data_preprocessor.seg_pad_val)
+    # a new PixelData, as the size cannot change
+    sample.gt_sem_seg = PixelData(data=padded)
     return sample

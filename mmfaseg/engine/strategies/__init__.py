@@ -1,4 +1,4 @@
-"""How a network is spread over processes, beyond what mmengine has."""
+"""Distributed training strategies."""
 
 from .fully_shard_strategy import FullyShardStrategy
 

@@ -1,4 +1,4 @@
-"""Parameters, gradients and optimizer states in shards: PyTorch's FSDP2."""
+"""Sharded training with PyTorch's FSDP2."""
 
 import copy
 import re
@@ -22,8 +22,8 @@ from mmfaseg.registry import STRATEGIES
 from ..atomic_backend import ATOMIC
 from .sharded_state import gather_full_state, shard_like, shard_optimizer_state
 
-# What is whole one at a time. Each is called as a module, which is where
-# PyTorch fetches the parameters; heads are not.
+# Classes that are unsharded one at a time. PyTorch unshards them when they are
+# called as a module, which is not the case for heads.
 BLOCKS = (
     *('BasicBlock', 'Bottleneck', 'SwinBlock', 'ConvNeXtBlock'),
     *('DeformableEncoderLayer', 'DFPQDecoderLayer'),
@@ -34,37 +34,36 @@ BLOCKS = (
 
 @STRATEGIES.register_module()
 class FullyShardStrategy(DDPStrategy):
-    """Each process keeps a share of parameters, gradients and optimizer.
+    """Shards parameters, gradients and optimizer states over processes.
 
-    It trains as several processes do that each have everything, and needs
-    less memory, for more communication: see :func:`torch.distributed.fsdp.
-    fully_shard`. For ``runner_type = 'FlexibleRunner'``::
+    Gives the same results as ``DDPStrategy`` with less memory and more
+    communication; see :func:`torch.distributed.fsdp.fully_shard`. Needs the
+    ``FlexibleRunner``::
 
         runner_type = 'FlexibleRunner'
         strategy = dict(type='mmfaseg.FullyShardStrategy')
 
-    (mmengine's ``FSDPStrategy`` is made of the older FSDP, which has no code
-    for CPUs.) Checkpoints are those of a network that is whole: any number of
-    processes goes on from them, with a strategy or without. They are written
-    as :class:`mmfaseg.SafeCheckpointHook` has them written.
+    Unlike mmengine's ``FSDPStrategy``, which uses FSDP1, it supports CPUs.
+    Checkpoints have the full state: they can be resumed with any number of
+    processes, with or without the strategy. They are written atomically, as
+    by :class:`mmfaseg.SafeCheckpointHook`.
 
-    In evaluation mode every process has all parameters: images may need
-    different numbers of windows then, and one process may draw what others do
-    not. One process without ``--launcher`` has nothing to share.
+    In evaluation mode, every process has all parameters, as processes may run
+    different numbers of forward passes (windows, figures). Without
+    ``--launcher``, nothing is sharded.
 
     Args:
-        blocks (Sequence[str], optional): names of classes whose modules are
-            whole one at a time, each of them called as a module. By default
-            the blocks of our heads and of usual backbones, as far as the
-            network has them.
-        reshard_after_forward (bool): fetch the parameters of a block for the
-            backward pass once more, rather than keep them.
+        blocks (Sequence[str], optional): class names of the modules that are
+            unsharded one at a time, each called as a module. The default is
+            :data:`BLOCKS`: layers of our heads and of common backbones.
+        reshard_after_forward (bool): reshard a block after its forward pass
+            and unshard it again for the backward pass, which saves memory.
         **kwargs: see :class:`mmengine._strategy.DDPStrategy`.
 
     Raises:
-        ValueError: if the network has none of the named blocks, there are
-            several optimizers, a scaler of the loss (float16), ``compile`` or
-            ``model_wrapper``, or a checkpoint cannot be resumed.
+        ValueError: if the model does not have one of ``blocks``, a checkpoint
+            cannot be resumed, or the config has several optimizers, a loss
+            scaler (float16), ``compile`` or ``model_wrapper``.
         RuntimeError: if PyTorch is too old (2.6).
     """
 
@@ -78,8 +77,8 @@ class FullyShardStrategy(DDPStrategy):
         super().__init__(**kwargs)
         if self.model_wrapper is not None:
             raise ValueError(
-                'FullyShardStrategy wraps no model: take model_wrapper out of '
-                f'the strategy, got {self.model_wrapper}'
+                'FullyShardStrategy does not support model_wrapper; remove '
+                f'{self.model_wrapper}'
             )
         self.blocks = blocks
         self.reshard_after_forward = reshard_after_forward
@@ -91,43 +90,43 @@ class FullyShardStrategy(DDPStrategy):
             return SingleDeviceStrategy._wrap_model(self, model)
         if not hasattr(FSDPModule, 'set_reshard_after_forward'):
             raise RuntimeError(
-                f'FullyShardStrategy: PyTorch {torch.__version__} is too old '
-                'for it; install a newer one, or train without the strategy'
+                'FullyShardStrategy needs a newer PyTorch than '
+                f'{torch.__version__}; update it, or remove the strategy'
             )
         device = get_device()
         model = self.convert_model(model.to(device))
         mesh = init_device_mesh(device, (self.world_size,))
-        again = self.reshard_after_forward
+        reshard = self.reshard_after_forward
         blocks = find_blocks(model, self.blocks)
         if not blocks:
             self.logger.warning(
-                'FullyShardStrategy: the network has no block that it knows, '
-                'and is whole while it is used; name some in strategy.blocks'
+                'FullyShardStrategy: the model has no known blocks and is '
+                'unsharded as a whole; set strategy.blocks to class names'
             )
         for block in reversed(blocks):  # inner ones first
-            fully_shard(block, mesh=mesh, reshard_after_forward=again)
+            fully_shard(block, mesh=mesh, reshard_after_forward=reshard)
         fully_shard(model, mesh=mesh)
-        _unshard_in_evaluation(model, blocks, again)
+        _unshard_in_evaluation(model, blocks, reshard)
         model.__deepcopy__ = _reject_deepcopy
         return model
 
     def compile_model(self, model: nn.Module, compile: Any = False) -> Any:
-        """Refuses to compile.
+        """Returns the model; compilation is not supported.
 
         Raises:
-            ValueError: if it is asked to.
+            ValueError: if ``compile`` is set.
         """
         if compile:
             raise ValueError(
-                'FullyShardStrategy: compile is not supported here; set '
-                'compile = False, or train without the strategy'
+                'FullyShardStrategy does not support compile; set '
+                'compile = False, or remove the strategy'
             )
         return model
 
     def build_optim_wrapper(
         self, optim_wrapper: Any, model: nn.Module | None = None
     ) -> OptimWrapper:
-        """See mmengine.
+        """Returns the optimizer wrapper.
 
         Raises:
             ValueError: if there are several, or the loss is scaled.
@@ -135,32 +134,38 @@ class FullyShardStrategy(DDPStrategy):
         wrapper = super().build_optim_wrapper(optim_wrapper, model)
         if isinstance(wrapper, OptimWrapperDict):
             raise ValueError(
-                'FullyShardStrategy works with one optimizer, and '
-                f'optim_wrapper has {len(wrapper)}'
+                'FullyShardStrategy supports one optimizer wrapper, but '
+                f'optim_wrapper is a dict that has {len(wrapper)}'
             )
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is not None and scaler.is_enabled():
             raise ValueError(
-                'FullyShardStrategy: processes would scale the loss each in '
-                'its own way; take bfloat16, which needs no scaler: '
+                'FullyShardStrategy does not support loss scaling; use '
+                'bfloat16, which needs none: '
                 "optim_wrapper = dict(dtype='bfloat16', "
                 'loss_scale=dict(enabled=False)), or --amp bf16'
             )
         return wrapper
 
     def model_state_dict(self) -> dict:
-        """Returns the whole state in the first process; all have to ask."""
+        """Returns the full state in the main process.
+
+        All processes must call it.
+        """
         state = self.model.state_dict()
-        # in place: it knows the versions of its modules
+        # in place, to keep the module versions in its metadata
         state.update(
             {key: gather_full_state(value) for key, value in state.items()}
         )
         if not self.model.training:
-            self.model.eval()  # to ask for the state made shards of it
+            self.model.eval()  # state_dict() has resharded it
         return state
 
     def optim_state_dict(self) -> dict:
-        """Returns the whole state in the first process; all have to ask."""
+        """Returns the full state in the main process.
+
+        All processes must call it.
+        """
         return gather_full_state(super().optim_state_dict())
 
     def load_model_state_dict(
@@ -170,9 +175,9 @@ class FullyShardStrategy(DDPStrategy):
         strict: bool = False,
         revise_keys: Sequence[tuple[str, str]] = ((r'^module.', ''),),
     ) -> None:
-        """Loads a whole state; all processes have to."""
+        """Loads a full state; all processes must call it."""
         own = self.model.state_dict()
-        sharded = copy.copy(state_dict)  # knows the versions of its modules
+        sharded = copy.copy(state_dict)  # keeps the module versions
         for key, value in state_dict.items():
             name = key
             for pattern, replacement in revise_keys:
@@ -183,7 +188,7 @@ class FullyShardStrategy(DDPStrategy):
         )
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Loads a whole state; all processes have to."""
+        """Loads a full state; all processes must call it."""
         optimizer = self.optim_wrapper.optimizer
         super().load_optim_state_dict(
             shard_optimizer_state(state_dict, optimizer)
@@ -197,12 +202,9 @@ class FullyShardStrategy(DDPStrategy):
         callback: Callable | None = None,
         **kwargs: Any,
     ) -> dict:
-        """Loads a file, weights alone, too, to the CPU, where there is room.
+        """Loads a checkpoint, also a bare state dict, on the CPU."""
 
-        See mmengine.
-        """
-
-        def complete(checkpoint: dict) -> None:
+        def add_state_dict_key(checkpoint: dict) -> None:
             if 'state_dict' not in checkpoint:
                 weights = copy.copy(checkpoint)
                 checkpoint.clear()
@@ -213,29 +215,29 @@ class FullyShardStrategy(DDPStrategy):
         return super().load_checkpoint(
             filename,
             map_location='cpu' if map_location == 'default' else map_location,
-            callback=complete,
+            callback=add_state_dict_key,
             **kwargs,
         )
 
     def resume(
         self, filename: str, *, callback: Callable | None = None, **kwargs: Any
     ) -> dict:
-        """See mmengine.
+        """Resumes from a checkpoint.
 
         Raises:
-            ValueError: if the file holds not enough to go on from it.
+            ValueError: if the file lacks a part of the training state.
         """
 
         def check(checkpoint: dict) -> None:
-            wanted = ['meta', 'optimizer']
+            required = ['meta', 'optimizer']
             if hasattr(self, 'param_schedulers'):
-                wanted.append('param_schedulers')
-            missing = [x for x in wanted if x not in checkpoint]
+                required.append('param_schedulers')
+            missing = [x for x in required if x not in checkpoint]
             if missing:
                 raise ValueError(
-                    f'{filename} cannot be resumed: it holds no '
-                    f'{", ".join(missing)}. Start from its weights: set '
-                    'load_from, and leave --resume out'
+                    f'{filename} cannot be resumed: it has no '
+                    f'{", ".join(missing)}. Start from its weights instead: '
+                    'set load_from, without --resume'
                 )
             if callback is not None:
                 callback(checkpoint)
@@ -251,7 +253,7 @@ class FullyShardStrategy(DDPStrategy):
         extra_ckpt: dict | None = None,
         callback: Callable | None = None,
     ) -> None:
-        """Lets the first process write what all of them have."""
+        """Writes the full state in the main process."""
         content = dict(state_dict=self.model_state_dict())
         if save_optimizer and hasattr(self, 'optim_wrapper'):
             content['optimizer'] = self.optim_state_dict()
@@ -276,31 +278,31 @@ class FullyShardStrategy(DDPStrategy):
 def find_blocks(
     model: nn.Module, names: Sequence[str] | None
 ) -> list[nn.Module]:
-    """Returns the modules of the named classes, outer ones first.
+    """Returns the modules of some classes, outer modules first.
 
     Args:
-        model (nn.Module): a network.
-        names (Sequence[str], optional): of classes; those of :data:`BLOCKS`
-            by default, of which there may be none.
+        model (nn.Module): a model.
+        names (Sequence[str], optional): class names, all of which must exist;
+            :data:`BLOCKS` by default, none of which need exist.
 
     Raises:
-        ValueError: if there is no module of a class that is named.
+        ValueError: if the model has no module of a class in ``names``.
     """
-    found = {type(x).__name__ for x in model.modules()}
+    classes = {type(x).__name__ for x in model.modules()}
     for name in names or ():
-        if name not in found:
+        if name not in classes:
             raise ValueError(
                 f'FullyShardStrategy: blocks={list(names or ())}, but the '
-                f'network has no {name!r}; it has {sorted(found)}'
+                f'model has no {name!r}; it has {sorted(classes)}'
             )
-    wanted = BLOCKS if names is None else names
-    return [x for x in model.modules() if type(x).__name__ in wanted]
+    chosen = BLOCKS if names is None else names
+    return [x for x in model.modules() if type(x).__name__ in chosen]
 
 
 def _reject_deepcopy(memo: dict) -> Any:
     raise ValueError(
-        'FullyShardStrategy: a network in shards cannot be copied; train '
-        'without EMAHook, or without the strategy'
+        'FullyShardStrategy: a sharded model cannot be copied; remove EMAHook '
+        'or the strategy'
     )
 
 
@@ -309,7 +311,8 @@ def _unshard_in_evaluation(
 ) -> None:
     """Makes ``model.eval()`` unshard all parameters.
 
-    What is outside of blocks PyTorch keeps after each forward pass.
+    Only blocks need ``reshard_after_forward``: PyTorch does not reshard the
+    root module after its forward pass.
     """
     train = model.train
 

@@ -1,7 +1,4 @@
-"""Conversion between sharded and full state dicts.
-
-Checkpoints do not depend on the number of processes.
-"""
+"""Conversion between sharded and full state dicts."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -14,18 +11,17 @@ from torch.optim import Optimizer
 
 
 def gather_full_state(state: Any) -> Any:
-    """Gathers a state of full tensors on the CPU of the first process.
+    """Gathers the full tensors of a state on the CPU of the main process.
 
-    All processes have to call it; those behind the first one get None in the
-    place of tensors that were shards. One tensor at a time is whole on a
-    device.
+    All processes must call it. The others get None instead of sharded
+    tensors. One tensor at a time is gathered on the device.
 
     Args:
         state (Any): tensors in dicts and lists.
     """
     if isinstance(state, DTensor):
-        whole = state.full_tensor()
-        return whole.cpu() if is_main_process() else None
+        tensor = state.full_tensor()
+        return tensor.cpu() if is_main_process() else None
     if isinstance(state, Tensor):
         return state.cpu()
     if isinstance(state, Mapping):
@@ -36,13 +32,13 @@ def gather_full_state(state: Any) -> Any:
 
 
 def shard_like(value: Any, like: Any) -> Any:
-    """Returns this process' shard of a whole tensor.
+    """Shards a full tensor like a parameter.
 
-    All processes have to call it, and get parts of the first one's tensor.
-    What is no tensor, or of another shape, stays as it is.
+    All processes must call it; the values are those of the main process.
+    Returns other values, and tensors of another shape, unchanged.
 
     Args:
-        value (Any): a whole tensor, or anything else.
+        value (Any): a full tensor, or anything else.
         like (Any): a parameter, sharded or not.
     """
     if not (isinstance(value, Tensor) and isinstance(like, DTensor)):
@@ -55,14 +51,14 @@ def shard_like(value: Any, like: Any) -> Any:
 
 
 def shard_optimizer_state(state: dict, optimizer: Optimizer) -> dict:
-    """Returns a whole state as an optimizer of shards can load it.
+    """Shards a full state of an optimizer.
 
     Args:
-        state (dict): ``state_dict`` of an optimizer, or of its wrapper.
-        optimizer (Optimizer): of the same parameters.
+        state (dict): state dict of an optimizer, or of its wrapper.
+        optimizer (Optimizer): an optimizer of sharded parameters.
 
     Raises:
-        ValueError: if it has another number of parameters.
+        ValueError: if the numbers of parameters differ.
     """
     saved, own = (
         list(chain.from_iterable(group['params'] for group in groups))
@@ -70,9 +66,9 @@ def shard_optimizer_state(state: dict, optimizer: Optimizer) -> dict:
     )
     if len(saved) != len(own):
         raise ValueError(
-            f'the checkpoint is of an optimizer of {len(saved)} parameters, '
-            f'this one has {len(own)}: resume with the config that it was '
-            'trained with, or start from its weights (load_from, no resume)'
+            f'the optimizer of the checkpoint has {len(saved)} parameters, '
+            f'this one has {len(own)}: resume with the original config, or '
+            'start from the weights (load_from, without resume)'
         )
     parameters = dict(zip(saved, own, strict=True))
     return dict(

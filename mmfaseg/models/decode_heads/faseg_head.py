@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.mask2former_arguments import SEMANTIC_HEAD, check_train_cfg
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers.mask_merge import MergedScores, merge_scores
-from ..mask2former_arguments import SEMANTIC_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead, check_count
 from ..task_modules import targets_from_label_map
 from .label_maps import predict_label_map

@@ -17,9 +17,9 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.mask2former_arguments import DET_HEAD, check_train_cfg
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
-from ..mask2former_arguments import DET_HEAD, check_train_cfg
 from ..mask_classification_head import MaskClassificationHead
 from ..task_modules import MaskTargets, targets_from_instances
 

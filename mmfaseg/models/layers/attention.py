@@ -18,8 +18,8 @@ from .chunks import chunks
 class MultiheadAttention(nn.Module):
     """Multi-head attention with parameters named as in ``torch.nn``.
 
-    ``torch.nn.MultiheadAttention`` copies a boolean mask per head and turns
-    it into numbers; here one (B, Q, L) mask serves all heads.
+    ``torch.nn.MultiheadAttention`` needs a floating-point copy of the mask
+    for each head; here all heads share one boolean mask, (B, Q, L).
 
     Args:
         embed_dims (int): C.
@@ -54,14 +54,14 @@ class MultiheadAttention(nn.Module):
         blocked: Tensor | None = None,
         need_attention: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the attended values and, on request, where was looked.
+        """Returns the attended values and, on request, the attention.
 
         Args:
             query (Tensor): shape (B, Q, C), positions already added.
             key (Tensor): shape (B, L, C), positions already added.
             value (Tensor): shape (B, L, C).
             blocked (Tensor, optional): bool, shape (B, Q, L) or (B, 1, L);
-                true where a query must not look. No row may be wholly true.
+                True where a query must not attend. No row may be all True.
             need_attention (bool): also return the probabilities.
 
         Returns:
@@ -98,9 +98,9 @@ def _attend_with_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """Returns output, (B, h, Q, C/h), and mean probabilities, (B, Q, L).
 
-    Heads go in runs: of the probabilities per head, the largest tensor of
-    the decoder, only those of one run exist at a time, unless a backward pass
-    will need them.
+    Heads are processed in chunks: the probabilities of all heads would be the
+    largest tensor of the decoder. Those of one chunk exist at a time, unless
+    a backward pass needs them.
     """
     batch, heads, queries, channels = query.shape
     query = query * channels**-0.5
@@ -110,14 +110,14 @@ def _attend_with_probabilities(
         penalty.masked_fill_(blocked, float('-inf'))
     total_dtype = torch.promote_types(query.dtype, torch.float32)
     outputs, total = [], None
-    numbers = batch * queries * key.size(2)
-    for run in chunks(heads, numbers, query.device):
-        scores = query[:, run] @ key[:, run].transpose(2, 3)
+    numel = batch * queries * key.size(2)
+    for chunk in chunks(heads, numel, query.device):
+        scores = query[:, chunk] @ key[:, chunk].transpose(2, 3)
         if penalty is not None:
             scores += penalty.to(scores.dtype)
         attention = scores.softmax(-1)
-        outputs.append(attention.to(value.dtype) @ value[:, run])
-        # in half precision the mean would depend on the runs
+        outputs.append(attention.to(value.dtype) @ value[:, chunk])
+        # in half precision the mean would depend on the chunks
         part = attention.sum(1, dtype=total_dtype)
         total = part if total is None else total + part
     assert total is not None  # there is at least one head

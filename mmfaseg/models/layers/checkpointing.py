@@ -1,4 +1,4 @@
-"""Gradient checkpointing, the same for both decoders."""
+"""Gradient checkpointing of layers."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_layer(layer: nn.Module, *inputs: Any, with_cp: bool) -> Any:
-    """Returns what a layer makes of its inputs.
+    """Returns the output of a layer.
 
     Args:
         layer (nn.Module): the layer.
         inputs: its arguments.
-        with_cp (bool): where a backward pass may follow, keep the inputs only
-            and run the layer again in it.
+        with_cp (bool): store only the inputs for the backward pass, which
+            runs the layer again.
     """
     if with_cp and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False)

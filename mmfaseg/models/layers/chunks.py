@@ -1,42 +1,41 @@
-"""How much is worked on at once."""
+"""Processing in chunks of bounded memory."""
 
 import torch
 
-# numbers in the largest intermediate: what a core of a CPU keeps in its
-# cache; what a GPU works on at full speed, and 256 MB of it in float32
-CPU_NUMBERS = 1 << 19
-GPU_NUMBERS = 1 << 26
+# elements of the largest intermediate: on a CPU what fits the cache of a core,
+# on a GPU 256 MB in float32
+CPU_ELEMENTS = 1 << 19
+GPU_ELEMENTS = 1 << 26
 
 
 def is_recording(device: torch.device) -> bool:
     """Returns whether a graph is being compiled, exported or captured.
 
-    It must hold all of its own work: nothing is remembered from one run to
-    the next, and nothing is counted on the host. The order matters: asking
-    CUDA would break a graph that is being compiled.
+    The host must not compute values for such a graph.
     """
+    # in this order: asking CUDA would break a graph that is being compiled
     if torch.compiler.is_compiling():
         return True
     return device.type == 'cuda' and torch.cuda.is_current_stream_capturing()
 
 
-def chunks(count: int, numbers: int, device: torch.device) -> list[slice]:
-    """Cuts independent items into runs that are worked on one after another.
+def chunks(count: int, numel: int, device: torch.device) -> list[slice]:
+    """Splits independent items into chunks that are processed in turn.
 
-    The result does not depend on the cut; memory and time do. A graph that
-    is being compiled or exported gets a single run, for it may serve sizes
-    that are not known yet.
+    The result does not depend on the split; memory and time do. A graph that
+    is being compiled or exported gets a single chunk, because the sizes may be
+    unknown.
 
     Args:
         count (int): number of items.
-        numbers (int): numbers of the largest intermediate of one item.
-        device (torch.device): where they lie.
+        numel (int): elements of the largest intermediate of one item.
+        device (torch.device): device of the items.
 
     Returns:
         list[slice]: at least one item each, in order.
     """
     if torch.compiler.is_compiling():
         return [slice(0, count)]
-    budget = CPU_NUMBERS if device.type == 'cpu' else GPU_NUMBERS
-    size = max(1, budget // max(1, numbers))
+    budget = CPU_ELEMENTS if device.type == 'cpu' else GPU_ELEMENTS
+    size = max(1, budget // max(1, numel))
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]

@@ -62,7 +62,10 @@ class MultiScaleDeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Points each head in a direction of its own, point p at p pixels."""
+        """Initializes the weights as Deformable DETR does.
+
+        The points of each head lie in one direction, at 1 to P pixels.
+        """
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
@@ -90,7 +93,7 @@ class MultiScaleDeformableAttention(nn.Module):
         Args:
             tokens (Tensor): shape (B, S, C).
             token_pos (Tensor): added to queries only, shape (B, S, C).
-            grid (PixelGrid): where the tokens lie.
+            grid (PixelGrid): coordinates of the tokens.
 
         Returns:
             Tensor: shape (B, S, C).
@@ -98,8 +101,8 @@ class MultiScaleDeformableAttention(nn.Module):
         query = tokens + token_pos
         per_head = (self.num_heads, self.num_levels, self.num_points)
         offsets, weights = self._project(query)
-        # offsets count pixels of the level that is sampled; whole rows of
-        # numbers multiply much faster than last axes of two
+        # offsets are in pixels of the sampled level; the product is much
+        # faster with flat rows than with a last dimension of two
         pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)
         offsets = offsets * pixel_size.flatten()
         # (B, S, h, n_l, P, 2)
@@ -117,7 +120,7 @@ class MultiScaleDeformableAttention(nn.Module):
         return self.output_proj(output)
 
     def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns offsets and weights of all samples, from one product."""
+        """Returns offsets and weight logits, computed in one product."""
         parts = self.sampling_offsets, self.attention_weights
         samples = F.linear(
             query,
@@ -129,10 +132,10 @@ class MultiScaleDeformableAttention(nn.Module):
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Returns the softmax of rows of a dozen numbers.
+    """Returns the softmax of short rows.
 
-    PyTorch's own goes through them one by one on a CPU; without a graph to
-    keep, whole-tensor operations take a fifth of the time.
+    PyTorch's CPU kernel does not vectorize over short rows: tensor operations
+    take a fifth of its time if no graph is needed.
     """
     if logits.device.type != 'cpu' or logits.requires_grad:
         return logits.softmax(-1)
@@ -142,7 +145,7 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 class DeformableEncoderLayer(nn.Module):
-    """Deformable self-attention and FFN, each with a norm after it.
+    """Deformable self-attention and FFN, each followed by a norm.
 
     Args:
         embed_dims (int): C.
@@ -174,14 +177,23 @@ class DeformableEncoderLayer(nn.Module):
         token_pos: Tensor,
         grid: PixelGrid,
     ) -> Tensor:
-        """Returns the updated tokens, shape (B, S, C); arguments as above."""
+        """Returns the updated tokens.
+
+        Args:
+            tokens (Tensor): shape (B, S, C).
+            token_pos (Tensor): added to queries only, shape (B, S, C).
+            grid (PixelGrid): coordinates of the tokens.
+
+        Returns:
+            Tensor: shape (B, S, C).
+        """
         attended = self.self_attn(tokens, token_pos, grid)
         tokens = self.self_norm(tokens + attended)
         return self.ffn_norm(tokens + self.ffn(tokens))
 
 
 class DeformableEncoder(nn.Module):
-    """Lets the levels exchange what they know.
+    """Deformable self-attention across all levels.
 
     Args:
         embed_dims (int): C.
@@ -190,8 +202,8 @@ class DeformableEncoder(nn.Module):
         num_heads (int): h; must divide C.
         num_levels (int): n_l.
         num_points (int): P.
-        with_cp (bool): in training, keep only what goes into a layer and run
-            it again in the backward pass: less memory, more time.
+        with_cp (bool): gradient checkpointing of the layers: less memory,
+            more time.
     """
 
     def __init__(
@@ -247,7 +259,8 @@ class DeformableEncoder(nn.Module):
             )
         maps = tokens.split([height * width for height, width in shapes], 1)
         return [
-            # in this order even a single image has channels-last strides
+            # unlike transpose and unflatten, this order gives channels-last
+            # strides for a single image too
             x.unflatten(1, shape).permute(0, 3, 1, 2)
             for x, shape in zip(maps, shapes, strict=True)
         ]

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.mask2former_arguments import TRANSFORMER_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
-from ..mask2former_arguments import TRANSFORMER_DECODER
 from .build_part import build_part, check_part, init_parts
 from .checkpointing import run_layer
 from .cross_attention import CrossAttention, check_attention

@@ -1,10 +1,10 @@
-"""The feed-forward network of both decoders."""
+"""Feed-forward network of encoder and decoder layers."""
 
 from torch import nn
 
 
 def make_ffn(embed_dims: int, feedforward_channels: int) -> nn.Sequential:
-    """Returns Linear, ReLU, Linear; without norm and residual.
+    """Returns Linear, ReLU, Linear; the layer adds residual and norm.
 
     Args:
         embed_dims (int): channels in and out.

@@ -1,4 +1,4 @@
-"""Classes and masks of the queries, shared by all predictions.
+"""Prediction of the class and the mask of each query.
 
 Shapes:
     B: batch size.
@@ -10,9 +10,7 @@ Shapes:
     H, W: the map of the mask features, stride 4 or a smaller copy of it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
 
 from torch import Tensor, nn
 
@@ -31,11 +29,11 @@ def multiply_masks(embeds: Tensor, features: Tensor) -> Tensor:
 
 
 @dataclass
-class MaskPredictions(Sequence[Tensor]):
-    """Mask logits of D predictions, left as the product that they are.
+class MaskPredictions:
+    """Mask logits of D predictions, computed when they are read.
 
-    Reading an item forms the logits of one prediction, (B, Q, H, W). What
-    needs only some of them, or sums over them, multiplies less.
+    An item is the logits of one prediction, (B, Q, H, W). The loss computes
+    only the masks of matched queries from the factors below.
 
     Attributes:
         embeds (Tensor): mask embeddings, shape (D, B, Q, M).
@@ -48,17 +46,8 @@ class MaskPredictions(Sequence[Tensor]):
     def __len__(self) -> int:
         return self.embeds.size(0)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Tensor]: ...
-
-    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        """Returns the logits of one prediction, or a list of several."""
-        if isinstance(index, slice):
-            chosen = self.embeds[index]
-            return [multiply_masks(x, self.features) for x in chosen]
+    def __getitem__(self, index: int) -> Tensor:
+        """Returns the logits of one prediction."""
         return multiply_masks(self.embeds[index], self.features)
 
     def pixels(self, index: int) -> Tensor:
@@ -68,7 +57,7 @@ class MaskPredictions(Sequence[Tensor]):
         return logits.unflatten(1, self.features.shape[2:])
 
     def stack(self) -> Tensor:
-        """Returns all logits, (D, B, Q, H, W), from one product."""
+        """Returns all logits, (D, B, Q, H, W), computed in one product."""
         depth, _, queries, _ = self.embeds.shape
         rows = self.embeds.transpose(0, 1).flatten(1, 2)  # (B, D * Q, M)
         masks = multiply_masks(rows, self.features)
@@ -76,11 +65,11 @@ class MaskPredictions(Sequence[Tensor]):
 
 
 class MaskPredictor(nn.Module):
-    """LayerNorm, then a linear classifier and a mask embedding (MLP of 3).
+    """LayerNorm, then a linear classifier and a mask embedding (3-layer MLP).
 
     Args:
         embed_dims (int): C.
-        num_classes (int): K; one more class, the last, says "no object".
+        num_classes (int): K, without "no object", which is the last class.
         mask_channels (int): M.
     """
 

@@ -1,4 +1,4 @@
-"""Pixel decoder: memories, positional encodings and mask features.
+"""Pixel decoder of FASeg.
 
 Shapes:
     B: batch size.
@@ -14,6 +14,7 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.mask2former_arguments import PIXEL_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers import DeformableEncoder
@@ -22,7 +23,6 @@ from ..layers.positional_encoding import (
     build_positional_encoding,
     encoding_needs_feature,
 )
-from ..mask2former_arguments import PIXEL_DECODER
 
 NUM_STAGES = 4
 CHANNELS_LAST = torch.channels_last
@@ -84,7 +84,7 @@ class FASegPixelDecoder(nn.Module):
             )
         if len(in_channels) != NUM_STAGES:
             raise ValueError(
-                'in_channels must name four stages (strides 4, 8, 16, 32), '
+                'in_channels must have four entries (strides 4, 8, 16, 32), '
                 f'got {list(in_channels)}'
             )
         num_groups = norm_cfg.get('num_groups', 1)
@@ -137,12 +137,11 @@ class FASegPixelDecoder(nn.Module):
     def forward(
         self, feats: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Returns what the transformer decoder looks at.
+        """Returns memories, positional encodings and mask features.
 
-        The maps are meant to be in the channels-last memory format, in which
-        tokens and maps are views of one another and windows lie in one piece.
-        Tests hold that on a CPU; PyTorch's GroupNorm on CUDA may not keep it,
-        which costs copies and changes no number.
+        All maps use the channels-last memory format, in which tokens are
+        views of the maps and windows are contiguous. PyTorch's GroupNorm on
+        CUDA may not preserve it, which costs copies only.
 
         Args:
             feats (Sequence[Tensor]): backbone stages C2..C5, strides 4, 8,
@@ -155,18 +154,18 @@ class FASegPixelDecoder(nn.Module):
             - mask features, shape (B, mask_channels, H_3, W_3).
 
         Raises:
-            ValueError: if the stages are not those of ``in_channels``.
+            ValueError: if the channels differ from ``in_channels``.
         """
         channels = tuple(x.size(1) for x in feats)
         if len(channels) != NUM_STAGES:
             raise ValueError(
-                f'the backbone gives {len(channels)} stages, with {channels} '
-                'channels: set backbone.out_indices to those with strides 4, '
-                '8, 16 and 32'
+                f'the backbone returns {len(channels)} stages, with '
+                f'{channels} channels: set backbone.out_indices to those with '
+                'strides 4, 8, 16 and 32'
             )
         if channels != self.in_channels:
             raise ValueError(
-                f'the backbone gives stages with {channels} channels, but '
+                f'the backbone returns stages with {channels} channels, but '
                 f'in_channels={self.in_channels}: set '
                 f'decode_head.in_channels={list(channels)}'
             )

@@ -1,9 +1,4 @@
-"""Mask2Former's pixel decoder on the operators of this package.
-
-A Mask2Former of MMSegmentation or MMDetection takes it by one line,
-``pixel_decoder=dict(type='mmfaseg.MSDeformAttnPixelDecoder', ...)`` in place
-of ``'mmdet.MSDeformAttnPixelDecoder'``: same arguments, same weights.
-"""
+"""Mask2Former's pixel decoder with the deformable attention of mmfaseg."""
 
 from typing import Any
 
@@ -13,17 +8,16 @@ from mmdet.models.layers import (
     MSDeformAttnPixelDecoder as MMDetPixelDecoder,
 )
 from torch import Tensor
+from typing_extensions import override
 
 from mmfaseg.ops import ms_deform_attn
 from mmfaseg.registry import MODELS
 
 
 class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
-    """mmcv's layer, with the sampling done by :func:`ms_deform_attn`.
+    """mmcv's layer with :func:`mmfaseg.ops.ms_deform_attn`."""
 
-    Arguments and parameters are those of the parent.
-    """
-
+    @override
     def forward(
         self,
         query: Tensor,
@@ -37,29 +31,6 @@ class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
         level_start_index: Tensor | None = None,
         **others: Any,
     ) -> Tensor:
-        """Returns the attended queries, as the parent does.
-
-        Args:
-            query (Tensor): shape (N, B, C), or (B, N, C) if batch_first, as
-                all tokens below.
-            key (Tensor, optional): not used.
-            value (Tensor, optional): tokens to sample, ``query`` if None.
-            identity (Tensor, optional): added to the output, ``query`` if
-                None.
-            query_pos (Tensor, optional): added to ``query``.
-            key_padding_mask (Tensor, optional): bool, shape (B, S), true for
-                tokens that count as zero.
-            reference_points (Tensor): (x, y), 0 to 1, shape (B, N, n_l, 2),
-                or boxes (x, y, width, height), shape (B, N, n_l, 4).
-            spatial_shapes (Tensor): (H_l, W_l), shape (n_l, 2).
-            level_start_index (Tensor, optional): not used; the levels lie one
-                after another.
-            others: ignored.
-
-        Raises:
-            ValueError: if reference points or shapes are missing or do not
-                belong together.
-        """
         if reference_points is None or spatial_shapes is None:
             raise ValueError('reference_points and spatial_shapes are needed')
         value = query if value is None else value
@@ -97,32 +68,33 @@ def _sampling_locations(
     """Returns (x, y) of all samples, 0 to 1, shape (B, N, h, n_l, P, 2)."""
     points = reference_points[:, :, None, :, None]  # (B, N, 1, n_l, 1, 2 or 4)
     if points.size(-1) == 2:
-        # offsets count pixels of the level that is sampled
+        # offsets are in pixels of the sampled level
         return points + offsets / spatial_shapes.flip(1)[:, None]
     if points.size(-1) == 4:
-        # ... or parts of half a box
+        # offsets are relative to half the size of the box
         steps = offsets / offsets.size(-2) * points[..., 2:] * 0.5
         return points[..., :2] + steps
     raise ValueError(
-        'reference_points must end in 2 or 4 numbers, not '
+        'the last dimension of reference_points must be 2 or 4, got '
         f'{reference_points.size(-1)}'
     )
 
 
 @MODELS.register_module()
 class MSDeformAttnPixelDecoder(MMDetPixelDecoder):
-    """MMDetection's pixel decoder with this package's deformable attention.
+    """MMDetection's pixel decoder with the deformable attention of mmfaseg.
 
-    Args:
-        encoder (dict): config of the encoder, as in the parent.
-        others: as in the parent.
+    A Mask2Former of MMSegmentation or MMDetection uses it with
+    ``pixel_decoder=dict(type='mmfaseg.MSDeformAttnPixelDecoder')``. Its
+    arguments and parameter names are those of
+    ``mmdet.MSDeformAttnPixelDecoder``.
     """
 
-    def __init__(self, encoder: Any, **others: Any) -> None:
-        super().__init__(encoder=encoder, **others)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         for layer in self.encoder.layers:
-            # weights are drawn by init_weights; what follows must not depend
-            # on whether this layer was drawn twice
+            # do not change the random state: weights that are initialized
+            # later must equal those of mmdet's pixel decoder
             with torch.random.fork_rng(devices=[]):
                 attention = CompiledMultiScaleDeformableAttention(
                     **layer.self_attn_cfg

@@ -89,7 +89,7 @@ class MaskMatcher(nn.Module):
         ]
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
-            masks_finite = all(bool(x.isfinite().all()) for x in mask_preds)
+            masks_finite = bool(mask_preds.stack().isfinite().all())
             raise NonFiniteError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
@@ -131,7 +131,7 @@ class MaskMatcher(nn.Module):
             return cls_scores.new_zeros(depth, queries, 0)
         points = draw_points((depth, self.num_points), features.device)
         pixels = features.size(1) * features.size(2)
-        numbers = queries * max(self.num_points, pixels)
+        numel = queries * max(self.num_points, pixels)
         cls_cost = -cls_scores.softmax(-1)[..., targets.labels]
         dtype = torch.promote_types(features.dtype, torch.float32)
         target_masks, ignored = targets.masks.to(dtype), None
@@ -139,9 +139,9 @@ class MaskMatcher(nn.Module):
             ignored = targets.ignored[None].to(dtype)
         mask_costs = [
             self._mask_cost(
-                embeds[run], features, points[run], target_masks, ignored
+                embeds[chunk], features, points[chunk], target_masks, ignored
             )
-            for run in chunks(depth, numbers, features.device)
+            for chunk in chunks(depth, numel, features.device)
         ]
         return self.cls_cost_weight * cls_cost + torch.cat(mask_costs)
 

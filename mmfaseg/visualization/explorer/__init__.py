@@ -1,4 +1,4 @@
-"""How a query comes to its answer, layer by layer: numbers and a page."""
+"""Attention of queries, layer by layer, as arrays and as a web page."""
 
 from .exploration import MAX_QUERIES, explore, view_trace
 from .measures import nan_mean

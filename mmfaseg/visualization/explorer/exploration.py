@@ -1,8 +1,9 @@
 """From the trace of a decoder to the views of its layers.
 
 Shapes:
-    N: queries that own pixels, most pixels first.
+    N: queries that own pixels, in order of their number of pixels.
     H, W: height and width of the image as the network saw it, unpadded.
+    K: number of classes.
 """
 
 from __future__ import annotations
@@ -12,25 +13,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
-from ..focus_maps import STRIDES
-from ..sheet import check_classes
-from ..tracing import TracedImage, trace_item
-from ..windows import WindowBox, window_boxes
-from .measures import centres, changes, entropy, overlap, turns
-from .owners import find_owners
-from .preference import positional_preference
-from .views import Exploration, LayerView
+from ..canvas import check_classes, check_image
+from ..decoder_trace import find_traceable_head, trace_head
+from ..input_image import inputs_to_image
+from .measures import (
+    centres,
+    changes,
+    entropy,
+    overlap,
+    positional_preference,
+    turns,
+)
+from .owners import MASK_STRIDE, find_owners
+from .views import Exploration, LayerView, WindowBox
 
 if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
     from ..decoder_trace import DecoderTrace, LayerTrace
 
+STRIDES = (32, 16, 8, 4)  # of levels 0 to 3
 MAX_QUERIES = 24
 
 
+@torch.no_grad()
 def explore(
     model: BaseModel,
     item: dict,
@@ -38,58 +47,81 @@ def explore(
     palette: Sequence[Sequence[int]],
     max_queries: int = MAX_QUERIES,
 ) -> Exploration:
-    """Looks at every layer of a network in one image.
+    """Runs a network on one image and returns views of all layers.
 
     Args:
-        model (BaseModel): segmentor or detector in evaluation mode, whose
-            head is one of mmfaseg.
-        item (dict): what the test pipeline gives for the image.
+        model (BaseModel): Segmentor or detector in evaluation mode, with a
+            head of mmfaseg.
+        item (dict): Output of the test pipeline for the image.
         classes (Sequence[str]): K class names.
         palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
-        max_queries (int): N at most, up to 254.
+        max_queries (int): Maximum of N, up to 254.
 
     Raises:
-        ValueError: if the head has no FASegDecoder, arguments do not match,
+        ValueError: If the head has no FASegDecoder, arguments do not match,
             or the predictions are not finite.
     """
-    return view_trace(trace_item(model, item), classes, palette, max_queries)
+    head = find_traceable_head(model)
+    batch = model.data_preprocessor(pseudo_collate([item]), False)
+    return view_trace(
+        trace_head(head, model.extract_feat(batch['inputs'])),
+        inputs_to_image(item['inputs']),
+        classes,
+        palette,
+        # pixels of the background belong to no object of a detector
+        min_score=0.5 if hasattr(model, 'panoptic_head') else 0.0,
+        max_queries=max_queries,
+    )
 
 
 @torch.no_grad()
 def view_trace(
-    traced: TracedImage,
+    output: DecoderTrace,
+    image: np.ndarray,
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
+    min_score: float = 0.0,
     max_queries: int = MAX_QUERIES,
 ) -> Exploration:
-    """Returns the same of a image that was looked at already."""
+    """Returns views of all layers of a traced decoder.
+
+    Args:
+        output (DecoderTrace): Result of :func:`trace_head` for one image.
+        image (np.ndarray): uint8, shape (H, W, 3), RGB.
+        classes (Sequence[str]): K class names.
+        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
+        min_score (float): Pixels with a lower best score have no class.
+        max_queries (int): Maximum of N, up to 254.
+
+    Raises:
+        ValueError: If arguments do not match or predictions are not finite.
+        TypeError: If the image is not uint8.
+    """
     if not 1 <= max_queries <= 254:
         raise ValueError(f'max_queries must be in 1..254, got {max_queries}')
     colours = check_classes(classes, palette)
-    output = traced.output
+    check_image(image)
     scores = output.cls_scores[-1][0].float().softmax(-1)
     logits = output.mask_preds[-1][0]
     if scores.shape[1] != len(classes) + 1:
         raise ValueError(
-            f'the network scores {scores.shape[1] - 1} classes, but '
-            f'{len(classes)} names were given'
+            f'the network predicts {scores.shape[1] - 1} classes, got '
+            f'{len(classes)} names'
         )
     if not (scores.isfinite().all() and logits.isfinite().all()):
         raise ValueError(
-            'the predictions are not finite: the network has diverged; take '
+            'the predictions are not finite: the network has diverged; use '
             'an earlier checkpoint'
         )
-    size = traced.image.shape[0], traced.image.shape[1]
-    labels, owners = find_owners(
-        scores[:, :-1], logits, size, traced.min_score
-    )
+    size = image.shape[0], image.shape[1]
+    labels, owners = find_owners(scores[:, :-1], logits, size, min_score)
     area = np.bincount(owners[owners >= 0], minlength=len(scores))
     queries = np.argsort(-area, kind='stable')[:max_queries]
     queries = queries[area[queries] > 0]
     place = np.full(len(scores) + 1, -1)
     place[queries] = np.arange(len(queries))
     return Exploration(
-        image=traced.image,
+        image=image,
         classes=list(classes),
         palette=colours,
         labels=labels,
@@ -97,16 +129,15 @@ def view_trace(
         queries=queries,
         masks=_masks(output, 0, queries),
         scores=_scores(output, 0, queries),
-        layers=_view_layers(traced, queries, size),
+        layers=_view_layers(output, queries, size),
     )
 
 
 def _view_layers(
-    traced: TracedImage, queries: np.ndarray, size: tuple[int, int]
+    output: DecoderTrace, queries: np.ndarray, size: tuple[int, int]
 ) -> list[LayerView]:
-    output = traced.output
     views: list[LayerView] = []
-    before = _masks(output, 0, queries)
+    masks_before = _masks(output, 0, queries)
     dynamic: np.ndarray | None = None  # latest positional query of whole maps
     for trace in output.traces:
         stride = STRIDES[trace.level]
@@ -115,17 +146,16 @@ def _view_layers(
         unknown = np.full(len(queries), np.nan)
         preference, agreement = np.zeros_like(attention), unknown
         if trace.cross_attn.attn is not None:
+            position = trace.position[0].flatten(1)
             preference = _maps(
                 positional_preference(
-                    trace.cross_attn.attn,
-                    query_pos,
-                    trace.position[0].flatten(1),
+                    trace.cross_attn.attn, query_pos, position
                 ),
                 trace,
             )
             agreement = overlap(attention, preference)
         turn, vectors = unknown, query_pos.float().cpu().numpy()
-        if stride > STRIDES[-1]:
+        if stride > MASK_STRIDE:
             turn = unknown if dynamic is None else turns(vectors, dynamic)
             dynamic = vectors
         middle = centres(attention, stride, size)
@@ -134,6 +164,9 @@ def _view_layers(
             shift = np.linalg.norm(middle - views[-1].centres, axis=1)
             drift = shift / np.hypot(*size)
         masks = _masks(output, trace.layer + 1, queries)
+        importance = None
+        if trace.importance is not None and trace.importance.dim() == 3:
+            importance = trace.importance[0].float().cpu().numpy()
         views.append(
             LayerView(
                 layer=trace.layer,
@@ -142,21 +175,24 @@ def _view_layers(
                 preference=preference,
                 masks=masks,
                 scores=_scores(output, trace.layer + 1, queries),
-                entropy=entropy(attention, _readable(trace, queries)),
+                entropy=entropy(attention, _attended_cells(trace, queries)),
                 overlap=agreement,
                 centres=middle,
                 drift=drift,
                 turn=turn,
-                change=changes(masks, before),
-                windows=_windows(trace, size),
+                change=changes(masks, masks_before),
+                windows=window_boxes(trace, size),
+                importance=importance,
             )
         )
-        before = masks
+        masks_before = masks
     return views
 
 
-def _readable(trace: LayerTrace, queries: np.ndarray) -> int | np.ndarray:
-    """Returns how many cells a layer could read, of each query's windows."""
+def _attended_cells(
+    trace: LayerTrace, queries: np.ndarray
+) -> int | np.ndarray:
+    """Returns how many cells a layer, or each query, can attend to."""
     if trace.window_index is None:
         return trace.shape[0] * trace.shape[1]
     assert trace.window_grid is not None and trace.window_size is not None
@@ -172,10 +208,29 @@ def _readable(trace: LayerTrace, queries: np.ndarray) -> int | np.ndarray:
     return (rows * columns).sum(-1)
 
 
-def _windows(trace: LayerTrace, size: tuple[int, int]) -> list[WindowBox]:
-    if trace.window_index is None or trace.window_index.dim() == 3:
+def window_boxes(trace: LayerTrace, size: tuple[int, int]) -> list[WindowBox]:
+    """Returns the windows that all queries share, most important first.
+
+    Windows in the padding are left out; the ranks of the others do not
+    change.
+
+    Args:
+        trace (LayerTrace): Trace of a layer.
+        size (tuple[int, int]): H and W.
+    """
+    index = trace.window_index
+    if index is None or index.dim() == 3:  # the whole map, or one per query
         return []
-    return window_boxes(trace, size)
+    assert trace.window_grid is not None and trace.window_size is not None
+    side = trace.window_size * MASK_STRIDE
+    boxes = []
+    for rank, window in enumerate(index[0].tolist(), start=1):
+        row, column = divmod(window, trace.window_grid[1])
+        top, left = row * side, column * side
+        if top < size[0] and left < size[1]:
+            right, bottom = min(left + side, size[1]), min(top + side, size[0])
+            boxes.append(WindowBox(rank, left, top, right, bottom))
+    return boxes
 
 
 def _maps(values: Tensor, trace: LayerTrace) -> np.ndarray:

@@ -1,45 +1,62 @@
-"""Numbers about where queries look.
+"""Measures of attention, and the attention of positional queries alone.
 
 Shapes:
     N: queries.
     H_l, W_l: the map of a level.
+    C: embed_dims.
+    L: pixels of a level.
+    h: number of heads.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from mmfaseg.models.layers import MultiheadAttention
+
+NEARLY_UNIFORM = 0.95  # entropy from which attention is called that
 
 
 def entropy(
-    attention: np.ndarray, readable: int | np.ndarray | None = None
+    attention: np.ndarray, cells: int | np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns how widely each query looks.
+    """Returns the normalised entropy of the attention of each query.
 
     Args:
-        attention (np.ndarray): shape (N, H_l, W_l), each sums to 1.
-        readable (int | np.ndarray, optional): cells that could be looked at,
-            of all queries or of each; all of them by default.
+        attention (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
+        cells (int | np.ndarray, optional): Number of cells that can be
+            attended to, for all queries or for each; by default all.
 
     Returns:
-        np.ndarray: shape (N,), entropy over its largest possible value: 0
-        where one cell has it all, 1 where all readable ones have the same.
+        np.ndarray: Shape (N,), 0 if one cell gets all attention, 1 if it is
+        uniform.
     """
     p = attention.astype(np.float64)
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-    cells = p.shape[1] * p.shape[2] if readable is None else readable
-    most = np.log(np.maximum(cells, 2))
-    return -(p * logs).sum((1, 2)) / most
+    total = p.shape[1] * p.shape[2] if cells is None else cells
+    values = -(p * logs).sum((1, 2)) / np.log(np.maximum(total, 2))
+    return values.clip(0) + 0.0  # no -0.0
+
+
+def describe_entropy(value: float) -> str:
+    """Formats a normalised entropy; points out nearly uniform attention."""
+    uniform = ', nearly uniform' if value >= NEARLY_UNIFORM else ''
+    return f'{value:.2f}{uniform}'
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns what two distributions have in common.
+    """Returns the overlap of two distributions.
 
     Args:
-        first (np.ndarray): shape (N, H_l, W_l), each sums to 1.
-        second (np.ndarray): likewise.
+        first (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
+        second (np.ndarray): Likewise.
 
     Returns:
-        np.ndarray: shape (N,), sum of the lower of both, 0 to 1.
+        np.ndarray: Shape (N,), sum of the minimum of both, 0 to 1.
     """
     return np.minimum(first, second).sum((1, 2), dtype=np.float64)
 
@@ -47,18 +64,18 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def centres(
     attention: np.ndarray, stride: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns the mean place in the image that each query looks at.
+    """Returns the centre of the attention of each query in the image.
 
-    What lies in the padding does not count.
+    Attention in the padding is ignored.
 
     Args:
-        attention (np.ndarray): shape (N, H_l, W_l), each sums to 1.
-        stride (int): pixels of the image per cell, along each side.
-        size (tuple[int, int]): height and width of the image.
+        attention (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
+        stride (int): Pixels of the image per cell, along each side.
+        size (tuple[int, int]): Height and width of the image.
 
     Returns:
-        np.ndarray: x and y in pixels of the image, shape (N, 2); its middle
-        for a query that looks into the padding alone.
+        np.ndarray: x and y in pixels of the image, shape (N, 2); the centre
+        of the image for a query that attends to the padding only.
     """
     starts = [np.arange(0, length, stride) for length in size]
     rows, columns = (
@@ -73,14 +90,14 @@ def centres(
 
 
 def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Returns how far vectors have turned: 1 less the cosine, 0 to 2.
+    """Returns 1 minus the cosine of each pair of vectors, 0 to 2.
 
     Args:
-        vectors (np.ndarray): shape (N, C).
-        before (np.ndarray): likewise.
+        vectors (np.ndarray): Shape (N, C).
+        before (np.ndarray): Likewise.
 
     Returns:
-        np.ndarray: shape (N,); 0 for a vector of zeros.
+        np.ndarray: Shape (N,); 0 for a vector of zeros.
     """
     now, then = vectors.astype(np.float64), before.astype(np.float64)
     products = (now * then).sum(1)
@@ -92,14 +109,14 @@ def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Returns how much masks have changed: 1 less the IoU, 0 to 1.
+    """Returns 1 minus the IoU of each pair of masks, 0 to 1.
 
     Args:
-        masks (np.ndarray): probabilities, shape (N, H_l, W_l).
-        before (np.ndarray): likewise.
+        masks (np.ndarray): Probabilities, shape (N, H_l, W_l).
+        before (np.ndarray): Likewise.
 
     Returns:
-        np.ndarray: shape (N,); 0 where both are empty.
+        np.ndarray: Shape (N,); 0 if both masks are empty.
     """
     now, then = masks > 0.5, before > 0.5
     both = (now & then).sum((1, 2))
@@ -110,7 +127,37 @@ def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def nan_mean(parts: Sequence[np.ndarray]) -> float:
-    """Returns the mean of all numbers without NaN; NaN if none is left."""
-    numbers = np.concatenate(parts)
-    known = numbers[~np.isnan(numbers)]
-    return float(known.mean()) if len(known) else float('nan')
+    """Returns the mean of all values that are not NaN, NaN if none."""
+    return float(torch.from_numpy(np.concatenate(parts)).nanmean())
+
+
+@torch.no_grad()
+def positional_preference(
+    attn: 'MultiheadAttention', query_pos: Tensor, position: Tensor
+) -> Tensor:
+    """Returns the attention of a layer from positions alone.
+
+    The scores of a head are the sum of four products: content or position of
+    the query with content or position of the key. This is the attention from
+    the product of both positions, ``softmax(W_q p · W_k K_p / sqrt(d))``,
+    averaged over the heads: p is the positional query, K_p the positional
+    encoding, W_q and W_k the projections of a head with d channels. Biases
+    and the attention mask are left out.
+
+    Args:
+        attn (MultiheadAttention): The cross-attention of the layer.
+        query_pos (Tensor): p, shape (N, C).
+        position (Tensor): K_p, shape (C, L).
+
+    Returns:
+        Tensor: float32, shape (N, L), each row sums to 1.
+    """
+    heads = attn.num_heads
+    to_query, to_key, _ = attn.in_proj_weight.float().chunk(3)
+    query = (query_pos.float() @ to_query.T).unflatten(1, (heads, -1))
+    key = (to_key @ position.float()).unflatten(0, (heads, -1))  # (h, d, L)
+    query = query * query.size(2) ** -0.5
+    total = query.new_zeros(query.size(0), key.size(2))
+    for head in range(heads):
+        total += (query[:, head] @ key[head]).softmax(-1)
+    return total / heads

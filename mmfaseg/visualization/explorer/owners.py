@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..focus_maps import STRIDES
+MASK_STRIDE = 4
 
 
 def find_owners(
@@ -25,15 +25,18 @@ def find_owners(
     Rows are computed in chunks: no tensor holds all masks at full size.
 
     Args:
-        classes (Tensor): class probabilities without "no object", shape
+        classes (Tensor): Class probabilities without "no object", shape
             (Q, K).
-        masks (Tensor): mask logits, shape (Q, h, w).
+        masks (Tensor): Mask logits, shape (Q, h, w).
         size (tuple[int, int]): H and W.
-        min_score (float): pixels whose best class scores less have none.
+        min_score (float): Pixels with a lower best score have no class.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: classes and queries, int64, shape
-        (H, W), -1 where there is none.
+        tuple[np.ndarray, np.ndarray]: Classes and queries, int64, shape
+        (H, W), -1 for none.
+
+    Raises:
+        ValueError: If the masks do not cover the image.
     """
     # lazy: only traced networks need the models
     from mmfaseg.models.layers.chunks import chunks
@@ -41,7 +44,12 @@ def find_owners(
 
     classes = classes.float().cpu()
     pixels = masks.float().cpu().permute(1, 2, 0).contiguous()  # (h, w, Q)
-    height, width = (length * STRIDES[3] for length in pixels.shape[:2])
+    height, width = (length * MASK_STRIDE for length in pixels.shape[:2])
+    if height < size[0] or width < size[1]:
+        raise ValueError(
+            f'the masks cover {height}x{width} pixels, less than the image '
+            f'of {size[0]}x{size[1]}; pass the image as the network saw it'
+        )
     labels = torch.empty(size, dtype=torch.int64)
     owners = torch.empty(size, dtype=torch.int64)
     for rows in chunks(size[0], 2 * width * pixels.size(2), pixels.device):

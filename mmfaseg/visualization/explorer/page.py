@@ -1,6 +1,6 @@
-"""One page for explorations: in a file that opens offline, or from a server.
+"""The explorer page: a file that opens offline, or the page of a server.
 
-What the page shows is a JSON object; images and maps are PNGs inside it.
+The page shows a JSON object with images and maps as PNG data URIs.
 """
 
 import base64
@@ -14,22 +14,25 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
+from ..attention_maps import COLOUR_MAP, DENSITY_RANGE, to_density, to_scale
+from .measures import NEARLY_UNIFORM
 from .views import Exploration, LayerView
 
-NONE = 255  # in the image of owners
-PERCENTILE = 0.99
+NO_OWNER = 255  # in the image of owners
 MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
 
 
 def describe(explorations: Mapping[str, Exploration]) -> dict[str, Any]:
-    """Returns what the page shows, ready for JSON.
+    """Returns the content of the page, ready for JSON.
 
     Args:
-        explorations (Mapping[str, Exploration]): of one image, by the name
+        explorations (Mapping[str, Exploration]): Of one image, by the name
             of the network.
     """
     return {
-        'models': [_model(name, x) for name, x in explorations.items()],
+        'models': [
+            _describe_model(name, x) for name, x in explorations.items()
+        ],
     }
 
 
@@ -38,45 +41,44 @@ def make_page(
     content: dict[str, Any] | None,
     examples: list[str] | None = None,
 ) -> str:
-    """Returns the page, complete in itself.
+    """Returns the page as HTML without external resources.
 
     Args:
-        title (str): heading.
-        content (dict, optional): what :func:`describe` gives.
-        examples (list[str], optional): names of images that a server
-            offers; without, the page asks no server.
+        title (str): Heading.
+        content (dict, optional): Result of :func:`describe`.
+        examples (list[str], optional): Names of images that a server offers;
+            without them, the page sends no requests.
     """
     assets = files(__package__) / 'assets'
-    colours = (colormaps['inferno'](np.arange(256))[:, :3] * 255).round()
+    colours = 255 * colormaps[COLOUR_MAP](np.arange(256))[:, :3]
     data = {
         'title': title,
-        'heat': colours.astype(int).tolist(),
+        'heat': colours.round().astype(int).tolist(),
+        'range': DENSITY_RANGE,
+        'nearlyUniform': NEARLY_UNIFORM,
         'content': content,
         'examples': examples,
     }
     page = (assets / 'page.html').read_text(encoding='utf-8')
-    for mark, text in (
-        ('/* page.css */', (assets / 'page.css').read_text(encoding='utf-8')),
-        ('/* draw.js */', (assets / 'draw.js').read_text(encoding='utf-8')),
-        ('/* page.js */', (assets / 'page.js').read_text(encoding='utf-8')),
-        ('"DATA"', _as_script(data)),
-    ):
-        page = page.replace(mark, text, 1)
-    return page
+    for name in ('page.css', 'draw.js', 'page.js'):
+        text = (assets / name).read_text(encoding='utf-8')
+        page = page.replace(f'/* {name} */', text, 1)
+    return page.replace('"DATA"', _to_script(data), 1)
 
 
 def write_page(
     path: str | Path, title: str, explorations: Mapping[str, Exploration]
 ) -> Path:
-    """Writes a page into one file that opens without a network.
+    """Writes the page to a file that opens offline.
 
     Args:
-        path (str | Path): ends in ``.html``; its folder is made.
-        title (str): heading.
-        explorations (Mapping[str, Exploration]): see :func:`describe`.
+        path (str | Path): Ends in ``.html``; its folder is created if it is
+            missing.
+        title (str): Heading.
+        explorations (Mapping[str, Exploration]): See :func:`describe`.
 
     Raises:
-        ValueError: if the file name does not end in ``.html``.
+        ValueError: If the file name does not end in ``.html``.
     """
     path = check_page_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,40 +88,41 @@ def write_page(
 
 
 def check_page_name(path: str | Path) -> Path:
-    """Returns the path of a page; raises ValueError unless it is one."""
+    """Returns the path; raises ValueError unless it ends in ``.html``."""
     path = Path(path)
     if path.suffix.lower() != '.html':
-        raise ValueError(f'{path.name} has to end in .html')
+        raise ValueError(f'{path.name} must end in .html')
     return path
 
 
-def _as_script(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in."""
+def _to_script(data: dict[str, Any]) -> str:
+    """Returns JSON that cannot close the script element around it."""
     text = json.dumps(
         data, ensure_ascii=False, allow_nan=False, separators=(',', ':')
     )
     return text.replace('<', '\\u003c')
 
 
-def _model(name: str, view: Exploration) -> dict[str, Any]:
+def _describe_model(name: str, view: Exploration) -> dict[str, Any]:
     labels = np.where(view.labels[..., None] < 0, 0, view.palette[view.labels])
     best = view.layers[-1].scores.argmax(1)
     names = [*view.classes, 'no object']
     return {
         'name': name,
         'size': list(view.image.shape[:2]),
-        'image': _png(view.image[..., ::-1]),
-        'labels': _png(labels[..., ::-1]),
-        'owners': _png(np.where(view.owners < 0, NONE, view.owners)),
+        'image': _to_png(view.image[..., ::-1]),
+        'labels': _to_png(labels[..., ::-1]),
+        'owners': _to_png(np.where(view.owners < 0, NO_OWNER, view.owners)),
         'queries': [
             {
                 'number': int(number),
                 'name': names[best[n]],
-                'colour': _colour(view.palette, best[n]),
+                'colour': _to_hex(view.palette, best[n]),
                 'share': round(float((view.owners == n).mean()), 4),
-                'mask': _map(view.masks[n], (0, 1)),
-                'best': _best(view.scores[n], names),
-                'layers': [_layer(layer, n, names) for layer in view.layers],
+                'best': _best_class(view.scores[n], names),
+                'layers': [
+                    _describe_layer(layer, n, names) for layer in view.layers
+                ],
             }
             for n, number in enumerate(view.queries)
         ],
@@ -137,63 +140,49 @@ def _model(name: str, view: Exploration) -> dict[str, Any]:
     }
 
 
-def _layer(layer: LayerView, n: int, names: list[str]) -> dict[str, Any]:
+def _describe_layer(
+    layer: LayerView, n: int, names: list[str]
+) -> dict[str, Any]:
+    measures = {name: float(getattr(layer, name)[n]) for name in MEASURES}
     return {
-        'focus': _map(layer.attention[n]),
-        'preference': _map(layer.preference[n]),
-        'mask': _map(layer.masks[n], (0, 1)),
-        'best': _best(layer.scores[n], names),
+        'focus': _describe_attention(layer.attention[n]),
+        'preference': _describe_attention(layer.preference[n]),
+        'mask': _describe_map(layer.masks[n]),
+        'best': _best_class(layer.scores[n], names),
         'centre': [round(float(x), 1) for x in layer.centres[n]],
-        **{name: _number(getattr(layer, name)[n]) for name in MEASURES},
+        **{
+            name: None if np.isnan(value) else round(value, 4)
+            for name, value in measures.items()
+        },
     }
 
 
-def _best(scores: np.ndarray, names: list[str]) -> list:
+def _describe_attention(attention: np.ndarray) -> dict[str, Any]:
+    """Returns a map on the fixed scale, and its maximum."""
+    density = to_density(attention)
+    peak = float(f'{density.max():.2g}')
+    return {**_describe_map(to_scale(density)), 'peak': peak}
+
+
+def _describe_map(values: np.ndarray) -> dict[str, Any]:
+    """Returns a map of values from 0 to 1."""
+    grey = (255 * values).round()
+    return {'png': _to_png(grey), 'shape': list(values.shape)}
+
+
+def _best_class(scores: np.ndarray, names: list[str]) -> list:
     label = int(scores.argmax())
     return [names[label], round(float(scores[label]), 3)]
 
 
-def _colour(palette: np.ndarray, label: int) -> str:
+def _to_hex(palette: np.ndarray, label: int) -> str:
     if label >= len(palette):
         return '#888888'
     return '#' + ''.join(f'{x:02x}' for x in palette[label])
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
-
-
-def _map(
-    values: np.ndarray, span: tuple[float, float] | None = None
-) -> dict[str, Any]:
-    """A map in grey, what black and white stand for, and its largest value.
-
-    Most of an attention lies far below its peak. Where no span is given, all
-    from the 99th percentile of what is not zero on is white, and grey the
-    square root of the share.
-    """
-    low, top = span or _span(values)
-    grey = ((values - low) / max(top - low, 1e-12)).clip(0, 1)
-    grey = 255 * (grey if span else np.sqrt(grey))
-    return {
-        'png': _png(grey.round()),
-        'shape': list(values.shape),
-        'span': [_round(low), _round(top)],
-        'top': _round(values.max()),
-    }
-
-
-def _span(values: np.ndarray) -> tuple[float, float]:
-    top = np.quantile(values[values > 0], PERCENTILE)
-    return float(values.min()), float(top)
-
-
-def _round(value: float) -> float:
-    return float(f'{value:.2g}')
-
-
-def _png(image: np.ndarray) -> str:
-    """A data URI; colours are expected in OpenCV's order."""
+def _to_png(image: np.ndarray) -> str:
+    """Returns a data URI; colours are in BGR order."""
     done, content = cv2.imencode('.png', image.astype(np.uint8))
     assert done  # PNG takes every array of bytes
     encoded = base64.b64encode(content.tobytes()).decode('ascii')

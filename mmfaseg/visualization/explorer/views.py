@@ -1,7 +1,7 @@
-"""What every layer did in one image, for the queries that were right there.
+"""Attention, masks and scores of every layer for the main queries.
 
 Shapes:
-    N: queries that own pixels, most pixels first.
+    N: queries that own pixels, in order of their number of pixels.
     Q: all queries.
     K: number of classes.
     H, W: height and width of the image as the network saw it, unpadded.
@@ -12,39 +12,59 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..windows import WindowBox
+
+@dataclass(frozen=True)
+class WindowBox:
+    """One selected window, cropped to the image.
+
+    Attributes:
+        rank (int): 1 for the most important window.
+        left, top, right, bottom (int): Pixels; right and bottom are
+            exclusive.
+    """
+
+    rank: int
+    left: int
+    top: int
+    right: int
+    bottom: int
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """What one layer did.
+    """Attention and predictions of one layer.
 
     Attributes:
-        layer (int): its number, from 0.
-        stride (int): of the map that it read.
-        attention (np.ndarray): where each query looked, averaged over the
-            heads, float32, shape (N, H_l, W_l), each sums to 1.
-        preference (np.ndarray): where its positional query alone would have
-            looked, likewise; see :func:`positional_preference`.
-        masks (np.ndarray): mask probabilities after it, shape (N, H_3, W_3).
-        scores (np.ndarray): class probabilities after it, "no object" last,
-            shape (N, K + 1).
-        entropy (np.ndarray): of the attention, 0 (one cell) to 1 (all alike
-            that the layer could read: a whole map, or windows), shape (N,).
-        overlap (np.ndarray): what attention and preference have in common, 0
-            to 1, shape (N,).
-        centres (np.ndarray): mean place of the attention, x and y in pixels
-            of the image, padding left out, shape (N, 2).
-        drift (np.ndarray): how far that is from where the layer before
-            looked, as a share of the image's diagonal, shape (N,); NaN in
-            the first layer.
-        turn (np.ndarray): 1 less the cosine of its positional query and the
-            one before, shape (N,); NaN in the first layer, and at stride 4,
-            which is read with the learned part alone.
-        change (np.ndarray): 1 less the IoU of the masks after and before it,
+        layer (int): Index of the layer.
+        stride (int): Stride of its level.
+        attention (np.ndarray): Cross-attention of each query, averaged over
+            the heads, float32, shape (N, H_l, W_l), each map sums to 1.
+        preference (np.ndarray): Attention of its positional query alone, same
+            shape; see :func:`positional_preference`.
+        masks (np.ndarray): Mask probabilities after the layer, shape
+            (N, H_3, W_3).
+        scores (np.ndarray): Class probabilities after the layer, "no object"
+            last, shape (N, K + 1).
+        entropy (np.ndarray): Entropy of the attention divided by its maximum
+            over the cells that the layer can attend to, shape (N,): 0 for one
+            cell, 1 for uniform attention.
+        overlap (np.ndarray): Overlap of attention and preference, 0 to 1,
             shape (N,).
-        windows (list[WindowBox]): that all queries read, best first; empty if
-            the layer reads a whole map, or each query has its own.
+        centres (np.ndarray): Centre of the attention, x and y in pixels of
+            the image, without the padding, shape (N, 2).
+        drift (np.ndarray): Distance to the centre in the previous layer,
+            relative to the image diagonal, shape (N,); NaN in the first
+            layer.
+        turn (np.ndarray): 1 minus the cosine of its positional query and the
+            previous one, shape (N,); NaN in the first layer and at stride 4,
+            where only the learned part is used.
+        change (np.ndarray): 1 minus the IoU of the masks after and before the
+            layer, shape (N,).
+        windows (list[WindowBox]): Windows that all queries attend to, most
+            important first; empty if the layer attends to the whole map, or
+            if each query selects its own windows.
+        importance (np.ndarray | None): What the windows were selected by,
+            shape (H_0, W_0), if all queries share windows.
     """
 
     layer: int
@@ -60,24 +80,26 @@ class LayerView:
     turn: np.ndarray
     change: np.ndarray
     windows: list[WindowBox] = field(default_factory=list)
+    importance: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """How the queries of one image came to their answers.
+    """Attention and predictions of a network in one image.
 
     Attributes:
         image (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (list[str]): K names.
-        palette (np.ndarray): their colours, uint8, shape (K, 3).
-        labels (np.ndarray): predicted classes, shape (H, W), -1 for none.
-        owners (np.ndarray): which of the N queries adds most to the score of
-            the predicted class, shape (H, W), -1 for none of them.
-        queries (np.ndarray): numbers of the N queries, 0..Q-1.
-        masks (np.ndarray): probabilities before the first layer, shape
+        palette (np.ndarray): Colours of the classes, uint8, shape (K, 3).
+        labels (np.ndarray): Predicted classes, shape (H, W), -1 for none.
+        owners (np.ndarray): Which of the N queries contributes most to the
+            score of the predicted class, shape (H, W), -1 for none of them.
+        queries (np.ndarray): Indices of the N queries, 0..Q-1.
+        masks (np.ndarray): Mask probabilities before the first layer, shape
             (N, H_3, W_3).
-        scores (np.ndarray): of classes before it, shape (N, K + 1).
-        layers (list[LayerView]): one per layer.
+        scores (np.ndarray): Class probabilities before the first layer, shape
+            (N, K + 1).
+        layers (list[LayerView]): One per layer.
     """
 
     image: np.ndarray

@@ -1,5 +1,5 @@
-// Images, maps and marks on a canvas. A model has the data of one network,
-// the size of its canvases in pixels, and their scale to the image.
+// Drawing of images, maps and markers on a canvas. A model holds the data of
+// one network, the size of its canvases in pixels, and their scale to the image.
 
 const images = new Map();
 function loadImage(uri) {
@@ -7,15 +7,15 @@ function loadImage(uri) {
     images.set(uri, new Promise((resolve, reject) => {
       const image = new Image();
       image.onload = () => resolve(image);
-      image.onerror = () => reject(new Error('an image inside the page is damaged'));
+      image.onerror = () => reject(new Error('an image of the page cannot be decoded'));
       image.src = uri;
     }));
   }
   return images.get(uri);
 }
 
-// The values 0..255 of a grey image at the size of a canvas. A map of stride
-// s covers s pixels per cell, and may reach beyond the image.
+// Returns the values 0..255 of a map at the size of a canvas. A map of stride
+// s covers s pixels per cell, and may extend beyond the image.
 async function readMap(map, stride, model) {
   const image = await loadImage(map.png);
   const canvas = new OffscreenCanvas(model.width, model.height);
@@ -26,6 +26,7 @@ async function readMap(map, stride, model) {
   return context.getImageData(0, 0, model.width, model.height).data;
 }
 
+// Returns the query of each pixel of the image.
 async function readOwners(data) {
   const image = await loadImage(data.owners);
   const canvas = new OffscreenCanvas(image.width, image.height);
@@ -45,7 +46,7 @@ function drawInput(context, model, dark) {
   context.globalAlpha = 1;
 }
 
-// Borders of the mask, black under white.
+// Draws the border of a mask, white on black.
 function drawOutline(context, model, mask) {
   const { width, height } = model;
   const inside = new Uint8Array(width * height);
@@ -54,8 +55,8 @@ function drawOutline(context, model, mask) {
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
       if (!inside[i]) continue;
-      const within = x > 0 && x < width - 1 && y > 0 && y < height - 1;
-      if (within && inside[i - 1] && inside[i + 1] && inside[i - width] && inside[i + width]) continue;
+      const inner = x > 0 && x < width - 1 && y > 0 && y < height - 1;
+      if (inner && inside[i - 1] && inside[i + 1] && inside[i - width] && inside[i + width]) continue;
       border.push(x, y);
     }
   }
@@ -106,6 +107,7 @@ function drawCross(context, model) {
   }
 }
 
+// Overlays the darkened image with a map on the fixed colour scale.
 function drawHeat(context, model, values) {
   drawInput(context, model, true);
   const pixels = context.getImageData(0, 0, model.width, model.height);

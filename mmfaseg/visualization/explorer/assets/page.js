@@ -1,12 +1,12 @@
 'use strict';
 const DATA = JSON.parse(document.getElementById('data').textContent);
 const MEASURES = ['entropy', 'overlap', 'drift', 'turn', 'change'];
-const NONE = 255;
-const DISPLAY = 384; // small images are enlarged to about this many pixels
-const LARGEST = 1024; // and large ones reduced to this many
+const NO_OWNER = 255;
+const MIN_SIDE = 384; // small images are enlarged to about this many pixels
+const MAX_SIDE = 1024; // large images are reduced to this many
 const byId = (id) => document.getElementById(id);
 
-// what is shown: the layer, and for each model the query and the marked pixel
+// The layer that is shown, and for each model its query and marked pixel.
 const state = { models: [], layer: 0, smooth: true, classes: false, timer: null, request: 0 };
 
 function make(tag, properties = {}, children = []) {
@@ -26,13 +26,13 @@ function makeSvg(tag, attributes) {
 function addModel(data, owners) {
   const [rows, columns] = data.size;
   const longer = Math.max(rows, columns);
-  const scale = longer > LARGEST ? LARGEST / longer : Math.max(1, Math.round(DISPLAY / longer));
+  const scale = longer > MAX_SIDE ? MAX_SIDE / longer : Math.max(1, Math.round(MIN_SIDE / longer));
   const width = Math.max(1, Math.round(columns * scale));
   const height = Math.max(1, Math.round(rows * scale));
   const model = { data, owners, scale, width, height, query: 0, marked: null, panels: {}, lines: {} };
-  model.answer = make('p', { className: 'answer' });
+  model.prediction = make('p', { className: 'prediction' });
   model.chips = data.queries.map((query, n) => {
-    const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} answers for ${(100 * query.share).toFixed(1)} % of the image` });
+    const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} contributes most to ${(100 * query.share).toFixed(1)} % of the image` });
     chip.style.borderLeftColor = query.colour;
     chip.addEventListener('click', () => { model.marked = null; choose(model, n); });
     return chip;
@@ -59,7 +59,7 @@ function addModel(data, owners) {
     make('h2', { textContent: data.name }),
     make('div', { className: 'queries' }, model.chips),
     make('div', { className: 'panels' }, figures),
-    model.answer,
+    model.prediction,
     make('table', {}, rowsOfTable),
   ]);
   byId('models').append(element);
@@ -70,6 +70,7 @@ function drawLine(model, name, query, now) {
   const { now: cell, line } = model.lines[name];
   const values = query.layers.map((layer) => layer[name]);
   cell.textContent = values[now] === null ? '–' : values[now].toFixed(3);
+  cell.classList.toggle('uniform', name === 'entropy' && values[now] >= DATA.nearlyUniform);
   const top = Math.max(name === 'entropy' || name === 'overlap' || name === 'change' ? 1 : 0.1, ...values.map((v) => v ?? 0));
   const x = (n) => 6 + (n * 248) / Math.max(1, values.length - 1);
   const y = (v) => 23 - (20 * v) / top;
@@ -79,11 +80,6 @@ function drawLine(model, name, query, now) {
   if (values[now] !== null) line.append(makeSvg('circle', { cx: x(now), cy: y(values[now]), r: 3.2 }));
 }
 
-// such as 0 to 0.003, at most 0.05
-function range(map) {
-  return `${map.span[0]} to ${map.span[1]}, at most ${map.top}`;
-}
-
 async function drawModel(model) {
   const { data, panels } = model;
   [model.image, model.labels] = await Promise.all([loadImage(data.image), loadImage(data.labels)]);
@@ -91,7 +87,7 @@ async function drawModel(model) {
   model.chips.forEach((chip, n) => chip.setAttribute('aria-pressed', String(n === model.query)));
   if (!query) {
     for (const panel of Object.values(panels)) drawInput(panel.context, model, panel !== panels.image);
-    model.answer.textContent = 'No query answers for anything in this image.';
+    model.prediction.textContent = 'No query predicts a segment in this image.';
     return;
   }
   const now = Math.min(state.layer, data.layers.length - 1);
@@ -111,29 +107,41 @@ async function drawModel(model) {
   drawCross(panels.image.context, model);
   const place = `layer ${layer.number} · stride ${layer.stride}`;
   panels.image.caption.textContent = layer.windows.length ? `mask after ${place} · ${layer.windows.length} windows` : `mask after ${place}`;
-  panels.focus.caption.textContent = `focus · ${range(done.focus)}`;
-  panels.preference.caption.textContent = `preference · ${range(done.preference)}`;
+  panels.focus.caption.textContent = `focus · at most ${done.focus.peak}×`;
+  panels.preference.caption.textContent = `preference · at most ${done.preference.peak}×`;
   const [name, score] = done.best;
-  model.answer.textContent = `After ${place}, query ${query.number} says ${name} (${score.toFixed(2)}); before the first layer it said ${query.best[0]} (${query.best[1].toFixed(2)}).`;
+  model.prediction.textContent = `After ${place}, query ${query.number} predicts ${name} (${score.toFixed(2)}); before the first layer: ${query.best[0]} (${query.best[1].toFixed(2)}).`;
   for (const [kind, panel] of Object.entries(panels)) panel.canvas.setAttribute('aria-label', `${kind} of query ${query.number}, ${name}, ${place}, ${data.name}`);
   for (const measure of MEASURES) drawLine(model, measure, query, now);
+}
+
+// The colour bar, with a tick at each power of ten.
+function drawScale() {
+  const bar = document.querySelector('#scale .bar');
+  bar.style.background = `linear-gradient(to right, ${DATA.heat.map((x) => `rgb(${x})`).join()})`;
+  const [low, high] = DATA.range.map(Math.log10);
+  for (let power = Math.ceil(low); power <= high; power++) {
+    const tick = make('span', { textContent: `${10 ** power}×` });
+    tick.style.left = `${(100 * (power - low)) / (high - low)}%`;
+    bar.firstElementChild.append(tick);
+  }
 }
 
 // all models
 
 let drawing = Promise.resolve();
-let wanted = 0;
+let requested = 0;
 function draw() {
-  const number = ++wanted;
+  const number = ++requested;
   drawing = drawing.then(async () => {
-    if (number !== wanted) return; // a later state is wanted already
+    if (number !== requested) return; // a newer state will be drawn
     const first = state.models[0];
     const longest = state.models.reduce((a, b) => (b.data.layers.length > a.data.layers.length ? b : a), first);
     const layer = longest.data.layers[state.layer];
     byId('layer-name').textContent = `${layer.number} of 0–${longest.data.layers.length - 1} · stride ${layer.stride}`;
     for (const model of state.models) await drawModel(model);
     document.body.dataset.drawn = String(number);
-  }).catch((error) => say(error.message, 'error'));
+  }).catch((error) => showMessage(error.message, 'error'));
   return drawing;
 }
 
@@ -142,7 +150,7 @@ function choose(model, n) {
   draw();
 }
 
-// x and y are shares of the image: networks may see it at different sizes
+// x and y are relative to the image: networks may resize it differently
 function mark(x, y) {
   for (const model of state.models) {
     const [rows, columns] = model.data.size;
@@ -150,13 +158,13 @@ function mark(x, y) {
     const row = Math.max(0, Math.min(rows - 1, Math.floor(y * rows)));
     model.marked = [column, row];
     const owner = model.owners[4 * (row * columns + column)];
-    if (owner !== NONE) model.query = owner;
+    if (owner !== NO_OWNER) model.query = owner;
   }
   draw();
 }
 
-// Returns whether it was still wanted when all of it was read.
-async function show(content, isLatest = () => true) {
+// Returns whether the content is still the latest one after it was loaded.
+async function showContent(content, isLatest = () => true) {
   images.clear();
   const owners = await Promise.all(content.models.map((model) => readOwners(model)));
   if (!isLatest()) return false;
@@ -192,41 +200,41 @@ function setLayer(layer) {
   draw();
 }
 
-// the server, where there is one
+// requests to the server
 
-function say(text, kind = '') {
+function showMessage(text, kind = '') {
   byId('message').textContent = text;
   byId('message').className = kind;
 }
 
-async function ask(url, options) {
+async function request(url, options) {
   const number = ++state.request;
-  const isLatest = () => number === state.request; // no other image was asked for
-  say('The networks are looking at the image …', 'busy');
-  let answer, content;
+  const isLatest = () => number === state.request; // no other image was requested
+  showMessage('Running the networks on the image …', 'busy');
+  let response, content;
   try {
-    answer = await fetch(url, options);
-    content = await answer.json();
+    response = await fetch(url, options);
+    content = await response.json();
   } catch (error) {
-    if (isLatest()) say(`The server does not answer (${error.message}); is it still running?`, 'error');
+    if (isLatest()) showMessage(`The server does not respond (${error.message}); is it still running?`, 'error');
     return;
   }
   if (!isLatest()) return;
-  if (!answer.ok) {
-    say(content.error, 'error');
+  if (!response.ok) {
+    showMessage(content.error, 'error');
     return;
   }
   try {
-    if (await show(content, isLatest)) say('');
+    if (await showContent(content, isLatest)) showMessage('');
   } catch (error) {
-    if (isLatest()) say(error.message, 'error');
+    if (isLatest()) showMessage(error.message, 'error');
   }
 }
 
 function upload(file) {
   if (!file) return;
-  byId('examples').selectedIndex = -1; // so that each can be chosen again
-  ask('explore', { method: 'POST', body: file });
+  byId('examples').selectedIndex = -1; // so that the same one can be selected again
+  request('explore', { method: 'POST', body: file });
 }
 
 function offer(examples) {
@@ -237,7 +245,7 @@ function offer(examples) {
   });
   byId('offer').hidden = !examples.length;
   byId('examples').append(...examples.map((name, n) => make('option', { value: n, textContent: name })));
-  byId('examples').addEventListener('change', (event) => ask(`explore/${event.target.value}`, { method: 'POST' }));
+  byId('examples').addEventListener('change', (event) => request(`explore/${event.target.value}`, { method: 'POST' }));
   document.addEventListener('dragover', (event) => event.preventDefault());
   document.addEventListener('drop', (event) => {
     event.preventDefault();
@@ -252,11 +260,12 @@ document.addEventListener('keydown', (event) => {
   setLayer(Math.max(0, Math.min(Number(byId('layer').max), state.layer + step)));
 });
 byId('title').textContent = document.title = DATA.title;
+drawScale();
 byId('layer').addEventListener('input', (event) => { stop(); setLayer(Number(event.target.value)); });
 byId('smooth').addEventListener('change', (event) => { state.smooth = event.target.checked; draw(); });
 byId('classes').addEventListener('change', (event) => { state.classes = event.target.checked; draw(); });
 byId('play').addEventListener('click', play);
 if (DATA.examples) offer(DATA.examples);
-if (DATA.content) show(DATA.content).catch((error) => say(error.message, 'error'));
-else if (DATA.examples && DATA.examples.length) ask('explore/0', { method: 'POST' });
-else say('Choose an image, or drop one here.');
+if (DATA.content) showContent(DATA.content).catch((error) => showMessage(error.message, 'error'));
+else if (DATA.examples && DATA.examples.length) request('explore/0', { method: 'POST' });
+else showMessage('Choose an image or drop one here.');

@@ -1,0 +1,17 @@
+"""Checks of a config against its data, and configs for new data sets."""
+
+from .check import NUM_QUICK_IMAGES, DatasetReport, check_dataset
+from .histogram import draw_histogram
+from .labels import LabelStatistics
+from .new_dataset import create_dataset
+from .split import Split
+
+__all__ = [
+    'NUM_QUICK_IMAGES',
+    'DatasetReport',
+    'LabelStatistics',
+    'Split',
+    'check_dataset',
+    'create_dataset',
+    'draw_histogram',
+]

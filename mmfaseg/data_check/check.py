@@ -1,0 +1,106 @@
+"""Checks of all splits of a config."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from ..utils.diagnostics import Diagnostic, Diagnostics
+from .duplicates import check_duplicates
+from .images import ImageChecker
+from .labels import (
+    LabelStatistics,
+    check_binary_masks,
+    check_label_statistics,
+)
+from .settings import check_settings
+from .split import Split, read_splits
+
+NUM_QUICK_IMAGES = 8  # images per split that are read before training
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """Result of :func:`check_dataset`.
+
+    Attributes:
+        diagnostics (Sequence[Diagnostic]): errors first.
+        splits (dict[str, Split]): splits that could be built, by name.
+        statistics (dict[str, LabelStatistics]): their class frequencies.
+    """
+
+    diagnostics: Sequence[Diagnostic]
+    splits: dict[str, Split]
+    statistics: dict[str, LabelStatistics]
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        """Problems that have to be fixed before training."""
+        return [x for x in self.diagnostics if x.is_error]
+
+    def class_frequencies(
+        self,
+    ) -> tuple[tuple[str, ...], dict[str, LabelStatistics]]:
+        """Returns class names and the statistics per split.
+
+        Splits without a valid image, or with other classes than the first
+        split, are left out.
+        """
+        read = {x: s for x, s in self.statistics.items() if s.num_images}
+        if not read:
+            return (), {}
+        classes = self.splits[next(iter(read))].classes
+        return classes, {
+            x: s for x, s in read.items() if self.splits[x].classes == classes
+        }
+
+
+def check_dataset(
+    cfg: Config,
+    splits: Sequence[str] = ('train', 'val', 'test'),
+    limit: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> DatasetReport:
+    """Checks for problems that make training fail or give wrong results.
+
+    Args:
+        cfg (Config): config of a semantic segmentation model.
+        splits (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``.
+        limit (int, optional): maximum number of images to read per split,
+            evenly spread. Files of different splits are then compared by
+            name only, not by content.
+        progress (Callable, optional): called with the name of the split, the
+            number of images read, and their total.
+
+    Raises:
+        ValueError: if the config has no ``model.decode_head``.
+    """
+    if 'decode_head' not in cfg.get('model', {}):
+        raise ValueError(
+            'the config has no model.decode_head: only data of semantic '
+            'segmentation models can be checked'
+        )
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    diagnostics = Diagnostics()
+    found = read_splits(cfg, splits, diagnostics)
+    check_settings(cfg, found, diagnostics, check_colours=limit is None)
+    check_duplicates(found, diagnostics, compare_content=limit is None)
+    statistics = {}
+    for name, split in found.items():
+        checker = ImageChecker(split, diagnostics)
+        statistics[name] = checker.statistics
+        total = len(split.entries)
+        if limit is not None:
+            total = min(total, limit)
+        spread = np.linspace(0, len(split.entries) - 1, total)
+        for done, index in enumerate(spread.round().astype(int), 1):
+            checker.check(split.entries[index])
+            if progress is not None:
+                progress(name, done, total)
+    check_binary_masks(found, statistics, diagnostics)
+    if limit is None:
+        for name, split in found.items():
+            check_label_statistics(split, statistics[name], diagnostics)
+    return DatasetReport(diagnostics.list(), found, statistics)

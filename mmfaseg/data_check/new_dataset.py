@@ -1,0 +1,108 @@
+"""A training config for a folder of images and a folder of masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .config_template import format_config
+from .image_pairs import ImagePairs, find_pairs
+from .mask_conversion import IGNORED, convert_masks, find_labels
+
+
+def create_dataset(
+    images: Path,
+    masks: Path,
+    config: Path,
+    out: Path,
+    classes: Sequence[str],
+    val_share: float = 0.2,
+    seed: int = 0,
+    remap: Mapping[int, int] | None = None,
+    colours: Sequence[tuple[int, ...]] | None = None,
+    model: str = 'r50',
+    iterations: int = 20000,
+    batch_size: int = 8,
+) -> ImagePairs:
+    """Writes a config, the lists of its splits, and masks where needed.
+
+    Args:
+        images (Path): folder of the images.
+        masks (Path): folder of the masks.
+        config (Path): config file to write.
+        out (Path): folder for ``splits/`` and converted ``masks/``.
+        classes (Sequence[str]): class names in the order of their indices.
+        val_share (float): share of the validation images, see
+            :func:`find_pairs`.
+        seed (int): seed of the random choice of validation images.
+        remap (Mapping[int, int], optional): new label of each label in the
+            masks that changes.
+        colours (Sequence, optional): colour (R, G, B) of each class in
+            coloured masks.
+        model (str): one of ``config_template.MODELS``.
+        iterations (int): number of training iterations.
+        batch_size (int): batch size per GPU.
+
+    Returns:
+        ImagePairs: images, with the masks that the config reads.
+
+    Raises:
+        ValueError: if a file exists, if images and masks do not match, or
+            if the masks contain labels that are not classes.
+    """
+    remap = remap or {}
+    if config.suffix != '.py':
+        raise ValueError(f'the config {config} must end in .py')
+    for path in (config, out / 'splits'):
+        if path.exists():
+            raise ValueError(
+                f'{path} already exists: delete it, or use another name '
+                '(--out for the data)'
+            )
+    if len(classes) < 2:
+        raise ValueError(
+            f'at least two classes are required, got {list(classes)}: name '
+            'the background as well'
+        )
+    if colours is not None and len(colours) != len(classes):
+        raise ValueError(
+            f'got {len(colours)} --colours for {len(classes)} classes'
+        )
+    pairs = find_pairs(images, masks, val_share, seed)
+    if colours is None:
+        _check_labels(find_labels(pairs), remap, len(classes))
+    if remap or colours:
+        by_colour = {x: label for label, x in enumerate(colours or ())}
+        convert_masks(pairs, out / 'masks', remap, by_colour)
+        pairs = replace(pairs, masks=out / 'masks', seg_map_suffix='.png')
+    for split, names in pairs.names.items():
+        path = out / 'splits' / f'{split}.txt'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('\n'.join(names) + '\n')
+    text = format_config(
+        config.stem, pairs, classes, out, model, iterations, batch_size
+    )
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(text)
+    return pairs
+
+
+def _check_labels(
+    labels: set[int] | None, remap: Mapping[int, int], num_classes: int
+) -> None:
+    """Raises ValueError if a label is not a class, or none is."""
+    if labels is None:
+        raise ValueError(
+            'the masks are coloured: give the colour of each class with '
+            '--colours'
+        )
+    labels = {remap.get(x, x) for x in labels}
+    if not labels - {IGNORED} <= set(range(num_classes)):
+        raise ValueError(
+            f'the masks contain the labels {sorted(labels)}, but there are '
+            f'{num_classes} --classes: name all classes, or --remap labels'
+        )
+    if IGNORED in labels and labels <= {0, IGNORED}:
+        raise ValueError(
+            f'the masks contain only the labels {sorted(labels)}, and '
+            f'{IGNORED} is ignored: if it is a class, use --remap 255=1'
+        )

@@ -1,0 +1,176 @@
+"""Checks of a config that read no images."""
+
+from collections.abc import Mapping
+
+from mmengine.config import Config
+
+from ..utils.diagnostics import Diagnostics
+from ..utils.type_name import type_name
+from .split import LOAD_LABELS, Split
+
+
+def check_settings(
+    cfg: Config,
+    splits: Mapping[str, Split],
+    diagnostics: Diagnostics,
+    check_colours: bool = True,
+) -> None:
+    """Reports contradictions between model, data sets and preprocessor.
+
+    Args:
+        cfg (Config): config of a semantic segmentation model.
+        splits (Mapping[str, Split]): splits that could be built, by name.
+        diagnostics (Diagnostics): collects the problems.
+        check_colours (bool): also report classes that share a colour.
+    """
+    for split in splits.values():
+        _check_palette(split, diagnostics, check_colours)
+        _check_zero_label(split, diagnostics)
+        if split.skips and split.group != 'train':
+            diagnostics.error(
+                split.name,
+                "a loading step has on_error='skip', which replaces the "
+                'image by another one and is for training only',
+                f"set on_error='raise' in {split.key}.pipeline",
+            )
+    if 'train' in splits:
+        for split in splits.values():
+            _compare_with_train(split, splits['train'], diagnostics)
+    if splits:
+        first = next(iter(splits.values()))
+        for name in ('decode_head', 'auxiliary_head'):
+            heads = cfg.model.get(name) or []
+            if isinstance(heads, Mapping):
+                _check_head(f'model.{name}', heads, first, diagnostics)
+                continue
+            for number, head in enumerate(heads):
+                where = f'model.{name}.{number}'
+                _check_head(where, head, first, diagnostics)
+        _check_preprocessor(cfg, first, diagnostics)
+
+
+def _check_palette(
+    split: Split, diagnostics: Diagnostics, check_colours: bool
+) -> None:
+    where = f'{split.name} palette'
+    remedy = 'give metainfo.palette one colour (R, G, B), 0 to 255, per class'
+    if not split.palette:
+        return
+    if len(split.palette) != len(split.classes):
+        diagnostics.error(
+            where,
+            f'{len(split.palette)} colours for {len(split.classes)} classes',
+            remedy,
+        )
+    colours = [tuple(x) for x in split.palette]
+    for colour in colours:
+        if len(colour) != 3 or not all(x in range(256) for x in colour):
+            diagnostics.error(where, f'{colour} is not a colour', remedy)
+            break
+    if not check_colours:
+        return
+    names: dict[tuple, str] = {}
+    for name, colour in zip(split.classes, colours, strict=False):
+        if colour in names:
+            diagnostics.warn(
+                where,
+                f'{names[colour]!r} and {name!r} have the colour {colour}',
+                'change one of the two to tell them apart in images',
+            )
+        names.setdefault(colour, name)
+
+
+def _check_zero_label(split: Split, diagnostics: Diagnostics) -> None:
+    """Compares ``reduce_zero_label`` of data set and loading step.
+
+    Otherwise mmseg's assertion fails at the first image, in a worker process.
+    """
+    step = split.step(LOAD_LABELS) or {}
+    in_step = step.get('reduce_zero_label')
+    if in_step not in (None, split.reduce_zero_label):
+        kind = type_name(step)
+        diagnostics.error(
+            split.name,
+            f'reduce_zero_label is {split.reduce_zero_label} in the data set '
+            f'and {in_step} in {kind}',
+            f'set {split.key}.reduce_zero_label to the value for these '
+            f'labels, and remove it from {kind}',
+        )
+
+
+def _compare_with_train(
+    split: Split, train: Split, diagnostics: Diagnostics
+) -> None:
+    if split.classes != train.classes:
+        diagnostics.error(
+            split.name,
+            f'the classes differ from those of train: {split.classes} and '
+            f'{train.classes}',
+            'give all splits the same metainfo',
+        )
+    if split.reduce_zero_label != train.reduce_zero_label:
+        diagnostics.error(
+            split.name,
+            f'reduce_zero_label is {split.reduce_zero_label}, but '
+            f'{train.reduce_zero_label} in train',
+            f'set {split.key}.reduce_zero_label={train.reduce_zero_label}, or '
+            'change that of train',
+        )
+
+
+def _check_head(
+    where: str, head: Mapping, split: Split, diagnostics: Diagnostics
+) -> None:
+    count = len(split.classes)
+    # an auxiliary head may predict something else, such as boundaries
+    report = diagnostics.warn if 'auxiliary' in where else diagnostics.error
+    num_classes = head.get('num_classes', count)
+    if num_classes != count:
+        report(
+            where,
+            f'num_classes={num_classes}, but the data have {count} classes',
+            f'set {where}.num_classes={count}',
+        )
+    ignored = head.get('ignore_index', 255)
+    if ignored != split.ignore_index:
+        report(
+            where,
+            f'ignore_index={ignored}, but that of the data set is '
+            f'{split.ignore_index}',
+            f'set {where}.ignore_index and {split.key}.ignore_index to the '
+            'label of unlabelled pixels',
+        )
+    # "loss" (mmfaseg) and "loss_decode" take one more weight for "no object";
+    # "loss_cls" (Mask2Former) requires it.
+    for name, lengths in (
+        ('loss', (count, count + 1)),
+        ('loss_decode', (count, count + 1)),
+        ('loss_cls', (count + 1,)),
+    ):
+        losses = head.get(name) or []
+        for loss in [losses] if isinstance(losses, Mapping) else losses:
+            weights = loss.get('class_weight')
+            if not isinstance(weights, (list, tuple)):
+                continue
+            if len(weights) not in lengths:
+                extra = ', plus one for "no object"' * (len(lengths) == 1)
+                diagnostics.error(
+                    f'{where}.{name}',
+                    f'class_weight has {len(weights)} entries',
+                    f'give it {lengths[0]}: one per class{extra}',
+                )
+
+
+def _check_preprocessor(
+    cfg: Config, split: Split, diagnostics: Diagnostics
+) -> None:
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    padding = preprocessor.get('seg_pad_val', 255)
+    # padding with an unused label is harmless
+    if padding != split.ignore_index and padding < len(split.classes):
+        diagnostics.error(
+            'model.data_preprocessor',
+            f'seg_pad_val={padding}, but the ignored label is '
+            f'{split.ignore_index}: padding would count as class {padding}',
+            f'set model.data_preprocessor.seg_pad_val={split.ignore_index}',
+        )

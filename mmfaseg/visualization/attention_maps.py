@@ -1,0 +1,79 @@
+"""Attention maps on a colour scale that is the same for all layers.
+
+A map is shown relative to uniform attention over its whole level: 1 is what
+every cell would get, whatever the stride of the level. The scale is
+logarithmic and fixed, so that layers, queries and models can be compared.
+
+Shapes:
+    N: maps.
+    H, W: height and width of the image as the network saw it, unpadded.
+    H_l, W_l: size of a level. It may extend beyond the image on the right
+        and at the bottom, where the network padded the image.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+
+from .canvas import blend
+
+COLOUR_MAP = 'inferno'
+DENSITY_RANGE = (0.1, 100.0)  # times uniform attention
+
+
+def to_density(attention: np.ndarray) -> np.ndarray:
+    """Returns attention relative to uniform attention.
+
+    Args:
+        attention (np.ndarray): Shape (..., H_l, W_l), each map sums to 1.
+    """
+    return attention * (attention.shape[-2] * attention.shape[-1])
+
+
+def to_scale(density: np.ndarray) -> np.ndarray:
+    """Maps densities to the colour scale: 0 to 1, over ``DENSITY_RANGE``."""
+    low, high = np.log(DENSITY_RANGE)
+    logs = np.log(np.clip(density, *DENSITY_RANGE))
+    return ((logs - low) / (high - low)).clip(0, 1)
+
+
+def upsample(
+    values: np.ndarray, stride: int, size: tuple[int, int]
+) -> np.ndarray:
+    """Resizes maps to the pixels of the image and crops the padding.
+
+    Args:
+        values (np.ndarray): Shape (N, H_l, W_l).
+        stride (int): Pixels of the image per cell, along each side.
+        size (tuple[int, int]): H and W.
+
+    Returns:
+        np.ndarray: float32, shape (N, H, W).
+    """
+    full = F.interpolate(
+        torch.from_numpy(values).float()[None],
+        scale_factor=stride,
+        mode='bilinear',
+        align_corners=False,
+    )[0]
+    return full[:, : size[0], : size[1]].numpy()
+
+
+def overlay_density(
+    image: np.ndarray, density: np.ndarray, stride: int
+) -> np.ndarray:
+    """Overlays the darkened grey image with a map of densities.
+
+    Args:
+        image (np.ndarray): uint8, shape (H, W, 3).
+        density (np.ndarray): Shape (H_l, W_l), relative to uniform attention.
+        stride (int): Pixels of the image per cell, along each side.
+
+    Returns:
+        np.ndarray: uint8, shape (H, W, 3).
+    """
+    share = upsample(to_scale(density)[None], stride, image.shape[:2])[0]
+    grey = image.mean(-1, keepdims=True) * 0.6
+    colours = colormaps[COLOUR_MAP](share)[..., :3] * 255
+    return blend(grey, colours, 0.85 * np.sqrt(share)[..., None])

@@ -1,0 +1,182 @@
+"""Layout, image panels and files that all figures share.
+
+Only matplotlib's object interface is used: no window system is touched and
+the global state of pyplot does not change.
+
+Shapes:
+    H, W: height and width of an image in pixels.
+    K: number of classes.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+WIDTH = 7.2  # inches: fonts keep their size in a column of 700 pixels
+DPI = 100
+GAP = 0.06  # inches
+FONT_SIZE = 8.5
+GOLDEN_RATIO = 0.618034  # spreads any number of hues evenly
+
+
+def make_panels(
+    rows: int,
+    columns: int,
+    aspect: float,
+    head: float = 0.25,
+    footer: float = 0.1,
+) -> tuple[Figure, np.ndarray]:
+    """Makes a grid of empty panels for images.
+
+    Args:
+        rows (int): Number of rows.
+        columns (int): Number of columns.
+        aspect (float): Height over width of a panel.
+        head (float): Space above each panel, in inches.
+        footer (float): Space below the last row, in inches.
+
+    Returns:
+        tuple[Figure, np.ndarray]: The figure and its axes, shape
+        (rows, columns).
+    """
+    width = (WIDTH - GAP * (columns + 1)) / columns
+    height = width * aspect
+    total = rows * (height + head) + footer
+    figure = Figure(figsize=(WIDTH, total), dpi=DPI, facecolor='white')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(
+        rows,
+        columns,
+        squeeze=False,
+        gridspec_kw=dict(
+            left=GAP / WIDTH,
+            right=1 - GAP / WIDTH,
+            top=1 - head / total,
+            bottom=footer / total,
+            wspace=GAP / width,
+            hspace=head / height,
+        ),
+    )
+    for axes in panels.flat:
+        axes.set_axis_off()
+    return figure, panels
+
+
+def show_image(
+    axes: Axes, image: np.ndarray, title: str = '', bold: bool = False
+) -> None:
+    """Shows an image below its title.
+
+    Args:
+        axes (Axes): The panel; its data coordinates become pixels, with the
+            top left corner of the image at (0, 0).
+        image (np.ndarray): uint8, shape (H, W, 3), RGB.
+        title (str): Text above the panel.
+        bold (bool): Whether the title is bold.
+    """
+    height, width = image.shape[:2]
+    axes.imshow(image, extent=(0, width, height, 0))
+    weight = 'bold' if bold else 'normal'
+    axes.set_title(title, fontsize=FONT_SIZE, weight=weight, pad=3)
+
+
+def draw_outline(axes: Axes, mask: np.ndarray, **style: Any) -> None:
+    """Draws the border of a mask, also along the edges of the image.
+
+    Args:
+        axes (Axes): A panel with an image of the same size.
+        mask (np.ndarray): bool, shape (H, W).
+        **style: Arguments of matplotlib's ``contour``.
+    """
+    height, width = mask.shape
+    axes.contour(
+        np.arange(width + 2) - 0.5,
+        np.arange(height + 2) - 0.5,
+        np.pad(mask, 1).astype(np.float32),
+        [0.5],
+        **style,
+    )
+    axes.set(xlim=(0, width), ylim=(height, 0))
+
+
+def blend(
+    under: np.ndarray, over: np.ndarray, alpha: float | np.ndarray
+) -> np.ndarray:
+    """Blends two arrays that broadcast to (H, W, 3) into a uint8 image."""
+    return ((1 - alpha) * under + alpha * over).clip(0, 255).astype(np.uint8)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises an error unless the array is a non-empty uint8 RGB image.
+
+    Raises:
+        TypeError: If the values are not uint8.
+        ValueError: If the shape is not (H, W, 3) with H, W > 0.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(
+            f'an image must have shape (H, W, 3), got {image.shape}; move '
+            'the channels to the end'
+        )
+    if image.dtype != np.uint8:
+        raise TypeError(
+            f'an image must have dtype uint8, got {image.dtype}; convert it '
+            'to values from 0 to 255'
+        )
+
+
+def check_classes(
+    classes: Sequence[str], palette: Sequence[Sequence[int]]
+) -> np.ndarray:
+    """Validates class names and their colours.
+
+    Args:
+        classes (Sequence[str]): K names.
+        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
+
+    Returns:
+        np.ndarray: The colours, uint8, shape (K, 3).
+
+    Raises:
+        ValueError: If there are no classes, or not one colour for each.
+    """
+    colours = np.asarray(palette)
+    if len(classes) == 0 or colours.shape != (len(classes), 3):
+        raise ValueError(
+            f'{len(classes)} classes need a palette of shape '
+            f'({len(classes)}, 3), got {colours.shape}'
+        )
+    if colours.min() < 0 or colours.max() > 255:
+        raise ValueError(
+            f'palette values must be in 0..255, got {colours.min()} to '
+            f'{colours.max()}'
+        )
+    return colours.astype(np.uint8)
+
+
+def make_palette(count: int) -> list[list[int]]:
+    """Returns distinct colours, RGB in 0..255."""
+    hues = (0.6 + GOLDEN_RATIO * np.arange(count)) % 1
+    colours = 255 * colormaps['turbo'](0.08 + 0.84 * hues)[:, :3]
+    return colours.round().astype(int).tolist()
+
+
+def figure_pixels(figure: Figure) -> np.ndarray:
+    """Returns a figure as an image, uint8, shape (H, W, 3), RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure to a file and creates its folder if it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=figure.dpi, facecolor='white')
+    return path

@@ -1,0 +1,195 @@
+"""The figures of a trained network: predictions.png and focus.png."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import print_log
+
+from .canvas import make_palette, save_figure
+from .decoder_trace import can_trace
+from .explorer import explore
+from .focus import draw_focus
+from .input_image import inputs_to_image
+from .objects import Objects, draw_objects
+from .predictions import draw_predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mmdet.structures import DetDataSample
+    from mmengine.dataset import BaseDataset
+    from mmengine.model import BaseModel
+
+NUM_IMAGES = 6
+INSTANCE_OFFSET = 1000  # mmdet's, between segments of one class
+
+
+def spread_indices(length: int, count: int = NUM_IMAGES) -> list[int]:
+    """Returns at most ``count`` indices spread evenly over 0..length-1.
+
+    Raises:
+        ValueError: If ``length`` or ``count`` is not positive.
+    """
+    if length < 1 or count < 1:
+        raise ValueError(
+            f'cannot choose {count} of {length} images; both numbers must be '
+            'positive'
+        )
+    spread = np.linspace(0, length - 1, min(length, count))
+    return spread.round().astype(int).tolist()
+
+
+@torch.no_grad()
+def write_figures(
+    model: BaseModel,
+    dataset: BaseDataset,
+    out_dir: str | Path,
+    indices: Sequence[int] | None = None,
+) -> list[Path]:
+    """Draws predictions of several images and the focus in one of them.
+
+    The focus is drawn in the image with the most classes or objects, for the
+    queries whose masks match the ground truth best. It is skipped if the head
+    has no :class:`FASegDecoder`.
+
+    Args:
+        model (BaseModel): Trained segmentor, or detector of mmdet with a
+            ``panoptic_head``; left in evaluation mode.
+        dataset (BaseDataset): With a test pipeline and annotations.
+        out_dir (str | Path): Folder of the figures.
+        indices (Sequence[int], optional): Images of the data set; by default
+            six that are spread evenly over it.
+
+    Returns:
+        list[Path]: The files written.
+
+    Raises:
+        IndexError: If an index is out of range.
+    """
+    if indices is None:
+        indices = spread_indices(len(dataset))
+    for index in indices:
+        if not 0 <= index < len(dataset):
+            raise IndexError(
+                f'index {index} is out of range for a data set of '
+                f'{len(dataset)} images; choose from 0..{len(dataset) - 1}'
+            )
+    model.eval()
+    items = [dataset[index] for index in indices]
+    classes, palette = dataset.metainfo['classes'], dataset_palette(dataset)
+    is_detector = hasattr(model, 'panoptic_head')
+    draw = _draw_objects if is_detector else _draw_labels
+    figure, segments = draw(model, items, dataset)
+    written = [save_figure(figure, Path(out_dir) / 'predictions.png')]
+    head = model.panoptic_head if is_detector else model.decode_head
+    if not can_trace(head):
+        print_log(
+            f'{type(head).__name__} has no FASegDecoder to trace: focus.png '
+            'is not drawn',
+            logger='current',
+        )
+        return written
+    richest = int(np.argmax([len(x.labels) for x in segments]))
+    view = explore(model, items[richest], classes, palette)
+    figure = draw_focus(view, ground_truth=segments[richest])
+    written.append(save_figure(figure, Path(out_dir) / 'focus.png'))
+    return written
+
+
+def _draw_labels(
+    model: BaseModel, items: Sequence[dict], dataset: BaseDataset
+) -> tuple[Figure, list[Objects]]:
+    """Draws label maps; also returns the ground truth segments."""
+    images = []
+    for item in items:
+        (sample,) = model.test_step(pseudo_collate([item]))
+        maps = [
+            x.data.squeeze(0).cpu().numpy()
+            for x in (sample.gt_sem_seg, sample.pred_sem_seg)
+        ]
+        image = inputs_to_image(item['inputs'], maps[0].shape)
+        images.append((image, maps[0], maps[1]))
+    ignored = dataset.ignore_index
+    figure = draw_predictions(
+        images, dataset.metainfo['classes'], dataset_palette(dataset), ignored
+    )
+    return figure, [split_labels(maps[0], ignored) for _, *maps in images]
+
+
+def split_labels(
+    label_map: np.ndarray, ignored: int | Sequence[int]
+) -> Objects:
+    """Returns one segment for each label, without the ignored ones."""
+    labels = np.setdiff1d(label_map, ignored)
+    return Objects(labels, label_map == labels[:, None, None])
+
+
+def _draw_objects(
+    model: BaseModel, items: Sequence[dict], dataset: BaseDataset
+) -> tuple[Figure, list[Objects]]:
+    """Draws objects; also returns those of the ground truth."""
+    images = []
+    for item in items:
+        (sample,) = model.test_step(pseudo_collate([item]))
+        is_panoptic = 'pred_panoptic_seg' in sample
+        objects = _panoptic_objects if is_panoptic else _instances
+        image = inputs_to_image(item['inputs'], sample.ori_shape)
+        images.append((image, *objects(sample, dataset)))
+    figure = draw_objects(images, dataset.metainfo['classes'])
+    return figure, [ground_truth for _, ground_truth, _ in images]
+
+
+def _ground_truth_instances(sample: DetDataSample) -> Objects:
+    objects = sample.gt_instances
+    masks = objects.masks.resize(sample.ori_shape).to_ndarray().astype(bool)
+    return Objects(objects.labels.cpu().numpy(), masks)
+
+
+def _instances(
+    sample: DetDataSample, dataset: BaseDataset
+) -> tuple[Objects, Objects]:
+    """Returns the ground truth and predicted objects of an image."""
+    found = sample.pred_instances
+    return _ground_truth_instances(sample), Objects(
+        found.labels.cpu().numpy(),
+        found.masks.cpu().numpy(),
+        found.scores.cpu().numpy(),
+    )
+
+
+def _panoptic_objects(
+    sample: DetDataSample, dataset: BaseDataset
+) -> tuple[Objects, Objects]:
+    """Returns the ground truth and predicted segments, things and stuff."""
+    count = len(dataset.metainfo['classes'])
+    num_things = len(dataset.metainfo['thing_classes'])
+    things = _ground_truth_instances(sample)
+    label_map = mmcv.imresize(
+        sample.gt_sem_seg.sem_seg[0].cpu().numpy().astype(np.uint8),
+        sample.ori_shape[::-1],
+        interpolation='nearest',
+    )
+    ignored = [x for x in np.unique(label_map) if not num_things <= x < count]
+    stuff = split_labels(label_map, ignored)
+    ground_truth = Objects(
+        np.concatenate([things.labels, stuff.labels]).astype(int),
+        np.concatenate([things.masks, stuff.masks]),
+    )
+    panoptic = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+    ids = np.unique(panoptic)
+    ids = ids[ids % INSTANCE_OFFSET < count]
+    found = Objects(ids % INSTANCE_OFFSET, panoptic == ids[:, None, None])
+    return ground_truth, found
+
+
+def dataset_palette(dataset: BaseDataset) -> list:
+    """Returns one colour per class, the data set's if it has one for each."""
+    count = len(dataset.metainfo['classes'])
+    palette = list(dataset.metainfo.get('palette', ()))
+    return palette if len(palette) == count else make_palette(count)

@@ -1,0 +1,166 @@
+"""What stands in for panopticapi, and PQ by mmdet's metric on it."""
+
+import importlib
+import importlib.util
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import CocoPanopticMetric
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from mmdet.structures import DetDataSample
+from mmengine.structures import PixelData
+
+from mmfaseg.compat.panopticapi import (
+    PanopticApiFinder,
+    PQStat,
+    id2rgb,
+    register_panopticapi,
+    rgb2id,
+)
+from mmfaseg.datasets.shapes_canvas import CLASSES
+from mmfaseg.datasets.shapes_coco import CATEGORIES, write_shapes_coco
+from mmfaseg.datasets.shapes_generator import generate_shapes_with_areas
+
+pytestmark = pytest.mark.smoke
+SIZE, LENGTH = (64, 96), 4
+
+
+def test_color_and_id_conversions_are_inverse():
+    ids = np.array([[0, 1, 255], [256, 65536, 256**3 - 1]])
+    colours = id2rgb(ids)
+    assert colours.dtype == np.uint8
+    assert colours[1].tolist() == [[0, 1, 0], [0, 0, 1], [255, 255, 255]]
+    assert np.array_equal(rgb2id(colours), ids)
+    assert rgb2id(id2rgb(70000)) == 70000
+
+
+def make_counts():
+    """Two things and a stuff class that does not occur."""
+    counts = PQStat()
+    counts[1].tp, counts[1].iou, counts[1].fp = 3, 2.4, 2
+    counts[2].fn = 1
+    return counts
+
+
+def test_averages_by_hand():
+    categories = {
+        1: dict(isthing=1),
+        2: dict(isthing=1),
+        3: dict(isthing=0),
+    }
+    mean, classwise = make_counts().pq_average(categories, None)
+    assert classwise[1] == pytest.approx(dict(pq=0.6, sq=0.8, rq=0.75))
+    assert classwise[2] == classwise[3] == dict(pq=0, sq=0, rq=0)
+    assert mean == pytest.approx(dict(pq=0.3, sq=0.4, rq=0.375, n=2))
+    things, _ = make_counts().pq_average(categories, True)
+    assert things == mean
+    stuff, classwise = make_counts().pq_average(categories, False)
+    assert stuff == dict(pq=0, sq=0, rq=0, n=0)
+    assert list(classwise) == [3]
+
+
+def test_counts_add_and_pickle():
+    counts = make_counts()
+    counts += pickle.loads(pickle.dumps(make_counts()))
+    assert (counts[1].tp, counts[1].fp, counts[2].fn) == (6, 4, 2)
+    assert counts[1].iou == pytest.approx(4.8)
+
+
+def test_installed_panopticapi_takes_precedence(tmp_path, monkeypatch):
+    package = tmp_path / 'panopticapi'
+    package.mkdir()
+    (package / '__init__.py').write_text('IS_THE_INSTALLED_ONE = True')
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [x for x in sys.modules if x.startswith('panopticapi')]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.invalidate_caches()
+    assert importlib.import_module('panopticapi').IS_THE_INSTALLED_ONE
+    monkeypatch.delitem(sys.modules, 'panopticapi')
+
+
+def test_loaded_mmdet_modules_are_patched(monkeypatch):
+    """What they do where it is missing when they are imported."""
+    modules = {
+        'mmdet.evaluation.functional.panoptic_utils': ('PQStat', 'rgb2id'),
+        'mmdet.evaluation.metrics.coco_panoptic_metric': (
+            *('PQStat', 'VOID', 'rgb2id', 'id2rgb'),
+            'panopticapi',
+        ),
+    }
+    for module, names in modules.items():
+        for name in names:
+            monkeypatch.setattr(f'{module}.{name}', None)
+    others = [x for x in sys.meta_path if not isinstance(x, PanopticApiFinder)]
+    monkeypatch.setattr(sys, 'meta_path', others)
+    register_panopticapi()
+    for module, names in modules.items():
+        for name in names:
+            assert getattr(sys.modules[module], name) is not None
+    assert sys.modules[module].rgb2id is rgb2id
+    CocoPanopticMetric()
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('shapes')
+    list(write_shapes_coco(folder, 'val', LENGTH, SIZE))
+    return folder
+
+
+def evaluate(shapes, spoil):
+    """PQ of the ground truth, after ``spoil`` changed labels and areas."""
+    metric = CocoPanopticMetric(
+        ann_file=str(shapes / 'annotations/panoptic_val.json'),
+        seg_prefix=str(shapes / 'panoptic_val/'),
+    )
+    names = [x['name'] for x in CATEGORIES]
+    metric.dataset_meta = dict(classes=names)
+    by_name = np.array([names.index(x) for x in CLASSES])
+    for index in range(LENGTH):
+        _, labels, areas = generate_shapes_with_areas(index, 'val', SIZE)
+        labels, areas = spoil(by_name[labels], areas.astype(np.int64))
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index, img_path=f'{index:06d}.png', ori_shape=SIZE
+            ),
+            pred_panoptic_seg=PixelData(
+                sem_seg=torch.from_numpy(labels + areas * INSTANCE_OFFSET)[
+                    None
+                ]
+            ),
+        )
+        metric.process({}, [sample.to_dict()])
+    return metric.evaluate(LENGTH)
+
+
+def test_pq_of_the_ground_truth_is_one(shapes):
+    results = evaluate(shapes, lambda labels, areas: (labels, areas))
+    for name in ('PQ', 'SQ', 'RQ', 'PQ_th', 'PQ_st'):
+        assert results[f'coco_panoptic/{name}'] == pytest.approx(100)
+
+
+def test_pq_falls_for_things_alone_where_objects_are_merged(shapes):
+    """All areas of a class become one: the semantic map is still right."""
+    results = evaluate(
+        shapes, lambda labels, areas: (labels, (areas > 0).astype(np.int64))
+    )
+    assert results['coco_panoptic/PQ_st'] == pytest.approx(100)
+    assert results['coco_panoptic/PQ_th'] < 80
+
+
+def test_pq_of_other_classes_is_zero(shapes):
+    """Things are called by the name of the next one, stuff likewise."""
+
+    def rename(labels, areas):
+        names = np.array([1, 2, 3, 0, 5, 6, 4])
+        return names[labels], areas
+
+    assert evaluate(shapes, rename)['coco_panoptic/PQ'] == 0
+
+
+def test_panopticapi_modules_are_found():
+    for name in ('panopticapi.evaluation', 'panopticapi.utils'):
+        assert importlib.util.find_spec(name) is not None

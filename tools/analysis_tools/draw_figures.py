@@ -1,0 +1,74 @@
+"""Draws predictions.png and focus.png of a trained network."""
+
+import argparse
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import BaseModel, revert_sync_batchnorm
+
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    load_config,
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Returns the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', default='figures', metavar='DIR', help='output folder'
+    )
+    parser.add_argument(
+        '--split',
+        choices=['val', 'test'],
+        default='val',
+        help='data set of the config',
+    )
+    parser.add_argument(
+        '--indices',
+        nargs='+',
+        type=int,
+        metavar='I',
+        help='images of the data set; by default six, spread evenly',
+    )
+    parser.add_argument(
+        '--device', default=get_device(), help='for example cpu or cuda:1'
+    )
+    add_cfg_options(parser, 'val_dataloader.dataset.length=100')
+    return parser.parse_args(argv)
+
+
+def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
+    """Returns the trained segmentor or detector of a config."""
+    if 'panoptic_head' in cfg.model:
+        from mmdet.apis import init_detector
+
+        return init_detector(cfg, checkpoint, device=device)
+    from mmseg.apis import init_model
+
+    return init_model(cfg, checkpoint, device)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draws the figures and prints their paths."""
+    hide_known_warnings()
+    from mmengine.registry import DATASETS, init_default_scope
+
+    from mmfaseg.visualization import write_figures
+
+    args = parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options)
+    model = load_network(cfg, args.checkpoint, args.device)
+    if args.device == 'cpu':
+        model = revert_sync_batchnorm(model)
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+    for path in write_figures(model, dataset, args.out, args.indices):
+        print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+    main()

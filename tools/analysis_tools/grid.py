@@ -1,0 +1,160 @@
+"""Shared parts of grid experiments: progress, result files and tables.
+
+A grid experiment measures many cells, such as a config and a seed. The
+results of finished cells are in files, so that the same command resumes an
+interrupted experiment.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from mmfaseg.utils.atomic_write import atomic_write
+
+Rows = list[list[str]]  # of a table; the first one is the header
+
+
+class GridError(Exception):
+    """An error that the user has to resolve, printed without traceback."""
+
+
+def run_main(run: Callable[[], bool], console: Console) -> int:
+    """Runs an experiment and returns the exit status.
+
+    Args:
+        run (Callable): runs the cells, writes the report, and returns whether
+            all cells succeeded.
+        console (Console): for messages.
+    """
+    try:
+        return 0 if run() else 1
+    except GridError as error:
+        console.print(str(error), style='red', soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print('interrupted: run the same command to resume')
+        return 130
+
+
+class GridProgress:
+    """A progress bar over cells on a terminal, and a line for each cell.
+
+    Args:
+        console (Console): where to print.
+        total (int): number of cells.
+        partial (float): sum of the fractions of cells that are done already.
+    """
+
+    def __init__(
+        self, console: Console, total: int, partial: float = 0
+    ) -> None:
+        self.total, self.done = total, 0
+        self.progress = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn('left'),
+            TimeRemainingColumn(),
+            console=console,
+            auto_refresh=False,  # threads and forked workers do not mix
+            disable=not console.is_terminal,
+            speed_estimate_period=600,  # cells differ in speed
+        )
+        self.task = self.progress.add_task('', total=total, completed=partial)
+
+    def __enter__(self) -> 'GridProgress':
+        self.progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def update(self, description: str, partial: float = 0) -> None:
+        """Shows which cells are running, and their fraction."""
+        self.progress.update(
+            self.task, completed=self.done + partial, description=description
+        )
+        self.progress.refresh()
+
+    def finish_cell(self, text: str) -> None:
+        """Counts a cell and prints its result."""
+        self.done += 1
+        self.progress.console.print(
+            f'[{self.done}/{self.total}] {text}',
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def rich_table(rows: Rows, title: str | None = None) -> Table:
+    """Returns a table for a terminal."""
+    table = Table(rows[0][0], title=title)
+    for name in rows[0][1:]:
+        table.add_column(name, justify='right')
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def markdown_table(rows: Rows) -> str:
+    """Returns a table in Markdown."""
+    rule = ['---', *['---:'] * (len(rows[0]) - 1)]
+    lines = [' | '.join(row) for row in (rows[0], rule, *rows[1:])]
+    return '\n'.join(f'| {x} |'.replace('\n', '<br>') for x in lines)
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a file, or None if it does not exist."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + '\n')
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Locks a folder for this process, on systems with ``fcntl``.
+
+    Raises:
+        GridError: if another process has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / 'lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise GridError(
+                f'another process writes to {folder}: wait for it, stop it, '
+                'or choose another --out'
+            ) from error
+        yield
+
+
+def digest(value: object) -> str:
+    """Returns a hash of a value that JSON can represent."""
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
