@@ -72,7 +72,9 @@ def read_checkpoint(
         is_archive = zipfile.is_zipfile(path)
         if path.suffix == '.pkl' and not is_archive:
             with path.open('rb') as stream:
-                return NumpyUnpickler(stream, encoding='latin1').load()
+                content = NumpyUnpickler(stream, encoding='latin1').load()
+            if not isinstance(content, int):  # torch.save began with one
+                return content
         _check_declared_size(path, is_archive)
         return torch.load(
             path,
