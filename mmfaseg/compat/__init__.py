@@ -13,7 +13,6 @@ OpenMMLab packages are imported inside the functions, so that a missing or
 unsupported package is reported by the check.
 """
 
-from .panopticapi import register_panopticapi
 from ..utils.stack_info import stack_info
 from .checkpoints import (
     patch_checkpoint_loaders,
@@ -25,6 +24,7 @@ from .mmcv_operators import (
     import_mmcv_ops_uncompiled,
 )
 from .package_configs import register_package_configs
+from .panopticapi import register_panopticapi
 
 
 def apply_patches() -> None:

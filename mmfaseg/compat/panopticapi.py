@@ -175,4 +175,6 @@ def register_panopticapi() -> None:
         setattr(values['panopticapi'], name, values[f'panopticapi.{name}'])
     for importer in _IMPORTERS:
         loaded = vars(sys.modules[importer]) if importer in sys.modules else {}
-        loaded.update({x: values[x] for x in values if loaded.get(x, 0) is None})
+        loaded.update(
+            {x: values[x] for x in values if loaded.get(x, 0) is None}
+        )

@@ -74,7 +74,9 @@ def check_label_statistics(
     """Reports classes that never occur, and many ignored pixels."""
     if not stats.num_images:
         return
-    missing = [split.classes[i] for i in np.nonzero(stats.pixel_counts == 0)[0]]
+    missing = [
+        split.classes[i] for i in np.nonzero(stats.pixel_counts == 0)[0]
+    ]
     if missing:
         remedy = (
             'remove them from metainfo.classes if no split has them, or check '

@@ -187,7 +187,9 @@ def test_missing_required_argument_is_an_error(demo):
     assert found == {
         'model.decode_head': 'FASegHead needs num_queries',
         'model.backbone': 'ResNet needs depth',
-        'train_dataloader.dataset.pipeline.1': 'ImageCorruption needs corruption',
+        'train_dataloader.dataset.pipeline.1': (
+            'ImageCorruption needs corruption'
+        ),
     }
 
 

@@ -32,7 +32,7 @@ class GenerateShapes(BaseTransform):
             )
         except KeyError as error:
             raise ValueError(
-                f'the entry has no key {error}: use GenerateShapes only as the '
+                f'the entry has no key {error}: GenerateShapes must be the '
                 'first step of the pipeline of mmfaseg.ShapesDataset'
             ) from error
         if results['label_map'] is not None:

@@ -133,9 +133,7 @@ class ImageCorruption(BaseTransform):
         state = np.random.get_state()
         np.random.seed(seed)
         try:
-            rgb = self._corrupt(
-                rgb, self.severity, self.corruption, **options
-            )
+            rgb = self._corrupt(rgb, self.severity, self.corruption, **options)
         except Exception as error:
             raise ValueError(
                 f'{self.corruption} of severity {self.severity} fails on '

@@ -33,7 +33,9 @@ class _ErrorPolicy:
         self.skips = on_error == 'skip'
         self.logged: set[str] = set()
 
-    def apply(self, load: Callable[[dict], dict], results: dict) -> dict | None:
+    def apply(
+        self, load: Callable[[dict], dict], results: dict
+    ) -> dict | None:
         """Returns ``load(results)``, or None for a skipped file.
 
         For None, mmengine's data sets load another image.
