@@ -1,7 +1,6 @@
-"""What stands in for panopticapi, and PQ by mmdet's metric on it."""
+"""The part of panopticapi for mmdet, and mmdet's metric with it."""
 
 import importlib
-import importlib.util
 import pickle
 import sys
 
@@ -14,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 
 from mmfaseg.compat.panopticapi import (
-    PanopticApiFinder,
+    MODULES,
     PQStat,
     id2rgb,
     register_panopticapi,
@@ -33,19 +32,27 @@ def test_color_and_id_conversions_are_inverse():
     colours = id2rgb(ids)
     assert colours.dtype == np.uint8
     assert colours[1].tolist() == [[0, 1, 0], [0, 0, 1], [255, 255, 255]]
-    assert np.array_equal(rgb2id(colours), ids)
-    assert rgb2id(id2rgb(70000)) == 70000
+    for dtype, expected in (
+        (np.uint8, np.int32),
+        (np.uint32, np.uint32),
+        (np.int64, np.int64),
+    ):
+        result = rgb2id(colours.astype(dtype))
+        assert result.dtype == expected
+        assert np.array_equal(result, ids)
+    assert id2rgb(70000) == [112, 17, 1]
+    assert rgb2id([112, 17, 1]) == rgb2id(np.uint8([112, 17, 1])) == 70000
 
 
 def make_counts():
-    """Two things and a stuff class that does not occur."""
+    """Two things; the stuff class does not occur."""
     counts = PQStat()
     counts[1].tp, counts[1].iou, counts[1].fp = 3, 2.4, 2
     counts[2].fn = 1
     return counts
 
 
-def test_averages_by_hand():
+def test_averages_of_manual_example():
     categories = {
         1: dict(isthing=1),
         2: dict(isthing=1),
@@ -69,20 +76,30 @@ def test_counts_add_and_pickle():
     assert counts[1].iou == pytest.approx(4.8)
 
 
-def test_installed_panopticapi_takes_precedence(tmp_path, monkeypatch):
-    package = tmp_path / 'panopticapi'
-    package.mkdir()
-    (package / '__init__.py').write_text('IS_THE_INSTALLED_ONE = True')
-    monkeypatch.syspath_prepend(tmp_path)
+@pytest.fixture
+def no_panopticapi(monkeypatch):
+    """Removes the modules, as before ``import mmfaseg``."""
     for name in [x for x in sys.modules if x.startswith('panopticapi')]:
         monkeypatch.delitem(sys.modules, name)
+    yield
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_installed_panopticapi_takes_precedence(
+    tmp_path, monkeypatch, no_panopticapi
+):
+    package = tmp_path / 'panopticapi'
+    package.mkdir()
+    (package / '__init__.py').write_text('INSTALLED = True')
+    monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    assert importlib.import_module('panopticapi').IS_THE_INSTALLED_ONE
-    monkeypatch.delitem(sys.modules, 'panopticapi')
+    register_panopticapi()
+    assert importlib.import_module('panopticapi').INSTALLED
 
 
-def test_loaded_mmdet_modules_are_patched(monkeypatch):
-    """What they do where it is missing when they are imported."""
+def test_loaded_mmdet_modules_are_patched(monkeypatch, no_panopticapi):
+    """mmdet sets the names to None if it is imported first."""
     modules = {
         'mmdet.evaluation.functional.panoptic_utils': ('PQStat', 'rgb2id'),
         'mmdet.evaluation.metrics.coco_panoptic_metric': (
@@ -93,14 +110,23 @@ def test_loaded_mmdet_modules_are_patched(monkeypatch):
     for module, names in modules.items():
         for name in names:
             monkeypatch.setattr(f'{module}.{name}', None)
-    others = [x for x in sys.meta_path if not isinstance(x, PanopticApiFinder)]
-    monkeypatch.setattr(sys, 'meta_path', others)
     register_panopticapi()
     for module, names in modules.items():
         for name in names:
             assert getattr(sys.modules[module], name) is not None
     assert sys.modules[module].rgb2id is rgb2id
     CocoPanopticMetric()
+
+
+def test_missing_names_raise_with_the_package():
+    for statement in (
+        'from panopticapi.utils import IdGenerator',
+        'from panopticapi import visualization',
+        'import panopticapi; panopticapi.evaluation.pq_compute',
+    ):
+        with pytest.raises(ImportError, match=r'pip install git\+https'):
+            exec(statement)
+    assert importlib.util.find_spec('panopticapi.evaluation') is not None
 
 
 @pytest.fixture(scope='module')
@@ -110,8 +136,8 @@ def shapes(tmp_path_factory):
     return folder
 
 
-def evaluate(shapes, spoil):
-    """PQ of the ground truth, after ``spoil`` changed labels and areas."""
+def evaluate(shapes, change):
+    """Evaluates the ground truth after ``change(labels, areas)``."""
     metric = CocoPanopticMetric(
         ann_file=str(shapes / 'annotations/panoptic_val.json'),
         seg_prefix=str(shapes / 'panoptic_val/'),
@@ -121,16 +147,13 @@ def evaluate(shapes, spoil):
     by_name = np.array([names.index(x) for x in CLASSES])
     for index in range(LENGTH):
         _, labels, areas = generate_shapes_with_areas(index, 'val', SIZE)
-        labels, areas = spoil(by_name[labels], areas.astype(np.int64))
+        labels, areas = change(by_name[labels], areas.astype(np.int64))
+        panoptic = torch.from_numpy(labels + areas * INSTANCE_OFFSET)
         sample = DetDataSample(
             metainfo=dict(
                 img_id=index, img_path=f'{index:06d}.png', ori_shape=SIZE
             ),
-            pred_panoptic_seg=PixelData(
-                sem_seg=torch.from_numpy(labels + areas * INSTANCE_OFFSET)[
-                    None
-                ]
-            ),
+            pred_panoptic_seg=PixelData(sem_seg=panoptic[None]),
         )
         metric.process({}, [sample.to_dict()])
     return metric.evaluate(LENGTH)
@@ -142,8 +165,8 @@ def test_pq_of_the_ground_truth_is_one(shapes):
         assert results[f'coco_panoptic/{name}'] == pytest.approx(100)
 
 
-def test_pq_falls_for_things_alone_where_objects_are_merged(shapes):
-    """All areas of a class become one: the semantic map is still right."""
+def test_merged_objects_reduce_pq_of_things_only(shapes):
+    """The semantic segmentation remains correct."""
     results = evaluate(
         shapes, lambda labels, areas: (labels, (areas > 0).astype(np.int64))
     )
@@ -151,16 +174,9 @@ def test_pq_falls_for_things_alone_where_objects_are_merged(shapes):
     assert results['coco_panoptic/PQ_th'] < 80
 
 
-def test_pq_of_other_classes_is_zero(shapes):
-    """Things are called by the name of the next one, stuff likewise."""
-
+def test_pq_of_wrong_classes_is_zero(shapes):
     def rename(labels, areas):
         names = np.array([1, 2, 3, 0, 5, 6, 4])
         return names[labels], areas
 
     assert evaluate(shapes, rename)['coco_panoptic/PQ'] == 0
-
-
-def test_panopticapi_modules_are_found():
-    for name in ('panopticapi.evaluation', 'panopticapi.utils'):
-        assert importlib.util.find_spec(name) is not None

@@ -148,10 +148,10 @@ def test_wrong_paths_and_suffixes(data):
             f'{dataset}.data_prefix.img_path',
         ),
     ):
-        first, *others = diagnose(make_config(data, **settings)).errors
+        first, *_ = diagnose(make_config(data, **settings)).errors
         assert first.problem.startswith(problem), settings
         assert remedy in first.remedy
-        assert {first.where, *(x.where for x in others)} == {'train', 'val'}
+        assert first.where == 'train'
 
 
 def test_missing_mask(data):
@@ -177,7 +177,7 @@ def test_invalid_files(data):
         ('ann', change(lambda x: x[:-1]), r'(23, 36), but its image'),
         (
             'ann',
-            change(lambda x: np.where(x == 2, 300, x).astype(np.uint16)),
+            change(lambda x: np.where(x == 2, 300, x.astype(np.uint16))),
             'uint16 labels from 0 to 300',
         ),
     ):
@@ -520,11 +520,11 @@ def test_data_sets_of_the_package_have_no_diagnostics(tmp_path, monkeypatch):
     init_default_scope('mmseg')
     checked = set()
     for path in sorted((ROOT / 'configs/faseg').glob('*.py')):
-        if 'shapes' in path.stem:
+        if 'shapes' in path.stem or 'convnext' in path.stem:
             continue
         cfg = Config.fromfile(path)
         kind = cfg.train_dataloader.dataset.type
-        if kind in checked or 'convnext' in path.stem:
+        if kind in checked:
             continue
         checked.add(kind)
         data_set = DATASETS.get(kind if '.' in kind else f'mmseg.{kind}')
@@ -558,17 +558,21 @@ def test_limit_spreads_images_over_the_split(data):
     assert diagnose(make_config(data), limit=2).errors
 
 
-def test_tool_prints_and_exits_with_status(data, run_python, tmp_path):
-    tool = ROOT / 'tools/analysis_tools/check_dataset.py'
+def test_tool_prints_and_exits_with_status(
+    data, run_tool, tmp_path, monkeypatch
+):
+    monkeypatch.setenv('COLUMNS', '200')
+    tool = 'analysis_tools/check_dataset.py'
     path, image = tmp_path / 'config.py', tmp_path / 'classes.png'
     cfg = make_config(data)
     cfg.dump(str(path))
-    done = run_python(tool, path, '--out', image)
-    assert '0 errors, 0 warnings' in done.stdout
+    status, output = run_tool(tool, path, '--out', image)
+    assert status == 0
+    assert '0 errors, 0 warnings' in output
     assert image.stat().st_size > 1000
     cfg.model.decode_head.num_classes = 2
     cfg.dump(str(path))
-    done = run_python(tool, path, '--quick', check=False)
-    assert done.returncode == 1
-    assert 'error: model.decode_head: num_classes=2' in done.stdout
-    assert '-> set model.decode_head.num_classes=3' in done.stdout
+    status, output = run_tool(tool, path, '--quick')
+    assert status == 1
+    assert 'error: model.decode_head: num_classes=2' in output
+    assert '-> set model.decode_head.num_classes=3' in output

@@ -1,14 +1,12 @@
-"""tools/new_dataset.py: from folders to a config that trains."""
-
-import re
+"""From two folders to a config that trains."""
 
 import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmfaseg.data_check import check_dataset
-from mmfaseg.datasets.new_dataset import pair_files
+from mmfaseg.data_check import check_dataset, create_dataset
+from mmfaseg.data_check.image_pairs import find_pairs
 
 H, W = 64, 96
 MASK = (np.arange(H * W).reshape(H, W) // W % 3).astype(np.uint8)
@@ -27,200 +25,177 @@ def write(folder, names, image=None):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Makes images a to e, and their masks."""
+    """Writes images a.jpg to e.jpg and their masks."""
 
-    def make(mask=MASK, image='{}.jpg', end='.png', letters='abcde'):
-        write(tmp_path / 'img', [image.format(x) for x in letters])
-        write(tmp_path / 'ann', [f'{x}{end}' for x in letters], mask)
+    def write_folders(mask=MASK, suffix='.png', stems='abcde'):
+        write(tmp_path / 'img', [f'{x}.jpg' for x in stems])
+        write(tmp_path / 'ann', [f'{x}{suffix}' for x in stems], mask)
         return tmp_path / 'img', tmp_path / 'ann'
 
-    return make
+    return write_folders
+
+
+@pytest.fixture
+def create(tmp_path):
+    """Calls ``create_dataset`` and returns the path of the config."""
+
+    def call(folders, classes='abc', **options):
+        path = tmp_path / 'config.py'
+        create_dataset(*folders, path, tmp_path / 'data', classes, **options)
+        return path
+
+    return call
 
 
 # pairs
 
 
 def test_masks_have_the_name_of_their_image(folders):
-    pairing = pair_files(*folders(end='_mask.png'))
-    assert (pairing.img_suffix, pairing.seg_map_suffix) == (
-        '.jpg',
-        '_mask.png',
-    )
-    names = [x for names in pairing.names.values() for x in names]
-    assert sorted(names) == list('abcde')
-    for image, mask in pairing.pairs():
+    pairs = find_pairs(*folders(suffix='_mask.png'))
+    assert (pairs.img_suffix, pairs.seg_map_suffix) == ('.jpg', '_mask.png')
+    assert sorted(name for name, _, _ in pairs) == list('abcde')
+    for _, image, mask in pairs:
         assert image.is_file()
         assert mask.name == f'{image.stem}_mask.png'
+    assert pairs.median_size() == (H, W)
 
 
 def test_share_and_seed_choose_the_splits(folders):
     where = folders()
-    first, again = pair_files(*where, 0.4), pair_files(*where, 0.4)
+    first, same = find_pairs(*where, 0.4), find_pairs(*where, 0.4)
     assert [len(x) for x in first.names.values()] == [3, 2]
-    assert first.names == again.names
-    others = [pair_files(*where, 0.4, seed).names for seed in range(1, 6)]
+    assert first.names == same.names
+    others = [find_pairs(*where, 0.4, seed).names for seed in range(1, 6)]
     assert any(x != first.names for x in others)
 
 
 def test_folders_train_and_val_are_the_splits(tmp_path):
-    names = ['train/a', 'train/b', 'val/c']
+    names = ['train/a', 'train/b', 'val/c', 'test/d']
     write(tmp_path / 'img', [f'{x}.png' for x in names])
-    write(tmp_path / 'ann', [f'{x}.png' for x in names], MASK)
-    pairing = pair_files(tmp_path / 'img', tmp_path / 'ann', 0.9)
-    assert pairing.names == {'train': ['train/a', 'train/b'], 'val': ['val/c']}
+    # other folders need no masks
+    write(tmp_path / 'ann', [f'{x}.png' for x in names[:3]], MASK)
+    pairs = find_pairs(tmp_path / 'img', tmp_path / 'ann', 0.9)
+    assert pairs.names == {'train': ['train/a', 'train/b'], 'val': ['val/c']}
 
 
-def test_longer_name_is_not_a_mask(folders):
-    images, masks = folders(letters=['1', '10', '2'])
-    assert pair_files(images, masks, 0.4).seg_map_suffix == '.png'
+@pytest.mark.parametrize(
+    ('stems', 'suffix'),
+    [(['1', '10', '2'], '.png'), (['f_1', 'f_1_2', 'f_3'], '_mask.png')],
+)
+def test_names_with_a_common_prefix(folders, stems, suffix):
+    where = folders(stems=stems, suffix=suffix)
+    assert find_pairs(*where, 0.4).seg_map_suffix == suffix
 
 
 def test_image_without_mask_raises(folders):
     images, masks = folders()
     (masks / 'c.png').unlink()
-    with pytest.raises(ValueError, match=r'c\.jpg has no mask: .*c\.png'):
-        pair_files(images, masks)
+    with pytest.raises(ValueError, match=r'img/c has no mask: .*c\.png'):
+        find_pairs(images, masks)
+    for mask in masks.iterdir():
+        mask.rename(masks / f'mask_{mask.name}')
+    with pytest.raises(ValueError, match=r'img/a has no mask: .*ann/a\.png'):
+        find_pairs(images, masks)
 
 
 def test_image_with_two_masks_raises(folders):
-    images, masks = folders(end='_1.png')
+    images, masks = folders(suffix='_1.png')
     write(masks, ['c_2.png'], MASK)
-    assert pair_files(images, masks).seg_map_suffix == '_1.png'
+    assert find_pairs(images, masks).seg_map_suffix == '_1.png'
     write(masks, [f'{x}_2.png' for x in 'abde'], MASK)
-    with pytest.raises(ValueError, match=r"a\.jpg has 2 masks .*'_2\.png'"):
-        pair_files(images, masks)
+    with pytest.raises(ValueError, match=r"a has 2 masks .*'_2\.png'"):
+        find_pairs(images, masks)
 
 
-def test_names_with_common_prefix(folders):
-    images, masks = folders(letters=['f_1', 'f_1_2', 'f_3'], end='_mask.png')
-    assert pair_files(images, masks, 0.4).seg_map_suffix == '_mask.png'
-
-
-def test_a_folder_test_may_be_without_masks(tmp_path):
-    names = ['train/a', 'val/c', 'test/d']
-    write(tmp_path / 'img', [f'{x}.png' for x in names])
-    write(tmp_path / 'ann', [f'{x}.png' for x in names[:2]], MASK)
-    pairing = pair_files(tmp_path / 'img', tmp_path / 'ann')
-    assert pairing.names == {'train': ['train/a'], 'val': ['val/c']}
-
-
-def test_mixed_suffixes_raise(folders):
+def test_invalid_folders_raise(folders, tmp_path):
     images, masks = folders()
+    with pytest.raises(ValueError, match='contains no image'):
+        find_pairs(masks, tmp_path / 'missing')
+    with pytest.raises(ValueError, match=r'0\.05 of 5 images is 0'):
+        find_pairs(images, masks, 0.05)
     write(images, ['f.png'])
-    with pytest.raises(ValueError, match=r"end in \['\.jpg', '\.png'\]"):
-        pair_files(images, masks)
+    with pytest.raises(ValueError, match=r"suffixes \['\.jpg', '\.png'\]"):
+        find_pairs(images, masks)
 
 
-def test_empty_folders_and_splits_raise(folders, tmp_path):
-    where = folders()
-    with pytest.raises(ValueError, match='holds no image'):
-        pair_files(tmp_path / 'ann', tmp_path / 'nothing')
-    with pytest.raises(ValueError, match=r'0\.05 of 5 images are 0'):
-        pair_files(*where, 0.05)
+# configs
 
 
-# the tool
-
-
-@pytest.fixture
-def call(root, run_python, tmp_path):
-    def call(images, masks, *options, check=True, classes='abc'):
-        done = run_python(
-            root / 'tools/new_dataset.py',
-            images,
-            masks,
-            tmp_path / 'mine.py',
-            *('--classes', *classes, '--out', tmp_path / 'data'),
-            *options,
-            check=check,
-        )
-        return done, tmp_path / 'mine.py'
-
-    return call
-
-
-def test_config_has_no_diagnostics(folders, call):
-    done, path = call(*folders())
-    assert 'train: 4 images' in done.stdout
-    assert 'train.py' in done.stdout
-    cfg = Config.fromfile(path)
+def test_config_has_no_diagnostics(folders, create):
+    cfg = Config.fromfile(create(folders()))
     assert cfg.model.decode_head.num_classes == 3
     assert cfg.crop_size == (64, 64)
     report = check_dataset(cfg)
     assert list(report.diagnostics) == []
-    assert report.statistics['train'].num_images == 4
     assert report.statistics['train'].image_counts.tolist() == [4, 4, 4]
 
 
-@pytest.mark.slow
-def test_config_trains(folders, call, root, run_python, tmp_path):
-    options = ['--model', 'small', '--iterations', 2, '--batch', 2]
-    _, path = call(*folders(), *options)
-    done = run_python(
-        root / 'tools/train.py', path, '--work-dir', tmp_path / 'out'
-    )
-    assert 'mIoU' in done.stdout
-    assert (tmp_path / 'out/iter_2.pth').is_file()
-
-
-def test_masks_of_0_and_255_are_remapped(folders, call):
+def test_masks_of_0_and_255_are_remapped(folders, create, tmp_path):
     where = folders(mask=np.where(MASK == 1, 255, 0).astype(np.uint8))
-    done, path = call(*where, classes='ab', check=False)
-    assert done.returncode == 1
-    assert 'then --remap 255=1' in done.stdout
-    assert not path.exists()
-    _, path = call(*where, '--remap', '255=1', classes='ab')
-    assert 'splits' in {x.name for x in (path.parent / 'data').iterdir()}
+    with pytest.raises(ValueError, match='use --remap 255=1'):
+        create(where, classes='ab')
+    assert not (tmp_path / 'config.py').exists()
+    path = create(where, classes='ab', remap={255: 1})
     stats = check_dataset(Config.fromfile(path)).statistics['train']
     share = (MASK == 1).mean()
-    assert stats.pixel_counts[1] / stats.pixel_counts.sum() == pytest.approx(
-        share
-    )
+    assert stats.percentages[1] == pytest.approx(100 * share)
     assert stats.num_ignored == 0
 
 
-def test_coloured_masks_are_converted(folders, call):
+def test_coloured_masks_are_converted(folders, create):
     palette = np.array([[255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     where = folders(mask=palette[MASK])
-    done, _ = call(*where, classes='ab', check=False)
-    assert 'give the --colours of the classes' in done.stdout
-    _, path = call(*where, '--colours', 'ff0000', '#0000ff', classes='ab')
+    with pytest.raises(ValueError, match=r'are coloured: .*--colours'):
+        create(where, classes='ab')
+    path = create(where, classes='ab', colours=[(255, 0, 0), (0, 0, 255)])
     stats = check_dataset(Config.fromfile(path)).statistics['train']
     counts = np.bincount(MASK.ravel())
     assert stats.pixel_counts.tolist() == [4 * counts[0], 4 * counts[1]]
     assert stats.num_ignored == 4 * counts[2]
 
 
-@pytest.mark.parametrize(
-    ('options', 'message'),
-    [
-        (['--remap', '3'], '--remap takes pairs such as 255=1'),
-        (['--remap', '2=7'], 'hold the labels [0, 1, 7]'),
-        (['--colours', 'ff0000'], '1 --colours for 3 classes'),
-        (['--colours', *'xyz'], '--colours takes six digits'),
-    ],
-)
-def test_invalid_options_raise(folders, call, options, message):
-    done, path = call(*folders(), *options, check=False)
-    assert done.returncode == 1
-    assert re.search(f'error: .*{re.escape(message)}', done.stdout)
-    assert not path.exists()
+def test_invalid_options_raise(folders, create, tmp_path):
+    where = folders()
+    for options, message in (
+        (dict(remap={2: 7}), r'contain the labels \[0, 1, 7\]'),
+        (dict(remap={2: 300, 0: 255}), r'labels \[1, 255, 300\]'),
+        (dict(colours=[(255, 0, 0)]), '1 --colours for 3 classes'),
+        (dict(classes='a'), r"at least two classes .*\['a'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            create(where, **options)
+    assert not (tmp_path / 'config.py').exists()
+    assert not (tmp_path / 'data').exists()
 
 
-def test_config_works_behind_a_symbolic_link_and_after_a_move(
-    folders, root, run_python, tmp_path, monkeypatch
+def test_existing_files_are_not_overwritten(folders, create, tmp_path):
+    where = folders()
+    for name in ('config.py', 'data/splits'):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('mine')
+        with pytest.raises(ValueError, match=f'{name} already exists'):
+            create(where)
+        assert path.read_text() == 'mine'
+        path.unlink()
+
+
+def test_tool_works_with_symbolic_links_and_relative_paths(
+    folders, root, run_tool, tmp_path, monkeypatch
 ):
-    """With blanks and quotes in names, and from any working directory."""
+    """Names contain blanks and quotes; the config may be moved."""
     folders()
     (tmp_path / "it's here" / 'deep').mkdir(parents=True)
     (tmp_path / 'link').symlink_to(tmp_path / "it's here" / 'deep')
     monkeypatch.chdir(tmp_path)
-    done = run_python(
-        root / 'tools/new_dataset.py',
+    status, output = run_tool(
+        'new_dataset.py',
         *('img', 'ann', 'link/my config.py', '--out', "it's data"),
-        *('--classes', "it's", 'b', 'c'),
+        *('--classes', "it's", 'b', 'c', '--remap', '1=0', '0=1'),
     )
-    assert "'link/my config.py'" in done.stdout
+    assert status == 0
+    assert 'train: 4 images' in output
+    assert "train.py 'link/my config.py'" in output
     monkeypatch.chdir(root)
     path = tmp_path / 'link' / 'my config.py'
     assert list(check_dataset(Config.fromfile(path)).diagnostics) == []
@@ -228,15 +203,24 @@ def test_config_works_behind_a_symbolic_link_and_after_a_move(
     assert list(check_dataset(Config.fromfile(path)).diagnostics) == []
 
 
-def test_lists_are_never_overwritten(folders, call, tmp_path):
-    (tmp_path / 'data/splits').mkdir(parents=True)
-    done, path = call(*folders(), check=False)
-    assert 'splits is there already' in done.stdout
-    assert not path.exists()
+def test_tool_rejects_invalid_options(run_tool, tmp_path):
+    command = ['new_dataset.py', *'ab', tmp_path / 'config.py']
+    for options, message in (
+        (['--remap', '3'], "'3' is not a pair of labels such as 255=1"),
+        (['--colours', 'xyz'], "'xyz' is not a colour"),
+        ([], 'error: b contains no image'),
+    ):
+        status, output = run_tool(*command, '--classes', *'abc', *options)
+        assert status != 0
+        assert message in f'{status} {output}'
 
 
-def test_a_config_is_never_overwritten(folders, call, tmp_path):
-    (tmp_path / 'mine.py').write_text('precious = 1')
-    done, path = call(*folders(), check=False)
-    assert 'is there already' in done.stdout
-    assert path.read_text() == 'precious = 1'
+@pytest.mark.slow
+def test_config_trains(folders, create, root, run_python, tmp_path):
+    options = dict(model='small', iterations=2, batch_size=2)
+    path = create(folders(), **options)
+    done = run_python(
+        root / 'tools/train.py', path, '--work-dir', tmp_path / 'out'
+    )
+    assert 'mIoU' in done.stdout
+    assert (tmp_path / 'out/iter_2.pth').is_file()

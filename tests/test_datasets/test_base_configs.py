@@ -1,4 +1,4 @@
-"""The dataset, schedule and runtime parts that experiments are made of."""
+"""Dataset, schedule and runtime base configs."""
 
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS, PARAM_SCHEDULERS
 from torch import nn
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'
-# those of detectors are tested in test_detector_configs.py
+# detection configs are tested in test_detector_configs.py
 DATASET_FILES = sorted(
     path
     for path in (BASE / 'datasets').glob('*.py')
@@ -21,7 +21,7 @@ DATASET_FILES = sorted(
 )
 SCHEDULE_FILES = sorted((BASE / 'schedules').glob('*.py'))
 OF_DETECTORS = ('schedule_det_study', 'schedule_dsb2018', 'schedule_coco_50e')
-# the backbone learns as fast as the rest
+# the learning rate of the backbone is not reduced
 FROM_SCRATCH = ('schedule_shapes', 'schedule_study', *OF_DETECTORS[:2])
 
 
@@ -36,30 +36,22 @@ class _TinyModel(nn.Module):
         self.head = nn.Linear(4, 4)
 
 
-@pytest.mark.parametrize(
-    ('dataset', 'schedule'),
-    list(
-        product(
-            DATASET_FILES,
-            [x for x in SCHEDULE_FILES if x.stem not in OF_DETECTORS],
-        )
-    ),
-    ids=lambda path: path.stem,
-)
-def test_parts_fit_together(tmp_path, dataset, schedule):
-    parts = [BASE / 'default_runtime.py', dataset, schedule]
+def test_base_configs_can_be_combined(tmp_path):
+    schedules = [x for x in SCHEDULE_FILES if x.stem not in OF_DETECTORS]
     experiment = tmp_path / 'experiment.py'
-    experiment.write_text(f'_base_ = {[str(part) for part in parts]}\n')
-    config = Config.fromfile(str(experiment))
-    assert config.default_scope == 'mmseg'
-    assert config.default_hooks.checkpoint.save_best == 'mIoU'
-    assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
-    assert config.tta_model.type == 'mmfaseg.MaskClassificationTTA'
-    assert config.tta_pipeline[1].type == 'TestTimeAug'
+    for dataset, schedule in product(DATASET_FILES, schedules):
+        parts = [BASE / 'default_runtime.py', dataset, schedule]
+        experiment.write_text(f'_base_ = {[str(part) for part in parts]}\n')
+        config = Config.fromfile(str(experiment))
+        assert config.default_scope == 'mmseg'
+        assert config.default_hooks.checkpoint.save_best == 'mIoU'
+        assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
+        assert config.tta_model.type == 'mmfaseg.MaskClassificationTTA'
+        assert config.tta_pipeline[1].type == 'TestTimeAug'
 
 
 @pytest.mark.parametrize('file', SCHEDULE_FILES, ids=lambda path: path.stem)
-def test_schedule_ends_at_zero_and_spares_norms_and_embeddings(file):
+def test_schedule_ends_at_zero_without_decay_of_norms_and_embeddings(file):
     config = Config.fromfile(str(file))
     wrapper = build_optim_wrapper(_TinyModel(), config.optim_wrapper)
     groups = dict(
@@ -89,12 +81,12 @@ def test_schedule_ends_at_zero_and_spares_norms_and_embeddings(file):
         schedule.step()
     assert rates[0] == rate
     assert rates == sorted(rates, reverse=True)
-    if file.stem != 'schedule_coco_50e':  # mmdet's falls twice, to a tenth
+    if file.stem != 'schedule_coco_50e':  # mmdet's decays twice, by 10
         assert schedule.get_last_value()[-1] < 1e-9
 
 
 @pytest.mark.parametrize('size', [128, 256])
-def test_shapes_config_gives_images_of_its_size(size):
+def test_shapes_configs_have_images_of_their_size(size):
     file = BASE / 'datasets' / f'shapes-{size}x{size}.py'
     config = Config.fromfile(str(file))
     assert config.crop_size == (size, size)
@@ -124,7 +116,7 @@ def _write_pair(
 
 
 def _load(folder: Path, config: Config, loader: str):
-    """Builds a data set whose files are under a folder."""
+    """Builds a data set with its files in a folder."""
     dataset = config[f'{loader}_dataloader'].dataset
     dataset.data_root = str(folder)
     if 'ann_file' in dataset:
@@ -134,7 +126,7 @@ def _load(folder: Path, config: Config, loader: str):
     return DATASETS.build(dataset)
 
 
-# the folders in which the data sets are published: training, then testing
+# published folders: a training and a test image
 LAYOUTS = {
     'camvid-360x480': (
         ('train/a.png', 'trainannot/a.png'),
@@ -172,7 +164,7 @@ LAYOUTS = {
 }
 LAYOUTS['ade20k-640x640'] = LAYOUTS['ade20k-512x512']
 LAYOUTS['coco-stuff164k-640x640'] = LAYOUTS['coco-stuff164k-512x512']
-# what an image of 400x500 is resized to
+# test sizes of a 400x500 image
 TEST_SIZES = {
     'camvid-360x480': (400, 500),
     'ade20k-512x512': (512, 640),
@@ -183,7 +175,7 @@ TEST_SIZES = {
     'pascal-context-59-480x480': (416, 520),
     'mapillary-v1-65-1024x1024': (1638, 2048),
 }
-# their images are tested at the size they have
+# data sets that are tested at the original size
 ORIGINAL_SIZES = {
     'camvid-360x480': (360, 480),
     'cityscapes-512x1024': (1024, 2048),
@@ -197,7 +189,7 @@ def test_every_file_based_config_is_tested():
 
 @pytest.mark.parametrize('loader', ['train', 'test'])
 @pytest.mark.parametrize('stem', LAYOUTS)
-def test_file_based_configs_read_their_public_layout(tmp_path, stem, loader):
+def test_file_based_configs_read_published_folders(tmp_path, stem, loader):
     _write_pair(tmp_path, *LAYOUTS[stem][loader == 'test'])
     config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
     sample = _load(tmp_path, config, loader)[0]
@@ -210,13 +202,13 @@ def test_file_based_configs_read_their_public_layout(tmp_path, stem, loader):
         return
     assert (height, width) == TEST_SIZES[stem]
     assert labels.shape[1:] == torch.Size((400, 500))
-    # Label 0 of ADE20K and Pascal Context is no class.
-    no_class = stem.startswith(('ade', 'pascal'))
-    expected = [*range(10), 255] if no_class else [*range(11)]
+    # label 0 of ADE20K and Pascal Context is ignored
+    is_reduced = stem.startswith(('ade', 'pascal'))
+    expected = [*range(10), 255] if is_reduced else [*range(11)]
     assert labels.unique().tolist() == expected
 
 
-def test_mapillary_leaves_pixels_without_a_label_out(tmp_path):
+def test_mapillary_ignores_unlabelled_pixels(tmp_path):
     stem = 'mapillary-v1-65-1024x1024'
     _write_pair(tmp_path, *LAYOUTS[stem][1], num_labels=66)
     config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
@@ -224,23 +216,21 @@ def test_mapillary_leaves_pixels_without_a_label_out(tmp_path):
     labels = dataset[0]['data_samples'].gt_sem_seg.data
     assert labels.unique().tolist() == [*range(65), 255]
     for key in ('classes', 'palette'):
-        everything = type(dataset).METAINFO[key]
-        assert list(dataset.metainfo[key]) == list(everything[:65])
+        all_values = type(dataset).METAINFO[key]
+        assert list(dataset.metainfo[key]) == list(all_values[:65])
     assert type(dataset).METAINFO['classes'][65:] == ('Unlabeled',)
 
 
 @pytest.mark.parametrize('stem', LAYOUTS)
-def test_augmented_test_scales_and_flips_what_the_plain_test_sees(
-    tmp_path, stem
-):
+def test_tta_scales_and_flips_the_test_image(tmp_path, stem):
     size = ORIGINAL_SIZES.get(stem, (400, 500))
     _write_pair(tmp_path, *LAYOUTS[stem][1], size=size)
     config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
     plain = _load(tmp_path, config, 'test')[0]
     config.test_dataloader.dataset.pipeline = config.tta_pipeline
-    versions = _load(tmp_path, config, 'test')[0]
-    assert len(versions['inputs']) == 12
-    inputs, samples = versions['inputs'], versions['data_samples']
+    augmented = _load(tmp_path, config, 'test')[0]
+    inputs, samples = augmented['inputs'], augmented['data_samples']
+    assert len(inputs) == 12
     assert torch.equal(inputs[4], plain['inputs'])
     assert [sample.flip for sample in samples] == [False, True] * 6
     height, width = plain['inputs'].shape[1:]
@@ -255,7 +245,7 @@ def test_augmented_test_scales_and_flips_what_the_plain_test_sees(
 
 
 @pytest.mark.parametrize('short', [512, 640])
-def test_augmented_test_of_ade20k_limits_the_long_side_at_every_scale(short):
+def test_tta_of_ade20k_limits_the_long_side_at_every_scale(short):
     stem = f'ade20k-{short}x{short}'
     config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))
     resizes = config.tta_pipeline[1].transforms[0]
@@ -265,13 +255,13 @@ def test_augmented_test_of_ade20k_limits_the_long_side_at_every_scale(short):
     ]
 
 
-def test_augmented_test_of_shapes_flips_and_keeps_the_labels_first():
+def test_tta_of_shapes_uses_labels_without_flip():
     config = Config.fromfile(str(BASE / 'datasets' / 'shapes-128x128.py'))
     dataset = config.test_dataloader.dataset
     plain = DATASETS.build(dataset)[0]
     dataset.pipeline = config.tta_pipeline
-    versions = DATASETS.build(dataset)[0]
-    (first, second), samples = versions['inputs'], versions['data_samples']
+    augmented = DATASETS.build(dataset)[0]
+    (first, second), samples = augmented['inputs'], augmented['data_samples']
     assert torch.equal(first, plain['inputs'])
     assert torch.equal(second, first.flip(2))
     assert [sample.flip for sample in samples] == [False, True]

