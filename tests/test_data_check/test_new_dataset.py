@@ -208,7 +208,7 @@ def test_tool_rejects_invalid_options(run_tool, tmp_path):
     for options, message in (
         (['--remap', '3'], "'3' is not a pair of labels such as 255=1"),
         (['--colours', 'xyz'], "'xyz' is not a colour"),
-        ([], 'error: b contains no image'),
+        ([], 'error: a contains no image'),
     ):
         status, output = run_tool(*command, '--classes', *'abc', *options)
         assert status != 0

@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmfaseg.datasets.decode_image import decode_image
 from mmfaseg.data_check import check_dataset
+from mmfaseg.datasets.decode_image import decode_image
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 RAMP = np.linspace(0, 255, 48 * 64).reshape(48, 64)
@@ -177,7 +177,10 @@ MASKS = {
         np.full((48, 64), 300, np.uint16),
         'uint16 labels from 300 to 300',
     ),
-    'negative': (np.full((48, 64), -1, np.int32), 'int32 labels from -1 to -1'),
+    'negative': (
+        np.full((48, 64), -1, np.int32),
+        'int32 labels from -1 to -1',
+    ),
     'fractional': (
         np.full((48, 64), 1.5, np.float32),
         'float32 labels from 1.5 to 1.5',
@@ -206,7 +209,9 @@ def test_invalid_masks_raise_or_are_replaced(name, on_error, tmp_path):
     if on_error == 'skip':
         assert not dataset[3]['data_samples'].img_path.endswith('3.png')
         return
-    with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:
+    with pytest.raises(
+        (ValueError, FileNotFoundError), match=message
+    ) as raised:
         dataset[3]
     assert '3.png' in str(raised.value)
 

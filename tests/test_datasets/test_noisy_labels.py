@@ -165,9 +165,9 @@ def test_the_field_is_short_smooth_and_without_folds(shift):
     [
         (dict(kind='coarse', rate=0.1), "'coarse'"),
         (dict(kind='swap'), 'rate'),
-        (dict(kind='swap', rate=0.1, shift=2), 'no shift'),
-        (dict(kind='boundary', rate=0.1), 'takes shift'),
-        (dict(kind='boundary', shift=2, rate=0.1), 'no rate'),
+        (dict(kind='swap', rate=0.1, shift=2), 'requires rate'),
+        (dict(kind='boundary', rate=0.1), 'requires shift'),
+        (dict(kind='boundary', shift=2, rate=0.1), 'requires shift'),
         (dict(kind='swap', rate=1.5), '1.5'),
         (dict(kind='boundary', shift=0.5), '0.5'),
         (dict(kind='swap', rate=0.1, num_classes=1), 'num_classes.*1'),
@@ -193,7 +193,7 @@ def test_cropped_labels_raise():
     entry = dict(
         gt_seg_map=labels[:50], img_path='x/1.png', ori_shape=labels.shape
     )
-    with pytest.raises(ValueError, match='directly behind'):
+    with pytest.raises(ValueError, match='directly after'):
         transform(entry)
 
 
