@@ -195,7 +195,7 @@ def test_tool_works_with_symbolic_links_and_relative_paths(
     )
     assert status == 0
     assert 'train: 4 images' in output
-    assert "train.py 'link/my config.py'" in output
+    assert output.rstrip().endswith("'link/my config.py'")
     monkeypatch.chdir(root)
     path = tmp_path / 'link' / 'my config.py'
     assert list(check_dataset(Config.fromfile(path)).diagnostics) == []
