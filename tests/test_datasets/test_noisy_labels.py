@@ -26,7 +26,7 @@ def _noisy(labels: np.ndarray, path: str = 'x/1.png', **options) -> np.ndarray:
 
 
 def _areas(labels: np.ndarray) -> list[np.ndarray]:
-    """The masks of all 8-connected areas of one class."""
+    """Returns the masks of all 8-connected areas of one class."""
     masks = []
     for label in range(CLASSES):
         count, areas = cv2.connectedComponents(
@@ -95,7 +95,7 @@ def test_zero_rate_changes_nothing():
     np.testing.assert_array_equal(noisy, labels)
 
 
-def test_each_area_changes_as_one_and_to_another_class():
+def test_swapped_areas_get_one_other_class():
     labels = _labels()
     noisy = _noisy(labels, kind='swap', rate=1)
     for area in _areas(labels):
@@ -103,13 +103,13 @@ def test_each_area_changes_as_one_and_to_another_class():
         assert new != labels[area][0]
 
 
-def test_areas_that_touch_at_corners_are_one():
+def test_areas_are_8_connected():
     labels = np.kron(np.eye(8, dtype=np.uint8), np.ones((3, 3), np.uint8))
     noisy = _noisy(labels, kind='swap', rate=1)
     assert len(np.unique(noisy[labels == 1])) == 1
 
 
-def test_areas_are_swapped_at_the_rate_and_evenly():
+def test_areas_are_swapped_uniformly_at_the_rate():
     swapped, counts, total = 0, np.zeros((CLASSES, CLASSES)), 0
     # single pixels with gaps between them
     labels = np.full((64, 64), 255, np.uint8)
@@ -127,7 +127,7 @@ def test_areas_are_swapped_at_the_rate_and_evenly():
     assert others.max() < 1.3 * others.mean()
 
 
-def test_a_higher_rate_adds_mistakes():
+def test_higher_rate_adds_errors():
     labels = _labels()
     few = _noisy(labels, kind='swap', rate=0.3)
     many = _noisy(labels, kind='swap', rate=0.6)
@@ -149,7 +149,7 @@ def test_labels_come_from_nearby(shift):
 
 
 @pytest.mark.parametrize('shift', [1, 3.5, 12])
-def test_the_field_is_short_smooth_and_without_folds(shift):
+def test_smooth_field_has_bounded_length_and_no_folds(shift):
     field = smooth_field(90, 131, shift, np.random.default_rng(0))
     assert field.shape == (2, 90, 131)
     length = np.hypot(*field)
@@ -197,7 +197,7 @@ def test_cropped_labels_raise():
         transform(entry)
 
 
-def test_the_example_of_the_docs_is_a_config(root, tmp_path):
+def test_example_in_the_docs_is_valid(root, tmp_path):
     page = (root / 'docs/robustness.md').read_text()
     (example,) = re.findall(r'```python\n(.*?)```', page, re.S)
     path = tmp_path / 'noisy.py'

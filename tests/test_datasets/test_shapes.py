@@ -34,7 +34,7 @@ def test_pipeline_ends_in_packed_inputs():
     torch.testing.assert_close(packed.gt_sem_seg.data, plain.flip(-1))
 
 
-def test_no_image_belongs_to_two_splits():
+def test_splits_share_no_image():
     images = set()
     for split in ('train', 'val', 'test'):
         dataset = _build(split=split, length=60, image_size=(32, 32))
@@ -43,7 +43,7 @@ def test_no_image_belongs_to_two_splits():
     assert len(images) == 180
 
 
-def test_workers_see_the_same_images():
+def test_images_do_not_depend_on_workers():
     batches = []
     for num_workers in (0, 2):
         loader = Runner.build_dataloader(
@@ -71,7 +71,7 @@ def test_indices_and_lazy_init():
     torch.testing.assert_close(lazy[5]['inputs'], whole[5]['inputs'])
 
 
-def test_part_of_the_classes_ignores_the_others():
+def test_classes_that_are_not_selected_are_ignored():
     every = _build()
     part = _build(metainfo=dict(classes=['wire', 'disc', 'ground']))
     assert part.metainfo['classes'] == ['wire', 'disc', 'ground']

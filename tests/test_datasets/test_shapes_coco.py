@@ -1,4 +1,4 @@
-"""Shapes in the form of COCO, as mmdet reads it."""
+"""Shapes as COCO files, read by mmdet."""
 
 import json
 
@@ -38,8 +38,8 @@ def read(folder, kind):
 
 
 @pytest.mark.parametrize('index', range(4))
-def test_areas_are_connected_to_the_labels(index):
-    """One class in each area; lines and the ground belong to none."""
+def test_areas_have_one_class(index):
+    """Lines and the ground belong to no area."""
     image, labels, areas = generate_shapes_with_areas(index)
     same, same_labels = generate_shapes(index)
     assert np.array_equal(image, same)
@@ -49,8 +49,8 @@ def test_areas_are_connected_to_the_labels(index):
         assert len(np.unique(labels[areas == number])) == 1
 
 
-def test_areas_of_one_class_are_told_apart():
-    """Two or three discs and crosses, two or three regions, in every one."""
+def test_instances_of_one_class_are_different_areas():
+    """Every image has two or three regions, discs and crosses."""
     for index in range(4):
         _, labels, areas = generate_shapes_with_areas(index)
         counts = [len(np.unique(areas[labels == x])) for x in THINGS]
@@ -58,7 +58,7 @@ def test_areas_of_one_class_are_told_apart():
         assert len(np.unique(areas)) - 1 == sum(counts)
 
 
-def test_images_are_those_of_the_data_set(folder):
+def test_images_equal_the_data_set(folder):
     for index in range(LENGTH):
         image, _ = generate_shapes(index, 'val', SIZE)
         written = cv2.imread(str(folder / f'val/{index:06d}.png'))
@@ -84,7 +84,7 @@ def test_objects_cover_the_areas(folder):
             assert (width, height) == (np.ptp(xs) + 1, np.ptp(ys) + 1)
 
 
-def test_numbers_of_objects_are_unique(folder):
+def test_object_ids_are_unique(folder):
     numbers = [x['id'] for x in read(folder, 'instances')['annotations']]
     assert numbers == list(range(1, len(numbers) + 1))
 
@@ -96,7 +96,7 @@ def test_things_come_first():
     assert {x['name'] for x in CATEGORIES} == set(CLASSES)
 
 
-def test_configs_name_the_categories_in_their_order(root):
+def test_categories_of_configs_equal_the_files(root):
     folder = root / 'configs/_base_/datasets'
     cfg = Config.fromfile(folder / 'shapes-panoptic-128x128.py')
     names = [x['name'] for x in CATEGORIES]

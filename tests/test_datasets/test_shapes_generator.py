@@ -53,7 +53,7 @@ def test_seed_split_and_index_all_change_the_image():
 
 @pytest.mark.smoke
 @pytest.mark.parametrize('size', [(32, 32), (128, 128), (97, 251), (300, 64)])
-def test_any_size(size):
+def test_image_sizes(size):
     for index in range(8):
         image, labels = generate_shapes(index, 'train', size)
         assert image.shape == (*size, 3)
@@ -62,7 +62,7 @@ def test_any_size(size):
         assert labels.max() < len(CLASSES)
 
 
-def test_every_image_holds_every_class():
+def test_every_image_contains_every_class():
     for size in [(128, 128), (256, 256)]:
         for index in range(100):
             _, labels = generate_shapes(index, 'val', size)

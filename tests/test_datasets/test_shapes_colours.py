@@ -1,4 +1,4 @@
-"""Colour alone must not tell the classes of `ShapesDataset` apart."""
+"""Colours alone do not distinguish the classes of ``ShapesDataset``."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def _colour_table(split: str, count: int, bits: int) -> np.ndarray:
 
 
 def _miou(guess: np.ndarray, table: np.ndarray) -> float:
-    """Scores one guessed class per colour, in per cent."""
+    """Returns the mIoU of one predicted class per colour, in per cent."""
     chosen = np.eye(NUM_CLASSES)[guess]
     confusion = table.T @ chosen
     hits = confusion.diagonal()
@@ -31,7 +31,7 @@ def _miou(guess: np.ndarray, table: np.ndarray) -> float:
 
 
 def _fit_classifier(table: np.ndarray) -> np.ndarray:
-    """Fits a class to each colour, the class weights tuned for mIoU."""
+    """Returns a class per colour, with class weights tuned for mIoU."""
     smooth = table + 20 * table.sum(axis=0) / table.sum()
     chance = smooth / smooth.sum(axis=1, keepdims=True)
     weights = table.sum() / table.sum(axis=0)
