@@ -1,6 +1,5 @@
 """Dataset, schedule and runtime base configs."""
 
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -39,7 +38,9 @@ class _TinyModel(nn.Module):
 def test_base_configs_can_be_combined(tmp_path):
     schedules = [x for x in SCHEDULE_FILES if x.stem not in OF_DETECTORS]
     experiment = tmp_path / 'experiment.py'
-    for dataset, schedule in product(DATASET_FILES, schedules):
+    pairs = [(x, schedules[0]) for x in DATASET_FILES]
+    pairs += [(DATASET_FILES[0], x) for x in schedules]
+    for dataset, schedule in pairs:
         parts = [BASE / 'default_runtime.py', dataset, schedule]
         experiment.write_text(f'_base_ = {[str(part) for part in parts]}\n')
         config = Config.fromfile(str(experiment))
