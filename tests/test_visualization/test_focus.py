@@ -213,5 +213,5 @@ def test_mask_outline_uses_the_pixels_of_the_image(output, view):
 
 
 def test_image_larger_than_masks_raises(output, view):
-    with pytest.raises(ValueError, match='as the network saw it'):
+    with pytest.raises(ValueError, match='size of the network input'):
         view(output, (97, 128))
