@@ -1,9 +1,9 @@
-# Every target works on a fresh clone: it makes the environment it needs, once.
+# Every target works in a fresh clone and creates its environment if needed.
 # Another interpreter: make PYTHON=python3.12 venv
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# processes that run the tests, with one thread each
+# number of test processes, with one thread each
 JOBS ?= 2
 
 VENV := .venv
@@ -30,12 +30,12 @@ test coverage test-slow test-reference test-onedl test-oldest: export OMP_NUM_TH
 .PHONY: help venv build demo demo-instance test coverage test-slow test-reference test-onedl test-oldest
 .PHONY: lint docs clean
 
-help: ## say what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
-venv: $(BUILT) ## make .venv: PyTorch, OpenMMLab, the tools, mmfaseg itself
+venv: $(BUILT) ## create .venv with PyTorch, OpenMMLab, the tools and mmfaseg
 
-build: $(BUILT) ## compile the operators in place, where a C++ compiler is
+build: $(BUILT) ## compile the operators in place, if there is a C++ compiler
 
 demo: $(BUILT) ## train a small FASeg on the CPU and draw its predictions
 	$(PY) tools/demo/run_demo.py
@@ -44,10 +44,10 @@ demo-instance: $(BUILT) ## the same for instance segmentation
 	$(PY) tools/dataset_converters/shapes_to_coco.py
 	$(PY) tools/demo/run_demo.py configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py --out demo_out/instance
 
-test: $(BUILT) ## run the tests, without the slow ones
+test: $(BUILT) ## run the tests, except for slow ones
 	$(PY) $(PYTEST) $(PYTEST_ARGS)
 
-coverage: ## run them and fail if they run less than 90% of mmfaseg/
+coverage: ## run the tests and require a coverage of 90% of mmfaseg/
 	$(MAKE) test PYTEST_ARGS="--cov=mmfaseg --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)"
 
 test-slow: $(BUILT) ## run the slow tests
@@ -56,10 +56,10 @@ test-slow: $(BUILT) ## run the slow tests
 test-reference: $(INSTALLED) ## run the smoke tests without the compiled operators
 	MMFASEG_OPS_BACKEND=reference $(PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
-test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests on the forks of OneDL
+test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests with the OneDL forks
 	$(ONEDL_PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
-test-oldest: $(OLDEST_INSTALLED) ## run them on the oldest PyTorch, which brings CUDA: 6 GB
+test-oldest: $(OLDEST_INSTALLED) ## run the smoke tests with PyTorch 2.6 (6 GB, with CUDA)
 	MMFASEG_OPS_BACKEND=reference $(OLDEST_PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style and types
@@ -67,26 +67,26 @@ lint: $(INSTALLED) ## check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-docs: $(DOCS_INSTALLED) ## build the site in build/site; a warning is an error
+docs: $(DOCS_INSTALLED) ## build the documentation in build/site; warnings are errors
 	$(DOCS_VENV)/bin/mkdocs build --strict
 
-clean: ## remove the environments and everything that was built
+clean: ## remove the environments and all build outputs
 	rm -rf $(VENV) $(ONEDL_VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
-# $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) fills an environment.
-# torch comes first and exactly as constrained: nothing after it may choose
-# another build.
+# $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) creates an environment.
+# torch is installed first with its exact version, so that pip does not replace
+# it with another build.
 define install
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
-	sys.exit(None if (3, 10) <= v < (3, 14) else "mmfaseg needs Python 3.10 to 3.13, \
-	$(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v)'
-	@echo '== 1/4 an environment in $(1:/bin/python=)'
+	sys.exit(None if (3, 10) <= v < (3, 14) else "mmfaseg requires Python 3.10 to 3.13, \
+	$(PYTHON) is %d.%d; use make PYTHON=python3.11 ..." % v)'
+	@echo '== 1/4 virtual environment $(1:/bin/python=)'
 	$(1) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(1:/bin/python=)
 	$(1) $(PIP) install -c $(2) setuptools
-	@echo '== 2/4 PyTorch: 1 minute, more where it comes with CUDA'
+	@echo '== 2/4 PyTorch: about 1 minute, longer with CUDA'
 	$(1) $(PIP) install "$$(grep '^torch==' $(2))"
-	@echo '== 3/4 the stack and the tools: about 2 minutes'
+	@echo '== 3/4 OpenMMLab and tools: about 2 minutes'
 	$(1) $(PIP) install -c $(2) -r requirements.txt -r $(3) -r requirements/tests.txt
 	@echo '== 4/4 mmfaseg, editable'
 	MMFASEG_WITH_OPS=0 $(1) $(PIP) install -c $(2) --no-build-isolation --no-deps -e .
@@ -96,7 +96,7 @@ endef
 $(INSTALLED): constraints.txt requirements/mm.txt $(PACKAGE)
 	$(call install,$(PY),constraints.txt,requirements/mm.txt)
 
-# Both environments use the same file: its interfaces are stable ones.
+# All environments use the same library, because it has a stable ABI.
 $(BUILT): $(INSTALLED) $(OPERATORS)
 	$(PY) setup.py -q build_ext --inplace
 	@touch $@
@@ -104,7 +104,7 @@ $(BUILT): $(INSTALLED) $(OPERATORS)
 $(ONEDL_INSTALLED): constraints-onedl.txt requirements/onedl.txt $(PACKAGE)
 	$(call install,$(ONEDL_PY),constraints-onedl.txt,requirements/onedl.txt)
 
-# Its own requirements choose what PyTorch of that time comes with.
+# PyTorch 2.6 pins its own version of sympy.
 build/constraints-oldest.txt: constraints.txt
 	@mkdir -p build
 	sed -e 's/^torch==.*/torch==$(OLDEST_TORCH)/' -e '/^sympy==/d' $< > $@

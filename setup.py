@@ -1,14 +1,14 @@
-"""Builds the operators and ships ``mmfaseg/.mim``; the rest is in setup.cfg.
+"""Builds the operators and adds ``mmfaseg/.mim``; metadata is in setup.cfg.
 
-The operators are built where PyTorch 2.10 or newer, a C++ compiler and the
-headers of Python are at hand: ``mmfaseg._C`` for the CPU, ``mmfaseg._C_cuda``
-where there are also nvcc and a CUDA build of PyTorch. They are two libraries,
-so that one wheel also loads where there is no CUDA.
+With PyTorch 2.10 or newer, a C++ compiler and the Python headers, the CPU
+operators are built as ``mmfaseg._C``. With nvcc and a CUDA build of PyTorch,
+the CUDA operators are built as ``mmfaseg._C_cuda``, a separate library, so
+that the same wheel also loads without CUDA.
 
-``MMFASEG_WITH_OPS=0`` leaves the operators out, ``MMFASEG_WITH_OPS=1`` fails
-where they cannot be built, ``FORCE_CUDA=1`` where those for CUDA cannot.
-PyTorch's ``MAX_JOBS`` and ``TORCH_CUDA_ARCH_LIST`` are honoured. A build that
-fails is an error, never a wheel without operators.
+``MMFASEG_WITH_OPS=0`` skips the operators. ``MMFASEG_WITH_OPS=1`` raises an
+error if they cannot be built, ``FORCE_CUDA=1`` if the CUDA operators cannot be
+built. PyTorch's ``MAX_JOBS`` and ``TORCH_CUDA_ARCH_LIST`` are supported. A
+compiler error always fails the installation.
 """
 
 import os
@@ -29,13 +29,13 @@ MIM_FILES = ('tools', 'configs', 'model-index.yml')
 
 
 class BuildPyWithMim(build_py):
-    """Adds ``mmfaseg/.mim``: copies for a wheel, links for an editable one.
+    """Adds ``mmfaseg/.mim``: copies for wheels, links if editable.
 
     The links are also in the Git repository, but not in an sdist.
     """
 
     def run(self) -> None:
-        """Build as usual, then add the files of mim."""
+        """Builds the package, then adds the files of mim."""
         super().run()
         package = ROOT if self.editable_mode else Path(self.build_lib)
         mim = package / 'mmfaseg' / '.mim'
@@ -58,33 +58,33 @@ class BuildPyWithMim(build_py):
 
 
 def missing_for_operators() -> str | None:
-    """Return what is missing to build the operators, or None."""
+    """Returns why the operators cannot be built, or None."""
     if os.environ.get('MMFASEG_WITH_OPS') == '0':
-        return 'MMFASEG_WITH_OPS=0'
+        return 'MMFASEG_WITH_OPS=0 is set'
     try:
         import torch
     except ImportError:
-        return 'no PyTorch (pip needs --no-build-isolation to see it)'
+        return 'PyTorch is not found; pass --no-build-isolation to pip'
     version = tuple(map(int, torch.__version__.split('.')[:2]))
     if version < (2, 10):
-        return f'PyTorch {torch.__version__} has no stable C++ interface'
+        return f'PyTorch {torch.__version__} is older than 2.10'
     compiler = (os.environ.get('CXX') or 'c++').split()[0]
     if os.name == 'posix' and shutil.which(compiler) is None:
-        return f'no C++ compiler {compiler!r}'
+        return f'there is no C++ compiler {compiler!r}'
     if not Path(sysconfig.get_path('include'), 'Python.h').is_file():
-        return 'no headers of Python'
+        return 'the Python headers are not installed'
     return None
 
 
 def missing_for_cuda() -> str | None:
-    """Return what is missing to build the operators for CUDA, or None."""
+    """Returns why the CUDA operators cannot be built, or None."""
     import torch
     from torch.utils.cpp_extension import CUDA_HOME
 
     if torch.version.cuda is None:
-        return f'PyTorch {torch.__version__} without CUDA'
+        return f'PyTorch {torch.__version__} does not support CUDA'
     if CUDA_HOME is None or not Path(CUDA_HOME, 'bin', 'nvcc').exists():
-        return 'no nvcc: set CUDA_HOME'
+        return 'nvcc is not found; set CUDA_HOME'
     nvcc = subprocess.run(
         [Path(CUDA_HOME, 'bin', 'nvcc'), '--version'],
         capture_output=True,
@@ -93,21 +93,21 @@ def missing_for_cuda() -> str | None:
     ).stdout
     found = re.search(r'release (\d+)', nvcc)
     if found and found[1] != torch.version.cuda.split('.')[0]:
-        return f'nvcc {found[1]}, but PyTorch for CUDA {torch.version.cuda}'
-    if torch.cuda.device_count() == 0:  # PyTorch would ask the card
+        return f'nvcc is {found[1]}, PyTorch uses CUDA {torch.version.cuda}'
+    if torch.cuda.device_count() == 0:  # PyTorch would query the GPU
         os.environ.setdefault('TORCH_CUDA_ARCH_LIST', '8.0;8.6;9.0+PTX')
     return None
 
 
 def sources(pattern: str) -> list[str]:
-    """Return the source files that match, as setuptools wants their names."""
+    """Returns the matching source files, relative to the root."""
     return sorted(
         path.relative_to(ROOT).as_posix() for path in CSRC.glob(pattern)
     )
 
 
 def flags(module: str) -> dict[str, list[str]]:
-    """Return the flags of the compilers for one library."""
+    """Returns the compiler flags of one library."""
     definitions = [
         f'-DMMFASEG_MODULE={module}',
         '-DTORCH_TARGET_VERSION=0x020a000000000000',  # 2.10 and newer
@@ -120,13 +120,13 @@ def flags(module: str) -> dict[str, list[str]]:
 
 
 def operators() -> dict[str, Any]:
-    """Return the arguments of setup() that build the operators."""
+    """Returns the arguments of ``setup()`` that build the operators."""
     missing = missing_for_operators()
     if missing:
         for demand in ('MMFASEG_WITH_OPS', 'FORCE_CUDA'):
             if os.environ.get(demand) == '1':
-                sys.exit(f'{demand}=1, but there is {missing}')
-        sys.stderr.write(f'mmfaseg without compiled operators: {missing}\n')
+                sys.exit(f'{demand}=1, but {missing}')
+        sys.stderr.write(f'the operators are not compiled: {missing}\n')
         return {}
     from torch.utils import cpp_extension
 
@@ -151,7 +151,7 @@ def operators() -> dict[str, Any]:
             )
         )
     elif os.environ.get('FORCE_CUDA') == '1':
-        sys.exit(f'FORCE_CUDA=1, but there is {missing}')
+        sys.exit(f'FORCE_CUDA=1, but {missing}')
     return {
         'ext_modules': extensions,
         'cmdclass': {'build_ext': cpp_extension.BuildExtension},

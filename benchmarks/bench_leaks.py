@@ -1,14 +1,13 @@
-"""Memory over thousands of iterations, on images of changing sizes.
+"""Measures memory growth over thousands of iterations with varying sizes.
 
     python benchmarks/bench_leaks.py --plot benchmarks/plots/leaks.png
 
-It trains, then infers, and reads the resident memory of the process as the
-system counts it, after the allocator of C gave back what is free: with
-images of ever other sizes its pools are fragmented more and more for a
-while, which is no leak (--keep-free counts it). Growth is the mean of the
-last tenth of the readings over that of the tenth after the warm-up, the first
-fifth of the run. Sizes repeat in a random order, so that whatever is
-remembered by size is remembered in the warm-up.
+The script runs training and inference and reads the resident memory of the
+process. Before each reading, the C allocator releases its free memory, because
+varying sizes fragment its pools without a leak; --keep-free skips this step.
+Growth compares the mean of the last tenth of the readings with that of the
+tenth after the warm-up, the first fifth of the run. Sizes repeat in random
+order, so that caches per size are filled during the warm-up.
 """
 
 import argparse
@@ -34,20 +33,20 @@ from mmfaseg.visualization.decoder_trace import trace_head
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
-SIDES = range(64, 161, 8)  # 169 sizes of images
-EVERY = 10  # iterations between two readings
-MOST = 0.02
+SIDES = range(64, 161, 8)  # 169 image sizes
+EVERY = 10  # iterations between readings
+MOST = 0.02  # maximum growth
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--iterations', type=int, default=2000)
     parser.add_argument(
-        '--keep-free', action='store_true', help='count free memory, too'
+        '--keep-free', action='store_true', help='do not release free memory'
     )
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--json', type=Path, help='file for the readings')
@@ -56,7 +55,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def resident(keep_free: bool) -> float:
-    """Return the memory that this process holds, in MiB."""
+    """Returns the resident memory of this process in MiB."""
     if not keep_free:
         ctypes.CDLL('libc.so.6').malloc_trim(0)
     pages = int(Path('/proc/self/statm').read_text().split()[1])
@@ -64,7 +63,7 @@ def resident(keep_free: bool) -> float:
 
 
 def make_model() -> torch.nn.Module:
-    """Return the network of the demo, with random weights."""
+    """Returns the network of the demo, with random weights."""
     MMLogger.get_instance('leaks', log_level='WARNING')
     cfg = Config.fromfile(CONFIG)
     init_default_scope(cfg.default_scope)
@@ -75,7 +74,7 @@ def make_model() -> torch.nn.Module:
 
 
 def make_batch(chance: random.Random) -> tuple[torch.Tensor, list]:
-    """Return two images of one size that is drawn."""
+    """Returns two images of the same random size, with labels."""
     size = chance.choice(SIDES), chance.choice(SIDES)
     inputs, samples = [], []
     for _ in range(2):
@@ -90,7 +89,7 @@ def make_batch(chance: random.Random) -> tuple[torch.Tensor, list]:
 
 
 def train_step(model: torch.nn.Module) -> Callable[[tuple], None]:
-    """Return a function that trains on a batch."""
+    """Returns a function that trains on a batch."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def step(batch: tuple) -> None:
@@ -104,7 +103,7 @@ def train_step(model: torch.nn.Module) -> Callable[[tuple], None]:
 
 
 def infer_step(model: torch.nn.Module) -> Callable[[tuple], None]:
-    """Return a function that labels a batch, with the focus now and then."""
+    """Returns a function that predicts and traces a batch."""
 
     @torch.no_grad()
     def step(batch: tuple) -> None:
@@ -121,7 +120,7 @@ def watch(
     iterations: int,
     keep_free: bool,
 ) -> list[float]:
-    """Return the readings while a step is done again and again."""
+    """Returns the readings during repeated steps."""
     chance, readings = random.Random(0), []
     for n in track(range(iterations), name):
         step(make_batch(chance))
@@ -131,14 +130,14 @@ def watch(
 
 
 def growth(readings: list[float]) -> float:
-    """Return how much the memory grew after the warm-up, as a share."""
+    """Returns the relative memory growth after the warm-up."""
     count = len(readings)
     start = np.mean(readings[count // 5 : count // 5 + count // 10])
     return float(np.mean(readings[-(count // 10) :]) / start - 1)
 
 
 def plot(found: dict[str, list[float]], path: Path) -> None:
-    """Draw the readings."""
+    """Plots the readings."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -154,7 +153,7 @@ def plot(found: dict[str, list[float]], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, and fail if the memory grew."""
+    """Runs the benchmark; exits with status 1 if memory grows."""
     args = parse_args(argv)
     if args.iterations < 20 * EVERY:
         raise ValueError(f'--iterations must be at least {20 * EVERY}')

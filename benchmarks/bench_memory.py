@@ -1,10 +1,10 @@
-"""Resident memory of inference on large images.
+"""Measures the resident memory of inference on large images.
 
     python benchmarks/bench_memory.py --threads 2
 
-FASeg R50 with random weights, one process per case; memory in addition to
-the loaded model. *scores*: class scores of every pixel, as mmseg keeps them.
-*labels*: with ``test_cfg.return_logits=False``.
+FASeg R50 has random weights, and each case runs in its own process. The memory
+of the loaded model is excluded. *scores*: class scores of every pixel, as in
+mmseg. *labels*: with ``test_cfg.return_logits=False``.
 """
 
 import argparse
@@ -32,23 +32,23 @@ CASES = [  # size, mode, number of classes, return_logits
 
 @torch.no_grad()
 def measure(size: str, mode: str, classes: int, logits: bool) -> float | None:
-    """Return the MiB by which this process grows."""
+    """Returns the growth of this process in MiB."""
     model = build('faseg_r50', classes)
     model.test_cfg.update(
         mode=mode, return_logits=logits, crop_size=WINDOW, stride=STRIDE
     )
     height, width = (int(x) for x in size.split('x'))
-    model.predict(torch.randn(1, 3, 64, 64))  # libraries, workspaces
+    model.predict(torch.randn(1, 3, 64, 64))  # warm-up
     image = torch.randn(1, 3, height, width)
     samples = [SegDataSample(metainfo=x) for x in make_metas(image)]
     return resident_memory(lambda: model.predict(image, samples))
 
 
 def main() -> None:
-    """Run every case in a new process and print a table."""
+    """Runs each case in a new process and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--threads', type=int, help='of PyTorch')
-    parser.add_argument('--case', type=int, help='run only this one')
+    parser.add_argument('--threads', type=int, help='number of threads')
+    parser.add_argument('--case', type=int, help='run only this case')
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -56,7 +56,7 @@ def main() -> None:
         sys.stdout.write(f'{measure(*CASES[args.case])}\n')
         return
     table = Table(title=describe(torch.device('cpu')))
-    for column in ('size', 'test', 'classes', 'result', 'RSS MiB'):
+    for column in ('size', 'mode', 'classes', 'result', 'RSS MiB'):
         table.add_column(column)
     for number, (size, mode, classes, logits) in enumerate(CASES):
         done = subprocess.run(

@@ -1,15 +1,15 @@
-"""Time and memory of whole models, stage by stage, side by side.
+"""Measures time and memory of whole models and of their stages.
 
-FASeg of this package against Mask2Former of MMSegmentation, both with
-ResNet-50, on one stack, one machine and in turns. Ours gets no time if its
-scores are not those of the definitions, a training step none if its loss is
-not finite; the scores of the baseline are not checked. *relative*: time
+Compares FASeg with MMSegmentation's Mask2Former, both with ResNet-50. The
+models run alternately. FASeg is not timed if its scores differ from the
+reference implementations, and a training step is not timed if its loss is not
+finite. The scores of the baseline are not checked. *relative* is the time
 relative to the baseline::
 
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
     python benchmarks/bench_model.py --other my_module:make
 
-``make`` gets our model and returns a function from images to scores.
+``make`` takes our model and returns a function that maps images to scores.
 """
 
 import argparse
@@ -51,7 +51,7 @@ TRAIN_BATCH = 2
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add = parser.add_argument
     add('--sizes', nargs='+', default=SIZES, help='HEIGHTxWIDTH')
@@ -59,17 +59,17 @@ def parse_args() -> argparse.Namespace:
     add('--classes', type=int, default=150, help='number of classes')
     add('--device', type=torch.device, default=torch.device('cpu'))
     add('--amp', choices=['bfloat16', 'float16'], help='run under autocast')
-    add('--threads', type=int, help='of PyTorch on the CPU')
-    add('--seconds', type=float, default=6.0, help='for each variant')
-    add('--train', action='store_true', help='also a training step, 512x512')
-    add('--other', help='module:function that makes another variant of ours')
-    add('--json', help='file for the rows')
-    add('--plot', help='plot of the cost against the area')
+    add('--threads', type=int, help='number of CPU threads')
+    add('--seconds', type=float, default=6.0, help='duration per variant')
+    add('--train', action='store_true', help='also time training at 512x512')
+    add('--other', help='module:function that makes another FASeg variant')
+    add('--json', help='write the rows to this file')
+    add('--plot', help='plot cost against image area to this file')
     return parser.parse_args()
 
 
 def autocast(args: argparse.Namespace) -> contextlib.AbstractContextManager:
-    """Return the context in which everything runs."""
+    """Returns the autocast context selected by ``--amp``."""
     if args.amp is None:
         return contextlib.nullcontext()
     return torch.autocast(args.device.type, getattr(torch, args.amp))
@@ -79,7 +79,7 @@ def autocast(args: argparse.Namespace) -> contextlib.AbstractContextManager:
 def bench_inference(
     args: argparse.Namespace, models: dict[str, nn.Module], size: str
 ) -> list[Row]:
-    """Measure all stages at one size."""
+    """Measures all stages at one size."""
     shape = [int(x) for x in size.split('x')]
     image = torch.randn(args.batch, 3, *shape, device=args.device)
     ours, baseline = models.values()
@@ -107,14 +107,15 @@ def bench_inference(
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
             rows += compare(args, stage, size, runs, right)
         once = {ours_name: hrca_stage(ours, image)}
-        rows += compare(args, '3 x HRCA', size, once, right, memory=False)
+        stage = 'HRCA, 3 layers'
+        rows += compare(args, stage, size, once, right, memory=False)
     return rows
 
 
 def bench_training(
     args: argparse.Namespace, models: dict[str, nn.Module]
 ) -> list[Row]:
-    """Measure forward and backward of two crops."""
+    """Measures the forward and backward pass of two crops."""
     size = (512, 512)
     image = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
     samples = make_samples(TRAIN_BATCH, size, args.classes, args.device)
@@ -135,7 +136,7 @@ def compare(
     right: dict[str, bool],
     memory: bool = True,
 ) -> list[Row]:
-    """Return a row per variant, run in turns."""
+    """Returns one row per variant; the variants run alternately."""
     times = medians(list(runs.values()), args.device, args.seconds)
     rows = []
     for (name, run), ms in zip(runs.items(), times, strict=True):
@@ -150,13 +151,13 @@ def compare(
 
 
 def _tensors(run: Callable[[], Any]) -> Sequence[Tensor]:
-    """Count nothing as a result: all that is held counts."""
+    """Runs a function without results, so that all its memory counts."""
     run()
     return []
 
 
 def main() -> None:
-    """Measure, print, and fail if a result was wrong."""
+    """Runs all cases; exits with status 1 if a result is wrong."""
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

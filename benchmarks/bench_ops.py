@@ -1,12 +1,12 @@
-"""Times the operators against the PyTorch reference, mmcv and a copy.
+"""Compares the operators with the PyTorch reference, mmcv and a copy.
 
     python benchmarks/bench_ops.py --threads 2 --json ops.json
 
-Variants run in turns; the table shows medians. A variant whose result differs
-from the reference gets no time, and the script exits with status 1. *of the
-copy* is the time relative to a large copy of the bytes that are read and
-written. *of its lines* counts whole cache lines of 64 bytes instead, of which
-a window of a planar map uses only a part.
+Variants run alternately; the table shows medians. A variant whose result
+differs from the reference is not timed, and the script exits with status 1.
+*rel. to copy* is the time relative to a large copy of the bytes that are read
+and written. *rel. to lines* counts whole cache lines of 64 bytes instead, of
+which a window of a planar map uses only a part.
 """
 
 import argparse
@@ -43,7 +43,7 @@ LINE = 64  # bytes
 
 
 def parse_args() -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 def run_reference(
     function: Callable[..., Sequence[Tensor]], *arguments: object
 ) -> Sequence[Tensor]:
-    """Return the results of the PyTorch reference."""
+    """Returns the results of the PyTorch reference."""
     with use_backend('reference'):
         return function(*arguments)
 
@@ -76,8 +76,8 @@ def run_reference(
 def bench_deform(
     args: argparse.Namespace, rate: float, size: str, train: bool
 ) -> list[Row]:
-    """Compare deformable attention with the sizes of the pixel decoder."""
-    # importable after mmfaseg
+    """Compares deformable attention at the sizes of the pixel decoder."""
+    # can be imported only after mmfaseg
     from mmcv.ops.multi_scale_deform_attn import (
         MultiScaleDeformableAttnFunction,
         multi_scale_deformable_attn_pytorch,
@@ -136,10 +136,10 @@ def bench_deform(
     variants = {
         'mmfaseg': partial(run, ours),
         'grid_sample, mmcv': partial(run, mmcv),
-        'reference': partial(run_reference, run, ours),
+        'PyTorch reference': partial(run_reference, run, ours),
     }
     if args.device.type == 'cuda' and compiled_ms_deform_attn_available():
-        kernel = {'kernel of mmcv': partial(run, mmcv_kernel)}
+        kernel = {'mmcv kernel': partial(run, mmcv_kernel)}
         variants = {**kernel, **variants}
     tensors = [*inputs, grad] + ([*inputs] if train else [])
     return compare(
@@ -192,7 +192,7 @@ def _maps(
 def bench_gather(
     args: argparse.Namespace, rate: float, size: str, channels_last: bool
 ) -> list[Row]:
-    """Compare hrca_gather with permuting the whole map first."""
+    """Compares hrca_gather with permuting the whole map first."""
     maps, grid, index = _maps(args, size, channels_last)
     embed = torch.randn(CHANNELS, device=args.device)
     shape = maps[0].shape[2:]
@@ -212,7 +212,7 @@ def bench_gather(
     results = ours()
     written = sum(x.nbytes for x in results)
     read = written
-    if not channels_last:  # distinct lines under the rows of all windows
+    if not channels_last:  # distinct cache lines of all window rows
         per_line = LINE // maps[0].element_size()
         pixels, _ = window_pixels(index, 8, grid, tuple(shape))
         read = sum(
@@ -223,22 +223,22 @@ def bench_gather(
     variants = {
         'mmfaseg': ours,
         'permute, then gather': permute,
-        'reference': partial(run_reference, ours),
+        'PyTorch reference': partial(run_reference, ours),
     }
     counts = (rate, 2 * written, written + read)
     settings = (args.device, args.seconds)
     rows = compare(name, size, variants, *settings, *counts)
     # the other variants evict the maps from the cache
-    alone = {'mmfaseg, run alone': ours}
+    alone = {'mmfaseg, warm cache': ours}
     return rows + compare(name, size, alone, *settings, *counts)
 
 
 @torch.no_grad()
 def bench_layer(args: argparse.Namespace, size: str) -> list[Row]:
-    """Compare HRCA with attention to the whole stride-4 map.
+    """Compares HRCA with attention to the whole stride-4 map.
 
-    The results differ, hence each is its own reference; the tests compare HRCA
-    on all windows with dense attention.
+    The results differ, so each variant is its own reference. The tests compare
+    HRCA on all windows with dense attention.
     """
     dtype = getattr(torch, args.dtype)
     maps, grid, _ = _maps(args, size, False)
@@ -273,7 +273,7 @@ def bench_layer(args: argparse.Namespace, size: str) -> list[Row]:
 
 
 def main() -> None:
-    """Run all cases; exit with status 1 if a result is wrong."""
+    """Runs all cases; exits with status 1 if a result is wrong."""
     args = parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""Clock, memory, equality gate and tables of the benchmarks."""
+"""Timing, memory measurement, result checks and tables of the benchmarks."""
 
 import contextlib
 import ctypes
@@ -22,18 +22,18 @@ from torch import Tensor
 
 from mmfaseg.testing import peak_memory
 
-# of the norm of the difference by the norm of what is right
+# maximum norm of the difference relative to the norm of the reference
 GATES = {
     torch.float64: 1e-9,
     torch.float32: 1e-5,
     torch.float16: 4e-3,
     torch.bfloat16: 3e-2,
 }
-# what a column of the table is called, where there is anything in it
+# titles of the columns that are shown if they contain values
 NUMBERS = {
     'relative': 'relative',
-    'floor': 'of the copy',
-    'lines': 'of its lines',
+    'floor': 'rel. to copy',
+    'lines': 'rel. to lines',
     'extra': 'extra MiB',
     'rss': 'RSS MiB',
 }
@@ -44,16 +44,16 @@ class Row:
     """One line of the table.
 
     Attributes:
-        op: what was run.
-        size: at which size.
-        variant: by which implementation.
-        ms: median milliseconds of one run, None if the result was wrong.
-        relative: ms by those of the first variant; of whole models, by the
-            baseline's.
-        floor: ms by the time to move the necessary bytes, if there is one.
-        lines: the same with whole lines of memory, if they are more.
-        extra: memory taken and not returned as a result, MiB.
-        rss: growth of the resident memory of the process at the peak, MiB.
+        op: Operator or stage.
+        size: Image size.
+        variant: Implementation.
+        ms: Median milliseconds of one run; None if the result is wrong.
+        relative: Time relative to the first variant, or to the baseline for
+            whole models.
+        floor: Time relative to a copy of the necessary bytes.
+        lines: The same for whole cache lines, if these are more bytes.
+        extra: Peak memory without the results, MiB.
+        rss: Growth of the resident memory of the process at the peak, MiB.
     """
 
     op: str
@@ -68,7 +68,7 @@ class Row:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
+    """Waits for the device."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
@@ -78,7 +78,7 @@ def medians(
     device: torch.device,
     seconds: float,
 ) -> list[float]:
-    """Return the median milliseconds of each function, run in turns."""
+    """Returns the median milliseconds of functions that run alternately."""
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
@@ -94,7 +94,7 @@ def medians(
 
 
 def copy_rate(device: torch.device, seconds: float = 1.0) -> float:
-    """Return bytes per ms of a large copy, read and written ones counted."""
+    """Returns the bytes per ms of a large copy, read plus written."""
     source = torch.randn(64 << 20, device=device)
     target = torch.empty_like(source)
     (ms,) = medians([lambda: target.copy_(source)], device, seconds)
@@ -104,7 +104,7 @@ def copy_rate(device: torch.device, seconds: float = 1.0) -> float:
 def extra_memory(
     function: Callable[[], Sequence[Tensor]], device: torch.device
 ) -> float:
-    """Return the MiB that are held at the peak, without the results."""
+    """Returns the peak memory in MiB, without the results."""
     results = sum(x.nbytes for x in function())
     if device.type == 'cuda':
         synchronize(device)
@@ -118,9 +118,9 @@ def extra_memory(
 
 
 def resident_memory(function: Callable[[], Any]) -> float | None:
-    """Return the MiB by which the process grows at the peak of a call.
+    """Returns the growth of the process at the peak of a call, in MiB.
 
-    None where the kernel cannot tell.
+    Returns None if the kernel does not report it.
     """
     status = Path('/proc/self/status')
 
@@ -141,10 +141,10 @@ def resident_memory(function: Callable[[], Any]) -> float | None:
 
 
 def is_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    """Return whether all results are right for their type of numbers.
+    """Returns whether all results match within the tolerance of their dtype.
 
-    One number of 100,000 is let off: the slope of a bilinear sample jumps at
-    the border of a pixel, and rounding decides on which side a sample lies.
+    One value in 100,000 is ignored: gradients of bilinear samples jump at
+    pixel borders, and rounding decides on which side a sample lies.
     """
     for one, two in zip(found, expected, strict=True):
         error = (one.double() - two.double()).flatten()
@@ -166,18 +166,18 @@ def compare(
     necessary: int = 0,
     lines: int = 0,
 ) -> list[Row]:
-    """Return a row per variant; what is wrong gets no time.
+    """Returns one row per variant, without a time if its result is wrong.
 
     Args:
-        op: what is run.
-        size: at which size.
-        variants: the implementations; the first one is compared with the
-            others, the last one is what the others have to equal.
-        device: where they run.
-        seconds: for each variant.
-        bytes_per_ms: of a copy.
-        necessary: bytes that have to be read and written.
-        lines: the same in whole lines of memory.
+        op: Operator.
+        size: Image size.
+        variants: Implementations; times are relative to the first one, and
+            results are compared with the last one.
+        device: Device of the inputs.
+        seconds: Duration per variant.
+        bytes_per_ms: Rate of a copy.
+        necessary: Bytes that must be read and written.
+        lines: The same in whole cache lines.
     """
     expected = [x.clone() for x in list(variants.values())[-1]()]
     right = [is_close(run(), expected) for run in variants.values()]
@@ -199,7 +199,7 @@ def compare(
 
 
 def describe(device: torch.device) -> str:
-    """Return machine and versions in a line."""
+    """Returns one line with machine and versions."""
     name = platform.processor() or platform.machine()
     if device.type == 'cuda':
         name = torch.cuda.get_device_name(device)
@@ -213,9 +213,9 @@ def describe(device: torch.device) -> str:
 
 
 def report(title: str, rows: Sequence[Row]) -> bool:
-    """Print the table, return whether all was right."""
+    """Prints the table; returns whether all results are right."""
     table = Table(title=title)
-    for column in ('what', 'size', 'by', 'ms'):
+    for column in ('operation', 'size', 'implementation', 'ms'):
         table.add_column(column)
     columns = {
         name: title
@@ -241,7 +241,7 @@ def report(title: str, rows: Sequence[Row]) -> bool:
 
 
 def save(title: str, rows: Sequence[Row], file: str | None) -> None:
-    """Write the rows as JSON, if there is a file to write to."""
+    """Writes the rows as JSON if ``file`` is given."""
     if file:
         rows_as_dicts = [asdict(row) for row in rows]
         Path(file).write_text(
@@ -252,9 +252,9 @@ def save(title: str, rows: Sequence[Row], file: str | None) -> None:
 def run_all(
     title: str, cases: Sequence[Callable[[], list[Row]]], file: str | None
 ) -> list[Row]:
-    """Return the rows of all cases, with a progress bar.
+    """Runs all cases with a progress bar and returns their rows.
 
-    The file has what is measured so far, if a run is cut off.
+    Rows are written after each case, so that an interrupted run keeps them.
     """
     rows: list[Row] = []
     for case in track(cases, 'measuring'):

@@ -1,4 +1,4 @@
-"""The models that bench_model.py compares, cut into their stages."""
+"""Models that bench_model.py compares, and their stages."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ Stages = dict[str, Callable[[], Any]]
 
 
 def build(name: str, num_classes: int) -> nn.Module:
-    """Return a model with random weights from a file of configs/_base_."""
+    """Returns a model with random weights from a file of configs/_base_."""
     init_default_scope('mmseg')
     model = Config.fromfile(CONFIGS / f'{name}.py').model
     model.pop('data_preprocessor')
@@ -38,7 +38,7 @@ def build(name: str, num_classes: int) -> nn.Module:
 
 
 def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
-    """Return our FASeg and mmseg's Mask2Former with the same backbone."""
+    """Returns our FASeg and mmseg's Mask2Former with the same backbone."""
     ours = build('faseg_r50', num_classes)
     baseline = build('mask2former_r50', num_classes)
     baseline.backbone.load_state_dict(ours.backbone.state_dict())
@@ -49,18 +49,18 @@ def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
 
 
 def make_meta(size: tuple[int, ...]) -> dict:
-    """Return what mmseg's heads ask to know about an image."""
+    """Returns the metainfo that mmseg's heads need for an image."""
     names = ('img_shape', 'pad_shape', 'ori_shape', 'batch_input_shape')
     return dict.fromkeys(names, size)
 
 
 def make_metas(image: Tensor) -> list[dict]:
-    """Return the same of every image of a batch."""
+    """Returns the metainfo of each image of a batch."""
     return [make_meta(tuple(image.shape[2:])) for _ in image]
 
 
 def faseg_stages(model: nn.Module, image: Tensor) -> Stages:
-    """Return the stages, each on what the one before gave."""
+    """Returns the stages of FASeg, each with the output of the previous."""
     head = model.decode_head
     feats = model.extract_feat(image)
     decoded = head.pixel_decoder(feats)
@@ -70,7 +70,7 @@ def faseg_stages(model: nn.Module, image: Tensor) -> Stages:
     return {
         'backbone': lambda: model.extract_feat(image),
         'pixel decoder': lambda: head.pixel_decoder(feats),
-        # with the mask product, which the baseline's decoder has as well
+        # includes the mask product, as in the baseline's decoder
         'decoder': lambda: only_decoder._last_prediction(feats),
         'post-processing': lambda: merge_scores(classes, masks, size),
         'whole': lambda: model.encode_decode(image, make_metas(image)),
@@ -78,7 +78,7 @@ def faseg_stages(model: nn.Module, image: Tensor) -> Stages:
 
 
 def mask2former_stages(model: nn.Module, image: Tensor) -> Stages:
-    """Return the same of mmseg's Mask2Former."""
+    """Returns the stages of mmseg's Mask2Former."""
     feats = model.extract_feat(image)
     about = make_metas(image)
     samples = [SegDataSample(metainfo=x) for x in about]
@@ -97,7 +97,7 @@ def mask2former_stages(model: nn.Module, image: Tensor) -> Stages:
 
 
 def _replace_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
-    """Return a head whose pixel decoder gives a result that is ready."""
+    """Returns a head whose pixel decoder returns a given result."""
     other = copy.copy(head)
     other._modules = dict(head._modules)
     other.pixel_decoder = _Constant(result)
@@ -105,7 +105,7 @@ def _replace_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:
 
 
 class _Constant(nn.Module):
-    """Returns what it was given, whatever is asked."""
+    """Returns a constant for any input."""
 
     def __init__(self, result: Any) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _Constant(nn.Module):
 
 
 def hrca_stage(model: nn.Module, image: Tensor) -> Callable[[], None]:
-    """Return a function that runs the HRCA cross-attentions alone."""
+    """Returns a function that runs only the HRCA cross-attentions."""
     head = model.decode_head
     calls: list[tuple[nn.Module, tuple]] = []
     hooks = [
@@ -138,7 +138,7 @@ def hrca_stage(model: nn.Module, image: Tensor) -> Callable[[], None]:
 
 
 def reference_scores(model: nn.Module, image: Tensor) -> Tensor:
-    """Return the scores of our model in float64, by the definitions."""
+    """Returns float64 scores computed with the reference implementations."""
     exact = copy.deepcopy(model).double()
     exact.channels_last = False
     with use_backend('reference'):
@@ -148,10 +148,10 @@ def reference_scores(model: nn.Module, image: Tensor) -> Tensor:
 
 
 def scores_match(found: Tensor, expected: Tensor) -> bool:
-    """Return whether scores are the same, but for rounding.
+    """Returns whether scores agree up to rounding.
 
-    Rounding may move a mask over the threshold of the next block, which
-    moves that query: the median of the error and the labels are asked.
+    Rounding may move a mask across the threshold of the next decoder layer,
+    which changes that query, so the median error and labels are compared.
     """
     error = (found.double() - expected.double()).abs()
     tolerance = 1e-4 if found.dtype == torch.float32 else 5e-2
@@ -159,14 +159,14 @@ def scores_match(found: Tensor, expected: Tensor) -> bool:
     labels = (found.argmax(1) == expected.argmax(1)).double().mean()
     if not error.isfinite().all() or error.median() > tolerance * scale:
         return False
-    # labels of random weights hang by a hair; half precision turns some
+    # with random weights, half precision changes many labels
     return found.dtype != torch.float32 or bool(labels > 0.995)
 
 
 def make_samples(
     batch: int, size: tuple[int, int], classes: int, device: torch.device
 ) -> Sequence[SegDataSample]:
-    """Return label maps of 4 x 4 blocks, so about 15 classes an image."""
+    """Returns label maps of 4 x 4 squares, about 15 classes per image."""
     generator = torch.Generator().manual_seed(0)
     samples = []
     for _ in range(batch):
@@ -182,10 +182,10 @@ def make_samples(
 def training_step(
     model: nn.Module, image: Tensor, samples: Sequence[SegDataSample]
 ) -> Tensor:
-    """Run forward and backward; return the loss.
+    """Runs the forward and backward pass and returns the loss.
 
-    Gradients go at the end: released at the start of the next step they would
-    be missing from its peak.
+    Gradients are released at the end, so that the peak of the next step
+    includes them.
     """
     total, _ = model.parse_losses(model.loss(image, samples))
     total.backward()

@@ -1,4 +1,4 @@
-"""Images of what was measured."""
+"""Plots of benchmark results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#999999')
 
 
 def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
-    """Draw time and memory of the whole model against the area."""
+    """Plots time and memory of whole models against the image area."""
     figure = Figure(figsize=(11, 4.5), layout='constrained')
     figure.suptitle(title, fontsize=9)
     left, right = figure.subplots(1, 2)
@@ -30,9 +30,9 @@ def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
             slope = values[0] / areas[0]
             axes.plot(areas, [slope * x for x in areas], ':', color=colour)
     left.set_ylabel('seconds per batch')
-    right.set_ylabel('MiB at the peak')
+    right.set_ylabel('peak memory, MiB')
     for axes in (left, right):
-        axes.set_xlabel('megapixels (dotted: in proportion to the area)')
+        axes.set_xlabel('megapixels (dotted: proportional to the area)')
         axes.set_ylim(0)
         axes.legend(frameon=False)
         axes.spines[['top', 'right']].set_visible(False)

@@ -40,7 +40,7 @@ ROLE = re.compile(
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages and images that are not below docs/."""
+    """Adds the pages and images that are not below docs/."""
     for source, target in PAGES.items():
         text = (ROOT / source).read_text(encoding='utf-8')
         content = convert_links(text, source, target, config.repo_url)
@@ -52,7 +52,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """Convert the links of the pages below docs/."""
+    """Converts the links of the pages below docs/."""
     target = page.file.src_uri
     if target in PAGES.values():
         return markdown
@@ -61,20 +61,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Render formulas as MathML, and RST roles of docstrings as links."""
+    """Renders formulas as MathML, and RST roles of docstrings as links."""
     content = MATH.sub(render_math, content)
     content = ROLE.sub(render_role, content)
     return content.replace('::</p>', ':</p>')  # RST literal blocks
 
 
 def convert_links(text: str, source: str, target: str, repo_url: str) -> str:
-    """Return a page whose relative links are valid in the site.
+    """Returns a page whose relative links are valid in the site.
 
     Args:
         text: Markdown of the page.
-        source: path of the page in the repository.
-        target: path of the page in the site.
-        repo_url: address of the repository, for links to other files.
+        source: Path of the page in the repository.
+        target: Path of the page in the site.
+        repo_url: Address of the repository, for links to other files.
     """
 
     def convert_link(match: re.Match) -> str:
@@ -98,14 +98,14 @@ def convert_links(text: str, source: str, target: str, repo_url: str) -> str:
 
 
 def render_math(match: re.Match) -> str:
-    """Return MathML for the output of ``pymdownx.arithmatex``."""
+    """Returns MathML for the output of ``pymdownx.arithmatex``."""
     tag, formula = match.groups()
     display = 'block' if tag == 'div' else 'inline'
     return convert(html.unescape(formula).strip(), display=display)
 
 
 def render_role(match: re.Match) -> str:
-    """Return a link to the reference, or code if it lists no such name."""
+    """Returns a link to the reference, or code if it lists no such name."""
     name = match[1]
     full_name = find_reference(name)
     if full_name is None:
@@ -114,7 +114,7 @@ def render_role(match: re.Match) -> str:
 
 
 def find_reference(name: str) -> str | None:
-    """Return the full name of an object that the reference describes."""
+    """Returns the full name of an object that the reference describes."""
     last = name.rpartition('.')[2]
     for page in sorted((ROOT / 'docs/reference').glob('*.md')):
         text = page.read_text(encoding='utf-8')

@@ -1,8 +1,8 @@
-"""Explores where the queries of one or two networks attend, on a web page.
+"""Shows where the queries of one or two networks attend, on a web page.
 
 ``python -m mmfaseg.explore MODEL IMAGE --out focus.html`` writes the page to
-a file that opens offline; ``python -m mmfaseg.explore MODEL --serve`` serves
-it for uploaded images.
+a file that opens offline. ``python -m mmfaseg.explore MODEL --serve`` starts
+a server for uploaded images.
 """
 
 import argparse
@@ -32,8 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'images',
         nargs='*',
         metavar='IMAGE',
-        help='image file; with --serve, files or folders of images to choose '
-        'from',
+        help='image file; with --serve, files or folders of example images',
     )
     parser.add_argument(
         '--weights', help='checkpoint; by default that of the work dir'
@@ -53,12 +52,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default='focus.html',
         metavar='FILE',
-        help='the page, .html',
+        help='HTML file to write',
     )
     parser.add_argument(
         '--max-queries',
         type=int,
-        help='number of queries on the page, those with most pixels first',
+        help='maximum number of queries, those with the most pixels first',
     )
     parser.add_argument(
         '--serve', action='store_true', help='start a web server'
@@ -73,18 +72,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def load_models(args: argparse.Namespace) -> 'dict[str, FASegInferencer]':
-    """Loads the models; returns them by the names of their configs.
+    """Loads the models and returns them by config name.
 
     Raises:
-        FileNotFoundError: if there is no such config or checkpoint.
-        ValueError: if a head has no FASegDecoder, or if ``--compare-weights``
+        FileNotFoundError: If there is no such config or checkpoint.
+        ValueError: If a head has no FASegDecoder, or if ``--compare-weights``
             is given without ``--compare``.
     """
     from mmfaseg.apis import FASegInferencer
     from mmfaseg.visualization.decoder_trace import find_traceable_head
 
     if args.compare_weights is not None and args.compare is None:
-        raise ValueError('--compare-weights needs --compare')
+        raise ValueError('--compare-weights requires --compare')
     found: dict[str, FASegInferencer] = {}
     models = [(args.model, args.weights), (args.compare, args.compare_weights)]
     for model, weights in models[: 1 if args.compare is None else 2]:
@@ -145,7 +144,7 @@ def serve(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Writes or serves the page; exits with a message if it cannot."""
+    """Writes or serves the page; exits with a message on errors."""
     hide_known_warnings()
     args = parse_args(argv)
     try:

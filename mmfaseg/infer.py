@@ -41,19 +41,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--focus',
         action='store_true',
-        help='also draw where the queries attend',
+        help='also write figures of where the queries attend',
     )
     parser.add_argument(
         '--max-frames',
         type=int,
-        help='stop after this number of images, for cameras',
+        help='stop after this number of images, for example of a camera',
     )
     add_cfg_options(parser, 'model.test_cfg.mode=whole')
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Segments the inputs; exits with a message if it cannot."""
+    """Segments the inputs; exits with a message on errors."""
     hide_known_warnings()
     from mmfaseg.apis import FASegInferencer
 
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         for _ in itertools.islice(found, args.max_frames):
             count += 1
         found.close()  # type: ignore[attr-defined]
-    except KeyboardInterrupt:  # stops a camera
+    except KeyboardInterrupt:  # ends a camera stream
         pass
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         sys.exit(f'error: {error}')

@@ -1,8 +1,8 @@
 """Registry nodes of mmfaseg.
 
-Each node is a child of mmengine's root registry under the scope ``mmfaseg``,
-so that a config with ``default_scope = 'mmseg'`` reaches every class here by
-its prefixed name, for example ``dict(type='mmfaseg.FASegHead')``.
+Each node is a child of mmengine's root registry with the scope ``mmfaseg``,
+so that a config with ``default_scope = 'mmseg'`` can use each class by its
+prefixed name, for example ``dict(type='mmfaseg.FASegHead')``.
 """
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS

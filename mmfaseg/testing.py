@@ -61,7 +61,7 @@ def make_pyramid(
 def as_predictions(masks: Sequence[Tensor]) -> MaskPredictions:
     """Returns predictions with the given mask logits.
 
-    Every mask is a feature channel; gradients reach the masks unchanged.
+    Each mask is one feature channel; gradients reach the masks unchanged.
 
     Args:
         masks (Sequence[Tensor]): Logits per prediction, shape (B, Q, H, W).
@@ -73,7 +73,7 @@ def as_predictions(masks: Sequence[Tensor]) -> MaskPredictions:
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
-    """Returns the peak memory of a call in bytes, with its results.
+    """Returns the peak memory of a call in bytes, including its results.
 
     Only allocations of PyTorch on the CPU are counted.
     """

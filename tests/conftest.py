@@ -1,4 +1,4 @@
-"""Fixtures that several test files use."""
+"""Fixtures shared by several test files."""
 
 import os
 import shutil
@@ -24,10 +24,10 @@ def root() -> Path:
 
 @pytest.fixture(scope='session')
 def run_python() -> Callable[..., subprocess.CompletedProcess]:
-    """Run this Python in a process of its own, with mmfaseg importable.
+    """Runs Python in a new process in which mmfaseg can be imported.
 
-    Standard error comes with standard output, so that a failed ``check``
-    shows both.
+    Standard error is part of the output, so that a failed ``check`` shows
+    both.
     """
 
     def run(
@@ -50,9 +50,9 @@ def run_python() -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(scope='session')
 def build() -> Callable[[str, Path, Path], Path]:
-    """Build a 'wheel', 'sdist' or 'editable' into an empty folder.
+    """Builds a 'wheel', 'sdist' or 'editable' into an empty folder.
 
-    This environment's setuptools builds it, as pip would make it do.
+    Uses the setuptools of this environment, as pip does.
     """
 
     def build(kind: str, source: Path, target: Path) -> Path:
@@ -77,7 +77,7 @@ def build() -> Callable[[str, Path, Path], Path]:
 
 @pytest.fixture(scope='session')
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository: a build writes into its source."""
+    """A copy of the repository, because builds write into their source."""
     copy = tmp_path_factory.mktemp('source') / 'mmfaseg'
     shutil.copytree(ROOT, copy, ignore=NOT_SOURCE)
     return copy

@@ -1,4 +1,4 @@
-"""Configs of the parts of a decoder, and the values that its layers read."""
+"""Configs of decoder parts, and inputs of decoder layers."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ LEARNED = dict(type='mmfaseg.LearnedPositionalEncoding')
 
 
 def merge(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config with changes, as config inheritance makes it.
+    """Returns a config with changes, as in config inheritance.
 
-    A dict with ``type`` replaces the default, one without is merged into it.
+    A dict with ``type`` replaces the default; other dicts are merged into it.
     """
     merged = dict(config)
     for key, value in changes.items():
@@ -53,8 +53,8 @@ def make_level(
 ) -> FeatureLevel:
     """Returns a level with tokens.
 
-    With ``masks``, shape (B, Q, H, W), the mask probabilities of the identity
-    as mask embeddings are these.
+    With ``masks``, shape (B, Q, H, W), identity matrices as mask embeddings
+    predict these masks.
     """
     if level_embed is None:
         level_embed = memory.new_zeros(memory.size(1))

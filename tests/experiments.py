@@ -1,4 +1,4 @@
-"""The experiment configs, for the tests that go through all of them."""
+"""Experiment configs for tests that iterate over all of them."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ EXPERIMENTS = sorted(
 
 
 def load(path: Path) -> Config:
-    """Returns a config of its own for each caller; files are parsed once."""
+    """Returns a copy of a config; files are parsed once."""
     return copy.deepcopy(_parse(path))
 
 

@@ -1,7 +1,7 @@
-"""A tiny network and what it computed when it equalled the authors'.
+"""A tiny network whose outputs were recorded when the parity tests passed.
 
-``python tests/golden_network.py`` writes tests/data/golden_tiny.npz again. Do
-that only for an intended change of the method, after test_parity.py was green.
+``python tests/golden_network.py`` records tests/data/golden_tiny.npz again. Do
+this only after an intended change of the method, when test_parity.py passes.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ GAINS = {
 
 
 def draw(name: str, shape: tuple[int, ...], uniform: bool = False) -> Tensor:
-    """Return float64 numbers that depend on the name alone."""
+    """Returns float64 values that depend only on the name."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big')
     generator = np.random.default_rng(seed)
     numbers = generator.random if uniform else generator.standard_normal
@@ -40,7 +40,7 @@ def draw(name: str, shape: tuple[int, ...], uniform: bool = False) -> Tensor:
 
 
 def fill(model: nn.Module) -> None:
-    """Give every parameter values that depend on its name alone."""
+    """Sets each parameter to values that depend only on its name."""
     for name, parameter in model.named_parameters():
         value = draw(name, tuple(parameter.shape))
         if name.endswith('sampling_offsets.bias'):
@@ -58,7 +58,7 @@ def fill(model: nn.Module) -> None:
 
 
 def build() -> FASegHead:
-    """Return the head, float64, in training mode."""
+    """Returns the head, float64, in training mode."""
     head = FASegHead(
         in_channels=CHANNELS,
         num_classes=CLASSES,
@@ -94,7 +94,7 @@ def build() -> FASegHead:
 
 
 def make_feats() -> list[Tensor]:
-    """Return backbone stages of two images, strides 4 to 32."""
+    """Returns backbone stages of two images, strides 4 to 32."""
     return [
         draw(
             f'stage {stride}',
@@ -105,7 +105,7 @@ def make_feats() -> list[Tensor]:
 
 
 def make_targets() -> list[MaskTargets]:
-    """Return the targets of two images; the second has unlabelled rows."""
+    """Returns the targets of two images; the second has unlabelled rows."""
     maps = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int64)
     maps[0, :, 50:] = 3
     maps[0, 20:50, 30:90] = 1
@@ -121,11 +121,11 @@ def make_targets() -> list[MaskTargets]:
 
 
 def compute(replace) -> dict[str, np.ndarray]:
-    """Return everything that is compared.
+    """Returns all values that are compared.
 
     Args:
-        replace (Callable): sets an attribute of a module, as pytest's
-            ``monkeypatch.setattr`` does.
+        replace (Callable): Sets an attribute of a module, like pytest's
+            ``monkeypatch.setattr``.
     """
     calls = iter(range(10**6))
 

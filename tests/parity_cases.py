@@ -1,6 +1,7 @@
-"""Numbers that the authors' program produced, and our network on its input.
+"""Recorded outputs of the authors' program, and our network on its inputs.
 
-The folder is not part of the project: ``MMFASEG_PARITY_DIR`` names it.
+The recordings are not in the repository; ``MMFASEG_PARITY_DIR`` is their
+folder.
 """
 
 import functools
@@ -35,8 +36,8 @@ PARITY = Path(
 )
 CONFIG = ROOT / 'configs/faseg/faseg_r50_8xb2-160k_ade20k-512x512.py'
 ABSENT = (
-    f'no numbers of the authors at {PARITY}: name their folder in '
-    'MMFASEG_PARITY_DIR'
+    f'there are no recorded outputs in {PARITY}: set MMFASEG_PARITY_DIR to '
+    'their folder'
 )
 HRCA_LAYERS = (3, 7, 11)
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -45,14 +46,14 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 @functools.cache
 def load_case(name: str) -> tuple[dict[str, np.ndarray], dict]:
-    """Return the arrays and the facts of a case."""
+    """Returns the arrays and the metadata of a case."""
     with np.load(PARITY / f'case_{name}.npz') as file:
         arrays = {key: file[key] for key in file.files}
     return arrays, json.loads(str(arrays.pop('meta_json')))
 
 
 def load_recipe(name: str) -> ModuleType:
-    """Return a module of the folder."""
+    """Returns a Python module of the recordings."""
     spec = importlib.util.spec_from_file_location(name, PARITY / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -60,7 +61,7 @@ def load_recipe(name: str) -> ModuleType:
 
 
 def make_state(names: list, classes: int) -> dict[str, Tensor]:
-    """Return a whole checkpoint of the authors' program."""
+    """Returns a complete checkpoint of the authors' program."""
     recipe = load_recipe('weights_recipe')
     state = recipe.make_torch_state(names)
     weights = torch.ones(classes + 1)
@@ -70,13 +71,13 @@ def make_state(names: list, classes: int) -> dict[str, Tensor]:
 
 @functools.cache
 def r50_state() -> dict[str, Tensor]:
-    """Return the weights that cases A, B and E share."""
+    """Returns the weights shared by cases A, B and E."""
     arrays, _ = load_case('A')
     return make_state(json.loads(str(arrays['state_json'])), 150)
 
 
 def build_r50() -> nn.Module:
-    """Return FASeg R50 for ADE20K with the weights of cases A, B and E."""
+    """Returns FASeg R50 for ADE20K with the weights of cases A, B and E."""
     from mmseg.registry import MODELS
 
     cfg = Config.fromfile(CONFIG)
@@ -89,7 +90,7 @@ def build_r50() -> nn.Module:
 
 
 def build_tiny(meta: dict, omega: int) -> FASegDecoder:
-    """Return the decoder of case T."""
+    """Returns the decoder of case T."""
     tiny = meta['tiny']
     decoder = FASegDecoder(
         embed_dims=tiny['hidden_dim'],
@@ -123,7 +124,7 @@ def build_tiny(meta: dict, omega: int) -> FASegDecoder:
 
 
 def make_image(meta: dict) -> Tensor:
-    """Return the normalized image of a case, float64, (B, 3, H, W).
+    """Returns the normalized image of a case, float64, (B, 3, H, W).
 
     The authors' program rounds mean and deviation to float32 in any dtype.
     """
@@ -139,16 +140,16 @@ def make_image(meta: dict) -> Tensor:
 
 
 class Watch:
-    """Records what the decoder does not return.
+    """Records values that the decoder does not return.
 
     Attributes:
-        blocked (dict[int, Tensor]): blocked pixels of each masked attention,
-            by layer, (B, Q, L).
-        importance (dict[int, Tensor]): importance of the windows of each
-            HRCA, by layer, (B, H_0, W_0).
-        pools (list[Tensor]): weights of each average that positional queries
-            were computed from, (B, Q, L).
-        positional_queries (list[Tensor]): in order, (B, Q, C).
+        blocked (dict[int, Tensor]): Pixels that masked attention excludes, by
+            layer, shape (B, Q, L).
+        importance (dict[int, Tensor]): Importance of the windows of each
+            HRCA layer, by layer, shape (B, H_0, W_0).
+        pools (list[Tensor]): Pixel weights from which each positional query
+            is computed, shape (B, Q, L).
+        positional_queries (list[Tensor]): In order, shape (B, Q, C).
     """
 
     def __init__(self, decoder: FASegDecoder) -> None:
@@ -181,23 +182,24 @@ class Watch:
 
 
 def difference(expected: np.ndarray, actual: Tensor) -> float:
-    """Return the largest absolute difference."""
+    """Returns the largest absolute difference."""
     assert tuple(expected.shape) == tuple(actual.shape)
     wanted = torch.from_numpy(np.asarray(expected, np.float64))
     return float((wanted - actual.detach().double()).abs().max())
 
 
 def deal_points(monkeypatch, heads: int, batch: int, pairs: int, loss) -> None:
-    """Make our loss draw the points that the authors' program drew.
+    """Makes our loss sample the points of the authors' program.
 
-    Theirs goes through the heads, the last one first, and draws for the
-    matcher, then for the losses; ours matches every image first.
+    Their program iterates over the predictions, the last one first, and
+    samples for the matcher, then for the losses. Ours matches all images
+    first.
 
     Args:
-        heads (int): number of predictions.
-        batch (int): number of images.
-        pairs (int): matched masks in the batch.
-        loss (MaskClassificationLoss): says how many points it draws.
+        heads (int): Number of predictions.
+        batch (int): Number of images.
+        pairs (int): Number of matched masks in the batch.
+        loss (MaskClassificationLoss): Loss with the numbers of points.
     """
     rest = loss.num_points - loss.num_uncertain
     torch.manual_seed(0)
@@ -222,18 +224,18 @@ def deal_points(monkeypatch, heads: int, batch: int, pairs: int, loss) -> None:
 
 
 def replace_points(replace: Callable, draw: Callable) -> None:
-    """Make the loss and the matcher draw other points.
+    """Replaces the points that the loss and the matcher sample.
 
     Args:
-        replace (Callable): sets an attribute, as ``monkeypatch.setattr``.
-        draw (Callable): takes the place of ``draw_points``.
+        replace (Callable): Sets an attribute, like ``monkeypatch.setattr``.
+        draw (Callable): Replaces ``draw_points``.
     """
     for module in (mask_classification_loss, mask_matcher):
         replace(module, 'draw_points', draw)
 
 
 def per_query(expected: np.ndarray, actual: Tensor) -> Tensor:
-    """Return the largest difference of each query, (B, Q) -> (B * Q,)."""
+    """Returns the largest difference of each query, (B, Q) -> (B * Q,)."""
     assert tuple(expected.shape) == tuple(actual.shape)
     wanted = torch.from_numpy(np.asarray(expected, np.float64))
     error = (wanted - actual.detach().double()).abs()
@@ -241,27 +243,27 @@ def per_query(expected: np.ndarray, actual: Tensor) -> Tensor:
 
 
 def statistics(x: Tensor) -> Tensor:
-    """Return mean, deviation, least, largest and mean absolute value."""
+    """Returns mean, standard deviation, minimum, maximum, mean magnitude."""
     x = x.detach().double()
     parts = (x.mean(), x.std(correction=0), x.min(), x.max(), x.abs().mean())
     return torch.stack(parts)
 
 
 def sample(x: Tensor) -> Tensor:
-    """Return the grid of values that the fixtures keep of a map."""
+    """Returns the values of a map that are recorded."""
     _, channels, height, width = x.shape
     return x[:, :: channels // 16, :: height // 8, :: width // 8]
 
 
 def our_name(name: str) -> str:
-    """Return what a parameter of the authors' model is called here."""
+    """Returns our name of a parameter of the authors' model."""
     found = map_key(name, FASEG)
     assert found is not None, name
     return found[0]
 
 
 def decoder_names(names: list[str]) -> list[str]:
-    """Return our names of the parameters of a decoder alone."""
+    """Returns our names of the parameters of the decoder."""
     return [
         our_name('sem_seg_head.predictor.' + name).removeprefix(DECODER)
         for name in names

@@ -25,7 +25,7 @@ def launch(root, processes, script, *arguments, options=(), timeout=300):
 def clear_visualizers():
     """Removes the visualizers of earlier runs in this process.
 
-    mmengine would return the old one, which has another directory.
+    mmengine would return the old ones, which have another directory.
     """
     from mmengine.visualization import Visualizer
     from mmseg.visualization import SegLocalVisualizer

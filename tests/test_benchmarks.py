@@ -1,4 +1,4 @@
-"""The benchmarks run, keep what they measured, and time nothing wrong."""
+"""Benchmarks of models: rows, incorrect results and interrupted runs."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
         (stage, model)
         for stage in STAGES
         for model in ('mmfaseg FASeg', 'mmseg Mask2Former')
-    ] + [('3 x HRCA', 'mmfaseg FASeg')]
+    ] + [('HRCA, 3 layers', 'mmfaseg FASeg')]
     assert all(x['ms'] > 0 and x['size'] == '64x64' for x in rows)
     whole = [x['ms'] for x in rows if x['op'] == 'whole']
     found = [x['relative'] for x in rows if x['op'] == 'whole']
@@ -44,7 +44,7 @@ def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_incorrect_results_have_no_time(bench, monkeypatch, tmp_path, capsys):
+def test_incorrect_results_are_not_timed(bench, monkeypatch, tmp_path, capsys):
     plain = bench.reference_scores
     monkeypatch.setattr(
         bench, 'reference_scores', lambda *args: plain(*args).roll(1, 1)

@@ -24,7 +24,7 @@ DATASET = {
     'camvid': 'mmfaseg.CamVidDataset',
     'shapes': 'mmfaseg.ShapesDataset',
 }
-# what a Swin of that name is: weights, channels, depths
+# weights, channels and depths of each Swin
 SWIN = {
     't': ('swin_tiny_patch4', 96, [2, 2, 6, 2]),
     's': ('swin_small_patch4', 96, [2, 2, 18, 2]),
@@ -129,7 +129,7 @@ def test_swin_weights_are_those_of_mmseg():
     configs = Path(mmseg.__file__).parent / '.mim/configs/mask2former'
     theirs = ''.join(x.read_text() for x in configs.glob('*.py'))
     if not theirs:
-        pytest.skip('this mmseg comes without its configs')
+        pytest.skip('this mmseg does not contain its configs')
     folders = ('_base_/models', 'faseg')
     ours = [
         url

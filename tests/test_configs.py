@@ -1,4 +1,4 @@
-"""All configs parse, build, predict and follow the house style."""
+"""All configs parse, build, predict and follow the config conventions."""
 
 import ast
 import functools

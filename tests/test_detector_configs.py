@@ -1,4 +1,4 @@
-"""Every config of a detector builds, predicts and is what its name says."""
+"""Detector configs build, predict and match their names."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ def load(path):
 
 
 def table():
-    """The rows of the page, by the name of the config."""
+    """Returns the rows of the page by config name."""
     rows = {}
     for line in (FOLDER / 'README.md').read_text().splitlines():
         if match := re.match(r'\| \[(\w[^\]]+)\]\(\1\.py\) \|', line):
@@ -51,7 +51,7 @@ def table():
     return rows
 
 
-def test_page_names_every_config():
+def test_page_lists_all_configs():
     assert sorted(table()) == sorted(x.stem for x in DETECTORS)
 
 
@@ -83,7 +83,7 @@ def test_config_builds_and_predicts(path):
 
 
 @PATHS
-def test_config_is_what_its_name_says(path):
+def test_config_matches_its_name(path):
     name = NAME.fullmatch(path.stem)
     cfg = Config.fromfile(path)
     batch = int(name['batch'])
@@ -158,14 +158,14 @@ def test_baseline_has_the_schedule_data_and_sizes_of_faseg(peer):
 def mmdet_config(name):
     path = MMDET / name
     if not path.is_file():
-        pytest.skip('this mmdet comes without its configs')
+        pytest.skip('this mmdet does not contain its configs')
     return Config.fromfile(path)
 
 
 def steps(pipeline):
-    """Without what mmdet spells out although it is the default.
+    """Returns a pipeline without arguments that mmdet sets to defaults.
 
-    Whether images are float32 makes no difference to a test.
+    ``to_float32`` does not affect testing.
     """
     defaults = {'backend_args', 'resize_type', 'to_float32'}
     return [
@@ -206,7 +206,7 @@ def test_recipe_on_coco_is_that_of_mmdet(ours, theirs):
         mine, other = ours[loader].dataset, theirs[loader].dataset
         for key in ('type', 'data_root', 'ann_file'):
             assert mine[key] == other[key], key
-        # mmdet's for instances keeps the maps of the one it inherits from
+        # mmdet's instance config inherits the maps of its panoptic config
         assert mine.data_prefix.items() <= other.data_prefix.items()
     assert steps(ours.train_dataloader.dataset.pipeline) == steps(
         theirs.train_dataloader.dataset.pipeline
@@ -245,8 +245,8 @@ def test_recipe_on_coco_is_that_of_mmdet(ours, theirs):
     assert [vars(x) for x in mine] == [vars(x) for x in other]
 
 
-def test_weights_of_swin_are_read(tmp_path):
-    """A file like mmseg's: its names have no prefix."""
+def test_swin_weights_are_loaded(tmp_path):
+    """From a file like mmseg's, whose names have no prefix."""
     cfg = load(FOLDER / 'faseg_swin-t_8xb2-50e_coco-instance-1024x1024.py')
     semantic = Config.fromfile(ROOT / 'configs/_base_/models/faseg_swin-t.py')
     assert semantic.checkpoint == cfg.checkpoint

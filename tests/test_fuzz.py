@@ -1,7 +1,7 @@
-"""Random arguments: the fast path equals the plain one, or an error says why.
+"""Fast paths equal plain ones for random arguments, or raise a clear error.
 
-hypothesis draws the same examples in every run (``derandomize``), so that a
-failure here is one of the change under test. To search further:
+hypothesis generates the same examples in every run (``derandomize``), so that
+failures are reproducible. To test more examples:
 ``HYPOTHESIS_EXAMPLES=2000 pytest tests/test_fuzz.py``.
 """
 
@@ -59,7 +59,7 @@ LAYOUTS = st.sampled_from(['contiguous', 'channels_last', 'transposed'])
 
 
 def laid_out(maps, layout):
-    """The same values in another order of memory."""
+    """Returns the same values in another memory format."""
     if layout == 'channels_last':
         return maps.contiguous(memory_format=torch.channels_last)
     if layout == 'transposed':
@@ -117,7 +117,7 @@ def test_deformable_attention_equals_reference(data):
     dtype = draw(st.sampled_from([torch.float64, torch.float32]))
     value = torch.randn(batch, sum(sizes), heads, dims, dtype=dtype)
     layout = (batch, queries, heads, len(shapes), points)
-    spread = draw(st.sampled_from([0.2, 1.0, 5.0]))  # far outside, too
+    spread = draw(st.sampled_from([0.2, 1.0, 5.0]))  # also far outside
     places = 0.5 + spread * torch.randn(*layout, 2, dtype=dtype)
     weights = torch.rand(layout, dtype=dtype)
     expected = reference.ms_deform_attn(value, shapes, starts, places, weights)
@@ -128,7 +128,7 @@ def test_deformable_attention_equals_reference(data):
 @FUZZ
 @given(st.data())
 def test_decoders_predict_the_same_in_training_and_evaluation(data):
-    """And in every layout, traced or not."""
+    """With all memory formats, traced or not."""
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     num_layers = draw(st.integers(4, 9))
@@ -160,7 +160,7 @@ def test_decoders_predict_the_same_in_training_and_evaluation(data):
         try:
             plain = decoder(memories, positions, features)
         except ValueError as error:
-            # maps whose strides are no multiples of each other
+            # level sizes that are not multiples of each other
             assert 'do not cover' in str(error)
             return
         others = [
@@ -204,14 +204,14 @@ def test_scores_and_owners_are_those_of_all_pixels_at_once(data):
     scores = torch.einsum('qk,qhw->khw', chances[0].float(), full)
     best, label = scores.max(0)
     wanted = torch.where(best < least, -1, label).numpy()
-    assert (labels == wanted).mean() > 0.999  # ties of rounding
+    assert (labels == wanted).mean() > 0.999  # rounding decides ties
     assert ((owners < 0) == (labels < 0)).all() and owners.max() < queries
 
 
 @FUZZ
 @given(st.data())
 def test_losses_and_gradients_are_finite_for_any_targets(data):
-    """More targets than queries, one pixel, no label at all, 1x1 images."""
+    """Includes more targets than queries, images of one pixel, no labels."""
     draw = data.draw
     torch.manual_seed(draw(st.integers(0, 9)))
     queries, count = draw(st.integers(1, 9)), draw(st.integers(1, 12))

@@ -1,6 +1,6 @@
-"""Every rule of the method, held by numbers that are part of the project.
+"""Outputs of a tiny network equal those recorded in the repository.
 
-They were written when test_parity.py was green.
+They were recorded when test_parity.py passed.
 """
 
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.smoke
-# float64, 13 blocks; other kernels change the order of sums
+# float64, 13 decoder layers; other kernels change the order of sums
 TOLERANCE = 1e-8
 
 
@@ -42,30 +42,30 @@ def results() -> tuple[dict, dict]:
         'scores',
     ],
 )
-def test_tiny_network_computes_what_it_did(name):
+def test_tiny_network_equals_recorded_outputs(name):
     expected, actual = results()
     np.testing.assert_allclose(
         actual[name], expected[name], rtol=TOLERANCE, atol=TOLERANCE
     )
 
 
-def test_all_of_the_golden_file_is_compared():
+def test_all_recorded_outputs_are_compared():
     expected, actual = results()
     assert sorted(expected) == sorted(actual)
-    (mark,) = test_tiny_network_computes_what_it_did.pytestmark
+    (mark,) = test_tiny_network_equals_recorded_outputs.pytestmark
     assert sorted(mark.args[1]) == sorted(expected)
 
 
-def test_tiny_network_meets_the_rare_cases():
-    """What the rules are about happens in it."""
+def test_tiny_network_covers_special_cases():
+    """Blocked pixels, empty and full pools, and different windows occur."""
     expected, _ = results()
     assert expected['cls_scores'].shape == (14, 2, 6, 5)
     spread = expected['cls_scores'][-1].std(axis=1).mean()
-    assert spread > 0.1, 'queries differ'
+    assert spread > 0.1, 'queries must differ'
     blocked = expected['blocked'] > 0
-    assert 0.2 < blocked.mean() < 0.8, 'the threshold blocks some pixels'
+    assert 0.2 < blocked.mean() < 0.8, 'the threshold must block some pixels'
     pools = (expected['pool'] > 0).sum(-1)
-    assert {0, 8} < set(pools.flatten().tolist()), 'pools: empty, whole, else'
+    assert {0, 8} < set(pools.flatten().tolist()), 'pools: empty, full, other'
     windows = expected['windows']
     assert windows.shape == (3, 2, 2)
-    assert (windows[0] != windows[2]).any(), 'windows move'
+    assert (windows[0] != windows[2]).any(), 'windows must differ'

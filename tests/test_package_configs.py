@@ -75,7 +75,7 @@ def test_bases_of_other_packages_are_resolved_by_mmengine(tmp_path):
     import mmseg
 
     if not Path(mmseg.__path__[0], '.mim/configs').is_dir():
-        pytest.skip('this mmseg comes without its configs')
+        pytest.skip('this mmseg does not contain its configs')
     path = write_child(tmp_path, 'mmseg::_base_/models/fcn_unet_s5-d16.py')
     assert Config.fromfile(path).model._scope_ == 'mmseg'
 
@@ -111,6 +111,6 @@ def test_hub_builds_the_detector_that_its_config_describes(root):
     assert repr(found) == repr(expected)
 
 
-def test_hub_raises_where_no_weights_are_published():
+def test_hub_raises_for_pretrained_weights():
     with pytest.raises(AssertionError, match='Weights'):
         mmengine.hub.get_config(f'mmfaseg::{DEMO}', pretrained=True)

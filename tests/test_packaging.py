@@ -40,7 +40,7 @@ WITH_COMPILER = pytest.mark.skipif(
 def setup(
     folder: Path, command: str, **settings: str
 ) -> subprocess.CompletedProcess:
-    """Run setup.py in a folder."""
+    """Runs setup.py in a folder."""
     return subprocess.run(
         [sys.executable, 'setup.py', '-q', command],
         cwd=folder,
@@ -53,7 +53,7 @@ def setup(
 
 
 def copy_of(source: Path, target: Path) -> Path:
-    """Copy the source without what was built in it."""
+    """Copies the source without build outputs."""
     ignore = shutil.ignore_patterns('build', 'dist', '*.egg-info', '.mim')
     return shutil.copytree(source, target / 'copy', ignore=ignore)
 
@@ -63,7 +63,7 @@ def names_in(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
-def test_wheel_holds_one_package(wheel: Path) -> None:
+def test_wheel_contains_one_package(wheel: Path) -> None:
     info = f'mmfaseg-{mmfaseg.__version__}.dist-info'
     assert {name.split('/')[0] for name in names_in(wheel)} == {
         'mmfaseg',
@@ -74,7 +74,7 @@ def test_wheel_holds_one_package(wheel: Path) -> None:
     assert top_level.split() == ['mmfaseg']
 
 
-def test_wheel_holds_every_module(wheel: Path, root: Path) -> None:
+def test_wheel_contains_all_modules(wheel: Path, root: Path) -> None:
     modules = {
         path.relative_to(root).as_posix()
         for path in (root / 'mmfaseg').rglob('*.py')
@@ -87,7 +87,7 @@ def test_wheel_holds_every_module(wheel: Path, root: Path) -> None:
     assert modules | assets | {'mmfaseg/py.typed'} <= names_in(wheel)
 
 
-def test_wheel_holds_what_mim_looks_for(wheel: Path, root: Path) -> None:
+def test_wheel_contains_the_files_of_mim(wheel: Path, root: Path) -> None:
     configs = {
         path.relative_to(root).as_posix()
         for path in (root / 'configs').rglob('*.py')
@@ -98,7 +98,7 @@ def test_wheel_holds_what_mim_looks_for(wheel: Path, root: Path) -> None:
 
 
 @WITH_COMPILER
-def test_wheel_holds_operators_for_every_python_and_pytorch(
+def test_wheel_with_operators_supports_all_python_versions(
     wheel: Path,
 ) -> None:
     assert 'mmfaseg/_C.abi3.so' in names_in(wheel)
@@ -109,7 +109,7 @@ def test_wheel_holds_operators_for_every_python_and_pytorch(
     assert str(Path.home()).encode() not in library
 
 
-def test_wheel_without_operators_is_for_every_machine(
+def test_wheel_without_operators_supports_all_platforms(
     build, source, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
@@ -147,8 +147,8 @@ def test_requested_operators_that_cannot_be_built_raise(
     assert message in done.stdout
 
 
-def test_wheel_leaves_the_family_open(wheel: Path) -> None:
-    """Required OpenMMLab packages would overwrite the forks of OneDL."""
+def test_wheel_requires_no_openmmlab_packages(wheel: Path) -> None:
+    """They would overwrite the OneDL forks."""
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (n for n in names_in(wheel) if n.endswith('/METADATA'))
         lines = archive.read(metadata).decode().splitlines()
@@ -176,7 +176,7 @@ def test_sdist_builds_the_same_wheel(build, source, wheel, tmp_path) -> None:
     assert names_in(again) == names_in(wheel)
 
 
-def test_editable_install_links_what_mim_looks_for(
+def test_editable_install_links_the_files_of_mim(
     build, source, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv('MMFASEG_WITH_OPS', '0')
@@ -233,7 +233,7 @@ def test_constraints_agree_with_requirements(root: Path) -> None:
 
 
 def run_script(folder: Path, path: Path, *options: str, before='') -> str:
-    """Run ``SCRIPT`` in a folder and return the last line that it prints."""
+    """Runs ``SCRIPT`` in a folder and returns its last line of output."""
     (folder / 'my config.py').write_text(
         f"_base_ = 'mmfaseg::{DEMO}'\ntrain_cfg = {{'max_iters': 7}}\n"
     )
@@ -250,7 +250,7 @@ def run_script(folder: Path, path: Path, *options: str, before='') -> str:
     return done.stdout.splitlines()[-1]
 
 
-# With -S Python does not see the installation of mmfaseg that runs this test.
+# With -S, Python does not find the mmfaseg that is installed for this test.
 PACKAGES = f"""
 import site, sys
 sys.path.append({sysconfig.get_path('purelib')!r})

@@ -1,14 +1,17 @@
-"""The numbers of the authors' program, from the same weights and input.
+"""The network equals the authors' program on the same weights and inputs.
 
-Tolerances. The authors' program in float64 still forms one denominator in
-float32, the count of pixels in the first pool, which leaves 1e-8; 1e-7 is
-asked for. Most of its intermediates were written in float32, whose noise there
-is up to 3e-5, so a float64 run here is compared with them at 1e-4. Between
-two float32 runs a mask probability may fall on the other side of the
-threshold, which moves one query by up to 0.4: there the median over queries
-and the share of queries that moved are compared. Which ones move depends on
-the order of sums: masks are summed over reduced features here, and maps lie in
-channels-last.
+Tolerances:
+
+- The authors' program computes one denominator in float32 even in float64, the
+  number of pixels in the first pool. This causes differences of 1e-8; the
+  tests require 1e-7.
+- Most intermediate values were recorded in float32, with noise up to 3e-5, and
+  are compared with our float64 values at 1e-4.
+- In float32, a mask probability may fall on the other side of the threshold,
+  which changes one query by up to 0.4. The tests compare the median over
+  queries and the share of queries that change. Which queries change depends on
+  the order of sums: our masks are computed from downsampled features, and our
+  maps are channels-last.
 """
 
 import functools
@@ -33,16 +36,16 @@ pytestmark = pytest.mark.skipif(
     not parity.PARITY.is_dir(), reason=parity.ABSENT
 )
 EXACT = 1e-7
-ROUNDED = 1e-4  # float32 values against ours in float64
-MOVED = 1e-3  # a query that differs by more saw another mask
+ROUNDED = 1e-4  # recorded float32 values against our float64 values
+MOVED = 1e-3  # queries that differ by more had another mask
 
-# layers before which the k-th positional query was made
+# the layer that first uses the k-th positional query
 USED_IN = (0, 1, 2, 4, 5, 6, 8, 9, 10, 12)
 
 
 @functools.cache
 def whole(case: str, dtype: torch.dtype) -> tuple[dict, dict]:
-    """Return the authors' arrays of a case and the outputs of FASeg R50."""
+    """Returns the recorded arrays of a case and the outputs of FASeg R50."""
     expected, meta = load_case(case)
     model = parity.build_r50().eval().to(dtype)
     head = model.decode_head
@@ -152,14 +155,14 @@ def test_high_resolution_windows(case):
 
 
 def check_masks(expected: dict, watch: Watch, heads: int, key: str) -> None:
-    """Compare the blocked pixels of every query and layer."""
+    """Compares the blocked pixels of each query and layer."""
     sizes = expected['attn_mask_size'].prod(1)
     assert sorted(watch.importance) == list(HRCA_LAYERS)
     assert (expected['cross_mask_true'][list(HRCA_LAYERS)] == -1).all()
     assert len(watch.blocked) == 10
     for layer, blocked in watch.blocked.items():
         counts = expected[key][layer].copy()
-        counts[counts == sizes[layer]] = 0  # a row that would see nothing
+        counts[counts == sizes[layer]] = 0  # rows without pixels attend to all
         np.testing.assert_array_equal(blocked.sum(-1).numpy(), counts)
         if key == 'attn_mask_true':
             total = heads * int(blocked.sum())
@@ -199,7 +202,7 @@ def test_label_map(case, dtype):
 
 
 @CASES
-def test_float32_by_the_robust_measure(case):
+def test_float32_predictions_agree_for_most_queries(case):
     expected, run = whole(case, torch.float32)
     output = run['output']
     wanted = [*expected['aux_pred_logits'], expected['pred_logits']]
@@ -218,7 +221,7 @@ def test_float32_by_the_robust_measure(case):
 
 
 def run_tiny(run: str) -> tuple[dict, dict, dict, Watch]:
-    """Run the decoder of case T, float64, with gradients."""
+    """Runs the decoder of case T in float64, with gradients."""
     arrays, meta = load_case('T')
     expected = {
         key.removeprefix(f'{run}/'): value
@@ -279,7 +282,7 @@ def test_tiny_decoder(run):
     if run == 'c':
         assert (pool == 0).any(), 'an empty pool'
         cells = expected['attn_mask_size'].prod(1)[0]
-        assert (expected['attn_mask_true'][0] == cells).any(), 'a closed row'
+        assert (expected['attn_mask_true'][0] == cells).any(), 'a blocked row'
 
 
 @TINY
@@ -290,7 +293,7 @@ def test_gradients_of_the_tiny_decoder(run):
     assert sorted(names) == sorted(parameters)
     norms = torch.stack([parameters[x].grad.norm() for x in names])
     wanted = torch.from_numpy(expected['grad_norm'])
-    # the authors' gradients are of a float32 run
+    # the authors' gradients were recorded in float32
     torch.testing.assert_close(norms, wanted, rtol=1e-5, atol=1e-6)
     norms = torch.stack([x.grad.norm() for x in ours['inputs']])
     wanted = torch.from_numpy(expected['grad_in_norm'])

@@ -1,7 +1,7 @@
-"""Losses, matching and gradients of the authors' program.
+"""Losses, matching and gradients equal those of the authors' program.
 
-Its random points are dealt to ours in the order ours asks for them. Class
-losses do not depend on points; mask and dice losses and costs do.
+Our loss receives the random points of their program in the order in which it
+samples. Mask and dice losses and costs depend on the points.
 """
 
 import parity_cases as parity
@@ -22,7 +22,7 @@ WEIGHTS = (2.0, 5.0, 5.0)
 
 
 def watch_matcher(loss: MaskClassificationLoss) -> list[tuple[Tensor, list]]:
-    """Record costs (D, Q, n) and matches of each image."""
+    """Records costs (D, Q, n) and matches of each image."""
     seen: list[tuple[Tensor, list]] = []
     matcher, cost, costs = loss.matcher, loss.matcher.cost, []
 
@@ -40,7 +40,7 @@ def watch_matcher(loss: MaskClassificationLoss) -> list[tuple[Tensor, list]]:
 
 
 def losses_in_their_order(losses: dict[str, Tensor], heads: int) -> Tensor:
-    """Return the final losses, then those of the heads before it."""
+    """Returns the losses of the final prediction, then of earlier ones."""
     prefixes = ['', *(f'd{i}.' for i in range(heads - 1))]
     return torch.stack([losses[p + k] for p in prefixes for k in KINDS])
 
@@ -89,11 +89,11 @@ def test_losses_matching_and_gradients_of_random_predictions(monkeypatch):
 def test_training_step_of_r50(monkeypatch):
     """Case E: all losses, the matching, and the gradient of every parameter.
 
-    Float32 on both sides. Other kernels change the authors' own losses, up to
-    14, by 2e-5 and their gradient norms by 2e-6 in the median; channels-last
-    ones change ours by 4e-5. The gradients of K_p
-    at strides 32 to 8 are sums that nearly cancel: of the authors' digits,
-    3e-3 is noise (ours in float64 lies as far away).
+    Both sides are float32. Other kernels change the authors' own losses, up to
+    14, by 2e-5 and the median of their gradient norms by 2e-6; channels-last
+    kernels change ours by 4e-5. The gradients of K_p at strides 32 to 8 are
+    sums that nearly cancel, with a relative noise of 3e-3 in the recorded
+    values; our float64 gradients differ from them as much.
     """
     expected, meta = load_case('E')
     model = parity.build_r50().train()
@@ -133,7 +133,7 @@ def test_training_step_of_r50(monkeypatch):
     assert sorted(names) == sorted(trained)
     norms = torch.stack([parameters[name].grad.norm() for name in names])
     wanted = torch.from_numpy(expected['grad_norm'])
-    # K_p's bias at stride 4 shifts all keys alike: its gradient is noise
+    # K_p's bias at stride 4 shifts all keys equally: its gradient is noise
     torch.testing.assert_close(norms.double(), wanted, rtol=1e-3, atol=1e-5)
     error = (norms.double() / wanted - 1).abs()
     assert error.median() < 5e-6

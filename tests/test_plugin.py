@@ -1,7 +1,7 @@
-"""Parts from outside the package take any place in the network.
+"""User-defined parts can replace each part of the network.
 
-tests/plugin/my_parts.py is the module of a user; its configs change one part
-each.
+tests/plugin/my_parts.py represents a user's module; each of its configs
+replaces one part.
 """
 
 import json
@@ -44,7 +44,7 @@ def load(monkeypatch):
 
 
 @EACH_PART
-def test_a_part_of_a_user_gets_gradients_and_is_explored(load, part):
+def test_custom_part_gets_gradients_and_is_explored(load, part):
     cfg = load(part)
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)

@@ -55,7 +55,7 @@ def test_insertion_point_follows_image_in_nested_pipelines(
         assert [type(step).__name__ for step in around] == names
 
 
-def test_each_concatenated_data_set_has_an_insertion_point(
+def test_each_concatenated_dataset_has_an_insertion_point(
     find_insertion_points,
 ):
     part = dict(

@@ -33,14 +33,15 @@ def make_app(
 ) -> Starlette:
     """Returns the ASGI application, for uvicorn or another server.
 
-    ``GET /`` returns the page. ``POST /explore`` takes the bytes of an image,
-    ``POST /explore/N`` takes the N-th example. Both return the result of
+    ``GET /`` returns the page. ``POST /explore`` explores an uploaded image,
+    ``POST /explore/N`` the N-th example. Both return the result of
     :func:`mmfaseg.visualization.explorer.describe`, or a message as
     ``error``. Images are not stored and are processed one by one.
     Cross-origin requests are rejected.
 
     Args:
-        networks (Mapping[str, FASegInferencer]): By name, shown side by side.
+        networks (Mapping[str, FASegInferencer]): Networks by name, which are
+            shown side by side.
         examples (Sequence[Path]): Image files to choose from.
         hosts (Sequence[str]): Allowed host names; ``['*']`` allows any.
     """
@@ -99,7 +100,7 @@ def make_app(
 
 
 def _check_size(content: bytes, name: str) -> None:
-    """Raises ValueError for too many pixels, before decoding the image."""
+    """Raises ValueError if an image has too many pixels, without decoding."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size

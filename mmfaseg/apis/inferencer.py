@@ -37,11 +37,11 @@ class Prediction:
         name (str): Name of the image.
         labels (np.ndarray): Class of each pixel, int64, shape (H, W).
         overlay (np.ndarray | None): Image with the colours of the classes,
-            uint8, shape (H, W, 3), RGB; on request.
+            uint8, shape (H, W, 3), RGB; if requested.
         probabilities (np.ndarray | None): Class probabilities, float32, shape
-            (K, H, W), sum to 1; on request. With mask classification, these
+            (K, H, W), sum to 1; if requested. With mask classification, these
             are normalised scores, which are not calibrated.
-        focus (Figure | None): Where the queries attend; on request.
+        focus (Figure | None): Where the queries attend; if requested.
     """
 
     name: str
@@ -94,8 +94,8 @@ class FASegInferencer:
     ) -> list[Prediction]:
         """Returns the predictions for all images as a list.
 
-        Arguments are those of :meth:`iterate`, which suits long videos and
-        cameras better.
+        The arguments are those of :meth:`iterate`, which is better suited to
+        long videos and cameras.
         """
         options = overlay, probabilities, focus, progress
         return list(self.iterate(inputs, batch_size, out_dir, *options))
@@ -165,8 +165,8 @@ class FASegInferencer:
         Args:
             source (str | Path | np.ndarray): Image file, or array of shape
                 (H, W, 3) in BGR.
-            max_queries (int): Maximum number of queries, those with most
-                pixels first.
+            max_queries (int): Maximum number of queries; those with the most
+                pixels are kept.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -248,7 +248,7 @@ def _array_pipeline(cfg: Any) -> list:
     """Returns the test pipeline for images in memory."""
     pipeline = cfg.test_dataloader.dataset.pipeline
     if any(type_name(step) == 'TestTimeAug' for step in pipeline):
-        pipeline = cfg.test_pipeline  # the one without augmentation
+        pipeline = cfg.test_pipeline  # without augmentation
     steps = [
         step
         for step in pipeline
@@ -261,7 +261,7 @@ def _probabilities(head: Any, sample: Any) -> np.ndarray:
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
     scores = sample.seg_logits.data.float()
-    if len(scores) == 1:  # of the second class, after mmseg's sigmoid
+    if len(scores) == 1:  # sigmoid of the second class, from mmseg
         shares = torch.cat([1 - scores, scores])
     elif isinstance(head, BaseDecodeHead):
         shares = scores.softmax(0)

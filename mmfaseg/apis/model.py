@@ -12,7 +12,7 @@ from ..checkpoints.compatibility import check_compatible
 from ..checkpoints.latest import find_latest_checkpoint
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# of a checkout, and of an installed wheel
+# in a checkout, and in an installed wheel
 CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
 
 
@@ -22,10 +22,10 @@ def find_model(
     """Returns the config and the checkpoint of a trained network.
 
     Args:
-        model (str | Path): Config file; name of a config of this package,
-            without folder and ``.py``; or work dir with both files.
-        weights (str | Path, optional): Checkpoint. The default is the best
-            one of the work dir, or the latest if there is none.
+        model (str | Path): Config file, name of a config of this package
+            without folder and ``.py``, or work dir with both files.
+        weights (str | Path, optional): Checkpoint; by default the best
+            checkpoint in the work dir, or the latest if there is none.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
@@ -82,7 +82,7 @@ def load_model(
     config, checkpoint = find_model(model, weights)
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
-    if 'module' in cfg.get('model', {}):  # written by a test with augmentation
+    if 'module' in cfg.get('model', {}):  # written by tools/test.py --tta
         cfg.model = cfg.model.module
     if 'decode_head' not in cfg.get('model', {}):
         raise ValueError(
@@ -135,8 +135,8 @@ def _checkpoint_in(folder: Path) -> Path:
 def _dataset_meta(cfg: Config, network: Any, meta: dict) -> dict[str, Any]:
     """Returns names and colours of the classes.
 
-    The names are those of the checkpoint if their number is right, otherwise
-    those of the config, otherwise numbers.
+    The names come from the checkpoint if their number matches the model,
+    otherwise from the config. Without either, the names are numbers.
     """
     from ..visualization import make_palette
 

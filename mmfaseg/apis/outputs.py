@@ -46,7 +46,7 @@ class Writer:
             save_figure(found.focus, self._path('focus', found.name, '.png'))
 
     def close(self) -> None:
-        """Completes the video files."""
+        """Closes the video files."""
         for video in self._videos.values():
             video.release()
         self._videos.clear()

@@ -58,7 +58,7 @@ def read_frames(sources: Sources) -> Iterator[Frame]:
     Raises:
         FileNotFoundError: If a file does not exist, or if a folder or pattern
             contains no images.
-        ValueError: If a file cannot be read, or an array has a wrong shape.
+        ValueError: If a file cannot be read or an array has a wrong shape.
         TypeError: If a source or the dtype of an array is not supported.
     """
     taken: set[str] = set()

@@ -1,9 +1,9 @@
 """Comparison of exported networks with PyTorch.
 
 Masks are thresholded and windows are selected by rank. If two values are
-almost equal, rounding errors decide, and scores change by much more than
-rounding errors. A difference is only an error of the file if the network
-itself is not that sensitive to its input.
+almost equal, rounding decides, and scores change by much more than rounding
+errors. A difference counts as an export error only if the network itself is
+less sensitive to tiny changes of its input.
 """
 
 import copy
@@ -49,9 +49,9 @@ def compare(
         name (str): Name of the file, for the error message.
 
     Raises:
-        RuntimeError: If scores differ by more than 1e-3, or if the labels do
-            not match the scores. The message differs if the network is too
-            sensitive on all of five images.
+        RuntimeError: If scores differ by more than 1e-3, if the labels do not
+            match the scores, or if the network is too sensitive to compare on
+            each of five images.
     """
     where = 'x'.join(map(str, size))
     changes = []
@@ -75,8 +75,8 @@ def compare(
     raise RuntimeError(
         f'{name} cannot be compared with PyTorch at {where}: the network is '
         f'too sensitive. Scores change by at least {min(changes):.2e} if an '
-        f'image changes by {PERTURBATION} of 255, as for a model that is '
-        'hardly trained. Train it longer, or use other --sizes'
+        f'image changes by {PERTURBATION} of 255, which is common for barely '
+        'trained models. Train it longer, or use other --sizes'
     )
 
 
@@ -101,7 +101,7 @@ def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
 
 
 def _make_image(size: tuple[int, int, int], number: int) -> Tensor:
-    """Returns squares of random colours, with more structure than noise."""
+    """Returns images of randomly coloured squares."""
     batch, height, width = size
     generator = torch.Generator().manual_seed(height * width + number)
     shape = (batch, 3, height // 8, width // 8)

@@ -1,4 +1,4 @@
-"""The exported part of a segmentor, and its graph.
+"""Exported part of a segmentor and its graph.
 
 Shapes:
     B: batch size.
@@ -30,7 +30,7 @@ class ExportedNetwork(nn.Module):
             and head are shared, not copied.
 
     Raises:
-        TypeError: If it has another head, or a neck.
+        TypeError: If the model has another head or a neck.
     """
 
     def __init__(self, model: Any) -> None:
@@ -60,7 +60,7 @@ class ExportedNetwork(nn.Module):
         """Returns scores and labels.
 
         Args:
-            image (Tensor): float32, 0 to 255, in the channel order of the
+            image (Tensor): float32, 0 to 255, in the channel order used in
                 training (RGB in all configs of this package), shape
                 (B, 3, H, W).
 
@@ -80,8 +80,8 @@ class ExportedNetwork(nn.Module):
 def export_program(network: ExportedNetwork) -> ExportedProgram:
     """Returns a graph for any batch size and any size in multiples of 32.
 
-    The operators of mmfaseg are exported as their reference implementations:
-    the graph runs without this package.
+    The operators of mmfaseg are exported as their reference implementations,
+    so that the graph runs without this package.
 
     Args:
         network (ExportedNetwork): On the CPU.

@@ -24,9 +24,9 @@ def write_onnx(program: ExportedProgram, path: str | Path) -> None:
         path (str | Path): Ends in ``.onnx``.
 
     Raises:
-        RuntimeError: If an operator is not a standard one.
+        RuntimeError: If the graph contains non-standard operators.
     """
-    logging.disable(logging.WARNING)  # about optional packages and folding
+    logging.disable(logging.WARNING)  # on optional packages, constant folding
     try:
         exported = torch.onnx.export(
             program,
@@ -63,7 +63,7 @@ def check_onnx(
 
     Args:
         network (ExportedNetwork): On the CPU.
-        path (str | Path): File of :func:`write_onnx`.
+        path (str | Path): File written by :func:`write_onnx`.
         sizes (Sequence[tuple[int, int, int]]): Batch, height and width.
 
     Returns:

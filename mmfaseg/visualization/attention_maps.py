@@ -1,12 +1,12 @@
-"""Attention maps on a colour scale that is the same for all layers.
+"""Attention maps on a fixed colour scale.
 
-A map is shown relative to uniform attention over its whole level: 1 is what
-every cell would get, whatever the stride of the level. The scale is
-logarithmic and fixed, so that layers, queries and models can be compared.
+A map is shown relative to uniform attention over its level, which has the
+value 1 at any stride. The scale is logarithmic and fixed, so that layers,
+queries and models can be compared.
 
 Shapes:
-    N: maps.
-    H, W: height and width of the image as the network saw it, unpadded.
+    N: number of maps.
+    H, W: height and width of the network input, without padding.
     H_l, W_l: size of a level. It may extend beyond the image on the right
         and at the bottom, where the network padded the image.
 """

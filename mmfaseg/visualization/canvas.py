@@ -1,7 +1,7 @@
-"""Layout, image panels and files that all figures share.
+"""Panels, colours and files shared by all figures.
 
-Only matplotlib's object interface is used: no window system is touched and
-the global state of pyplot does not change.
+Only matplotlib's object-oriented interface is used, which needs no display
+and does not change the global state of pyplot.
 
 Shapes:
     H, W: height and width of an image in pixels.
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-WIDTH = 7.2  # inches: fonts keep their size in a column of 700 pixels
+WIDTH = 7.2  # inches, about 700 pixels, so that pages do not scale the fonts
 DPI = 100
 GAP = 0.06  # inches
 FONT_SIZE = 8.5
@@ -144,7 +144,8 @@ def check_classes(
         np.ndarray: The colours, uint8, shape (K, 3).
 
     Raises:
-        ValueError: If there are no classes, or not one colour for each.
+        ValueError: If there are no classes, if the palette does not have one
+            colour per class, or if a colour is out of range.
     """
     colours = np.asarray(palette)
     if len(classes) == 0 or colours.shape != (len(classes), 3):

@@ -1,4 +1,4 @@
-"""Tracing of the attention in a decoder, by forward hooks.
+"""Tracing of decoder attention with forward hooks.
 
 Shapes:
     B: batch size.
@@ -35,22 +35,22 @@ class LayerTrace:
     """Inputs and attention of one layer.
 
     Attributes:
-        layer (int): index of the layer.
-        level (int): its level; strides 32, 16, 8, 4.
+        layer (int): Index of the layer.
+        level (int): Index of its level, 0 to 3 for strides 32, 16, 8, 4.
         shape (tuple[int, int]): (H_l, W_l).
-        query_pos (Tensor): positional query of its cross-attention, shape
+        query_pos (Tensor): Positional query of the cross-attention, shape
             (B, Q, C).
-        position (Tensor): K_p of its level, shape (B, C, H_l, W_l).
-        attention (Tensor): head-averaged cross-attention, shape
+        position (Tensor): K_p of the level, shape (B, C, H_l, W_l).
+        attention (Tensor): Head-averaged cross-attention, shape
             (B, Q, H_l * W_l); zero outside the selected windows.
-        cross_attn (CrossAttention): its cross-attention.
-        window_index (Tensor | None): selected windows, most important first,
+        cross_attn (CrossAttention): The module.
+        window_index (Tensor | None): Selected windows, most important first,
             int64, row-major in ``window_grid``, shape (B, K), or (B, Q, K)
-            with a choice per query; None if the whole level was attended.
+            if selected per query; None for attention to the whole level.
         window_grid (tuple[int, int] | None): (H_0, W_0).
-        window_size (int | None): pixels of the stride-4 map per side.
-        importance (Tensor | None): what the windows were selected by, shape
-            (B, H_0, W_0), or (B, Q, H_0, W_0); None if not available.
+        window_size (int | None): Pixels of the stride-4 map per side.
+        importance (Tensor | None): Importance by which windows are selected,
+            shape (B, H_0, W_0), or (B, Q, H_0, W_0); None if not available.
     """
 
     layer: int
@@ -71,9 +71,9 @@ class DecoderTrace:
     """Predictions of a decoder, and the traces of its layers.
 
     Attributes:
-        cls_scores (list[Tensor]): see :class:`DecoderOutput`.
-        mask_preds (MaskPredictions): see :class:`DecoderOutput`.
-        traces (list[LayerTrace]): one per layer.
+        cls_scores (list[Tensor]): See :class:`DecoderOutput`.
+        mask_preds (MaskPredictions): See :class:`DecoderOutput`.
+        traces (list[LayerTrace]): One per layer.
     """
 
     cls_scores: list[Tensor]
@@ -83,7 +83,7 @@ class DecoderTrace:
 
 def can_trace(head: BaseModule | None) -> bool:
     """Returns whether a head has a decoder that can be traced."""
-    from mmfaseg.models import FASegDecoder  # not needed by other figures
+    from mmfaseg.models import FASegDecoder  # other figures do not need it
 
     return isinstance(getattr(head, 'transformer_decoder', None), FASegDecoder)
 
@@ -92,7 +92,7 @@ def find_traceable_head(model: BaseModel) -> BaseModule:
     """Returns the head of a model whose decoder can be traced.
 
     Raises:
-        ValueError: if it has no :class:`FASegDecoder`.
+        ValueError: If it has no :class:`FASegDecoder`.
     """
     head = getattr(model, 'panoptic_head', None)
     if head is None:
@@ -112,8 +112,8 @@ def trace_head(head: BaseModule, feats: Sequence[Tensor]) -> DecoderTrace:
     """Runs a head and records every layer of its decoder.
 
     Args:
-        head (BaseModule): such as :class:`FASegHead`.
-        feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
+        head (BaseModule): For example a :class:`FASegHead`.
+        feats (Sequence[Tensor]): Backbone stages with stride 4, 8, 16, 32.
     """
     return trace_decoder(head.transformer_decoder, *head.pixel_decoder(feats))
 
@@ -127,15 +127,16 @@ def trace_decoder(
     """Runs a decoder and records every layer.
 
     All layers compute their attention explicitly, which changes the results
-    by rounding only. Arguments are those of the decoder's ``forward``.
+    only by rounding. The arguments are those of the decoder's ``forward``.
 
     Raises:
-        ValueError: if a backward pass with gradient checkpointing may follow,
-            which would run the layers again without the hooks.
+        ValueError: If gradients and gradient checkpointing are enabled: the
+            backward pass would run the layers again without the hooks.
     """
     if decoder.with_cp and torch.is_grad_enabled():
         raise ValueError(
-            'a decoder with with_cp=True is traced under torch.no_grad() only'
+            'a decoder with with_cp=True cannot be traced with gradients: '
+            'use torch.no_grad()'
         )
     traces: list[LayerTrace] = []
 

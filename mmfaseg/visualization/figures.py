@@ -1,4 +1,4 @@
-"""The figures of a trained network: predictions.png and focus.png."""
+"""Figures of a trained network: predictions.png and focus.png."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmengine.model import BaseModel
 
 NUM_IMAGES = 6
-INSTANCE_OFFSET = 1000  # mmdet's, between segments of one class
+INSTANCE_OFFSET = 1000  # as in mmdet: label + INSTANCE_OFFSET * instance
 
 
 def spread_indices(length: int, count: int = NUM_IMAGES) -> list[int]:
@@ -60,11 +60,11 @@ def write_figures(
 
     Args:
         model (BaseModel): Trained segmentor, or detector of mmdet with a
-            ``panoptic_head``; left in evaluation mode.
+            ``panoptic_head``; set to evaluation mode.
         dataset (BaseDataset): With a test pipeline and annotations.
         out_dir (str | Path): Folder of the figures.
-        indices (Sequence[int], optional): Images of the data set; by default
-            six that are spread evenly over it.
+        indices (Sequence[int], optional): Images of the dataset; by default
+            six, evenly spaced.
 
     Returns:
         list[Path]: The files written.
@@ -77,7 +77,7 @@ def write_figures(
     for index in indices:
         if not 0 <= index < len(dataset):
             raise IndexError(
-                f'index {index} is out of range for a data set of '
+                f'index {index} is out of range for a dataset of '
                 f'{len(dataset)} images; choose from 0..{len(dataset) - 1}'
             )
     model.eval()
@@ -189,7 +189,7 @@ def _panoptic_objects(
 
 
 def dataset_palette(dataset: BaseDataset) -> list:
-    """Returns one colour per class, the data set's if it has one for each."""
+    """Returns the palette of a dataset, or one generated for its classes."""
     count = len(dataset.metainfo['classes'])
     palette = list(dataset.metainfo.get('palette', ()))
     return palette if len(palette) == count else make_palette(count)

@@ -1,7 +1,7 @@
-"""Figure of where queries attend: masks, cross-attention, HRCA windows.
+"""Figure of query masks, cross-attention and HRCA windows.
 
 Shapes:
-    H, W: height and width of the image as the network saw it, unpadded.
+    H, W: height and width of the network input, without padding.
     H_3, W_3: size of the masks.
 """
 
@@ -68,8 +68,8 @@ def choose_queries(
     """Selects queries of distinct classes, best first.
 
     With ground truth, queries whose masks match a segment of their class best
-    (IoU) come first, otherwise those with the highest score. A query is never
-    selected if its class is "no object" or its mask is empty.
+    (IoU) come first, otherwise those with the highest score. Queries with the
+    class "no object" or an empty mask are never selected.
 
     Args:
         view (Exploration): Result of :func:`explore`.
@@ -175,7 +175,7 @@ def draw_focus(
 def _draw_overview(
     row: np.ndarray, view: Exploration, windows: LayerView | None
 ) -> None:
-    """Draws the first row, which belongs to no single query."""
+    """Draws the first row: image, prediction and windows of all queries."""
     grey = view.image.mean(-1, keepdims=True)
     labels = np.where(
         view.labels[..., None] < 0,

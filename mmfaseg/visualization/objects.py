@@ -22,7 +22,7 @@ from .canvas import (
     show_image,
 )
 
-MAX_NAMES = 20  # more of them would hide the image
+MAX_NAMES = 20  # more names would hide the image
 UNMATCHED = (1.0, 0.18, 0.33)  # red
 
 
@@ -72,11 +72,11 @@ def match_objects(
 ) -> np.ndarray:
     """Matches predictions to ground truth objects.
 
-    As in COCO's evaluation, predictions are matched in their order, each to
-    the object of its class with the highest IoU that is not matched yet.
+    As in COCO's evaluation, predictions are matched in order, each to the
+    unmatched object of its class with the highest IoU.
 
     Args:
-        ground_truth (Objects): The objects to be found.
+        ground_truth (Objects): Annotated objects.
         prediction (Objects): Best first.
         min_iou (float): Lowest IoU of a match.
 
@@ -170,7 +170,7 @@ def _draw(
         name = classes[objects.labels[n]]
         if objects.scores is not None:
             name += f' {objects.scores[n]:.2f}'
-        # the pixel of the object next to its centre
+        # the pixel of the object closest to its centre
         nearest = np.hypot(ys - ys.mean(), xs - xs.mean()).argmin()
         axes.text(
             xs[nearest] + 0.5,

@@ -98,8 +98,8 @@ def draw_predictions(
 ) -> Figure:
     """Draws image, ground truth and prediction of several images.
 
-    There are two images per row if there are at least four. The legend lists
-    the classes that occur.
+    A row shows two images if there are at least four. The legend lists the
+    classes that occur.
 
     Args:
         images (Sequence[tuple]): Images, uint8, shape (H, W, 3), RGB, with

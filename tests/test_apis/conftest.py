@@ -1,4 +1,4 @@
-"""Work dirs as after training, with random weights."""
+"""Work directories of untrained models."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,5 +53,5 @@ def work_dir(make_work_dir) -> Path:
 
 @pytest.fixture(scope='session')
 def baseline_dir(make_work_dir) -> Path:
-    """The Mask2Former of the study."""
+    """The Mask2Former of the ablations."""
     return make_work_dir('mask2former_r18_1xb8-1k_shapes-128x128')

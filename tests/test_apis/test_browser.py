@@ -1,6 +1,6 @@
-"""The explorer page in chromium, or in the browser of $CHROMIUM.
+"""The explorer page in Chromium, or in the browser at ``$CHROMIUM``.
 
-.ci/run installs it; elsewhere these tests are skipped without it.
+.ci/run installs Chromium. Without a browser, these tests are skipped.
 """
 
 import os
@@ -27,7 +27,7 @@ SIZE = (96, 128)
 def browser():
     if CHROMIUM is None:
         assert not IN_CI, 'chromium is required but not installed'
-        pytest.skip('no chromium: apt-get install chromium')
+        pytest.skip('chromium is not installed: apt-get install chromium')
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=['--no-sandbox']
@@ -155,7 +155,7 @@ def test_page_shows_the_first_image_with_both_networks(address, page):
         assert pixels(page, kind).std() > 1
 
 
-def test_scale_is_shown_and_uniform_attention_is_named(address, page):
+def test_scale_is_shown_and_uniform_attention_is_marked(address, page):
     page.goto(address)
     wait_until_drawn(page)
     ticks = page.locator('#scale .ticks span').all_inner_texts()

@@ -68,7 +68,7 @@ def test_command_line_page_equals_library_page(work_dir, image, tmp_path):
         (['{work_dir}', '{image}', '{image}'], 'got 2 images'),
         (
             ['{work_dir}', '{image}', '--compare-weights', 'x'],
-            'needs --compare',
+            'requires --compare',
         ),
     ],
 )

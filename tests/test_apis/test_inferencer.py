@@ -54,7 +54,7 @@ def video(tmp_path_factory):
 
 
 def test_labels_equal_test_loop(inferencer, work_dir):
-    """For the same images from the data set of the config."""
+    """For the same images of the dataset in the config."""
     cfg = Config.fromfile(work_dir / f'{NAME}.py')
     settings = cfg.test_dataloader.dataset
     settings.update(length=2, image_size=(64, 96))

@@ -1,4 +1,4 @@
-"""Differences of a file are told apart from rounding errors."""
+"""Export errors are distinguished from rounding errors."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ SIZE = (2, 64, 96)
 
 
 class Network(nn.Module):
-    """Scores of two classes; a steep one depends on rounding errors.
+    """Scores of two classes, sensitive to rounding errors if it is steep.
 
     ``steep_below`` limits the steepness to images with a dark first pixel.
     """

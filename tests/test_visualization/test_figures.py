@@ -112,7 +112,7 @@ def test_index_out_of_range_raises(tmp_path, index):
         write_figures(Network(None), ImageDataset(), tmp_path, [index])
 
 
-def test_indices_are_spread_over_the_data_set():
+def test_indices_are_spread_over_the_dataset():
     assert spread_indices(101, 6) == [0, 20, 40, 60, 80, 100]
     assert spread_indices(3, 6) == [0, 1, 2]
     with pytest.raises(ValueError, match='of 0 images'):

@@ -1,4 +1,4 @@
-"""Windows and attention on the pixels of the image, choice of queries."""
+"""Figure of windows and attention, and selection of queries."""
 
 import numpy as np
 import pytest
@@ -126,7 +126,7 @@ def test_query_without_mask_is_not_chosen(output, view):
     assert indices(found, choose_queries(found, 10)) == [(0, 2), (3, 0)]
 
 
-def test_ground_truth_decides_by_iou(output, view):
+def test_ground_truth_selects_queries_by_iou(output, view):
     """At half the size of the image; the confident query 1 comes last."""
     masks = np.zeros((3, 48, 64), bool)
     masks[0, :24] = True  # the upper half
@@ -164,7 +164,7 @@ def test_colour_bar_has_numbers(output, view):
     assert labels == ['0.1×', '1×', '10×', '100×']
 
 
-def test_nearly_uniform_attention_is_named(output, view):
+def test_nearly_uniform_attention_is_marked(output, view):
     attention = output.traces[2].attention
     attention.fill_(1 / attention.shape[-1])
     names = titles(draw_focus(view(output)))
@@ -213,5 +213,5 @@ def test_mask_outline_uses_the_pixels_of_the_image(output, view):
 
 
 def test_image_larger_than_masks_raises(output, view):
-    with pytest.raises(ValueError, match='as the network saw it'):
+    with pytest.raises(ValueError, match='size of the network input'):
         view(output, (97, 128))

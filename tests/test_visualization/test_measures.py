@@ -49,7 +49,7 @@ def test_entropy_is_normalised_by_attended_cells():
     assert entropy(spikes((0, 0)), 1).tolist() == [0]
 
 
-def test_nearly_uniform_attention_is_pointed_out():
+def test_nearly_uniform_attention_is_marked():
     assert describe_entropy(0.949) == '0.95'
     assert describe_entropy(0.95) == '0.95, nearly uniform'
 
@@ -94,7 +94,7 @@ def test_changes_of_masks():
 
 
 def test_preference_is_attention_without_content():
-    """Of a layer whose contents and biases are zero."""
+    """Compared with a layer whose contents and biases are zero."""
     torch.manual_seed(0)
     attn = MultiheadAttention(16, 4)
     query_pos, position = torch.randn(3, 16), torch.randn(16, 20)

@@ -41,14 +41,14 @@ def texts(figure):
     return [axes.get_title() for axes in figure.axes], panels
 
 
-def test_each_object_is_matched_once_by_the_first():
+def test_each_object_is_matched_to_the_first_prediction():
     prediction = objects(
         (0, 0, 20, 0.9), (0, 1, 20, 0.8), (0, 21, 40, 0.7), (0, 40, 60, 0.6)
     )
     assert match_objects(GROUND_TRUTH, prediction).tolist() == [0, -1, 1, -1]
 
 
-def test_overlap_must_be_half():
+def test_match_requires_minimum_iou():
     ground_truth = objects((0, 0, 20))
     half, less = objects((0, 0, 10, 0.9)), objects((0, 0, 9, 0.9))
     assert match_objects(ground_truth, half).tolist() == [0]

@@ -43,7 +43,7 @@ def texts(figure):
     return found
 
 
-def test_scores_by_hand():
+def test_scores_of_a_known_label_map():
     ground_truth = np.array([[0, 0, 1, 1], [0, 0, 255, 255]])
     prediction = np.array([[0, 0, 0, 1], [0, 0, 2, 0]])
     miou, accuracy = segmentation_scores(ground_truth, prediction, 4)

@@ -1,8 +1,8 @@
-"""From the trace of a decoder to the views of its layers.
+"""Views of the layers of a traced decoder.
 
 Shapes:
-    N: queries that own pixels, in order of their number of pixels.
-    H, W: height and width of the image as the network saw it, unpadded.
+    N: number of queries that own pixels; those with most pixels come first.
+    H, W: height and width of the network input, without padding.
     K: number of classes.
 """
 
@@ -68,7 +68,7 @@ def explore(
         inputs_to_image(item['inputs']),
         classes,
         palette,
-        # pixels of the background belong to no object of a detector
+        # background pixels of a detector have no class
         min_score=0.5 if hasattr(model, 'panoptic_head') else 0.0,
         max_queries=max_queries,
     )
@@ -138,7 +138,7 @@ def _view_layers(
 ) -> list[LayerView]:
     views: list[LayerView] = []
     masks_before = _masks(output, 0, queries)
-    dynamic: np.ndarray | None = None  # latest positional query of whole maps
+    dynamic: np.ndarray | None = None  # latest positional query above stride 4
     for trace in output.traces:
         stride = STRIDES[trace.level]
         query_pos = trace.query_pos[0, queries]

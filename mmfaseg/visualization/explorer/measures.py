@@ -1,10 +1,10 @@
-"""Measures of attention, and the attention of positional queries alone.
+"""Measures of attention, and attention computed from positions only.
 
 Shapes:
-    N: queries.
-    H_l, W_l: the map of a level.
+    N: number of queries.
+    H_l, W_l: size of a level.
     C: embed_dims.
-    L: pixels of a level.
+    L: number of pixels of a level.
     h: number of heads.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from mmfaseg.models.layers import MultiheadAttention
 
-NEARLY_UNIFORM = 0.95  # entropy from which attention is called that
+NEARLY_UNIFORM = 0.95  # minimum entropy of nearly uniform attention
 
 
 def entropy(
@@ -39,11 +39,11 @@ def entropy(
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
     total = p.shape[1] * p.shape[2] if cells is None else cells
     values = -(p * logs).sum((1, 2)) / np.log(np.maximum(total, 2))
-    return values.clip(0) + 0.0  # no -0.0
+    return values.clip(0) + 0.0  # turns -0.0 into 0.0
 
 
 def describe_entropy(value: float) -> str:
-    """Formats a normalised entropy; points out nearly uniform attention."""
+    """Formats a normalised entropy and marks nearly uniform attention."""
     uniform = ', nearly uniform' if value >= NEARLY_UNIFORM else ''
     return f'{value:.2f}{uniform}'
 
@@ -53,7 +53,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Args:
         first (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
-        second (np.ndarray): Likewise.
+        second (np.ndarray): Same shape and normalisation.
 
     Returns:
         np.ndarray: Shape (N,), sum of the minimum of both, 0 to 1.
@@ -94,7 +94,7 @@ def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
 
     Args:
         vectors (np.ndarray): Shape (N, C).
-        before (np.ndarray): Likewise.
+        before (np.ndarray): Shape (N, C).
 
     Returns:
         np.ndarray: Shape (N,); 0 for a vector of zeros.
@@ -113,7 +113,7 @@ def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
 
     Args:
         masks (np.ndarray): Probabilities, shape (N, H_l, W_l).
-        before (np.ndarray): Likewise.
+        before (np.ndarray): Probabilities, shape (N, H_l, W_l).
 
     Returns:
         np.ndarray: Shape (N,); 0 if both masks are empty.
@@ -127,7 +127,7 @@ def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def nan_mean(parts: Sequence[np.ndarray]) -> float:
-    """Returns the mean of all values that are not NaN, NaN if none."""
+    """Returns the mean of all values that are not NaN; NaN if none remain."""
     return float(torch.from_numpy(np.concatenate(parts)).nanmean())
 
 
@@ -135,14 +135,14 @@ def nan_mean(parts: Sequence[np.ndarray]) -> float:
 def positional_preference(
     attn: 'MultiheadAttention', query_pos: Tensor, position: Tensor
 ) -> Tensor:
-    """Returns the attention of a layer from positions alone.
+    """Returns the attention of a layer computed from positions only.
 
     The scores of a head are the sum of four products: content or position of
-    the query with content or position of the key. This is the attention from
-    the product of both positions, ``softmax(W_q p · W_k K_p / sqrt(d))``,
-    averaged over the heads: p is the positional query, K_p the positional
-    encoding, W_q and W_k the projections of a head with d channels. Biases
-    and the attention mask are left out.
+    the query with content or position of the key. This function uses only the
+    product of both positions, ``softmax(W_q p · W_k K_p / sqrt(d))``, averaged
+    over the heads. p is the positional query, K_p the positional encoding, and
+    W_q and W_k are the projections of a head with d channels. Biases and the
+    attention mask are ignored.
 
     Args:
         attn (MultiheadAttention): The cross-attention of the layer.

@@ -1,10 +1,10 @@
 """Class and main query of each pixel.
 
 Shapes:
-    Q: queries.
+    Q: number of queries.
     K: number of classes.
-    h, w: the map of the masks, stride 4.
-    H, W: size of the input image without padding.
+    h, w: size of the masks, stride 4.
+    H, W: height and width of the network input, without padding.
 """
 
 import numpy as np
@@ -22,7 +22,8 @@ def find_owners(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the class of each pixel and the query that contributes most.
 
-    Rows are computed in chunks: no tensor holds all masks at full size.
+    Rows are computed in chunks, so that no tensor holds all masks at full
+    size. The returned query *owns* the pixel.
 
     Args:
         classes (Tensor): Class probabilities without "no object", shape
@@ -38,7 +39,7 @@ def find_owners(
     Raises:
         ValueError: If the masks do not cover the image.
     """
-    # lazy: only traced networks need the models
+    # imported here because other figures do not need the models
     from mmfaseg.models.layers.chunks import chunks
     from mmfaseg.models.layers.resize_rows import resize_rows
 
@@ -48,7 +49,8 @@ def find_owners(
     if height < size[0] or width < size[1]:
         raise ValueError(
             f'the masks cover {height}x{width} pixels, less than the image '
-            f'of {size[0]}x{size[1]}; pass the image as the network saw it'
+            f'of {size[0]}x{size[1]}; pass the image at the size of the '
+            'network input'
         )
     labels = torch.empty(size, dtype=torch.int64)
     owners = torch.empty(size, dtype=torch.int64)

@@ -26,8 +26,8 @@ def describe(explorations: Mapping[str, Exploration]) -> dict[str, Any]:
     """Returns the content of the page, ready for JSON.
 
     Args:
-        explorations (Mapping[str, Exploration]): Of one image, by the name
-            of the network.
+        explorations (Mapping[str, Exploration]): Explorations of one image,
+            by name of the network.
     """
     return {
         'models': [
@@ -184,6 +184,6 @@ def _to_hex(palette: np.ndarray, label: int) -> str:
 def _to_png(image: np.ndarray) -> str:
     """Returns a data URI; colours are in BGR order."""
     done, content = cv2.imencode('.png', image.astype(np.uint8))
-    assert done  # PNG takes every array of bytes
+    assert done  # any uint8 array can be encoded as PNG
     encoded = base64.b64encode(content.tobytes()).decode('ascii')
     return f'data:image/png;base64,{encoded}'

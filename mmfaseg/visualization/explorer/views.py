@@ -1,11 +1,11 @@
 """Attention, masks and scores of every layer for the main queries.
 
 Shapes:
-    N: queries that own pixels, in order of their number of pixels.
-    Q: all queries.
+    N: number of queries that own pixels; those with most pixels come first.
+    Q: number of all queries.
     K: number of classes.
-    H, W: height and width of the image as the network saw it, unpadded.
-    H_l, W_l: the map of a layer's level; H_3, W_3: that of the masks.
+    H, W: height and width of the network input, without padding.
+    H_l, W_l: size of a layer's level; H_3, W_3: size of the masks.
 """
 
 from dataclasses import dataclass, field
@@ -39,14 +39,14 @@ class LayerView:
         stride (int): Stride of its level.
         attention (np.ndarray): Cross-attention of each query, averaged over
             the heads, float32, shape (N, H_l, W_l), each map sums to 1.
-        preference (np.ndarray): Attention of its positional query alone, same
+        preference (np.ndarray): Attention computed from positions only, same
             shape; see :func:`positional_preference`.
         masks (np.ndarray): Mask probabilities after the layer, shape
             (N, H_3, W_3).
         scores (np.ndarray): Class probabilities after the layer, "no object"
             last, shape (N, K + 1).
         entropy (np.ndarray): Entropy of the attention divided by its maximum
-            over the cells that the layer can attend to, shape (N,): 0 for one
+            over the cells that the layer can attend to, shape (N,); 0 for one
             cell, 1 for uniform attention.
         overlap (np.ndarray): Overlap of attention and preference, 0 to 1,
             shape (N,).
@@ -63,8 +63,8 @@ class LayerView:
         windows (list[WindowBox]): Windows that all queries attend to, most
             important first; empty if the layer attends to the whole map, or
             if each query selects its own windows.
-        importance (np.ndarray | None): What the windows were selected by,
-            shape (H_0, W_0), if all queries share windows.
+        importance (np.ndarray | None): Importance by which the windows are
+            selected, shape (H_0, W_0); None if queries share no windows.
     """
 
     layer: int

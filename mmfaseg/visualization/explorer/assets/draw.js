@@ -7,7 +7,7 @@ function loadImage(uri) {
     images.set(uri, new Promise((resolve, reject) => {
       const image = new Image();
       image.onload = () => resolve(image);
-      image.onerror = () => reject(new Error('an image of the page cannot be decoded'));
+      image.onerror = () => reject(new Error('an image on the page cannot be decoded'));
       image.src = uri;
     }));
   }

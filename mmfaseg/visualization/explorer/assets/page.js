@@ -6,7 +6,7 @@ const MIN_SIDE = 384; // small images are enlarged to about this many pixels
 const MAX_SIDE = 1024; // large images are reduced to this many
 const byId = (id) => document.getElementById(id);
 
-// The layer that is shown, and for each model its query and marked pixel.
+// The displayed layer, and the selected query and pixel of each model.
 const state = { models: [], layer: 0, smooth: true, classes: false, timer: null, request: 0 };
 
 function make(tag, properties = {}, children = []) {
@@ -40,7 +40,7 @@ function addModel(data, owners) {
   const figures = ['image', 'focus', 'preference'].map((name) => {
     const canvas = make('canvas', { width: model.width, height: model.height, className: name });
     canvas.setAttribute('role', 'img');
-    canvas.style.maxWidth = `${(70 * width) / height}vh`; // upright images fit the window
+    canvas.style.maxWidth = `${(70 * width) / height}vh`; // portrait images fit the window
     canvas.addEventListener('click', (event) => {
       const box = canvas.getBoundingClientRect();
       mark((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -163,7 +163,7 @@ function mark(x, y) {
   draw();
 }
 
-// Returns whether the content is still the latest one after it was loaded.
+// Returns whether the content is still the latest after loading it.
 async function showContent(content, isLatest = () => true) {
   images.clear();
   const owners = await Promise.all(content.models.map((model) => readOwners(model)));
@@ -233,7 +233,7 @@ async function request(url, options) {
 
 function upload(file) {
   if (!file) return;
-  byId('examples').selectedIndex = -1; // so that the same one can be selected again
+  byId('examples').selectedIndex = -1; // so that the same example can be selected again
   request('explore', { method: 'POST', body: file });
 }
 
