@@ -17,7 +17,7 @@ MODELS = ('small', 'r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
 
 
 def parse_pair(text: str) -> tuple[int, int]:
-    """Parse ``OLD=NEW``."""
+    """Parses ``OLD=NEW``."""
     try:
         old, new = map(int, text.split('='))
     except ValueError:
@@ -28,7 +28,7 @@ def parse_pair(text: str) -> tuple[int, int]:
 
 
 def parse_colour(text: str) -> tuple[int, ...]:
-    """Parse ``RRGGBB``."""
+    """Parses ``RRGGBB``."""
     try:
         red, green, blue = bytes.fromhex(text.lstrip('#'))
     except ValueError:
@@ -40,7 +40,7 @@ def parse_colour(text: str) -> tuple[int, ...]:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -55,7 +55,7 @@ class ClassCountMetric(BaseMetric):
         Args:
             ground_truth (np.ndarray): uint16, shape (H, W), values in [0, K].
             prediction (np.ndarray): like ``ground_truth``.
-            num_classes (int): K.
+            num_classes (int): number of classes, K.
 
         Returns:
             np.ndarray: int64, shape (2, N, K), intersections and unions.
@@ -118,7 +118,7 @@ def read_label_maps(
     Args:
         sample (dict): ``gt_sem_seg`` and ``pred_sem_seg`` are dicts whose
             ``data`` is a Tensor of shape (1, H, W) on any device.
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         ignore_index (int): label of ignored pixels.
 
     Returns:
@@ -188,7 +188,7 @@ def _to_label_map(
         raise ValueError(
             f'the {kind} has label {labels[~valid][0]}, but there are '
             f'{num_classes} classes: set such pixels to ignore_index, or '
-            'check reduce_zero_label and the classes of the data set'
+            'check reduce_zero_label and the classes of the dataset'
         )
     label_map = labels.astype(np.uint16)
     label_map[ignored] = num_classes

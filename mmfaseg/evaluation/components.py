@@ -43,7 +43,7 @@ def find_components(
 
     Args:
         label_map (np.ndarray): uint16, shape (H, W), values in [0, K].
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         thin_width (int): maximum width of thin components in pixels.
     """
     numbers = np.zeros(label_map.shape, np.int32)

@@ -23,9 +23,9 @@ class MaskClassificationHead(BaseModule):
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        num_classes (int): K, without "no object".
+        num_classes (int): number of classes, K, without "no object".
         feat_channels (int): channels of both decoders.
-        num_queries (int): Q.
+        num_queries (int): number of queries, Q.
         pixel_decoder (dict): config of the pixel decoder; gets
             ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
             if the transformer decoder has ``high_res_attention=None``.

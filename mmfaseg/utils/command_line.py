@@ -145,7 +145,7 @@ def check_data(cfg: Config) -> None:
     try:
         report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
     except Exception as error:
-        # an unusual data set may still be valid for training
+        # an unusual dataset may still be valid for training
         _warn(f'the data check failed: {error!r}')
         return
     for diagnostic in report.diagnostics:

@@ -20,7 +20,7 @@ from mmfaseg.utils.command_line import (
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -44,7 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run_check(args: argparse.Namespace, console: Console):
-    """Return the report; show a progress bar for each split."""
+    """Returns the report and shows a progress bar for each split."""
     from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
     cfg = load_config(args.config, args.cfg_options)
@@ -61,7 +61,7 @@ def run_check(args: argparse.Namespace, console: Console):
 
 
 def print_class_frequencies(report, console: Console) -> None:
-    """Print a table of the pixels and images of each class."""
+    """Prints a table of the pixels and images of each class."""
     classes, statistics = report.class_frequencies()
     if not statistics:
         return

@@ -25,14 +25,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--split',
         choices=['val', 'test'],
         default='val',
-        help='data set of the config',
+        help='dataset of the config',
     )
     parser.add_argument(
         '--indices',
         nargs='+',
         type=int,
         metavar='I',
-        help='images of the data set; by default six, spread evenly',
+        help='images of the dataset; by default six, spread evenly',
     )
     parser.add_argument(
         '--device', default=get_device(), help='for example cpu or cuda:1'

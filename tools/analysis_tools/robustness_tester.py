@@ -67,7 +67,7 @@ class Tester:
                 has no mIoU.
         """
         with self._corrupted(cell):
-            # copies the data set
+            # copies the dataset
             loader = Runner.build_dataloader(
                 dict(self.loader, dataset=self.dataset), seed=self.seed
             )
@@ -108,7 +108,7 @@ def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
     inner = getattr(dataset, 'datasets', None)
     if inner is None and hasattr(dataset, 'dataset'):
         inner = [dataset.dataset]
-    if inner is not None:  # a wrapper of data sets
+    if inner is not None:  # a wrapper of datasets
         return [point for x in inner for point in find_insertion_points(x)]
     transforms = _transforms_of(getattr(dataset, 'pipeline', None))
     point = None

@@ -51,7 +51,7 @@ DATASETS_BY_CLASSES = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'source',
@@ -96,7 +96,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_config(backbone: str, num_classes: int) -> Path:
-    """Return the config for a backbone and a number of classes.
+    """Returns the config for a backbone and a number of classes.
 
     Raises:
         ConversionError: if there is no such config.
@@ -118,7 +118,7 @@ def find_config(backbone: str, num_classes: int) -> Path:
 
 
 def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the entries of the model of a config."""
+    """Returns names and shapes of the entries of the model of a config."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -126,7 +126,7 @@ def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
 
 
 def classes_of(cfg: Config) -> dict[str, list]:
-    """Return the ``dataset_meta`` of a checkpoint: classes and palette."""
+    """Returns the ``dataset_meta`` of a checkpoint: classes and palette."""
     dataset = cfg.train_dataloader.dataset
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         meta = registry.get(dataset.type).METAINFO | dataset.get(
@@ -147,7 +147,7 @@ def convert(
     no_object: float | None = None,
     keep_classes: bool = False,
 ) -> Conversion:
-    """Convert a checkpoint for the model of a config.
+    """Converts a checkpoint for the model of a config.
 
     Raises:
         ConversionError: if an entry is unexpected, missing or has another
@@ -179,7 +179,7 @@ def convert(
 
 
 def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
-    """Return how images have to be normalized for the checkpoint.
+    """Returns how images have to be normalized for the checkpoint.
 
     Checkpoints of old detectron2 versions contain mean and standard deviation
     in the channel order of their images.
@@ -213,7 +213,7 @@ def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
-    """Convert a checkpoint and print the report.
+    """Converts a checkpoint and prints the report.
 
     Raises:
         ValueError: if the checkpoint cannot be read or does not match, or the

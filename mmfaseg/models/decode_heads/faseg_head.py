@@ -27,9 +27,9 @@ class FASegHead(MaskClassificationHead):
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        num_classes (int): K, without "no object".
+        num_classes (int): number of classes, K, without "no object".
         feat_channels (int): channels of both decoders.
-        num_queries (int): Q.
+        num_queries (int): number of queries, Q.
         pixel_decoder (dict): config of the pixel decoder, without
             ``in_channels``, ``embed_dims`` and ``num_levels``.
         transformer_decoder (dict): config of the transformer decoder, without

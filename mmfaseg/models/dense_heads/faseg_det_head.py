@@ -48,7 +48,7 @@ class FASegDetHead(MaskClassificationHead):
         num_stuff_classes (int): number of stuff classes; 0 for instance
             segmentation.
         feat_channels (int): channels of both decoders.
-        num_queries (int): Q.
+        num_queries (int): number of queries, Q.
         pixel_decoder (dict): config of the pixel decoder, without
             ``in_channels``, ``embed_dims`` and ``num_levels``.
         transformer_decoder (dict): config of the transformer decoder, without

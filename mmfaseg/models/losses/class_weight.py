@@ -35,7 +35,7 @@ def expand_class_weight(
     """Returns the weights of all classes and of "no object".
 
     Args:
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         class_weight (Sequence[float], optional): K weights, or K + 1 with
             that of "no object"; all classes weigh 1 if None.
         no_object_weight (float): weight of "no object".

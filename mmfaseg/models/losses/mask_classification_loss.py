@@ -41,7 +41,7 @@ class MaskClassificationLoss(nn.Module):
     """Class, mask and dice losses of all predictions.
 
     Args:
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         loss_cls_weight (float): weight of ``loss_cls`` (cross-entropy) and of
             its matching cost.
         loss_mask_weight (float): weight of ``loss_mask`` (binary
@@ -53,7 +53,7 @@ class MaskClassificationLoss(nn.Module):
             object" and must equal ``no_object_weight``. All classes weigh 1
             if None.
         no_object_weight (float): weight of "no object" in the cross-entropy.
-        num_points (int): P.
+        num_points (int): number of sampling points, P.
         oversample_ratio (float): number of random points, as a multiple of P,
             among which the uncertain ones are chosen.
         importance_sample_ratio (float): share of the P points that are

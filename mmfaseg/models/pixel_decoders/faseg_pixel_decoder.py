@@ -40,7 +40,7 @@ class FASegPixelDecoder(nn.Module):
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        embed_dims (int): C; a multiple of ``num_heads``.
+        embed_dims (int): number of channels, C; a multiple of ``num_heads``.
         norm_cfg (dict): config of the norm after every projection; the
             ``num_groups`` of a GN must divide C.
         positional_encoding (dict): config of a :class:`PositionalEncoding`,
