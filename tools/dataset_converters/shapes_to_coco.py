@@ -1,4 +1,4 @@
-"""Writes the Shapes dataset as COCO files, for the detection configs."""
+"""Converts the Shapes dataset to COCO format for the detection configs."""
 
 import argparse
 import sys
@@ -17,7 +17,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         default='data/shapes_coco',
         metavar='DIR',
-        help='output folder; the configs read the default, %(default)s',
+        help='output folder (default: %(default)s, as in the configs)',
     )
     parser.add_argument(
         '--image-size',
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_all(args: argparse.Namespace) -> None:
-    """Writes all splits and shows a progress bar for each."""
+    """Writes all splits with a progress bar for each."""
     from mmfaseg.datasets.shapes_coco import write_shapes_coco
 
     height, width = args.image_size
