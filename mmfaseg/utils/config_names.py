@@ -149,8 +149,7 @@ def _parts(
 ) -> Iterator[tuple[str, Mapping, str]]:
     """Yields location, settings and registry key of all dicts with a type.
 
-    Layer configs, such as ``norm_cfg``, are excluded, as they are not built
-    from a registry key.
+    Layer configs, such as ``norm_cfg``, are excluded.
     """
     if isinstance(value, Mapping):
         if 'type' in value:

@@ -50,8 +50,7 @@ def prepare_cpu_processes(cfg: Config) -> None:
 def _init_process_group() -> None:
     """Initializes the process group.
 
-    After a restart by torchrun, the store still contains the keys of the
-    previous attempt, so each attempt has its own prefix.
+    Each restart by torchrun has its own prefix, as the store keeps old keys.
     """
     store, rank, world_size = next(iter(rendezvous('env://')))
     attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')

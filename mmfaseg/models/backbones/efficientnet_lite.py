@@ -237,10 +237,7 @@ def _build_stages(
 
 
 def _scale_channels(channels: int, width: float) -> int:
-    """Returns the scaled channels as a multiple of 8.
-
-    The result is rounded to the nearest multiple, but is at least 90 % of
-    ``channels * width``.
+    """Rounds to a multiple of 8, at least 90 % of ``channels * width``.
 
     Args:
         channels (int): channels of lite0.

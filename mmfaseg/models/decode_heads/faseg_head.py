@@ -109,8 +109,7 @@ class FASegHead(MaskClassificationHead):
                 32.
             batch_data_samples (Sequence[SegDataSample]): samples with
                 ``gt_sem_seg``, int64, shape (1, H, W).
-            train_cfg (dict, optional): ``train_cfg`` of the model; must be
-                empty.
+            train_cfg (dict, optional): passed by mmseg; must be empty.
 
         Raises:
             ValueError: if ``train_cfg`` is not empty, or a label is invalid.
@@ -135,9 +134,6 @@ class FASegHead(MaskClassificationHead):
     ) -> Tensor:
         """Returns the class scores of every pixel of the padded input.
 
-        A score is the sum over queries of class probability times mask
-        probability.
-
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
                 32.
@@ -147,7 +143,8 @@ class FASegHead(MaskClassificationHead):
                 has the size ``img_shape`` in mode "slide".
 
         Returns:
-            Tensor: non-negative, shape (B, K, H, W).
+            Tensor: sum over queries of class probability times mask
+            probability, shape (B, K, H, W).
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)

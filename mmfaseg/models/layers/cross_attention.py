@@ -32,8 +32,7 @@ class CrossAttention(nn.Module):
         num_heads (int): number of attention heads; must divide C.
 
     Attributes:
-        needs_tokens (bool): whether it uses ``level.key`` and
-            ``level.value``.
+        needs_tokens (bool): whether ``level.key`` and ``value`` are used.
         attention_level (int | None): level, 0, 1 or 2, whose latest attention
             it uses as ``state.coarse_attention``; None if it uses none.
         updates_query_pos (bool): whether the positional query is updated

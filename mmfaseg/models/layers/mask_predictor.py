@@ -2,7 +2,7 @@
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per layer and one of the initial queries.
+    D: number of predictions, of the initial queries and of each layer.
     Q: number of queries.
     C: embed_dims.
     M: mask_channels.

@@ -194,8 +194,7 @@ def sine_embedding(turns: Tensor, channels: int) -> Tensor:
     """Returns alternating sines and cosines of decreasing frequency.
 
     Args:
-        turns (Tensor): positions in periods of the highest frequency, any
-            shape.
+        turns (Tensor): positions in periods of the highest frequency.
         channels (int): channels per position, an even number.
 
     Returns:

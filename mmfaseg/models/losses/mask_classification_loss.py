@@ -5,8 +5,7 @@ computed at sampled points.
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per decoder layer and one of the initial
-        queries.
+    D: number of predictions, of the initial queries and of each layer.
     Q: number of queries.
     K: number of classes.
     n: number of matches of an image.
