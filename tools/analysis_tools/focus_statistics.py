@@ -32,7 +32,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('models', nargs='+', help='work dirs with a config and a checkpoint')
-    add('--num-images', type=int, default=40, help='number of first images')
+    add('--num-images', type=int, default=40, help='number of images')
     add('--split', choices=['val', 'test'], default='test')
     add('--device', default='cpu')
     add('--json', type=Path, help='also write the values to this file')
