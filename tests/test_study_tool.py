@@ -283,7 +283,7 @@ def test_failed_runs_are_reported_and_others_continue(configs, tmp_path):
     [
         (['nowhere.py'], 'no such config: nowhere.py'),
         ([BASE, BASE], "are both row 'fcn'"),
-        ([BASE, '--baseline', 'other'], 'none of the rows'),
+        ([BASE, '--baseline', 'other'], 'not one of the rows'),
         ([BASE, '--seeds', '1', '1'], 'has duplicates'),
         ([BASE, '--report-only'], 'no cell is finished'),
     ],

@@ -228,7 +228,7 @@ def test_amp_rejects_other_optim_wrapper(amp_config_of) -> None:
 def test_amp_rejects_unsupported_device(
     precision, device, amp_config_of
 ) -> None:
-    message = f"--amp {precision}.*cuda.*'{device}'; leave --amp out"
+    message = f"--amp {precision}.*cuda.*'{device}'; omit --amp"
     with pytest.raises(ValueError, match=message):
         amp_config_of('--amp', precision, device=device)
 

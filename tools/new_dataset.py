@@ -1,7 +1,7 @@
 """Writes a training config for a folder of images and a folder of masks.
 
-Masks contain the class index of each pixel, or 255 for ignored pixels. Other
-masks are converted with --remap or --colours.
+Masks contain the class index of each pixel, or 255 for ignored pixels. Use
+--remap or --colours to convert other masks.
 """
 
 import argparse
@@ -17,7 +17,7 @@ MODELS = ('small', 'r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
 
 
 def parse_pair(text: str) -> tuple[int, int]:
-    """Parse ``OLD=NEW``."""
+    """Parses ``OLD=NEW``."""
     try:
         old, new = map(int, text.split('='))
     except ValueError:
@@ -28,26 +28,25 @@ def parse_pair(text: str) -> tuple[int, int]:
 
 
 def parse_colour(text: str) -> tuple[int, ...]:
-    """Parse ``RRGGBB``."""
+    """Parses ``RRGGBB``."""
     try:
         red, green, blue = bytes.fromhex(text.lstrip('#'))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f'{text!r} is not a colour of six hexadecimal digits such as '
-            'ff8000'
+            f'{text!r} is not a color of six hexadecimal digits such as ff8000'
         ) from None
     return red, green, blue
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('images', type=Path, help='folder of the images')
-    add('masks', type=Path, help='folder of the masks')
+    add('images', type=Path, help='folder of images')
+    add('masks', type=Path, help='folder of masks')
     add('config', type=Path, help='config file to write, .py')
     add(
         '--classes',
@@ -59,8 +58,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         '--out',
         type=Path,
-        help='folder for the lists of the splits and converted masks '
-        '(default: data/NAME_OF_CONFIG)',
+        help='folder for split lists and converted masks '
+        '(default: data/CONFIG_NAME)',
     )
     add(
         '--val',
@@ -68,24 +67,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=0.2,
         dest='val_share',
         metavar='SHARE',
-        help='share of the validation images, unless there are folders train '
+        help='fraction of validation images, unless there are folders train '
         'and val (default: %(default)s)',
     )
-    add('--seed', type=int, default=0, help='seed of that random choice')
+    add('--seed', type=int, default=0, help='random seed of the split')
     add(
         '--remap',
         nargs='+',
         type=parse_pair,
         default=[],
         metavar='OLD=NEW',
-        help='labels to change, such as 255=1 for masks of 0 and 255',
+        help='labels to replace, such as 255=1 for masks with 0 and 255',
     )
     add(
         '--colours',
         nargs='+',
         type=parse_colour,
         metavar='RRGGBB',
-        help='colour of each class in the masks, in the order of --classes',
+        help='color of each class in the masks, in the order of --classes',
     )
     add(
         '--model',
@@ -103,7 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Writes the config, checks it, and prints the next commands."""
+    """Writes and checks the config and prints the next commands."""
     hide_known_warnings()
     from mmengine.config import Config
 

@@ -30,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--out',
         metavar='DIR',
-        help='save predictions: label PNGs, or COCO JSON of a detector',
+        help='save predictions as label PNGs, or COCO JSON for detectors',
     )
     parser.add_argument(
         '--show', action='store_true', help='show predictions in a window'
@@ -38,25 +38,25 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--show-dir',
         metavar='DIR',
-        help='draw predictions into DIR/vis_data/vis_image',
+        help='save visualizations to DIR/vis_data/vis_image',
     )
     parser.add_argument(
         '--wait-time',
         type=float,
         default=2,
-        help='seconds for which --show displays an image (default: 2)',
+        help='seconds to display each image with --show (default: 2)',
     )
     parser.add_argument(
         '--tta',
         action='store_true',
-        help="test-time augmentation with the config's tta_pipeline",
+        help='use test-time augmentation (tta_pipeline of the config)',
     )
     parser.add_argument(
         '--amp',
         nargs='?',
         const='fp16',
         choices=list(AMP_DTYPES),
-        help='mixed precision: float16 (default) or bfloat16',
+        help='use mixed precision: float16 (default) or bfloat16',
     )
     add_run_arguments(parser, 'test_dataloader.batch_size=4')
     return parser.parse_args(argv)

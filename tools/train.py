@@ -31,16 +31,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='resume from this checkpoint or, without a value, from the '
-        'latest one in the work dir if there is one',
+        help='resume from this checkpoint, or by default from the latest one '
+        'in the work dir, if any',
     )
     parser.add_argument(
         '--amp',
         nargs='?',
         const='fp16',
         choices=list(AMP_DTYPES),
-        help='mixed precision: float16 with loss scaling (default), or '
-        'bfloat16 without',
+        help='use mixed precision: float16 with loss scaling (default) or '
+        'bfloat16',
     )
     parser.add_argument('--seed', type=int, help='random seed')
     parser.add_argument(
@@ -48,8 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         choices=list(LOGGERS),
         default=[],
-        help='log to these services, too; needs pip install tensorboard, or '
-        'wandb',
+        help='additional loggers; require pip install tensorboard or wandb',
     )
     add_run_arguments(parser, 'train_dataloader.batch_size=4')
     return parser.parse_args(argv)

@@ -4,8 +4,8 @@
 
 - checks the installed packages;
 - makes ``mmcv.ops`` importable without compiled operators;
-- makes mmengine load checkpoints, also ``.safetensors`` files, without
-  running code from the file;
+- makes mmengine load checkpoints, including ``.safetensors`` files, without
+  executing code from them;
 - provides the part of ``panopticapi`` that mmdet needs;
 - resolves ``mmfaseg::`` in ``_base_`` and in ``mmengine.hub``.
 

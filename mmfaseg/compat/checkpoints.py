@@ -12,8 +12,8 @@ import torch
 def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
     """Returns a statistics method of ``HistoryBuffer``.
 
-    A pickled buffer refers to its own methods through ``getattr``. The real
-    ``getattr`` would give a crafted checkpoint access to every object.
+    A pickled buffer refers to its own methods through ``getattr``. The
+    built-in ``getattr`` would allow a crafted checkpoint to access any object.
 
     Raises:
         pickle.UnpicklingError: If another attribute is requested.
@@ -23,8 +23,8 @@ def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
     methods = HistoryBuffer([], [])._statistics_methods
     if owner is not HistoryBuffer or name not in methods:
         raise pickle.UnpicklingError(
-            'the checkpoint requests an attribute; only the statistics '
-            'methods of HistoryBuffer are allowed.'
+            f'the checkpoint requests the attribute {name!r}; only the '
+            'statistics methods of HistoryBuffer are allowed.'
         )
     return methods[name]
 
@@ -45,8 +45,8 @@ def register_safe_globals() -> None:
         'builtins.getattr': _history_buffer_method,
         name: HistoryBuffer,
     }
-    # Pairs, because the loader of OneDL's mmengine removes its own list of
-    # types after each use.
+    # Pairs are distinct from the types that the loader of OneDL's mmengine
+    # adds and then removes.
     torch.serialization.add_safe_globals(
         [(function, name) for name, function in allowed.items()]
     )
@@ -55,8 +55,8 @@ def register_safe_globals() -> None:
 def patch_checkpoint_loaders() -> None:
     """Makes mmengine load local files and URLs with :func:`read_checkpoint`.
 
-    OneDL's mmengine falls back to loading that runs code from the file, and
-    both mmengine packages use ``torch.hub`` for downloads, which does so, too.
+    OneDL's mmengine falls back to unsafe loading, which executes code from the
+    file. For URLs, both mmengine packages use ``torch.hub``, which is unsafe.
     """
     from mmengine.runner import CheckpointLoader, checkpoint
 

@@ -10,10 +10,10 @@ from ..utils.stack_info import StackInfo
 
 
 class _MissingExtension(ModuleType):
-    """A placeholder for ``mmcv._ext`` while ``mmcv.ops`` is imported.
+    """Placeholder for ``mmcv._ext`` while ``mmcv.ops`` is imported.
 
-    Every public attribute is a function that raises when it is called. So
-    ``mmcv.ops`` can be imported, and only the use of an operator fails.
+    Every public attribute is a function that raises when called, so that
+    ``mmcv.ops`` can be imported and only the use of an operator fails.
     """
 
     def __init__(self, mmcv: str) -> None:
@@ -24,8 +24,8 @@ class _MissingExtension(ModuleType):
         if name.startswith('_'):
             raise AttributeError(name)
         message = (
-            f'the operator {name!r} needs an mmcv with compiled operators, '
-            f'and {self._mmcv} has none: build mmcv from source for this '
+            f'the operator {name!r} requires mmcv with compiled operators, '
+            f'but {self._mmcv} has none: build mmcv from source for this '
             'PyTorch, or use layers that do not call the operator'
         )
 
@@ -50,7 +50,7 @@ def import_mmcv_ops_uncompiled(info: StackInfo) -> None:
 
 
 def check_compiled_mmcv_ops(info: StackInfo) -> None:
-    """Imports the compiled operators, or raises ImportError."""
+    """Raises ImportError if the compiled operators cannot be loaded."""
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:
@@ -58,5 +58,5 @@ def check_compiled_mmcv_ops(info: StackInfo) -> None:
         raise ImportError(
             f'the compiled operators of {mmcv.name} {mmcv.version} do not '
             f'load with torch {info.torch}: build mmcv for this PyTorch, or '
-            f'replace it by mmcv-lite ({error})'
+            f'install mmcv-lite instead ({error})'
         ) from error

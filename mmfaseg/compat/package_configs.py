@@ -1,4 +1,4 @@
-"""Configs of this package by name: ``mmfaseg::faseg/CONFIG.py``.
+"""Resolution of config names such as ``mmfaseg::faseg/CONFIG.py``.
 
 mmengine resolves ``package::path`` in ``_base_`` and in ``mmengine.hub`` only
 for known packages, and sets the default scope to the package name. Configs of
@@ -19,7 +19,7 @@ def find_package_config(name: str) -> Path:
             ``'_base_/default_runtime.py'``.
     """
     shipped = PACKAGE / '.mim' / 'configs'
-    # without symbolic links (sdist, some checkouts) there is no .mim
+    # an sdist or a checkout without symbolic links has no .mim
     folder = shipped if shipped.is_dir() else PACKAGE.parent / 'configs'
     return folder.resolve() / name
 
@@ -30,8 +30,8 @@ def register_package_configs() -> None:
 
     if 'mmfaseg' in MODULE2PACKAGE:
         return
-    # mmengine looks for a distribution, then for a module. Only the latter
-    # has the right path in editable installs and checkouts.
+    # mmengine searches for a distribution, then for a module. Only the latter
+    # has the correct path in editable installs and checkouts.
     MODULE2PACKAGE['mmfaseg'] = 'mmfaseg.version'
     _resolve_bases()
     _build_models_in_their_scope()
@@ -40,8 +40,8 @@ def register_package_configs() -> None:
 def _resolve_bases() -> None:
     """Resolves ``mmfaseg::`` in ``_base_`` without setting a scope.
 
-    mmengine would set ``_scope_ = 'mmfaseg'``, in which classes of mmseg and
-    mmdet are not found.
+    mmengine would set ``_scope_ = 'mmfaseg'``, which does not contain the
+    classes of mmseg and mmdet.
     """
     from mmengine.config import Config
 
@@ -59,7 +59,7 @@ def _resolve_bases() -> None:
 
 
 def _build_models_in_their_scope() -> None:
-    """Makes ``mmengine.hub.get_model`` build in the ``default_scope``."""
+    """Makes ``mmengine.hub.get_model`` use the ``default_scope``."""
     from mmengine.config import Config
     from mmengine.hub import hub
 
@@ -69,7 +69,7 @@ def _build_models_in_their_scope() -> None:
         cfg = get_config(cfg_path, pretrained)
         if cfg_path.startswith(PREFIX):
             cfg.model._scope_ = cfg.get('default_scope', 'mmseg')
-            # hub.get_model would replace the model's data_preprocessor
+            # otherwise None would replace the model's data_preprocessor
             if cfg.get('data_preprocessor') is None:
                 cfg.pop('data_preprocessor', None)
         return cfg

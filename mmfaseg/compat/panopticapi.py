@@ -1,7 +1,7 @@
 """The part of ``panopticapi`` that mmdet imports.
 
-``panopticapi`` (COCO's panoptic API) is in no package index. mmdet needs five
-names of it for ``LoadPanopticAnnotations``, ``CocoPanopticMetric`` and
+``panopticapi`` (COCO's panoptic API) is not on PyPI. mmdet uses five names of
+it in ``LoadPanopticAnnotations``, ``CocoPanopticMetric`` and
 ``DetInferencer``.
 
 Panoptic quality (Kirillov et al., *Panoptic Segmentation*, CVPR 2019, section
@@ -22,20 +22,20 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-OFFSET = 256**3  # number of colours
-VOID = 0  # id of unlabelled pixels
+OFFSET = 256**3  # number of colors
+VOID = 0  # id of unlabeled pixels
 
 
 def rgb2id(color: np.ndarray | Sequence[int]) -> Any:
-    """Return the segment ids of colours: R + 256 G + 65536 B.
+    """Returns the segment ids of colors: R + 256 G + 65536 B.
 
     Args:
         color (np.ndarray | Sequence[int]): RGB, shape (H, W, 3), or a single
-            colour.
+            color.
 
     Returns:
-        np.ndarray | int: shape (H, W), int32 for uint8 colours and otherwise
-        the dtype of the colours; an int for a single colour.
+        np.ndarray | int: shape (H, W), int32 for uint8 colors and otherwise
+        the dtype of the colors; an int for a single color.
     """
     color = np.asarray(color)
     if color.dtype == np.uint8:
@@ -45,7 +45,7 @@ def rgb2id(color: np.ndarray | Sequence[int]) -> Any:
 
 
 def id2rgb(id_map: np.ndarray | int) -> Any:
-    """Return the colours of segment ids.
+    """Returns the colors of segment ids.
 
     Args:
         id_map (np.ndarray | int): segment ids, shape (H, W), or a single id.
@@ -61,10 +61,10 @@ def id2rgb(id_map: np.ndarray | int) -> Any:
 
 @dataclass
 class PQStatCat:
-    """Counts of one category.
+    """Match counts of one category.
 
     Attributes:
-        iou (float): sum over the matched segments.
+        iou (float): sum of the IoUs of the matched segments.
         tp (int): matched segments.
         fp (int): unmatched predicted segments.
         fn (int): unmatched ground truth segments.
@@ -76,7 +76,7 @@ class PQStatCat:
     fn: int = 0
 
     def quality(self) -> dict[str, float] | None:
-        """Return pq, sq and rq, or None if the category never occurs."""
+        """Returns pq, sq and rq, or None if the category never occurs."""
         total = self.tp + (self.fp + self.fn) / 2
         if not total:
             return None
@@ -85,7 +85,7 @@ class PQStatCat:
 
 
 class PQStat:
-    """Counts of all categories."""
+    """Match counts of all categories."""
 
     def __init__(self) -> None:
         self.pq_per_cat: dict[int, PQStatCat] = {}
@@ -105,7 +105,7 @@ class PQStat:
         categories: Mapping[int, Mapping[str, Any]],
         isthing: bool | None,
     ) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
-        """Return the mean over the categories, and the values of each.
+        """Returns the mean quality and the quality of each category.
 
         Args:
             categories (Mapping): COCO's categories by id.
@@ -133,9 +133,9 @@ class PQStat:
 
 
 def _missing_name(name: str) -> NoReturn:
-    """Raise for a name that mmdet does not use, as a module's ``__getattr__``.
+    """Module ``__getattr__`` that raises for names that mmdet does not use.
 
-    ``from ... import`` would replace an AttributeError by its own message.
+    ``from ... import`` would replace the message of an AttributeError.
     """
     if name.startswith('_'):
         raise AttributeError(name)
@@ -151,7 +151,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     'panopticapi.evaluation': ('OFFSET', 'VOID', 'PQStat'),
     'panopticapi.utils': ('rgb2id', 'id2rgb'),
 }
-_IMPORTERS = (  # set the names to None if they were imported without it
+_IMPORTERS = (  # set missing names to None when they are imported
     'mmdet.apis.det_inferencer',
     'mmdet.evaluation.functional.panoptic_utils',
     'mmdet.evaluation.metrics.coco_panoptic_metric',
@@ -159,7 +159,7 @@ _IMPORTERS = (  # set the names to None if they were imported without it
 
 
 def register_panopticapi() -> None:
-    """Make ``panopticapi`` importable, unless it is installed."""
+    """Makes ``panopticapi`` importable, unless it is installed."""
     if importlib.util.find_spec('panopticapi') is not None:
         return
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""File backend of mmengine with atomic writes."""
+"""File backend for mmengine with atomic writes."""
 
 import errno
 import os
@@ -14,16 +14,16 @@ ATOMIC = 'mmfaseg.atomic'
 class AtomicLocalBackend(LocalBackend):
     """mmengine's local file backend with atomic writes.
 
-    A process that is killed while writing leaves the previous file unchanged.
-    Select it with ``backend_args=dict(backend='mmfaseg.atomic')``.
+    If a process is killed while writing, the previous file stays unchanged.
+    Select the backend with ``backend_args=dict(backend='mmfaseg.atomic')``.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Writes a file.
 
         Raises:
-            OSError: if writing fails, for example because the disk is full. A
-                previous file of this name stays unchanged.
+            OSError: if writing fails, for example because the disk is full.
+                The previous file stays unchanged.
         """
         try:
             with atomic_write(filepath) as path:

@@ -1,4 +1,4 @@
-"""Optimizer parameter groups without weight decay for norms."""
+"""Optimizer constructor without weight decay for norms and embeddings."""
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
@@ -20,15 +20,15 @@ class DecayFreeNormConstructor(DefaultOptimWrapperConstructor):
     """Disables weight decay for all norms and embeddings.
 
     In mmengine's constructor, a custom key such as ``backbone`` takes
-    precedence over ``norm_decay_mult``: with a learning rate multiplier for
-    the backbone, its norms are decayed. FASeg does not decay any of them.
+    precedence over ``norm_decay_mult``: a learning rate multiplier for the
+    backbone also enables weight decay for its norms.
     """
 
     paramwise_cfg: dict
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Returns the optimizer wrapper with one group per parameter."""
-        # without options, mmengine puts all parameters into one group
+        # with an empty config, mmengine puts all parameters into one group
         if not self.paramwise_cfg:
             self.paramwise_cfg = dict(norm_decay_mult=0.0)
         optim_wrapper = super().__call__(model)

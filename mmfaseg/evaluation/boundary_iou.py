@@ -1,8 +1,8 @@
-"""IoU of the boundary regions of the classes.
+"""IoU of the boundary regions of each class.
 
 Shapes:
     H, W: height and width of the image in pixels.
-    K: number of classes. In a label map, the value K means no class.
+    K: number of classes. In a label map, the value K marks ignored pixels.
 """
 
 import math
@@ -33,10 +33,11 @@ class BoundaryIoU(ClassCountMetric):
         dilation_ratio (float): d as a fraction of the image diagonal, in
             (0, 1]; d is rounded and at least 1. The authors use 0.02 for COCO
             and 0.005 for Cityscapes.
-        ignore_index (int): label of pixels without a class, which are ignored
-            in the ground truth and in the prediction.
+        ignore_index (int): ground truth label of pixels that are ignored in
+            both the ground truth and the prediction.
         per_class (bool): also return the IoU of each class.
-        collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
+        collect_device (str): device to collect results from all processes,
+            'cpu' or 'gpu'.
         prefix (str, optional): prefix of the metric names.
 
     Raises:
@@ -70,8 +71,8 @@ class BoundaryIoU(ClassCountMetric):
         """Counts the pixels of the boundary regions, shape (2, 1, K).
 
         d erosions remove a pixel if the square of side 2d + 1 around it is
-        not inside the mask. So one pass over the label map finds the boundary
-        regions of all classes.
+        not inside the mask. Therefore, one pass over the label map finds the
+        boundary regions of all classes.
         """
         diagonal = math.hypot(*ground_truth.shape)
         window_size = 2 * max(1, round(self.dilation_ratio * diagonal)) + 1

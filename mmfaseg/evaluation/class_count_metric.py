@@ -2,7 +2,7 @@
 
 Shapes:
     H, W: height and width of the image in pixels.
-    K: number of classes. In a label map, the value K means no class.
+    K: number of classes. In a label map, the value K marks ignored pixels.
     N: number of IoUs per class.
 """
 
@@ -19,15 +19,16 @@ from torch import Tensor
 class ClassCountMetric(BaseMetric):
     """Sums pixel counts over all images and divides them per class.
 
-    Subclasses set :attr:`names` and implement :meth:`count`. The results are
-    in percent: ``m`` and the name is the mean over the classes whose union is
-    not empty (NaN if there are none).
+    Subclasses set :attr:`names` and implement :meth:`count`. Results are in
+    percent. ``mNAME`` is the mean over the classes with a non-empty union, or
+    NaN if there are none.
 
     Args:
-        ignore_index (int): label of pixels without a class, which are ignored
-            in the ground truth and in the prediction.
+        ignore_index (int): ground truth label of pixels that are ignored in
+            both the ground truth and the prediction.
         per_class (bool): also return ``NAME.CLASS`` for each class.
-        collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
+        collect_device (str): device to collect results from all processes,
+            'cpu' or 'gpu'.
         prefix (str, optional): prefix of the metric names.
     """
 
@@ -54,8 +55,8 @@ class ClassCountMetric(BaseMetric):
 
         Args:
             ground_truth (np.ndarray): uint16, shape (H, W), values in [0, K].
-            prediction (np.ndarray): like ``ground_truth``.
-            num_classes (int): K.
+            prediction (np.ndarray): same dtype, shape and range.
+            num_classes (int): number of classes, K.
 
         Returns:
             np.ndarray: int64, shape (2, N, K), intersections and unions.
@@ -69,12 +70,12 @@ class ClassCountMetric(BaseMetric):
 
         Args:
             data_batch (object): not used.
-            data_samples (Sequence[dict]): with ``gt_sem_seg`` and
+            data_samples (Sequence[dict]): samples with ``gt_sem_seg`` and
                 ``pred_sem_seg``.
 
         Raises:
-            ValueError: if there is no ground truth, it does not have the
-                shape of the prediction, or a label is out of range.
+            ValueError: if there is no ground truth, the shapes of ground
+                truth and prediction differ, or a label is out of range.
         """
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -82,7 +83,7 @@ class ClassCountMetric(BaseMetric):
             self.results.append(self.count(*maps, num_classes))
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Returns the IoUs in percent and logs a table of the classes.
+        """Returns the IoUs in percent and logs a per-class table.
 
         Args:
             results (list[np.ndarray]): counts of all images.
@@ -113,17 +114,17 @@ class ClassCountMetric(BaseMetric):
 def read_label_maps(
     sample: dict, num_classes: int, ignore_index: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ground truth and prediction without ignored pixels.
+    """Returns the ground truth and prediction with ignored pixels set to K.
 
     Args:
         sample (dict): ``gt_sem_seg`` and ``pred_sem_seg`` are dicts whose
             ``data`` is a Tensor of shape (1, H, W) on any device.
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         ignore_index (int): label of ignored pixels.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: ground truth and prediction, uint16,
-        shape (H, W), values in [0, K]. Ignored pixels are K in both.
+        shape (H, W), values in [0, K].
 
     Raises:
         ValueError: if there is no ground truth, the shapes differ, or a label
@@ -153,15 +154,15 @@ def read_label_maps(
 def find_uniform_windows(
     label_map: np.ndarray, window_size: int
 ) -> np.ndarray:
-    """Finds the windows that are inside the image and have a single label.
+    """Finds windows that lie inside the image and contain a single label.
 
     Args:
         label_map (np.ndarray): uint16, shape (H, W).
         window_size (int): side of the square window in pixels.
 
     Returns:
-        np.ndarray: bool, shape (H, W), for the window around each pixel. If
-        the size is even, the window extends one pixel further up and left.
+        np.ndarray: bool, shape (H, W), one value for the window around each
+        pixel. Windows of even size extend one pixel further up and left.
     """
     kernel = np.ones((window_size, window_size), np.uint8)
     shifted = label_map + 1  # 0 is outside of the image
@@ -188,7 +189,7 @@ def _to_label_map(
         raise ValueError(
             f'the {kind} has label {labels[~valid][0]}, but there are '
             f'{num_classes} classes: set such pixels to ignore_index, or '
-            'check reduce_zero_label and the classes of the data set'
+            'check reduce_zero_label and the classes of the dataset'
         )
     label_map = labels.astype(np.uint16)
     label_map[ignored] = num_classes

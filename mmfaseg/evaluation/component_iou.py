@@ -2,7 +2,7 @@
 
 Shapes:
     H, W: height and width of the image in pixels.
-    K: number of classes. In a label map, the value K means no class.
+    K: number of classes. In a label map, the value K marks ignored pixels.
 """
 
 import numpy as np
@@ -17,33 +17,34 @@ BINS = ('small', 'medium', 'large', 'thin')
 
 @METRICS.register_module()
 class ComponentIoU(ClassCountMetric):
-    """IoU by the size of connected components, and of thin components.
+    """IoU of small, medium, large and thin connected components.
 
-    The pixels of a class are assigned to bins by their 8-connected component
-    of the class. As in COCO, a component is small, medium or large by its
-    area. Independently, it is thin if its width is small: the side of the
-    largest axis-aligned square that fits into it.
+    The pixels of each class are assigned to bins by their 8-connected
+    component. As in COCO, a component is small, medium or large depending on
+    its area. It is additionally thin if its width is small, which is the side
+    of the largest axis-aligned square that fits into it.
 
-    - A ground truth pixel counts in the bins of its component: as true
-      positive if its class was predicted, else as false negative.
-    - A false positive counts in the bins of the ground truth component of its
-      class that shares most pixels with its predicted component; ties are
-      resolved by the first pixel in row-major order. If there is none, it
-      counts in the bins of its predicted component.
+    - A ground truth pixel is counted in the bins of its component: as true
+      positive if its class was predicted, otherwise as false negative.
+    - A false positive is counted in the bins of the ground truth component of
+      its class that shares most pixels with its predicted component; ties are
+      resolved by the first pixel in row-major order. If there is none, it is
+      counted in the bins of its predicted component.
 
-    The counts of all images are summed before they are divided, and the mean
-    of a bin is over the classes that have pixels in it. Results are in
-    percent: ``mIoU_small``, ``mIoU_medium``, ``mIoU_large``, ``mIoU_thin``
-    (NaN where no class has pixels) and, for example, ``IoU_thin.wire``.
+    The counts of all images are summed before they are divided, and each bin
+    is averaged over the classes with pixels in it. Results are in percent:
+    ``mIoU_small``, ``mIoU_medium``, ``mIoU_large``, ``mIoU_thin`` (NaN if no
+    class has pixels) and, for example, ``IoU_thin.wire``.
 
     Args:
-        areas (tuple[int, int]): minimum areas of medium and of large
-            components in pixels; COCO's by default.
+        areas (tuple[int, int]): minimum areas of medium and large components
+            in pixels; those of COCO by default.
         thin_width (int): maximum width of thin components in pixels.
-        ignore_index (int): label of pixels without a class, which are ignored
-            in the ground truth and in the prediction.
+        ignore_index (int): ground truth label of pixels that are ignored in
+            both the ground truth and the prediction.
         per_class (bool): also return the IoUs of each class.
-        collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
+        collect_device (str): device to collect results from all processes,
+            'cpu' or 'gpu'.
         prefix (str, optional): prefix of the metric names.
 
     Raises:
@@ -101,7 +102,7 @@ class ComponentIoU(ClassCountMetric):
 
 
 def _bins_of(components: Components, areas: tuple[int, int]) -> np.ndarray:
-    """Returns whether each component is in a bin, bool, shape (4, C)."""
+    """Returns the bins of each component, bool, shape (4, C)."""
     is_small = components.areas < areas[0]
     is_large = components.areas >= areas[1]
     is_medium = ~is_small & ~is_large
@@ -111,7 +112,7 @@ def _bins_of(components: Components, areas: tuple[int, int]) -> np.ndarray:
 def _sum_by_class(
     components: Components, pixels: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """Sums pixels of components, shape (4, C), by class, shape (4, K)."""
+    """Sums pixel counts of components, (4, C), by class, (4, K)."""
     counts = [
         np.bincount(components.classes, x, num_classes + 1)[:num_classes]
         for x in pixels

@@ -2,9 +2,9 @@
 
 Shapes:
     H, W: height and width of the image in pixels.
-    K: number of classes. In a label map, the value K means no class.
-    C: number of components plus one. Component 0 has the pixels without a
-        class: its class is K.
+    K: number of classes. In a label map, the value K marks ignored pixels.
+    C: number of components plus one. Component 0 contains the ignored pixels
+        and has class K.
 """
 
 from typing import NamedTuple
@@ -37,13 +37,13 @@ def find_components(
 ) -> Components:
     """Finds the 8-connected components of each class.
 
-    A square with a single class is connected, and therefore part of one
-    component. So one pass over the label map finds all components that
-    contain a square of side ``thin_width + 1``.
+    A square with a single class is connected and thus part of one component.
+    Therefore, one pass over the label map finds all components that contain a
+    square of side ``thin_width + 1``.
 
     Args:
         label_map (np.ndarray): uint16, shape (H, W), values in [0, K].
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         thin_width (int): maximum width of thin components in pixels.
     """
     numbers = np.zeros(label_map.shape, np.int32)
@@ -68,16 +68,16 @@ def find_components(
 def match_components(true: Components, found: Components) -> np.ndarray:
     """Matches predicted components to ground truth components.
 
-    The match is the component of the same class that shares most pixels. Ties
-    are resolved by the first pixel in row-major order.
+    The match is the component of the same class that shares most pixels, ties
+    being resolved by the first pixel in row-major order.
 
     Args:
         true (Components): components of the ground truth.
         found (Components): components of the prediction.
 
     Returns:
-        np.ndarray: int64, shape (C of ``found``,), the ground truth component,
-        0 if none shares a pixel.
+        np.ndarray: index of the ground truth component, or 0 without a match,
+        int64, shape (C of ``found``,).
     """
     number_of_true = len(true.areas)
     firsts = _first_pixels(true.numbers, number_of_true)
@@ -87,7 +87,7 @@ def match_components(true: Components, found: Components) -> np.ndarray:
     same = found.classes[sources] == true.classes[targets]
     sources, targets, pixels = sources[same], targets[same], pixels[same]
     matches = np.zeros(len(found.areas), np.int64)
-    # assignment keeps the last of repeated indices: sort the best one last
+    # of repeated indices, assignment keeps the last: sort the best match last
     order = np.lexsort((-firsts[targets], pixels))
     matches[sources[order]] = targets[order]
     return matches
@@ -97,7 +97,7 @@ def _first_pixels(numbers: np.ndarray, total: int) -> np.ndarray:
     """Returns the first pixel of each component, int64, shape (C,)."""
     backwards = numbers.ravel()[::-1]
     firsts = np.zeros(total, np.int64)
-    # assignment keeps the last of repeated indices: the first pixel
+    # of repeated indices, assignment keeps the last, here the first pixel
     firsts[backwards] = np.arange(len(backwards))[::-1]
     return firsts
 
@@ -105,7 +105,7 @@ def _first_pixels(numbers: np.ndarray, total: int) -> np.ndarray:
 def _count_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the unique values and their counts.
 
-    Sorts runs of equal values instead of pixels, which is faster.
+    Sorting runs of equal values is faster than sorting pixels.
     """
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
     lengths = np.diff(starts, append=len(values))

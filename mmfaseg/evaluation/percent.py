@@ -1,9 +1,9 @@
-"""Metrics of all tasks in percent, and the main one."""
+"""Metrics in percent and the main metric of each task."""
 
 import math
 from collections.abc import Mapping
 
-# names for figures, by precedence
+# names for figures, in order of precedence
 MAIN_METRICS = {
     'mIoU': 'mIoU',
     'coco_panoptic/PQ': 'PQ',
@@ -16,11 +16,12 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
     """Returns metrics in percent.
 
     Args:
-        metrics (Mapping[str, float]): metrics of mmseg, mmdet or this package
-            by name.
+        metrics (Mapping[str, float]): metrics of mmseg, mmdet or mmfaseg by
+            name.
 
     Returns:
-        dict[str, float]: NaN instead of COCO's -1 (no objects of a size).
+        dict[str, float]: metrics with NaN instead of COCO's -1, which means
+        that there are no objects of a size.
     """
     percent = {}
     for name, value in metrics.items():
@@ -31,5 +32,5 @@ def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def main_metric(metrics: Mapping[str, float]) -> str | None:
-    """Returns the name of the main metric, or None without any."""
+    """Returns the name of the main metric, or None if there is none."""
     return next((name for name in MAIN_METRICS if name in metrics), None)

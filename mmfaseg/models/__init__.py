@@ -1,4 +1,4 @@
-"""Networks of mmfaseg, registered under the scope ``mmfaseg``."""
+"""Models, registered in the scope ``mmfaseg``."""
 
 from .backbones import EfficientNetLite
 from .decode_heads import FASegHead

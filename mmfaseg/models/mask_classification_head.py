@@ -23,23 +23,25 @@ class MaskClassificationHead(BaseModule):
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        num_classes (int): K, without "no object".
+        num_classes (int): number of classes, K, without "no object".
         feat_channels (int): channels of both decoders.
-        num_queries (int): Q.
-        pixel_decoder (dict): config of the pixel decoder; gets
-            ``in_channels``, ``embed_dims`` and ``num_levels`` from here: 3
-            if the transformer decoder has ``high_res_attention=None``.
-        transformer_decoder (dict): config of the transformer decoder; gets
-            ``embed_dims``, ``num_classes`` and ``num_queries`` from here.
-        loss (dict): config of the loss; gets ``num_classes`` from here.
+        num_queries (int): number of queries, Q.
+        pixel_decoder (dict): config of the pixel decoder, to which the head
+            adds ``in_channels``, ``embed_dims`` and ``num_levels`` (3 if the
+            transformer decoder has ``high_res_attention=None``, otherwise 4).
+        transformer_decoder (dict): config of the transformer decoder, to
+            which the head adds ``embed_dims``, ``num_classes`` and
+            ``num_queries``.
+        loss (dict): config of the loss, to which the head adds
+            ``num_classes``.
         ignore_index (int): label of pixels that belong to no class.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`.
 
     Raises:
-        TypeError: if a count is not an integer, or ``in_channels`` not a
-            sequence.
-        ValueError: if there are no queries or no classes.
+        TypeError: if ``num_classes`` or ``num_queries`` is not an integer, or
+            ``in_channels`` is not a sequence.
+        ValueError: if ``num_classes`` or ``num_queries`` is less than 1.
     """
 
     def __init__(
@@ -59,8 +61,8 @@ class MaskClassificationHead(BaseModule):
         check_count('num_queries', num_queries)
         if isinstance(in_channels, int):
             raise TypeError(
-                f'in_channels={in_channels} must be the channels of four '
-                'backbone stages, with strides 4, 8, 16 and 32'
+                f'in_channels={in_channels} must be a sequence: the channels '
+                'of the backbone stages with strides 4, 8, 16 and 32'
             )
         self.in_channels = tuple(in_channels)
         self.num_classes = num_classes
@@ -86,7 +88,7 @@ class MaskClassificationHead(BaseModule):
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns predictions whose masks are not yet computed.
+        """Returns predictions whose masks are computed on access.
 
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,

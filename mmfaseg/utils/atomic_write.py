@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PARTIAL = '.part'  # in the names of files that are being written
+PARTIAL = '.part'  # part of the names of temporary files
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path whose file replaces ``path`` at the end.
+    """Yields a temporary path whose file replaces ``path`` on exit.
 
     If the block raises, the temporary file is removed and ``path`` stays
     unchanged. The folder is created if needed.
 
     Args:
-        path (str | Path): the file to write. The temporary file is in the
-            same folder, is hidden and has the same suffix.
+        path (str | Path): the file to write. The temporary file is hidden, in
+            the same folder and has the same suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Removes files left by processes that were killed while writing."""
+    """Removes temporary files of processes that were killed while writing."""
     for path in Path(folder).glob(f'.*{PARTIAL}*'):
         path.unlink(missing_ok=True)
 

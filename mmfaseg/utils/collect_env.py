@@ -11,7 +11,7 @@ from mmfaseg.version import __version__
 
 
 def collect_env() -> dict[str, str]:
-    """Returns the versions and backends in use by name."""
+    """Returns the installed versions and the backends in use."""
     info = stack_info()
     environment = {
         name: str(value) for name, value in collect_base_env().items()
@@ -29,7 +29,7 @@ def collect_env() -> dict[str, str]:
 
 
 def main() -> None:
-    """Prints one entry per line."""
+    """Prints the environment, one entry per line."""
     hide_known_warnings()
     for name, value in collect_env().items():
         sys.stdout.write(f'{name}: {value}\n')

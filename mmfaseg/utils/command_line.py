@@ -1,4 +1,4 @@
-"""Arguments, checks and log filters shared by the command lines."""
+"""Arguments, checks and log filters shared by the tools."""
 
 import argparse
 import logging
@@ -39,13 +39,13 @@ RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 def hide_known_warnings() -> None:
-    """Hides :data:`KNOWN_WARNINGS`, also in mmengine's log.
+    """Hides :data:`KNOWN_WARNINGS`, including those in mmengine's log.
 
-    Command lines call this function; ``import mmfaseg`` does not.
+    The tools call this function; ``import mmfaseg`` does not.
     """
     for message in KNOWN_WARNINGS:
         warnings.filterwarnings('ignore', message)
-    # of the class, as each runner has its own logger
+    # patches the class, as each runner has its own logger
     MMLogger.filter = _is_shown
 
 
@@ -57,11 +57,11 @@ def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds ``--cfg-options``.
+    """Adds ``--cfg-options`` to a parser.
 
     Args:
-        parser (argparse.ArgumentParser): of the command line.
-        example (str): a setting for the help text.
+        parser (argparse.ArgumentParser): parser of a tool.
+        example (str): example of a setting for the help text.
     """
     parser.add_argument(
         '--cfg-options',
@@ -75,21 +75,21 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds the arguments that training and testing share.
+    """Adds the common arguments of training and testing to a parser.
 
     Args:
-        parser (argparse.ArgumentParser): of the command line.
-        example (str): a setting for the help text of ``--cfg-options``.
+        parser (argparse.ArgumentParser): parser of a tool.
+        example (str): example of a setting for the help of ``--cfg-options``.
     """
     parser.add_argument(
         '--work-dir',
-        help='directory of logs and results (default: work_dir of the '
-        'config, else work_dirs/CONFIG_NAME)',
+        help='directory for logs and results (default: work_dir of the '
+        'config, or work_dirs/CONFIG_NAME)',
     )
     parser.add_argument(
         '--no-check',
         action='store_true',
-        help='skip the check of the config, and of the data before training',
+        help='skip the config check and, before training, the data check',
     )
     add_cfg_options(parser, example)
     parser.add_argument(
@@ -103,7 +103,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
-    """Returns the config of a file with ``--cfg-options`` applied."""
+    """Returns a config file with ``--cfg-options`` applied."""
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(dict(options))
     return cfg
@@ -125,7 +125,7 @@ def load_run_config(args: argparse.Namespace) -> Config:
 
 
 def check_names(cfg: Config) -> None:
-    """Exits with a message if the config has unknown names."""
+    """Exits with an error message if the config has unknown names."""
     try:
         reject_unknown_names(cfg)
     except ConfigNameError as error:
@@ -133,9 +133,10 @@ def check_names(cfg: Config) -> None:
 
 
 def check_data(cfg: Config) -> None:
-    """Exits with a message if the data do not match the config.
+    """Exits with an error message if the data do not match the config.
 
-    Checks settings and a few images of a segmentor, in the main process only.
+    Checks the settings and a few images in the main process. Only configs of
+    segmentors are checked.
     """
     from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
@@ -145,7 +146,7 @@ def check_data(cfg: Config) -> None:
     try:
         report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
     except Exception as error:
-        # an unusual data set may still be valid for training
+        # an unusual dataset may still be valid for training
         _warn(f'the data check failed: {error!r}')
         return
     for diagnostic in report.diagnostics:
@@ -160,7 +161,7 @@ def check_data(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Any:
-    """Returns the runner of a config and logs the installed packages."""
+    """Builds the runner of a config and logs the installed packages."""
     prepare_cpu_processes(cfg)
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)

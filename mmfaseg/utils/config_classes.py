@@ -1,4 +1,4 @@
-"""Classes named in a config, and their constructor arguments."""
+"""Lookup of classes in configs and their constructor arguments."""
 
 import inspect
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mmengine import registry as registries
 from mmengine.registry import Registry
 
-# the registry from which mmengine builds the value of a config key
+# registries from which mmengine builds the values of config keys
 REGISTRIES: dict[str, Registry] = {
     'model': registries.MODELS,
     'tta_model': registries.MODELS,
@@ -38,11 +38,11 @@ REGISTRIES: dict[str, Registry] = {
 def init_arguments(cls: type) -> tuple[list[str], bool]:
     """Returns the constructor arguments of a class.
 
-    Includes those of parent classes that receive its ``**kwargs``.
+    Arguments of parent classes that receive its ``**kwargs`` are included.
 
     Returns:
-        tuple[list[str], bool]: the names, and whether the class has
-        ``**kwargs``.
+        tuple[list[str], bool]: the argument names, and whether the class
+        accepts ``**kwargs``.
     """
     names: list[str] = []
     has_var_kwargs = False
@@ -74,12 +74,12 @@ def required_arguments(cls: type) -> list[str]:
 
 
 def find_class(name: str, registry_key: str, scope: str) -> Any:
-    """Returns a registered class, or None.
+    """Returns a registered class, or None if there is none.
 
     Args:
-        name (str): with or without its scope.
-        registry_key (str): config key, whose registry is searched first.
-        scope (str): scope of names without one.
+        name (str): class name with or without its scope.
+        registry_key (str): config key whose registry is searched first.
+        scope (str): default scope.
     """
     first = REGISTRIES.get(registry_key, registries.MODELS)
     others = [x for x in vars(registries).values() if isinstance(x, Registry)]
@@ -96,11 +96,12 @@ def registered_names(registry_key: str, scope: str) -> dict[str, str]:
 
     Args:
         registry_key (str): config key, see :data:`REGISTRIES`.
-        scope (str): scope of names without one.
+        scope (str): default scope.
 
     Returns:
-        dict[str, str]: ``'mmdet.DETR'`` for ``'DETR'``; classes of the scope
-        and of mmengine take precedence.
+        dict[str, str]: names with scope by name, such as ``'mmdet.DETR'`` for
+        ``'DETR'``. Classes of the default scope and of mmengine take
+        precedence and need no scope.
     """
     names: dict[str, str] = {}
     registries_left = [REGISTRIES.get(registry_key, registries.MODELS)]

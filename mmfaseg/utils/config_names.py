@@ -1,7 +1,7 @@
 """Check of the keys, class names and arguments in a config.
 
 mmengine ignores misspelled keys, and its errors about unknown arguments do
-not name the place in the config.
+not include the location in the config.
 """
 
 import difflib
@@ -26,7 +26,7 @@ from .config_classes import (
 from .diagnostics import Diagnostics
 from .misplaced_arguments import find_remedies
 
-# similarity from which one name counts as a misspelling of another
+# minimum similarity at which a name is considered a misspelling of another
 ARGUMENT_CUTOFF, CLASS_CUTOFF, KEY_CUTOFF = 0.75, 0.85, 0.87
 # keys with classes that Runner.from_cfg builds
 RUNNER_KEYS = (
@@ -45,7 +45,7 @@ CONSUMED_ARGUMENTS = {
 }
 EXTRA_LOADER_ARGUMENTS = ('num_batch_per_epoch', 'worker_init_fn')
 COMMON_ARGUMENTS = ('type', '_scope_', '_delete_')
-# keys whose objects are built from their settings alone
+# keys whose objects need no arguments besides their settings
 SELF_CONTAINED = (
     *('model', 'backbone', 'decode_head', 'auxiliary_head', 'pipeline'),
     *('default_hooks', 'custom_hooks', 'val_evaluator', 'test_evaluator'),
@@ -60,10 +60,10 @@ class ConfigNameError(ValueError):
 
 
 def reject_unknown_names(cfg: Config) -> None:
-    """Raises for unknown names in a config, and warns of doubtful ones.
+    """Raises an error for unknown names in a config and logs warnings.
 
     Args:
-        cfg (Config): of any task.
+        cfg (Config): config of any task.
 
     Raises:
         ConfigNameError: if a name is unknown or missing.
@@ -82,9 +82,9 @@ def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
     """Checks that the keys, classes and arguments of a config exist.
 
     Args:
-        cfg (Config): of any task.
-        diagnostics (Diagnostics): collects the errors, with suggestions of
-            similar names.
+        cfg (Config): config of any task.
+        diagnostics (Diagnostics): receives the errors and warnings, with
+            suggestions of similar names.
     """
     scope = cfg.get('default_scope') or 'mmseg'
     registries.init_default_scope(scope)
@@ -106,7 +106,7 @@ def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
 
 
 def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
-    """Checks for keys that the runner ignores."""
+    """Reports keys that the runner ignores."""
     is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
     if not is_flexible and cfg.get('strategy'):
         diagnostics.error(
@@ -126,7 +126,7 @@ def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
     if strategy.endswith('FullyShardStrategy') and 'EMAHook' in hooks:
         diagnostics.error(
             'custom_hooks',
-            'EMAHook copies the model, which is not possible with shards',
+            'EMAHook cannot copy a sharded model',
             'remove the hook, or the strategy',
         )
     runner = FlexibleRunner if is_flexible else Runner
@@ -139,7 +139,7 @@ def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
             diagnostics.error(
                 key,
                 'mmengine ignores this key',
-                f'did you mean {suggestion}? If it is a variable of your own, '
+                f'did you mean {suggestion}? If this is your own variable, '
                 'rename it',
             )
 
@@ -147,10 +147,9 @@ def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
 def _parts(
     value: Any, place: str, registry_key: str
 ) -> Iterator[tuple[str, Mapping, str]]:
-    """Yields place, settings and registry key of all dicts with a type.
+    """Yields location, settings and registry key of all dicts with a type.
 
-    Excludes settings of layers (such as ``norm_cfg``), which other functions
-    build.
+    Layer configs, such as ``norm_cfg``, are excluded.
     """
     if isinstance(value, Mapping):
         if 'type' in value:
@@ -172,11 +171,11 @@ def _check_class(
     scope: str,
     diagnostics: Diagnostics,
 ) -> Any:
-    """Returns the class of a dict, or None if it is unknown."""
+    """Returns the class of a config dict, or None if it is unknown."""
     kind = part['type']
     if kind is None or (isinstance(kind, str) and not kind.strip('.')):
         diagnostics.error(
-            f'{place}.type', f'{kind!r} is not a class', 'set it to a class'
+            f'{place}.type', f'{kind!r} is not a class', 'set a class name'
         )
         return None
     if not isinstance(kind, str):
@@ -203,11 +202,11 @@ def _check_arguments(
     cls: type,
     diagnostics: Diagnostics,
 ) -> None:
-    """Checks for unknown and missing arguments of a class."""
+    """Reports unknown and missing arguments of a class."""
     is_self_contained = registry_key in SELF_CONTAINED and _is_direct_entry(
         place, registry_key
     )
-    # heads of mmdet consume arguments of their losses
+    # mmdet's heads remove arguments from the configs of their losses
     is_inner = (
         place.startswith('model.')
         and not is_self_contained
@@ -230,7 +229,7 @@ def _check_arguments(
 
 
 def _is_direct_entry(place: str, registry_key: str) -> bool:
-    """Returns whether a part is the value of a key, or an item of it."""
+    """Returns whether a part is the value of a key or an item of it."""
     *_, outer, last = ('', *place.split('.'))
     return last == registry_key or (
         outer == registry_key

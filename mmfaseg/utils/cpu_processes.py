@@ -12,20 +12,20 @@ from mmengine.logging import print_log
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-GLOO_SHUTDOWN_SECONDS = 0.5  # threads of gloo need microseconds
+GLOO_SHUTDOWN_SECONDS = 0.5  # gloo's threads take only microseconds
 
 
 def prepare_cpu_processes(cfg: Config) -> None:
     """Prepares a config for ``--launcher pytorch`` without GPUs.
 
-    mmengine assigns a GPU to each process. This function initializes the
-    process group with gloo first and sets ``device_ids=None`` of the model
-    wrapper. It replaces ``SyncBN``, which does not support CPUs, by ``BN``,
-    whose statistics are those of one process. It does nothing with a GPU or
-    with another launcher.
+    mmengine assigns a GPU to each process. This function instead initializes
+    the process group with gloo and sets ``device_ids=None`` in the model
+    wrapper. It replaces ``SyncBN``, which does not support CPUs, with ``BN``,
+    which uses the statistics of a single process. With a GPU or another
+    launcher, the config is not changed.
 
     Args:
-        cfg (Config): of a runner.
+        cfg (Config): config of the runner.
     """
     if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
         return
@@ -40,17 +40,17 @@ def prepare_cpu_processes(cfg: Config) -> None:
     cfg.model_wrapper_cfg = wrapper
     if _replace_sync_bn(cfg.get('model', {})):
         print_log(
-            'SyncBN needs GPUs: it is replaced by BN, whose statistics are '
-            'those of one process',
+            'SyncBN does not support CPUs: replacing it with BN, which uses '
+            'the statistics of a single process',
             logger='current',
             level=logging.WARNING,
         )
 
 
 def _init_process_group() -> None:
-    """Initializes the process group, also after a restart by torchrun.
+    """Initializes the process group.
 
-    The store still has the keys of the previous attempt.
+    Each restart by torchrun has its own prefix, as the store keeps old keys.
     """
     store, rank, world_size = next(iter(rendezvous('env://')))
     attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
@@ -63,7 +63,7 @@ def _init_process_group() -> None:
 
 
 def _replace_sync_bn(config: Any) -> bool:
-    """Replaces SyncBN by BN; returns whether the config had any."""
+    """Replaces SyncBN with BN and returns whether any was found."""
     found = False
     if isinstance(config, dict):
         if config.get('type') == 'SyncBN':
@@ -79,9 +79,9 @@ def _replace_sync_bn(config: Any) -> bool:
 def destroy_process_group() -> None:
     """Destroys the process group, if there is one, before Python exits.
 
-    Threads of gloo release the tensors of the last collective a little later.
-    If the interpreter has been finalized by then, the process aborts, and
-    torchrun reports a finished training as failed.
+    Threads of gloo release the tensors of the last collective with a delay.
+    If the interpreter is finalized before that, the process aborts and
+    torchrun reports a failure.
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -12,11 +12,11 @@ class Diagnostic:
 
     Attributes:
         is_error (bool): whether training would fail or give wrong results.
-        where (str): split, or place in the config.
-        problem (str): the problem.
-        remedy (str): how to fix it.
+        where (str): dataset split or location in the config.
+        problem (str): description of the problem.
+        remedy (str): how to fix the problem.
         count (int): number of occurrences.
-        examples (tuple[str, ...]): some of the affected files.
+        examples (tuple[str, ...]): examples of affected files.
     """
 
     is_error: bool
@@ -37,10 +37,10 @@ class Diagnostic:
 
 @dataclass
 class Diagnostics:
-    """Collects diagnostics in order; equal ones are counted.
+    """Collects diagnostics in order and counts duplicates.
 
     Attributes:
-        entries (dict): count and examples by the other fields.
+        entries (dict): count and examples of each diagnostic.
     """
 
     entries: dict[tuple[bool, str, str, str], tuple[int, list[str]]] = field(

@@ -1,7 +1,7 @@
-"""Where arguments belong that the modules of FASeg do not have.
+"""Remedies for arguments that the modules of FASeg do not have.
 
-They come from configs of mmseg's and mmdet's ``Mask2FormerHead``, or are
-arguments of a part. Errors quote the remedies below.
+Such arguments come from configs of mmseg's and mmdet's ``Mask2FormerHead``, or
+belong to a submodule. Error messages contain the remedies below.
 """
 
 from collections.abc import Mapping
@@ -67,15 +67,15 @@ TRAIN_CFG = {
 
 
 def check_train_cfg(train_cfg: Mapping | None, head: str) -> None:
-    """Raises an error if the ``train_cfg`` of a model or head has settings.
+    """Raises an error if the ``train_cfg`` of a model or head is not empty.
 
     Args:
-        train_cfg (Mapping, optional): of the head, or passed by mmseg or
-            mmdet from the model.
-        head (str): name of the head class.
+        train_cfg (Mapping, optional): ``train_cfg`` of the head, or of the
+            model as passed by mmseg or mmdet.
+        head (str): class name of the head.
 
     Raises:
-        ValueError: for any key, with the place where it belongs.
+        ValueError: if there is a key; the message explains where it belongs.
     """
     if train_cfg:
         lines = [

@@ -10,17 +10,17 @@ Init = TypeVar('Init', bound=Callable[..., None])
 
 
 def reject_misplaced(remedies: Mapping[str, str]) -> Callable[[Init], Init]:
-    """Decorates an ``__init__`` to explain where misplaced arguments belong.
+    """Makes an ``__init__`` explain where misplaced arguments belong.
 
-    The signature is preserved. Arguments in the signature are accepted even
-    if they have a remedy.
+    The decorator preserves the signature. Arguments in the signature are
+    accepted even if they have a remedy.
 
     Args:
-        remedies (Mapping[str, str]): what to set instead of an argument that
+        remedies (Mapping[str, str]): remedies by the names of arguments that
             the class does not have.
 
     Raises:
-        TypeError: by the decorated ``__init__``, for such arguments.
+        TypeError: if the decorated ``__init__`` receives such an argument.
     """
 
     def decorate(init: Init) -> Init:

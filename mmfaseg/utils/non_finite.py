@@ -1,4 +1,4 @@
-"""Search for the origin of non-finite values."""
+"""Localization of non-finite values."""
 
 import copy
 from collections.abc import Iterable
@@ -10,17 +10,18 @@ from torch.distributed.tensor import DTensor
 
 
 class NonFiniteError(ValueError):
-    """A value that must be finite is not."""
+    """Raised if a value that must be finite is not."""
 
 
 def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
-    """Returns the name of the first non-finite tensor and their number.
+    """Returns the name of the first non-finite tensor, and the count.
 
     Args:
         tensors (Iterable[tuple[str, Tensor | None]]): names and tensors.
 
     Returns:
-        str: such as ``'layers.3.bias (and 4 more)'``, empty if all are finite.
+        str: for example ``'layers.3.bias (and 4 more)'``; empty if all tensors
+        are finite.
     """
     names = [
         name
@@ -37,12 +38,12 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
     """Describes the first non-finite value in a forward pass.
 
     Checks the images, parameters and buffers, then the outputs of all modules
-    in evaluation mode. The model is not changed. Never raises, as it is
-    called after an error.
+    in evaluation mode, without changing the model. As the function is called
+    after an error, it never raises one itself.
 
     Args:
-        model (nn.Module): a model of mmengine, without wrapper.
-        data (Any): a batch of its dataloader.
+        model (nn.Module): mmengine model without wrapper.
+        data (Any): batch from the dataloader.
     """
     modes = [(module, module.training) for module in model.modules()]
     devices = {x.device for x in model.parameters() if x.is_cuda}
@@ -64,9 +65,9 @@ def _trace_non_finite(model: nn.Module, data: Any) -> str:
     if name := name_non_finite((name, _local_tensor(x)) for name, x in state):
         return f'{name} of the model is not finite'
     if any(isinstance(x, DTensor) for x in model.parameters()):
-        # a forward pass needs all processes, which may not be here
+        # a forward pass needs all processes, which may have failed earlier
         return (
-            'the forward pass of a sharded model cannot be searched; to find '
+            'the forward pass of a sharded model cannot be traced; to find '
             'the origin, resume from a checkpoint without the strategy'
         )
     first: list[str] = []

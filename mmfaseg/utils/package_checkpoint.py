@@ -1,4 +1,4 @@
-"""Checkpoints in installed packages, ``package://NAME``."""
+"""Loading of checkpoints from installed packages, ``package://NAME``."""
 
 import importlib.util
 from collections import OrderedDict
@@ -15,15 +15,15 @@ SCHEME = 'package://'
 def load_from_package(
     filename: str, map_location: str | None = None
 ) -> OrderedDict[str, Tensor]:
-    """Loads the checkpoint that an installed package contains.
+    """Loads the checkpoint of an installed package.
 
     Args:
-        filename (str): ``package://`` and the name of a package with one
+        filename (str): ``package://NAME``, where the package NAME contains one
             ``.pth`` file.
         map_location (str, optional): device of the tensors.
 
     Raises:
-        FileNotFoundError: if the package is not installed, or does not have
+        FileNotFoundError: if the package is not installed or does not contain
             exactly one checkpoint.
     """
     name = filename.removeprefix(SCHEME)

@@ -4,10 +4,10 @@
 def register_all_modules(init_default_scope: bool = True) -> None:
     """Registers all classes of this package.
 
-    mmengine calls this function in ``mmengine.hub`` and in registries.
+    ``mmengine.hub`` and mmengine's registries call this function.
 
     Args:
-        init_default_scope (bool): not used; passed by mmengine. Configs of
-            this package set their own ``default_scope``.
+        init_default_scope (bool): not used, but passed by mmengine. Configs of
+            this package set ``default_scope`` themselves.
     """
     from .. import datasets, engine, evaluation, models  # noqa: F401

@@ -1,4 +1,4 @@
-"""Command line options of training and testing, applied to a config."""
+"""Application of training and testing options to a config."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from mmfaseg.checkpoints import find_latest_checkpoint, read_checkpoint
 
-AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # of mmengine's AmpOptimWrapper
+AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # as in AmpOptimWrapper
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 LOGGERS = {'tensorboard': 'TensorboardVisBackend', 'wandb': 'WandbVisBackend'}
 
@@ -28,8 +28,8 @@ def train_with_amp(cfg: Config, precision: str) -> None:
     """Switches the optimizer wrapper of a config to mixed precision.
 
     Args:
-        cfg (Config): of a training.
-        precision (str): a key of :data:`AMP_DTYPES`.
+        cfg (Config): training config.
+        precision (str): key of :data:`AMP_DTYPES`.
 
     Raises:
         ValueError: if mmengine does not support mixed precision on this
@@ -39,19 +39,19 @@ def train_with_amp(cfg: Config, precision: str) -> None:
     if device not in AMP_DEVICES:
         raise ValueError(
             f'--amp {precision}: mmengine supports mixed precision on '
-            f'{", ".join(AMP_DEVICES)}, and this process runs on {device!r}; '
-            'leave --amp out, or use a machine with such a device'
+            f'{", ".join(AMP_DEVICES)}, but this process runs on {device!r}; '
+            'omit --amp, or use a machine with a supported device'
         )
     wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
-            f'--amp replaces OptimWrapper, and the config has {wrapper!r}; '
-            'leave --amp out and set optim_wrapper in the config'
+            f'--amp replaces OptimWrapper, but the config has {wrapper!r}; '
+            'omit --amp and set optim_wrapper in the config'
         )
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     if precision == 'bf16':
-        # bfloat16 has the range of float32. The wrapper always makes a
-        # GradScaler; these are the scaler's arguments.
+        # bfloat16 has the range of float32 and needs no loss scaling. The
+        # wrapper always passes loss_scale to a GradScaler.
         cfg.optim_wrapper.dtype = 'bfloat16'
         cfg.optim_wrapper.loss_scale = dict(enabled=False)
     else:
@@ -62,31 +62,30 @@ def train_with_amp(cfg: Config, precision: str) -> None:
 def predict_with_amp(model: nn.Module, precision: str) -> None:
     """Makes a model predict in mixed precision.
 
-    mmengine's test loop has ``fp16``, but no other dtype.
+    mmengine's test loop supports only float16.
     """
     autocast = torch.autocast(get_device(), AMP_DTYPES[precision])
     model.test_step = autocast(model.test_step)
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:
-    """Resumes from a checkpoint, or from the latest one (``'auto'``)."""
+    """Sets a config to resume from a checkpoint or the latest, ``'auto'``."""
     if checkpoint == 'auto':
         latest = find_latest_checkpoint(cfg.work_dir)
         if latest is None:
             print_log(
-                f'--resume: no checkpoint in {cfg.work_dir}, training starts '
-                'from the beginning',
+                f'--resume: no checkpoint in {cfg.work_dir}, starting from '
+                'the beginning',
                 logger='current',
             )
             return
         checkpoint = latest
-    # With load_from of the config, mmengine would resume from the pretrained
-    # weights.
+    # Otherwise, mmengine would resume from pretrained weights in load_from.
     cfg.load_from = checkpoint
     cfg.resume = True
     seed = cfg.get('randomness', {}).get('seed')
     if seed is None and Path(checkpoint).is_file():
-        # mmengine reads the seed after it has built the dataloaders
+        # mmengine reads the seed only after building the dataloaders
         content = read_checkpoint(checkpoint, use_mmap=True)
         seed = content.get('meta', {}).get('seed')
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
@@ -103,7 +102,7 @@ def draw_predictions(
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise ValueError(
-            '--show and --show-dir need default_hooks.visualization in the '
+            '--show and --show-dir require default_hooks.visualization in the '
             "config, for example dict(type='mmfaseg.DrawSegmentationHook')"
         )
     hook.update(draw=True, interval=1)
@@ -114,10 +113,10 @@ def draw_predictions(
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Uses the ``tta_model`` and the ``tta_pipeline`` of a config.
+    """Switches a config to its ``tta_model`` and ``tta_pipeline``.
 
     Raises:
-        ValueError: if the config does not have them.
+        ValueError: if one of them is missing.
     """
     keys = ('tta_model', 'tta_pipeline')
     missing = [key for key in keys if cfg.get(key) is None]
@@ -136,7 +135,7 @@ def save_predictions(cfg: Config, directory: str) -> None:
     evaluator = cfg.test_evaluator
     if not isinstance(evaluator, dict):
         raise ValueError(
-            '--out needs one metric, and test_evaluator is a list; set '
+            '--out needs one metric, but test_evaluator is a list; set '
             'output_dir of one of its metrics in the config instead'
         )
     if evaluator['type'].startswith('Coco'):  # mmdet's
@@ -146,7 +145,7 @@ def save_predictions(cfg: Config, directory: str) -> None:
 
 
 def remove_sharding(cfg: Config) -> None:
-    """Removes ``FullyShardStrategy``, which is for training only."""
+    """Removes ``FullyShardStrategy``, which supports only training."""
     strategy = cfg.get('strategy') or {}
     if str(strategy.get('type')).endswith('FullyShardStrategy'):
         cfg.pop('strategy')

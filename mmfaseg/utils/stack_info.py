@@ -1,9 +1,9 @@
 """Installed packages and their supported versions.
 
 Two families of packages share the import names ``mmengine``, ``mmcv``,
-``mmseg`` and ``mmdet``: the releases of OpenMMLab, and the maintained forks
-of OneDL. Versions are read from the metadata of the installed distributions,
-before an import of an unsupported version can fail.
+``mmseg`` and ``mmdet``: the releases of OpenMMLab and the maintained forks by
+OneDL. Versions are read from package metadata, as importing an unsupported
+version may fail.
 """
 
 import importlib.metadata
@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 
 class Requirement(NamedTuple):
-    """Distribution names of a package, and supported versions."""
+    """Distribution names and supported versions of a package."""
 
     names: tuple[str, ...]
     versions: str
@@ -66,7 +66,7 @@ class StackInfo:
     @property
     def deformable_attention(self) -> str:
         """Implementations of deformable attention by device."""
-        # imports PyTorch, whose version has been checked by now
+        # imports PyTorch, whose version has already been checked
         from mmfaseg.ops import describe_ms_deform_attn
 
         return describe_ms_deform_attn()
@@ -84,8 +84,8 @@ def stack_info() -> StackInfo:
     """Returns the installed packages.
 
     Raises:
-        ImportError: if a package is missing, has an unsupported version, or
-            belongs to another family than the others.
+        ImportError: if a package is missing or has an unsupported version, or
+            if the packages belong to different families.
     """
     family, packages = _check_family()
     torch = _check_package(TORCH, 'see https://pytorch.org/get-started')
@@ -155,7 +155,7 @@ def _installed(requirement: Requirement) -> Distribution | None:
 
 
 def _install_command(family: str) -> str:
-    # mmcv-lite, as mmcv needs a compiler and a long build
+    # mmcv-lite, as mmcv requires a compiler and a long build
     packages = ' '.join(
         f'"{requirement.names[-1]}{requirement.versions}"'
         for requirement in FAMILIES[family].values()

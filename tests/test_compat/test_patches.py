@@ -120,7 +120,7 @@ def test_missing_op_raises_with_its_name() -> None:
 
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
     mmcv = ' '.join(mmfaseg.stack_info().packages['mmcv'])
-    with pytest.raises(RuntimeError, match=f"'nms' needs .* {mmcv} has none"):
+    with pytest.raises(RuntimeError, match=f"'nms' requires.*{mmcv} has none"):
         nms(boxes, torch.ones(1), 0.5)
 
 

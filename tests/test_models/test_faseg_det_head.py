@@ -429,7 +429,7 @@ def test_detector_predicts_instances_at_the_original_size(
 
 def test_max_per_image_above_queries_times_classes_raises():
     settings = dict(instance_on=True, max_per_image=19)
-    with pytest.raises(ValueError, match=r'max_per_image=19.* 18: lower'):
+    with pytest.raises(ValueError, match=r'max_per_image=19.* 18: decrease'):
         make_head(test_cfg=settings)
     make_head(test_cfg=dict(settings, max_per_image=18))
     make_head(test_cfg=dict(settings, instance_on=False))

@@ -368,7 +368,7 @@ def test_single_class_raises(make_model):
         (dict(num_classes=0), ValueError, 'num_classes=0 must be at least 1'),
         (dict(num_queries=0), ValueError, 'num_queries=0 must be at least 1'),
         (dict(num_queries=2.5), TypeError, r'num_queries=2\.5 must be an int'),
-        (dict(in_channels=64), TypeError, 'in_channels=64 must be the chan'),
+        (dict(in_channels=64), TypeError, 'in_channels=64 must be a seq'),
         (
             dict(in_channels=[8, 8, 8]),
             ValueError,

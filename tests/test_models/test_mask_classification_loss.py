@@ -432,7 +432,7 @@ def test_class_weight_that_contradicts_no_object_weight_raises():
 
 @pytest.mark.parametrize('weight', [2.0, 'weights.npy'])
 def test_class_weight_that_is_not_a_sequence_raises(weight):
-    with pytest.raises(TypeError, match='loss_cls_weight is the weight'):
+    with pytest.raises(TypeError, match='set loss_cls_weight'):
         MaskClassificationLoss(K, class_weight=weight)
 
 

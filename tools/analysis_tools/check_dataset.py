@@ -1,7 +1,7 @@
 """Checks the data of a config and suggests fixes.
 
-Exits with status 1 if there is an error. tools/train.py runs the quick check
-before it starts.
+Exits with status 1 if there are errors. tools/train.py runs the quick check
+before training.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from mmfaseg.utils.command_line import (
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -28,11 +28,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='+',
         choices=['train', 'val', 'test'],
         default=['train', 'val', 'test'],
+        help='splits to check (default: all)',
     )
     parser.add_argument(
         '--quick',
         action='store_true',
-        help='check settings and a few images only, as tools/train.py does',
+        help='check only the settings and a few images, as in tools/train.py',
     )
     parser.add_argument(
         '--out',
@@ -44,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run_check(args: argparse.Namespace, console: Console):
-    """Return the report; show a progress bar for each split."""
+    """Checks the data with a progress bar for each split."""
     from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
 
     cfg = load_config(args.config, args.cfg_options)
@@ -61,7 +62,7 @@ def run_check(args: argparse.Namespace, console: Console):
 
 
 def print_class_frequencies(report, console: Console) -> None:
-    """Print a table of the pixels and images of each class."""
+    """Prints a table of the pixels and images of each class."""
     classes, statistics = report.class_frequencies()
     if not statistics:
         return

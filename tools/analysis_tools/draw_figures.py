@@ -1,4 +1,4 @@
-"""Draws predictions.png and focus.png of a trained network."""
+"""Draws predictions and query focus (predictions.png and focus.png)."""
 
 import argparse
 
@@ -25,14 +25,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--split',
         choices=['val', 'test'],
         default='val',
-        help='data set of the config',
+        help='dataset split (default: %(default)s)',
     )
     parser.add_argument(
         '--indices',
         nargs='+',
         type=int,
         metavar='I',
-        help='images of the data set; by default six, spread evenly',
+        help='indices of images (default: six images at even intervals)',
     )
     parser.add_argument(
         '--device', default=get_device(), help='for example cpu or cuda:1'
@@ -53,7 +53,7 @@ def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Draws the figures and prints their paths."""
+    """Draws the figures and prints the paths of the files."""
     hide_known_warnings()
     from mmengine.registry import DATASETS, init_default_scope
 

@@ -1,7 +1,7 @@
-"""Mean focus statistics of trained models over many images.
+"""Measures the query focus of trained models.
 
-Means over layers, images and queries that predict pixels, for each stride:
-entropy of the focus (0 to 1), its overlap with the preference of the
+Prints means over layers, images and queries that predict pixels for each
+stride: entropy of the focus (0 to 1), its overlap with the preference of the
 positional query, drift of its center between layers (in image diagonals),
 and turn of the positional query (1 - cosine).
 """
@@ -32,10 +32,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('models', nargs='+', help='work dirs with a config and a checkpoint')
-    add('--num-images', type=int, default=40, help='first images of the split')
+    add('--num-images', type=int, default=40, help='number of images')
     add('--split', choices=['val', 'test'], default='test')
     add('--device', default='cpu')
-    add('--json', type=Path, help='also write the numbers to this file')
+    add('--json', type=Path, help='also write the values to this file')
     add_cfg_options(parser, 'test_dataloader.dataset.length=100')
     args = parser.parse_args(argv)
     if args.num_images < 1:
@@ -69,7 +69,7 @@ def _mean(parts: list[np.ndarray]) -> float | None:
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:
-    """Prints a table; returns the means by model and stride."""
+    """Prints a table and returns the means by model and stride."""
     hide_known_warnings()
     args = parse_args(argv)
     means = {name: measure(args, name) for name in args.models}

@@ -1,8 +1,8 @@
 """Counts the parameters and multiply-adds of configs.
 
-One multiply-add counts as one FLOP, as in most papers. One config gives
-tables by module and by operator, several give one row each. Auxiliary heads
-are not counted.
+One multiply-add counts as one FLOP, as in most papers. For a single config,
+prints tables by module and by operator; for several configs, one row each.
+Auxiliary heads are not counted.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
     """Returns the multiply-adds of scaled_dot_product_attention.
 
-    mmengine counts matrix products, but not the fused operator.
+    mmengine does not support the fused operator.
     """
     query, key, value = (x.type().sizes() for x in inputs[:3])
     pairs = math.prod(query[:-1]) * key[-2]
@@ -56,11 +56,11 @@ def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 class Network(nn.Module):
-    """Backbone and head of a model, from an image to classes and masks.
+    """Backbone and head of a model, from images to class and mask logits.
 
     Args:
-        model (nn.Module): a segmentor with a ``decode_head``, or a detector
-            with a ``panoptic_head``.
+        model (nn.Module): segmentor with a ``decode_head`` or detector with a
+            ``panoptic_head``.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -79,7 +79,7 @@ class Network(nn.Module):
             size = tuple(inputs.shape[2:])
             sample = SegDataSample(metainfo=dict(img_shape=size))
             return self.head(feats, [sample])
-        with use_backend('reference'):  # the analyzer knows its operators
+        with use_backend('reference'):  # supported by the analyzer
             return self.head(feats)
 
 
@@ -114,7 +114,7 @@ def analyze(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
 
 
 def count_parameters(analyzer: FlopAnalyzer, module: str = '') -> str:
-    """Returns the number of parameters in millions, also frozen ones."""
+    """Returns the number of all parameters in millions."""
     parameters = analyzer._model.get_submodule(module).parameters()
     return f'{sum(x.numel() for x in parameters) / 1e6:.2f}'
 

@@ -1,7 +1,7 @@
-"""Shared parts of grid experiments: progress, result files and tables.
+"""Progress, result files and tables of grid experiments.
 
-A grid experiment measures many cells, such as a config and a seed. The
-results of finished cells are in files, so that the same command resumes an
+A grid experiment consists of cells, such as a config and a seed. The results
+of finished cells are stored in files, so that the same command resumes an
 interrupted experiment.
 """
 
@@ -25,20 +25,20 @@ from rich.table import Table
 
 from mmfaseg.utils.atomic_write import atomic_write
 
-Rows = list[list[str]]  # of a table; the first one is the header
+Rows = list[list[str]]  # rows of a table, header first
 
 
 class GridError(Exception):
-    """An error that the user has to resolve, printed without traceback."""
+    """User error, which is printed without traceback."""
 
 
 def run_main(run: Callable[[], bool], console: Console) -> int:
     """Runs an experiment and returns the exit status.
 
     Args:
-        run (Callable): runs the cells, writes the report, and returns whether
-            all cells succeeded.
-        console (Console): for messages.
+        run (Callable): function that runs the cells, writes the report, and
+            returns whether all cells succeeded.
+        console (Console): console for messages.
     """
     try:
         return 0 if run() else 1
@@ -51,12 +51,12 @@ def run_main(run: Callable[[], bool], console: Console) -> int:
 
 
 class GridProgress:
-    """A progress bar over cells on a terminal, and a line for each cell.
+    """Shows a progress bar on terminals and prints a line for each cell.
 
     Args:
-        console (Console): where to print.
+        console (Console): console to print to.
         total (int): number of cells.
-        partial (float): sum of the fractions of cells that are done already.
+        partial (float): sum of the completed fractions of all cells.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class GridProgress:
             TextColumn('left'),
             TimeRemainingColumn(),
             console=console,
-            auto_refresh=False,  # threads and forked workers do not mix
+            auto_refresh=False,  # a thread is unsafe with forked workers
             disable=not console.is_terminal,
             speed_estimate_period=600,  # cells differ in speed
         )
@@ -85,7 +85,7 @@ class GridProgress:
         self.progress.stop()
 
     def update(self, description: str, partial: float = 0) -> None:
-        """Shows which cells are running, and their fraction."""
+        """Shows the running cells and their completed fraction."""
         self.progress.update(
             self.task, completed=self.done + partial, description=description
         )
@@ -103,7 +103,7 @@ class GridProgress:
 
 
 def rich_table(rows: Rows, title: str | None = None) -> Table:
-    """Returns a table for a terminal."""
+    """Returns a table for the terminal."""
     table = Table(rows[0][0], title=title)
     for name in rows[0][1:]:
         table.add_column(name, justify='right')
@@ -113,19 +113,19 @@ def rich_table(rows: Rows, title: str | None = None) -> Table:
 
 
 def markdown_table(rows: Rows) -> str:
-    """Returns a table in Markdown."""
+    """Returns a Markdown table."""
     rule = ['---', *['---:'] * (len(rows[0]) - 1)]
     lines = [' | '.join(row) for row in (rows[0], rule, *rows[1:])]
     return '\n'.join(f'| {x} |'.replace('\n', '<br>') for x in lines)
 
 
 def read_json(path: Path) -> Any:
-    """Returns the content of a file, or None if it does not exist."""
+    """Returns the content of a JSON file, or None if it does not exist."""
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a file atomically."""
+    """Writes a JSON file atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1) + '\n')
 
@@ -155,6 +155,6 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def digest(value: object) -> str:
-    """Returns a hash of a value that JSON can represent."""
+    """Returns a hash of a JSON-serializable value."""
     text = json.dumps(value, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

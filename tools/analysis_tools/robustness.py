@@ -1,9 +1,10 @@
 """Measures the mIoU of models on corrupted images.
 
 Tests each checkpoint on the test set of its config, clean and with the
-corruptions of Hendrycks and Dietterich (ICLR 2019). Writes each result to
-DIR/robustness.json at once, so that the same command resumes an interrupted
-run, and the tables and a plot to robustness.md and robustness.png.
+corruptions of Hendrycks and Dietterich (ICLR 2019). Results are written to
+DIR/robustness.json immediately, so that the same command resumes an
+interrupted run. Tables and a plot are written to robustness.md and
+robustness.png.
 
 One model:      robustness.py CONFIG CHECKPOINT
 Several models: robustness.py --model A CONFIG CHECKPOINT --model B CONFIG ...
@@ -56,15 +57,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='append',
         default=[],
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='a model and its name in tables and plot; may be repeated',
+        help='model and its name in tables and plot; can be repeated',
     )
     add(
         '--corruptions',
         nargs='+',
         default=['common'],
         metavar='NAME',
-        help=f'corruptions or groups ({", ".join(CORRUPTIONS)}); common '
-        '(default): the 15 of the benchmark; all: also the four extra ones',
+        help='names of corruptions or groups '
+        f'({", ".join(CORRUPTIONS)}), common (the 15 of the benchmark, '
+        'default) or all (also the four extra ones)',
     )
     add(
         '--severities',
@@ -79,7 +81,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         default='work_dirs/robustness',
         metavar='DIR',
-        help='directory of the results (default: work_dirs/robustness)',
+        help='directory for results (default: work_dirs/robustness)',
     )
     add('--seed', type=int, default=0, help='random seed of the corruptions')
     add(
@@ -108,19 +110,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def measure(cell: Cell, tester: Tester) -> dict:
-    """Returns the metrics of a cell, or why the corruption failed."""
+    """Returns the metrics of a cell, or the error of the corruption."""
     try:
         return tester.test(cell)
     except ValueError as error:
         if cell == CLEAN:
             raise
-        # the last line of an error in a worker is the original message
+        # the last line of a worker error is the original message
         reason = str(error).strip() or repr(error)
         return dict(error=reason.splitlines()[-1])
 
 
 def run_cells(args: argparse.Namespace, console: Console) -> Report:
-    """Measures what has not been measured yet; returns the report."""
+    """Measures the remaining cells and returns the report."""
     grid = [(name, s) for name in args.corruptions for s in args.severities]
     file = ResultFile(Path(args.out) / 'robustness.json')
     work = []

@@ -14,10 +14,10 @@ COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#999999')
 
 
 class Report:
-    """Tables and plot of several models.
+    """Tables and plot for several models.
 
     Args:
-        results (Sequence[Result]): the models.
+        results (Sequence[Result]): results of the models.
         corruptions (Sequence[str]): rows of the grid.
         severities (Sequence[int]): columns of the grid.
     """
@@ -38,7 +38,7 @@ class Report:
         }
 
     def summary(self) -> Rows:
-        """Returns a table with a row for each model."""
+        """Returns a table with one row per model."""
         rows = [['model', 'clean', *self.groups, 'mean', 'drop %']]
         for result in self.results:
             means = [
@@ -51,7 +51,7 @@ class Report:
         return rows
 
     def grid(self, result: Result) -> Rows:
-        """Returns a table with all cells of a model and their means."""
+        """Returns a table of all cells of a model and their means."""
         rows = [[result.name, *map(str, self.severities), 'mean']]
         for name in self.corruptions:
             cells = [(name, severity) for severity in self.severities]
@@ -87,7 +87,7 @@ class Report:
         parts = [f'{METRIC} in percent on clean and corrupted images.']
         parts += [summary, *grids]
         if failures := self.failures():
-            parts.append('Failed cells, which no mean includes:')
+            parts.append('Failed cells, excluded from all means:')
             parts.append('\n'.join(f'- {line}' for line in failures))
         path.write_text('\n\n'.join(parts) + '\n')
 

@@ -19,15 +19,15 @@ Cell = tuple[str, int]  # corruption and severity
 
 @dataclass
 class Result:
-    """The cells of one model.
+    """Results of one model.
 
     Args:
-        name (str): in tables and plot.
+        name (str): name of the model in tables and plot.
         config (str): config file.
         checkpoint (str): checkpoint file.
         fingerprint (str): hash of everything that the cells depend on.
-        cells (dict[str, dict]): by 'corruption/severity', the metrics or the
-            ``error``.
+        cells (dict[str, dict]): metrics or ``error`` of each cell by
+            'corruption/severity'.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Result:
         self.cells['/'.join(map(str, cell))] = metrics
 
     def score(self, cell: Cell) -> float:
-        """Returns the mIoU of a cell in percent, NaN without."""
+        """Returns the mIoU of a cell in percent, or NaN if there is none."""
         return self.metrics(cell).get(METRIC, math.nan)
 
     def mean(
         self, corruptions: Iterable[str], severities: Sequence[int]
     ) -> float:
-        """Returns the mean mIoU of the measured cells, NaN without any."""
+        """Returns the mean mIoU of measured cells, or NaN without any."""
         scores = [
             score
             for name in corruptions
@@ -81,10 +81,10 @@ def fingerprint(cfg: Config, checkpoint: str, seed: int) -> str:
 
 
 class ResultFile:
-    """The results of all models that were measured in a directory.
+    """Results of all models in a directory.
 
     Raises:
-        ValueError: if the file is not valid.
+        ValueError: if the file is invalid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class ResultFile:
                 ) from error
 
     def add(self, result: Result) -> Result:
-        """Adds a model, with its known cells if nothing has changed."""
+        """Adds a model and keeps its existing cells if they are valid."""
         known = self.results.get(result.name)
         if known is not None and known.fingerprint == result.fingerprint:
             result.cells = known.cells

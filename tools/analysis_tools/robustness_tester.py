@@ -22,10 +22,10 @@ InsertionPoint = tuple[list, int]  # transforms of a pipeline, and an index
 
 
 class Tester:
-    """A trained model with the test set and the metric of its config.
+    """Tests a trained model with the dataset and metric of its config.
 
     Args:
-        cfg (Config): the config, which is not changed.
+        cfg (Config): config of the model; not modified.
         checkpoint (str): checkpoint file.
         device (str): cpu, cuda or cuda:N.
         seed (int): random seed of the corruptions.
@@ -41,7 +41,7 @@ class Tester:
         cfg = copy.deepcopy(cfg)
         self.seed = seed
         init_default_scope(cfg.get('default_scope', 'mmseg'))
-        # the metric would print a table of classes for each cell
+        # otherwise, the metric would print a per-class table for each cell
         MMLogger.get_current_instance().setLevel(logging.WARNING)
         model = MODELS.build(cfg.model)
         content = load_checkpoint(model, checkpoint, map_location='cpu')
@@ -67,19 +67,19 @@ class Tester:
                 has no mIoU.
         """
         with self._corrupted(cell):
-            # copies the data set
+            # the loader has a copy of the dataset
             loader = Runner.build_dataloader(
                 dict(self.loader, dataset=self.dataset), seed=self.seed
             )
         for metric in self.evaluator.metrics:
-            metric.results.clear()  # of a cell that failed
+            metric.results.clear()  # a failed cell leaves results
         for batch in loader:
             samples = self.model.test_step(batch)
             self.evaluator.process(data_samples=samples, data_batch=batch)
         metrics = self.evaluator.evaluate(len(loader.dataset))
         if METRIC not in metrics:
             raise ValueError(
-                f'test_evaluator has {", ".join(metrics)}, and no {METRIC}: '
+                f'test_evaluator has {", ".join(metrics)}, but no {METRIC}: '
                 "add dict(type='IoUMetric', iou_metrics=['mIoU'])"
             )
         return {key: float(value) for key, value in metrics.items()}
@@ -103,12 +103,12 @@ def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
     Applies the transforms to the first image until ``results['img']`` exists.
 
     Raises:
-        ValueError: if there is no such transform.
+        ValueError: if no transform loads the image.
     """
     inner = getattr(dataset, 'datasets', None)
     if inner is None and hasattr(dataset, 'dataset'):
         inner = [dataset.dataset]
-    if inner is not None:  # a wrapper of data sets
+    if inner is not None:  # dataset wrapper
         return [point for x in inner for point in find_insertion_points(x)]
     transforms = _transforms_of(getattr(dataset, 'pipeline', None))
     point = None
@@ -117,8 +117,8 @@ def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
     if point is None:
         raise ValueError(
             f'no transform in the test pipeline of {type(dataset).__name__} '
-            "loads the image into results['img'], after which it has to be "
-            'corrupted; move that transform to the top of the pipeline'
+            "loads the image into results['img'], which is then corrupted; "
+            'move that transform to the top level of the pipeline'
         )
     return [point]
 
@@ -140,6 +140,6 @@ def _find_insertion_point(
 
 
 def _transforms_of(pipeline: Any) -> list | None:
-    """Returns the transforms of a Compose, of mmengine or mmcv."""
+    """Returns the transforms of mmengine's or mmcv's ``Compose``."""
     transforms = getattr(pipeline, 'transforms', None)
     return transforms if isinstance(transforms, list) else None

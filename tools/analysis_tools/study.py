@@ -3,10 +3,10 @@
     python tools/analysis_tools/study.py configs/ablations/{hrca,faseg}_*
         --seeds 0 1 2 --baseline hrca
 
-Every cell, a config and a seed, runs in its own process. The same command
+Every cell, a config and a seed, runs in a separate process. The same command
 skips finished cells and resumes interrupted ones from their last checkpoint.
 For each seed, all configs are trained on the same images in the same order,
-from the same backbone weights. Tables and figures are written to --out.
+with the same initial backbone. Tables and figures are written to --out.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--jobs', type=int, default=1, help='number of parallel processes')
     add('--metrics', nargs='+', help='columns (default: all means)')
     add('--readme', type=Path, help='also update the table in this file')
-    add('--report-only', action='store_true', help='do not run any cell')
+    add('--report-only', action='store_true', help='only write the report')
     add_cfg_options(parser, 'train_cfg.max_iters=100')
     return parser.parse_args(argv)
 
@@ -67,7 +67,7 @@ def make_cells(args: argparse.Namespace) -> list[Cell]:
         rows[row] = config
     if args.baseline is not None and args.baseline not in rows:
         raise GridError(
-            f'--baseline {args.baseline} is none of the rows {list(rows)}'
+            f'--baseline {args.baseline} is not one of the rows {list(rows)}'
         )
     if len(set(args.seeds)) < len(args.seeds):
         raise GridError(f'--seeds {args.seeds} has duplicates')
@@ -79,7 +79,7 @@ def make_cells(args: argparse.Namespace) -> list[Cell]:
 
 
 def start(cell: Cell, jobs: int) -> subprocess.Popen:
-    """Starts the process of a cell; its output is written to a file."""
+    """Starts the process of a cell and writes its output to a file."""
     cell.work_dir.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
     if jobs > 1:
@@ -101,7 +101,7 @@ def start(cell: Cell, jobs: int) -> subprocess.Popen:
 
 
 def run_cells(cells: list[Cell], jobs: int, console: Console) -> bool:
-    """Runs unfinished cells; returns whether all of them succeeded."""
+    """Runs unfinished cells and returns whether all of them succeeded."""
     waiting = [cell for cell in cells if cell.result() is None]
     running: dict[Cell, subprocess.Popen] = {}
     succeeded = True
@@ -149,6 +149,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    # an exception, so that the cells are stopped, too
+    # raises an exception, so that the cells are terminated
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

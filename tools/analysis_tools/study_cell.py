@@ -1,6 +1,6 @@
 """One cell of a study: training and testing with one config and one seed.
 
-study.py runs this file in its own process. The work dir of a cell has
+study.py runs this file in a separate process. The work dir of a cell contains
     cell.json     fingerprints of the settings
     trained.json  time, parameters and versions, written after training
     result.json   metrics, written after testing
@@ -96,7 +96,7 @@ class Cell:
         """Returns the result, or None if the cell is not finished.
 
         Raises:
-            GridError: if the work dir belongs to other training settings.
+            GridError: if the work dir has a run with other training settings.
         """
         mark, result = (
             read_json(self.work_dir / name)
@@ -125,11 +125,11 @@ class Cell:
         return max((x['step'] for x in self.scalars()), default=0)
 
     def fraction(self) -> float:
-        """Returns the fraction of the training that is done."""
+        """Returns the completed fraction of the training."""
         return self.iteration() / self.max_iters
 
     def scalars(self) -> list[dict]:
-        """Returns the lines of all logs, oldest run first."""
+        """Returns the entries of all logs, oldest run first."""
         lines = []
         for file in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
             for line in file.read_text().splitlines():
@@ -143,8 +143,8 @@ class Cell:
 def share_backbone(cfg: Config, seed: int, out: Path) -> None:
     """Initializes the backbone of all rows with the same weights.
 
-    Otherwise the random numbers that a head draws would change the backbone,
-    too. Does nothing if the config initializes the backbone.
+    Otherwise, random numbers drawn by the head would affect the backbone.
+    Does nothing if the backbone has an ``init_cfg``.
     """
     backbone = cfg.model.backbone
     if backbone.get('init_cfg') is not None:
@@ -162,7 +162,7 @@ def share_backbone(cfg: Config, seed: int, out: Path) -> None:
 
 
 def run(cell: Cell) -> None:
-    """Trains or resumes, then tests and writes the result.
+    """Trains or resumes a cell, tests it and writes the result.
 
     Raises:
         GridError: if another process runs the cell.
@@ -209,8 +209,8 @@ def versions(codes: list[str]) -> dict[str, str | int]:
     """Returns the versions that a result depends on.
 
     Args:
-        codes (list[str]): hashes of the source code; several if it changed
-            during the training.
+        codes (list[str]): hashes of the source code, in order, if it changed
+            between resumed runs.
     """
     return dict(
         mmfaseg=f'{mmfaseg.__version__} (sources {" then ".join(codes)})',
@@ -241,7 +241,7 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 
 def parse_cell(argv: list[str] | None = None) -> Cell:
-    """Returns the cell of the command line."""
+    """Returns the cell given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('config', type=Path)
     parser.add_argument('--seed', type=int, required=True)

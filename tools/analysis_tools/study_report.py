@@ -26,7 +26,7 @@ def report(
     readme: Path | None,
     console: Console,
 ) -> None:
-    """Prints and writes the tables, and draws the figures.
+    """Prints and writes the tables and draws the figures.
 
     Raises:
         GridError: if no cell is finished, or a metric is unknown.
@@ -65,8 +65,8 @@ def paired_difference(
 ) -> dict[str, float | int] | None:
     """Returns the mean difference over common seeds, or None without any.
 
-    ``half_width`` is half the confidence interval of a paired t-test. It
-    needs two pairs.
+    With at least two pairs, ``half_width`` is half the width of the confidence
+    interval of a paired t-test.
     """
     pairs = [values[x] - baseline[x] for x in sorted(values) if x in baseline]
     pairs = [x for x in pairs if not math.isnan(x)]
@@ -97,7 +97,7 @@ def _choose_metrics(
 def _summarize(
     row: str, seeds: dict[int, dict], baseline: dict[int, dict], names: list
 ) -> dict:
-    """Returns all numbers of a row."""
+    """Returns the statistics of a row."""
     summary: dict = dict(row=row, seeds=sorted(seeds), metrics={})
     for name in names:
         values, reference = (
@@ -154,7 +154,7 @@ def _describe(metric: dict) -> str:
 def markdown(
     summary: list[dict], results: Results, names: list[str], baseline: str
 ) -> str:
-    """Returns the summary, the values of all cells, and the versions."""
+    """Returns the Markdown report: summary, cells and versions."""
     seeds = sorted({seed for row in results.values() for seed in row})
     cells = [['row', *(f'seed {x}' for x in seeds)]]
     for row in summary:
@@ -179,10 +179,10 @@ def markdown(
 
 
 def insert(text: str, readme: Path) -> None:
-    """Replaces the text between the markers of a file.
+    """Replaces the text between the markers in a file.
 
     Raises:
-        GridError: if the file does not have the markers.
+        GridError: if the file does not contain the markers.
     """
     page = readme.read_text() if readme.exists() else ''
     counts = page.count(BEGIN), page.count(END)

@@ -1,4 +1,4 @@
-"""Writes the Shapes data set as COCO files, for the detection configs."""
+"""Converts the Shapes dataset to COCO format for the detection configs."""
 
 import argparse
 import sys
@@ -11,13 +11,13 @@ LENGTHS = dict(train=2000, val=100, test=500)  # as in shapes-128x128.py
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         '--out',
         default='data/shapes_coco',
         metavar='DIR',
-        help='output folder; the configs read the default, %(default)s',
+        help='output folder (default: %(default)s, as in the configs)',
     )
     parser.add_argument(
         '--image-size',
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_all(args: argparse.Namespace) -> None:
-    """Write all splits; show a progress bar for each."""
+    """Writes all splits with a progress bar for each."""
     from mmfaseg.datasets.shapes_coco import write_shapes_coco
 
     height, width = args.image_size
@@ -56,7 +56,7 @@ def write_all(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Writes the data set, or exits with an error message."""
+    """Writes the dataset, or exits with an error message."""
     hide_known_warnings()
     try:
         write_all(parse_args())

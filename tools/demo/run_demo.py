@@ -1,6 +1,6 @@
 """Trains a small FASeg on generated images, evaluates it and draws figures.
 
-``make demo`` and ``make demo-instance`` run this tool.
+Run it with ``make demo`` or ``make demo-instance``.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         default='demo_out',
         metavar='DIR',
-        help='folder of figures, logs and checkpoints',
+        help='folder for figures, logs and checkpoints',
     )
     parser.add_argument(
         '--resume',
@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class DemoRunner(Runner):
-    """Runner that logs to its file and shows only errors on the console."""
+    """Runner that logs to a file and shows only errors on the console."""
 
     def build_logger(
         self,
@@ -64,7 +64,7 @@ class DemoRunner(Runner):
 
 
 def set_console_level(logger: logging.Logger, level: int) -> None:
-    """Sets the level and a bare format for the console."""
+    """Sets the level and a plain format for the console."""
     for handler in logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setLevel(level)
@@ -72,7 +72,7 @@ def set_console_level(logger: logging.Logger, level: int) -> None:
 
 
 def make_config(args: argparse.Namespace) -> Config:
-    """Returns the config with the options of the command line."""
+    """Returns the config with the command line options applied."""
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = str(Path(args.out) / 'train')
     cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
@@ -136,7 +136,7 @@ def print_next_steps(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the demo; returns the exit status."""
+    """Runs the demo and returns the exit status."""
     hide_known_warnings()
     args = parse_args(argv)
     try:

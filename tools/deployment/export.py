@@ -1,12 +1,12 @@
 """Exports a trained network to ONNX or torch.export and compares the result.
 
-The file supports any batch size and any image size in multiples of 32. Input:
-images as float32 from 0 to 255, RGB, (B, 3, H, W). Output: scores
-(B, K, H, W) and labels (B, H, W). Earlier steps of the test pipeline, such as
-Resize, and sliding windows are not exported.
+The file supports any batch size and any image size in multiples of 32. The
+input is a batch of RGB images, float32, 0 to 255, (B, 3, H, W). The outputs
+are scores, (B, K, H, W), and labels, (B, H, W). Test pipeline transforms, such
+as Resize, and sliding windows are not exported.
 
 An .onnx file consists of standard operators; tools/deployment/run_onnx.py runs
-it with onnxruntime and NumPy only. A .pt2 file needs PyTorch only:
+it with only onnxruntime and NumPy. A .pt2 file requires only PyTorch:
 `torch.export.load(FILE).module(check_guards=False)`. TensorRT (not tested):
 `trtexec --onnx=FILE --minShapes=image:1x3x256x256
 --optShapes=image:1x3x512x512 --maxShapes=image:1x3x1024x2048`.
@@ -38,18 +38,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('target', type=Path, help='output: .onnx or .pt2')
     parser.add_argument(
-        '--weights', help='checkpoint; by default that of the work dir'
+        '--weights', help='checkpoint (default: that of the work dir)'
     )
     parser.add_argument(
         '--sizes',
         nargs='+',
         metavar='BxHxW',
-        help='sizes at which the file is compared with PyTorch',
+        help='input sizes at which to compare the file with PyTorch',
     )
     parser.add_argument(
         '--time',
         action='store_true',
-        help='also measure ONNX and PyTorch at each size, on the CPU',
+        help='also measure the CPU time of ONNX and PyTorch at each size',
     )
     add_cfg_options(parser, 'model.test_cfg.mode=whole')
     args = parser.parse_args(argv)
@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_packages() -> None:
-    """Raises ValueError if a package for ONNX is missing."""
+    """Raises ValueError if a package required for ONNX is missing."""
     missing = [x for x in PACKAGES if importlib.util.find_spec(x) is None]
     if missing:
         raise ValueError(f'ONNX needs: pip install {" ".join(missing)}')
@@ -86,9 +86,9 @@ def read_sizes(texts: list[str]) -> list[tuple[int, int, int]]:
 
 
 def write_and_compare(network, target: Path, sizes: list) -> None:
-    """Writes the file and prints how it compares with PyTorch.
+    """Writes the file and prints the differences from PyTorch.
 
-    The file gets its name only after the comparison has passed.
+    The file is renamed to ``target`` only after the comparison has passed.
     """
     from mmfaseg.export import check_onnx, compare, export_program, write_onnx
 
@@ -99,7 +99,7 @@ def write_and_compare(network, target: Path, sizes: list) -> None:
             rows = check_onnx(network, unchecked, sizes)
         else:
             torch.export.save(program, unchecked)
-            # the guards fix the number of windows to that of the example
+            # the guards allow only the example's number of windows
             run = torch.export.load(unchecked).module(check_guards=False)
             rows = [
                 dict(
@@ -148,7 +148,7 @@ def _time(function: Callable, argument) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Exports the network; exits with a message if it cannot."""
+    """Exports the network, or exits with an error message."""
     hide_known_warnings()
     from mmfaseg.apis import load_model
     from mmfaseg.export import SIZES, ExportedNetwork

@@ -1,8 +1,8 @@
 """Segments an image with an exported network, onnxruntime and NumPy.
 
-This file does not use mmfaseg or PyTorch: copy what you need. The image is a
-.npy file, uint8, (height, width, 3), RGB, at the size that the network was
-tested at; the labels are a .npy file, int64, (height, width).
+This file does not use mmfaseg or PyTorch and can be copied. The image is a
+.npy file, RGB, uint8, (height, width, 3), at the size at which the network was
+tested. The labels are a .npy file, int64, (height, width).
 """
 
 import argparse
@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 STRIDE = 32
-# padding of the test pipelines: the mean colour
+# padding value of the test pipelines: the mean color
 MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 
 
@@ -21,8 +21,8 @@ def label_image(
     """Returns the class of each pixel, int64, (height, width).
 
     Args:
-        session: Session of the exported file.
-        image: uint8, (height, width, 3), RGB, of any size.
+        session (InferenceSession): session of the exported file.
+        image (np.ndarray): RGB, uint8, shape (height, width, 3).
     """
     height, width = image.shape[:2]
     bottom, right = -height % STRIDE, -width % STRIDE
@@ -35,7 +35,7 @@ def label_image(
 
 
 def main() -> None:
-    """Segments the image of the command line."""
+    """Segments the image given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('onnx', help='exported file')
     parser.add_argument('image', help='.npy, uint8, (H, W, 3), RGB')

@@ -1,11 +1,12 @@
 """Converts checkpoints of the FASeg authors and of Mask2Former to mmfaseg.
 
---reverse converts an mmfaseg checkpoint to the names of the authors. With
---config, an mmfaseg checkpoint initializes another model: other classes, or an
-instance segmentation detector from a semantic segmentation model.
+--reverse converts an mmfaseg checkpoint to the format of the authors. With
+--config, an mmfaseg checkpoint initializes another model, for example with
+other classes, or a detector from a semantic segmentation model.
 
-The report lists what happened to every entry. The conversion stops if an entry
-is unknown, missing or has another shape. No code from a checkpoint is run.
+The report lists how the entries were converted. The conversion fails if an
+entry is unexpected, missing or has another shape. Code in checkpoints is not
+executed.
 """
 
 import argparse
@@ -51,7 +52,7 @@ DATASETS_BY_CLASSES = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
+    """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'source',
@@ -61,7 +62,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'target',
         nargs='?',
-        help='file to write, .pth or .safetensors; optional with --dry-run',
+        help='output file, .pth or .safetensors; optional with --dry-run',
     )
     parser.add_argument(
         '--config',
@@ -71,13 +72,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--reverse',
         action='store_true',
-        help='convert an mmfaseg checkpoint to the names of the authors',
+        help='convert an mmfaseg checkpoint to the format of the authors',
     )
     parser.add_argument(
         '--no-object-weight',
         type=float,
-        help='with --reverse, class weight of "no object" in the checkpoint '
-        'of the authors (default: from the config)',
+        help='with --reverse, class weight of "no object" to store in the '
+        'converted checkpoint (default: from the config)',
     )
     parser.add_argument(
         '--keep-classes',
@@ -88,7 +89,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--keys', action='store_true', help='report one row per entry'
     )
-    parser.add_argument('--dry-run', action='store_true', help='only report')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='do not write a file'
+    )
     args = parser.parse_args(argv)
     if args.target is None and not args.dry_run:
         parser.error('specify a target, or --dry-run')
@@ -96,7 +99,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_config(backbone: str, num_classes: int) -> Path:
-    """Return the config for a backbone and a number of classes.
+    """Returns the config for a backbone and a number of classes.
 
     Raises:
         ConversionError: if there is no such config.
@@ -118,7 +121,7 @@ def find_config(backbone: str, num_classes: int) -> Path:
 
 
 def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the entries of the model of a config."""
+    """Returns the names and shapes of the state dict of a config's model."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = MODELS.build(cfg.model)
@@ -126,7 +129,7 @@ def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
 
 
 def classes_of(cfg: Config) -> dict[str, list]:
-    """Return the ``dataset_meta`` of a checkpoint: classes and palette."""
+    """Returns the ``dataset_meta`` of a config: classes and palette."""
     dataset = cfg.train_dataloader.dataset
     with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
         meta = registry.get(dataset.type).METAINFO | dataset.get(
@@ -147,7 +150,7 @@ def convert(
     no_object: float | None = None,
     keep_classes: bool = False,
 ) -> Conversion:
-    """Convert a checkpoint for the model of a config.
+    """Converts a state dict for the model of a config.
 
     Raises:
         ConversionError: if an entry is unexpected, missing or has another
@@ -161,7 +164,7 @@ def convert(
     if to_detector and (reverse or source == 'faseg'):
         raise ConversionError(
             'the authors have no detector: convert their weights to a '
-            'semantic model, then initialize the detector from that'
+            'semantic segmentation model, then initialize the detector from it'
         )
     if reverse:
         if no_object is None:
@@ -179,10 +182,10 @@ def convert(
 
 
 def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
-    """Return how images have to be normalized for the checkpoint.
+    """Describes the image normalization that a checkpoint requires.
 
-    Checkpoints of old detectron2 versions contain mean and standard deviation
-    in the channel order of their images.
+    Checkpoints of old detectron2 versions contain the mean and standard
+    deviation in the channel order of their images.
     """
     ours = cfg.model.data_preprocessor
     if not all(name in state for name in NORMALIZATION):
@@ -213,7 +216,7 @@ def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
-    """Convert a checkpoint and print the report.
+    """Converts a checkpoint and prints the report.
 
     Raises:
         ValueError: if the checkpoint cannot be read or does not match, or the

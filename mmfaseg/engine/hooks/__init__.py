@@ -1,4 +1,4 @@
-"""Hooks of the runner."""
+"""Runner hooks."""
 
 from .draw_segmentation_hook import DrawSegmentationHook
 from .exact_resume_hook import ExactResumeHook

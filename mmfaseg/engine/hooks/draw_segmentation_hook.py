@@ -1,4 +1,4 @@
-"""Drawing of predictions, also of generated images."""
+"""Visualization hook for image files and generated images."""
 
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -16,10 +16,10 @@ from mmfaseg.visualization import inputs_to_image
 
 @HOOKS.register_module()
 class DrawSegmentationHook(SegVisualizationHook):
-    """mmseg's ``SegVisualizationHook`` that also draws generated images.
+    """mmseg's ``SegVisualizationHook`` with support for generated images.
 
-    The image is read from ``img_path`` of the sample. If there is no such
-    file, the network input is resized to the original size instead. The
+    The image is read from ``img_path`` of the data sample. If the file does
+    not exist, the network input is resized to the original size instead. The
     arguments are those of mmseg's hook.
     """
 
@@ -73,7 +73,7 @@ class DrawSegmentationHook(SegVisualizationHook):
             )
 
     def _read_image(self, path: str) -> np.ndarray | None:
-        """Returns the RGB image, or None if there is no such file."""
+        """Returns the RGB image, or None if the file does not exist."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
         except (OSError, KeyError):  # KeyError: no backend for this prefix

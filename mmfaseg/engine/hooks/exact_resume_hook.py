@@ -1,4 +1,4 @@
-"""Random seeds that make resumed runs reproducible."""
+"""Reproducible resuming of training."""
 
 import random
 from collections.abc import Iterator
@@ -17,26 +17,26 @@ DATA, STEP = 0, 1  # purposes of random numbers
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Makes a resumed training equal to an uninterrupted one.
+    """Makes resumed training equivalent to uninterrupted training.
 
     mmengine restores weights, optimizer, schedules and the position in the
     data, but not the state of the random number generators, on which sampled
     points, drop path and (without workers) augmentations depend. This hook
     seeds the generators of Python, NumPy and PyTorch before every iteration
-    with the seed of the run, the iteration and the rank. Validation and other
-    hooks do not affect them either.
+    with the seed of the run, the iteration and the rank. Thus, validation and
+    other hooks do not affect the random numbers of training.
 
     Weights are bit-identical with deterministic operators: on CPUs, and on
     GPUs with ``randomness=dict(deterministic=True)``. The hook supports
     iteration-based training loops. The seed and the numbers of processes and
-    workers must be the same as before; ``tools/train.py --resume`` reads the
-    seed from the checkpoint.
+    workers must not change; ``tools/train.py --resume`` reads the seed from
+    the checkpoint.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        """Seeds the generators before each batch is loaded."""
+        """Wraps the batch iterator, which then seeds before each batch."""
         loop = runner.train_loop
         batches = getattr(loop, 'dataloader_iterator', None)
         if batches is not None and not isinstance(batches, _SeededBatches):
@@ -50,7 +50,7 @@ class ExactResumeHook(Hook):
 
 
 class _SeededBatches:
-    """An infinite iterator that counts skipped batches, too."""
+    """Iterator that seeds by batch number, counting skipped batches."""
 
     def __init__(self, batches: Iterator, seed: int) -> None:
         self.batches = batches

@@ -1,4 +1,4 @@
-"""Figures and statistics of the query focus during training."""
+"""Logging of the query focus during training."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,19 @@ from mmfaseg.visualization.explorer import Exploration, explore, nan_mean
 
 @HOOKS.register_module()
 class FocusHook(Hook):
-    """Logs the focus of the queries in a few images after each validation.
+    """Logs the query focus on a few images after each validation epoch.
 
-    Figures ``focus_I`` and the scalars ``focus/entropy``, ``focus/overlap``,
-    ``focus/drift`` and ``focus/turn`` are logged to all ``vis_backends`` of
-    the visualizer. Scalars are means over layers and over the queries that
-    predict pixels; see :class:`mmfaseg.visualization.explorer.LayerView`.
+    Figures ``focus_INDEX`` and the scalars ``focus/entropy``,
+    ``focus/overlap``, ``focus/drift`` and ``focus/turn`` are logged to all
+    ``vis_backends`` of the visualizer. Scalars are means over layers and over
+    queries that predict pixels; see
+    :class:`mmfaseg.visualization.explorer.LayerView`.
 
     Args:
         indices (Sequence[int]): indices of validation images.
 
     Raises:
-        ValueError: if an index is out of range, there is no validation data,
+        ValueError: if an index is out of range, the config has no validation,
             or the head cannot be traced.
     """
 
@@ -44,7 +45,7 @@ class FocusHook(Hook):
         """Checks the indices and the model."""
         if runner.val_loop is None:
             raise ValueError(
-                'FocusHook needs a validation: set val_dataloader, val_cfg '
+                'FocusHook requires validation: set val_dataloader, val_cfg '
                 'and val_evaluator, or remove the hook'
             )
         length = len(runner.val_loop.dataloader.dataset)
@@ -53,14 +54,14 @@ class FocusHook(Hook):
                 f'FocusHook: indices={self.indices}, but there are only '
                 f'{length} validation images'
             )
-        # raises if there is none
+        # raises if the head cannot be traced
         find_traceable_head(unwrap_model(runner.model))
 
     @master_only
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Logs figures and scalars."""
+        """Logs the figures and scalars."""
         dataset = runner.val_loop.dataloader.dataset
         model = unwrap_model(runner.model)
         classes = dataset.metainfo['classes']
@@ -85,5 +86,5 @@ class FocusHook(Hook):
 
 
 def _mean(views: Sequence[Exploration], name: str) -> float:
-    """Returns the mean over layers, queries and images, without NaN."""
+    """Returns the mean over layers, queries and images, ignoring NaN."""
     return nan_mean([getattr(x, name) for view in views for x in view.layers])

@@ -25,28 +25,29 @@ ACTIONS = ('stop', 'skip')
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Keeps NaN and infinity out of the weights and names their origin.
+    """Prevents optimizer steps with non-finite gradients.
 
     A single non-finite gradient makes all weights non-finite, as clipping
     scales all gradients by their norm. This hook checks the gradients before
     each optimizer step. ``'stop'`` raises an error with the iteration, the
-    gradients and the first module with a non-finite output. The weights are
-    those before the step; only batch norm statistics have changed. ``'skip'``
-    skips the step with a warning, and raises after more than ``max_skipped``
-    skipped steps in a row. Non-finite matching costs always raise.
+    parameter and the first module with a non-finite output. The weights are
+    not updated; only batch norm statistics have changed. ``'skip'`` skips the
+    step with a warning, and raises an error after more than ``max_skipped``
+    consecutive skipped steps. Non-finite matching costs always raise.
 
-    With gradient accumulation, the error has the iteration of the step and is
-    explained by its last batch. With a loss scaler (float16), the scaler skips
-    non-finite steps and the hook does nothing. In distributed training, all
-    processes decide alike, as they have the same gradients.
+    With gradient accumulation, the error reports the iteration of the step and
+    the origin in its last batch. A loss scaler (float16) itself skips
+    non-finite steps, so the hook does not check gradients. In distributed
+    training, all processes act alike, as they have the same gradients.
 
     Args:
         action (str): ``'stop'`` or ``'skip'``.
-        max_skipped (int): skipped steps in a row before an error.
+        max_skipped (int): maximum number of consecutive skipped steps.
 
     Raises:
         ValueError: if an argument is invalid.
-        NonFiniteError: during training, see above.
+        NonFiniteError: during training, if a gradient or matching cost is not
+            finite.
     """
 
     priority = 'VERY_LOW'
@@ -66,13 +67,13 @@ class NonFiniteHook(Hook):
         self._patches = ExitStack()
 
     def before_train(self, runner: Runner) -> None:
-        """Patches the training loop and the optimizer wrapper."""
+        """Patches the training loop and optimizer wrapper."""
         self._patches.close()
         wrapper, loop = runner.optim_wrapper, runner.train_loop
         if isinstance(wrapper, OptimWrapperDict):
             raise ValueError(
-                'NonFiniteHook does not support several optimizers; remove it '
-                'from custom_hooks'
+                'NonFiniteHook does not support several optimizers; remove '
+                'the hook from custom_hooks'
             )
         scaler = getattr(wrapper, 'loss_scaler', None)
         if scaler is None or not scaler.is_enabled():
@@ -84,7 +85,7 @@ class NonFiniteHook(Hook):
         self._patches.close()
 
     def _patch(self, owner: Any, name: str, guard: Callable) -> None:
-        """Replaces a method by a function that gets it as argument."""
+        """Replaces a method with a function that receives the method."""
         method = getattr(owner, name)
         if name in vars(owner):  # patched by mmengine's schedulers
             self._patches.callback(setattr, owner, name, method)
@@ -122,7 +123,7 @@ class NonFiniteHook(Hook):
             self.skipped = 0
             step(**kwargs)
             return
-        # norms are of full gradients, also where these are sharded
+        # for sharded gradients, these are the norms of the full gradients
         norm_of = dict(zip(map(id, parameters), norms, strict=True))
         named = unwrap_model(runner.model).named_parameters()
         name = name_non_finite((name, norm_of.get(id(x))) for name, x in named)
@@ -131,7 +132,7 @@ class NonFiniteHook(Hook):
         if self.action == 'stop' or self.skipped > self.max_skipped:
             raise NonFiniteError(text)
         print_log(
-            f'iteration {runner.iter + 1}: {text}; the step is skipped '
+            f'iteration {runner.iter + 1}: {text}; skipping the step '
             f'({self.skipped} in a row, at most {self.max_skipped})',
             logger='current',
             level=logging.WARNING,

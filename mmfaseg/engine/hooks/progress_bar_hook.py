@@ -1,4 +1,4 @@
-"""A progress bar for training."""
+"""Progress bar for training."""
 
 import logging
 import sys
@@ -27,19 +27,19 @@ REDRAW_SECONDS = 0.1
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """Shows progress, speed, loss, learning rate and mIoU of a training.
+    """Shows progress, speed, loss, learning rate and mIoU during training.
 
-    On a terminal, the main process shows a bar below the log; elsewhere it
-    prints a line every few seconds. The bar has no thread of its own, so that
-    tracebacks are printed intact, and is closed at the latest when the hook is
-    deleted.
+    On a terminal, the main process shows a bar below the log. Otherwise, it
+    prints a line every few seconds. The bar does not use a thread, so that
+    tracebacks are printed intact, and is closed when the hook is deleted.
 
     Args:
-        interval (float): Seconds between two lines without a terminal.
-        window_size (int): Iterations over which the loss is averaged.
+        interval (float): seconds between two lines if there is no terminal.
+        window_size (int): number of iterations over which the loss is
+            averaged.
 
     Raises:
-        ValueError: If ``interval`` is negative or ``window_size`` is not
+        ValueError: if ``interval`` is negative or ``window_size`` is not
             positive.
     """
 
@@ -105,7 +105,7 @@ class ProgressBarHook(Hook):
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Shows the mIoU from now on."""
+        """Updates the displayed mIoU."""
         if metrics is not None and 'mIoU' in metrics:
             self._score = f'mIoU {metrics["mIoU"]:.1f}'
             self._shown_iter = -1
@@ -130,7 +130,7 @@ class ProgressBarHook(Hook):
                 handler.stream in terminal
             ):
                 self._cleanup.callback(handler.setStream, handler.stream)
-                # rich replaces sys.stdout by a stream that prints above bars
+                # rich replaces sys.stdout with a stream that prints above bars
                 handler.setStream(sys.stdout)
 
     def _show(self, runner: Runner) -> None:
@@ -162,7 +162,7 @@ class ProgressBarHook(Hook):
         rates = [
             rate
             for name, group in runner.optim_wrapper.get_lr().items()
-            if name.split('.')[-1] == 'lr'  # also of several optimizers
+            if name.split('.')[-1] == 'lr'  # prefixed with several optimizers
             for rate in group
         ]
         if rates:

@@ -1,4 +1,4 @@
-"""Checkpoints that are written atomically and checked when loaded."""
+"""Atomic writing and validation of checkpoints."""
 
 import os
 from typing import Any
@@ -21,10 +21,10 @@ class SafeCheckpointHook(CheckpointHook):
 
     A checkpoint is written to a temporary file and then renamed; only then
     are older checkpoints removed, including the previous best one. If the
-    process is killed or the disk is full, only the newest checkpoint is lost.
-    A process that is killed before it removes outdated files leaves them. The
-    arguments are those of mmengine's hook. With ``backend_args`` or a remote
-    ``out_dir``, files are written as by mmengine's hook.
+    process is killed or the disk is full, only the newest checkpoint is lost,
+    but outdated files may remain. The arguments are those of mmengine's hook.
+    With ``backend_args`` or a remote ``out_dir``, files are written as in
+    mmengine's hook.
 
     Checkpoints that are loaded for testing or resuming must contain all
     weights of the model. All loaded weights must be finite.
@@ -55,7 +55,7 @@ class SafeCheckpointHook(CheckpointHook):
         """
         state = checkpoint.get('state_dict', checkpoint)
         path = runner._load_from or f'the checkpoint in {runner.work_dir}'
-        # the loop is still a config if the runner does not train
+        # without training, the loop is still a config
         is_training = isinstance(runner._train_loop, BaseLoop)
         is_tested = runner._load_from and not is_training
         if runner._resume or is_tested:
@@ -96,22 +96,22 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Corrects the iteration in checkpoints saved after validation.
 
-        mmengine's FlexibleRunner always adds one, although the iteration is
-        counted already, and would skip an iteration when resuming.
+        mmengine's FlexibleRunner adds one although the iteration is already
+        counted, and would skip an iteration when resuming.
         """
         if self._is_iter_counted:
             done = dict(epoch=runner.epoch, iter=runner.iter)
             checkpoint['meta'].update(done)
 
     def _remove_outdated(self) -> None:
-        # without training there is no backend
+        # the backend is created before training
         backend = getattr(self, 'file_backend', None)
         if isinstance(backend, _DeferredRemoval):
             backend.remove_outdated()
 
 
 class _DeferredRemoval:
-    """A file backend that delays the removal of local files."""
+    """File backend that delays the removal of local files."""
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
@@ -121,14 +121,14 @@ class _DeferredRemoval:
         return getattr(self.backend, name)
 
     def remove(self, path: str) -> None:
-        """Removes a file, later if it is local."""
+        """Removes a remote file, or marks a local file as outdated."""
         if os.path.isfile(path):
             self.outdated.append((path, os.stat(path).st_ino))
         else:
             self.backend.remove(path)
 
     def remove_outdated(self) -> None:
-        """Removes the delayed files that have not been replaced since."""
+        """Removes outdated files that have not been replaced since."""
         for path, inode in self.outdated:
             if os.path.isfile(path) and os.stat(path).st_ino == inode:
                 self.backend.remove(path)

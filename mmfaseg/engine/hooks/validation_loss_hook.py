@@ -1,4 +1,4 @@
-"""Losses on the validation images."""
+"""Validation losses."""
 
 import re
 from collections import defaultdict
@@ -18,31 +18,31 @@ from mmfaseg.utils.unwrap_model import unwrap_model
 
 # loss names of predictions before the last one
 AUXILIARY = re.compile(r'(^|\.)d\d+\.')
-SEED = 0  # of the sampled points, which are the same in each validation
+SEED = 0  # same sampled points in each validation epoch
 
 
 @HOOKS.register_module()
 class ValidationLossHook(Hook):
     """Adds the losses on the validation images to the metrics.
 
-    ``val_loss`` is the sum of the decode head's losses for its last
-    prediction. Each term, such as ``val_decode.loss_mask``, and the losses of
-    auxiliary heads are logged, too; those of earlier predictions (``d0.`` and
-    so on) are not. ``save_best='val_loss', rule='less'`` selects the best
-    checkpoint by it.
+    ``val_loss`` is the sum of the decode head's losses for the last
+    prediction. Its terms, such as ``val_decode.loss_mask``, and the losses of
+    auxiliary heads are also logged, but not those of earlier predictions
+    (``d0.`` and so on). ``save_best='val_loss', rule='less'`` selects the
+    checkpoint with the lowest loss.
 
     The model is in evaluation mode. Labels are resized to the size of the
     network input (nearest) and padded with the ignore index. The random
-    state is preserved. In distributed validation, each process uses as many
-    batches as the shortest dataloader has, and images repeated by the sampler
-    count twice. Only for segmentors of mmseg.
+    state is preserved. In distributed validation, all processes use the
+    number of batches of the shortest dataloader, and images repeated by the
+    sampler count twice. The hook supports only segmentors of mmseg.
 
     Args:
-        max_batches (int, optional): maximum number of batches per process, as
-            losses need a second forward pass.
+        max_batches (int, optional): maximum number of batches per process;
+            limits the cost of the additional forward passes.
 
     Raises:
-        ValueError: if ``max_batches`` is not positive, there is no
+        ValueError: if ``max_batches`` is not positive, the config has no
             validation, or the model is not a segmentor of mmseg.
     """
 
@@ -59,7 +59,7 @@ class ValidationLossHook(Hook):
         self._num_images = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Checks that there is a validation, and a segmentor of mmseg."""
+        """Checks that the config has validation and a segmentor of mmseg."""
         if runner.val_loop is None:
             raise ValueError(
                 'ValidationLossHook: there is no validation; set '
@@ -73,9 +73,9 @@ class ValidationLossHook(Hook):
             )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Sets the number of batches.
+        """Sets the same number of batches in all processes.
 
-        It is the same for all processes, as losses are synchronized.
+        This is required because losses are synchronized.
         """
         counts = dist.all_gather_object(len(runner.val_loop.dataloader))
         self._num_batches = min([*counts, self.max_batches or counts[0]])
@@ -106,7 +106,7 @@ class ValidationLossHook(Hook):
             torch.manual_seed(SEED + batch_idx)
             losses = model.loss(inputs, samples)
         for name, value in model.parse_losses(losses)[1].items():
-            # 'loss' itself includes auxiliary losses
+            # 'loss' includes auxiliary losses
             if 'loss' not in name or name == 'loss' or AUXILIARY.search(name):
                 continue
             total = float(value) * len(samples)
@@ -133,7 +133,7 @@ class ValidationLossHook(Hook):
 def _resize_labels(
     sample: Any, size: Sequence[int], inputs: Tensor, model: Any
 ) -> Any:
-    """Returns the sample with labels of the size of the padded input."""
+    """Returns the sample with labels at the size of the padded input."""
     if 'gt_sem_seg' not in sample:
         raise ValueError(
             'ValidationLossHook: the images of val_dataloader have no '
@@ -149,6 +149,6 @@ def _resize_labels(
         labels = resized[0].to(labels.dtype)
     margins = [0, inputs.size(-1) - size[1], 0, inputs.size(-2) - size[0]]
     padded = F.pad(labels, margins, value=model.data_preprocessor.seg_pad_val)
-    # a new PixelData, as the size cannot change
+    # PixelData does not allow another size
     sample.gt_sem_seg = PixelData(data=padded)
     return sample

@@ -22,8 +22,8 @@ from mmfaseg.registry import STRATEGIES
 from ..atomic_backend import ATOMIC
 from .sharded_state import gather_full_state, shard_like, shard_optimizer_state
 
-# Classes that are unsharded one at a time. PyTorch unshards them when they are
-# called as a module, which is not the case for heads.
+# Classes that are unsharded one at a time. PyTorch unshards a module when it
+# is called; heads are not called as modules.
 BLOCKS = (
     *('BasicBlock', 'Bottleneck', 'SwinBlock', 'ConvNeXtBlock'),
     *('DeformableEncoderLayer', 'DFPQDecoderLayer'),
@@ -36,17 +36,17 @@ BLOCKS = (
 class FullyShardStrategy(DDPStrategy):
     """Shards parameters, gradients and optimizer states over processes.
 
-    Gives the same results as ``DDPStrategy`` with less memory and more
-    communication; see :func:`torch.distributed.fsdp.fully_shard`. Needs the
+    Produces the same results as ``DDPStrategy`` with less memory and more
+    communication; see :func:`torch.distributed.fsdp.fully_shard`. Requires
     ``FlexibleRunner``::
 
         runner_type = 'FlexibleRunner'
         strategy = dict(type='mmfaseg.FullyShardStrategy')
 
     Unlike mmengine's ``FSDPStrategy``, which uses FSDP1, it supports CPUs.
-    Checkpoints have the full state: they can be resumed with any number of
+    Checkpoints contain the full state and can be resumed with any number of
     processes, with or without the strategy. They are written atomically, as
-    by :class:`mmfaseg.SafeCheckpointHook`.
+    with :class:`mmfaseg.SafeCheckpointHook`.
 
     In evaluation mode, every process has all parameters, as processes may run
     different numbers of forward passes (windows, figures). Without
@@ -54,16 +54,16 @@ class FullyShardStrategy(DDPStrategy):
 
     Args:
         blocks (Sequence[str], optional): class names of the modules that are
-            unsharded one at a time, each called as a module. The default is
-            :data:`BLOCKS`: layers of our heads and of common backbones.
+            unsharded one at a time. By default :data:`BLOCKS`, layers of
+            mmfaseg's heads and of common backbones.
         reshard_after_forward (bool): reshard a block after its forward pass
             and unshard it again for the backward pass, which saves memory.
-        **kwargs: see :class:`mmengine._strategy.DDPStrategy`.
+        **kwargs (Any): arguments of :class:`mmengine._strategy.DDPStrategy`.
 
     Raises:
-        ValueError: if the model does not have one of ``blocks``, a checkpoint
-            cannot be resumed, or the config has several optimizers, a loss
-            scaler (float16), ``compile`` or ``model_wrapper``.
+        ValueError: if the model does not contain one of ``blocks``, a
+            checkpoint cannot be resumed, or the config has several optimizers,
+            a loss scaler (float16), ``compile`` or ``model_wrapper``.
         RuntimeError: if PyTorch is too old (2.6).
     """
 
@@ -100,8 +100,8 @@ class FullyShardStrategy(DDPStrategy):
         blocks = find_blocks(model, self.blocks)
         if not blocks:
             self.logger.warning(
-                'FullyShardStrategy: the model has no known blocks and is '
-                'unsharded as a whole; set strategy.blocks to class names'
+                'FullyShardStrategy: the model contains no known blocks and '
+                'is unsharded as a whole; set strategy.blocks to class names'
             )
         for block in reversed(blocks):  # inner ones first
             fully_shard(block, mesh=mesh, reshard_after_forward=reshard)
@@ -129,7 +129,7 @@ class FullyShardStrategy(DDPStrategy):
         """Returns the optimizer wrapper.
 
         Raises:
-            ValueError: if there are several, or the loss is scaled.
+            ValueError: if there are several optimizers or a loss scaler.
         """
         wrapper = super().build_optim_wrapper(optim_wrapper, model)
         if isinstance(wrapper, OptimWrapperDict):
@@ -141,7 +141,7 @@ class FullyShardStrategy(DDPStrategy):
         if scaler is not None and scaler.is_enabled():
             raise ValueError(
                 'FullyShardStrategy does not support loss scaling; use '
-                'bfloat16, which needs none: '
+                'bfloat16 without it: '
                 "optim_wrapper = dict(dtype='bfloat16', "
                 'loss_scale=dict(enabled=False)), or --amp bf16'
             )
@@ -153,7 +153,7 @@ class FullyShardStrategy(DDPStrategy):
         All processes must call it.
         """
         state = self.model.state_dict()
-        # in place, to keep the module versions in its metadata
+        # updated in place to keep the module versions in its metadata
         state.update(
             {key: gather_full_state(value) for key, value in state.items()}
         )
@@ -202,7 +202,7 @@ class FullyShardStrategy(DDPStrategy):
         callback: Callable | None = None,
         **kwargs: Any,
     ) -> dict:
-        """Loads a checkpoint, also a bare state dict, on the CPU."""
+        """Loads a checkpoint or a plain state dict on the CPU."""
 
         def add_state_dict_key(checkpoint: dict) -> None:
             if 'state_dict' not in checkpoint:
@@ -225,7 +225,7 @@ class FullyShardStrategy(DDPStrategy):
         """Resumes from a checkpoint.
 
         Raises:
-            ValueError: if the file lacks a part of the training state.
+            ValueError: if a part of the training state is missing.
         """
 
         def check(checkpoint: dict) -> None:
@@ -237,7 +237,7 @@ class FullyShardStrategy(DDPStrategy):
                 raise ValueError(
                     f'{filename} cannot be resumed: it has no '
                     f'{", ".join(missing)}. Start from its weights instead: '
-                    'set load_from, without --resume'
+                    'set load_from and remove --resume'
                 )
             if callback is not None:
                 callback(checkpoint)
@@ -278,15 +278,15 @@ class FullyShardStrategy(DDPStrategy):
 def find_blocks(
     model: nn.Module, names: Sequence[str] | None
 ) -> list[nn.Module]:
-    """Returns the modules of some classes, outer modules first.
+    """Returns the modules of the given classes, outer modules first.
 
     Args:
-        model (nn.Module): a model.
-        names (Sequence[str], optional): class names, all of which must exist;
-            :data:`BLOCKS` by default, none of which need exist.
+        model (nn.Module): model to search.
+        names (Sequence[str], optional): class names, all of which must occur;
+            by default :data:`BLOCKS`, any of which may be absent.
 
     Raises:
-        ValueError: if the model has no module of a class in ``names``.
+        ValueError: if a class in ``names`` does not occur.
     """
     classes = {type(x).__name__ for x in model.modules()}
     for name in names or ():

@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 def gather_full_state(state: Any) -> Any:
     """Gathers the full tensors of a state on the CPU of the main process.
 
-    All processes must call it. The others get None instead of sharded
-    tensors. One tensor at a time is gathered on the device.
+    All processes must call this function. Other processes receive None instead
+    of sharded tensors. Tensors are gathered on the device one at a time.
 
     Args:
-        state (Any): tensors in dicts and lists.
+        state (Any): nested dicts and lists of tensors.
     """
     if isinstance(state, DTensor):
         tensor = state.full_tensor()
@@ -34,12 +34,12 @@ def gather_full_state(state: Any) -> Any:
 def shard_like(value: Any, like: Any) -> Any:
     """Shards a full tensor like a parameter.
 
-    All processes must call it; the values are those of the main process.
-    Returns other values, and tensors of another shape, unchanged.
+    All processes must call this function; the values of the main process are
+    used. Other objects and tensors of another shape are returned unchanged.
 
     Args:
-        value (Any): a full tensor, or anything else.
-        like (Any): a parameter, sharded or not.
+        value (Any): full tensor or another object.
+        like (Any): sharded or regular parameter.
     """
     if not (isinstance(value, Tensor) and isinstance(like, DTensor)):
         return value
@@ -51,11 +51,11 @@ def shard_like(value: Any, like: Any) -> Any:
 
 
 def shard_optimizer_state(state: dict, optimizer: Optimizer) -> dict:
-    """Shards a full state of an optimizer.
+    """Shards the full state of an optimizer.
 
     Args:
-        state (dict): state dict of an optimizer, or of its wrapper.
-        optimizer (Optimizer): an optimizer of sharded parameters.
+        state (dict): state dict of an optimizer or optimizer wrapper.
+        optimizer (Optimizer): optimizer of sharded parameters.
 
     Raises:
         ValueError: if the numbers of parameters differ.
@@ -68,7 +68,7 @@ def shard_optimizer_state(state: dict, optimizer: Optimizer) -> dict:
         raise ValueError(
             f'the optimizer of the checkpoint has {len(saved)} parameters, '
             f'this one has {len(own)}: resume with the original config, or '
-            'start from the weights (load_from, without resume)'
+            'start from the weights (set load_from and remove --resume)'
         )
     parameters = dict(zip(saved, own, strict=True))
     return dict(

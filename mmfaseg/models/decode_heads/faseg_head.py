@@ -1,4 +1,4 @@
-"""FASeg in MMSegmentation's interface.
+"""Decode head of FASeg for MMSegmentation.
 
 Shapes:
     B: batch size.
@@ -27,17 +27,17 @@ class FASegHead(MaskClassificationHead):
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        num_classes (int): K, without "no object".
+        num_classes (int): number of classes, K, without "no object".
         feat_channels (int): channels of both decoders.
-        num_queries (int): Q.
+        num_queries (int): number of queries, Q.
         pixel_decoder (dict): config of the pixel decoder, without
             ``in_channels``, ``embed_dims`` and ``num_levels``.
         transformer_decoder (dict): config of the transformer decoder, without
             ``embed_dims``, ``num_classes`` and ``num_queries``.
         loss (dict): config of the loss, without ``num_classes``.
         ignore_index (int): label of pixels that belong to no class.
-        align_corners (bool): how mmseg resizes the result to the size of the
-            original image.
+        align_corners (bool): ``align_corners`` with which mmseg resizes the
+            scores to the original image size.
         train_cfg (dict, optional): must be empty; Mask2Former's settings
             belong in ``loss``.
         test_cfg (dict, optional): not used; mmseg passes the ``test_cfg`` of
@@ -46,8 +46,8 @@ class FASegHead(MaskClassificationHead):
             :class:`mmengine.model.BaseModule`.
 
     Raises:
-        TypeError: if a number is not an integer, or ``in_channels`` is not a
-            sequence.
+        TypeError: if ``num_classes`` or ``num_queries`` is not an integer, or
+            ``in_channels`` is not a sequence.
         ValueError: if there are fewer than two classes or no queries, or
             ``train_cfg`` is not empty.
     """
@@ -72,8 +72,8 @@ class FASegHead(MaskClassificationHead):
         check_count('num_classes', num_classes)
         if num_classes < 2:
             raise ValueError(
-                f'num_classes={num_classes} must be at least 2: mmseg needs '
-                'two classes; add a background class'
+                f'num_classes={num_classes} must be at least 2, as mmseg '
+                'requires; add a background class'
             )
         super().__init__(
             in_channels,
@@ -93,7 +93,7 @@ class FASegHead(MaskClassificationHead):
     def forward(
         self, feats: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class logits and mask logits, as :meth:`predictions`."""
+        """Returns class and mask logits; see :meth:`predictions`."""
         return self.predictions(feats)
 
     def loss(
@@ -107,9 +107,9 @@ class FASegHead(MaskClassificationHead):
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
                 32.
-            batch_data_samples (Sequence[SegDataSample]): with
+            batch_data_samples (Sequence[SegDataSample]): samples with
                 ``gt_sem_seg``, int64, shape (1, H, W).
-            train_cfg (dict, optional): of the model; must be empty.
+            train_cfg (dict, optional): passed by mmseg; must be empty.
 
         Raises:
             ValueError: if ``train_cfg`` is not empty, or a label is invalid.
@@ -132,18 +132,19 @@ class FASegHead(MaskClassificationHead):
         batch_img_metas: Sequence[dict],
         test_cfg: dict | None = None,
     ) -> Tensor:
-        """Returns class scores of every pixel of the padded input.
+        """Returns the class scores of every pixel of the padded input.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages.
-            batch_img_metas (Sequence[dict]): with ``img_shape`` and, if the
-                input was padded, ``pad_shape``.
-            test_cfg (dict, optional): its ``mode``, "whole" or "slide",
-                selects which of the two is the size of the input.
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
+            batch_img_metas (Sequence[dict]): meta information with
+                ``img_shape`` and, if the input is padded, ``pad_shape``.
+            test_cfg (dict, optional): ``test_cfg`` of the model. The input
+                has the size ``img_shape`` in mode "slide".
 
         Returns:
-            Tensor: shape (B, K, H, W), non-negative; the sum over queries of
-            class probability times mask probability.
+            Tensor: sum over queries of class probability times mask
+            probability, shape (B, K, H, W).
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
@@ -157,17 +158,18 @@ class FASegHead(MaskClassificationHead):
     ) -> list[Tensor]:
         """Returns the label map of each image at its original size.
 
-        Equals :meth:`predict` followed by mmseg's post-processing, but no
-        tensor holds all classes at all pixels.
+        Equivalent to :meth:`predict` followed by mmseg's post-processing, but
+        without a tensor of all classes at all pixels.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages.
-            batch_img_metas (Sequence[dict]): as for :meth:`predict`, and
-                with the keys of :func:`predict_label_map`.
-            test_cfg (dict, optional): as for :meth:`predict`.
+            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
+                32.
+            batch_img_metas (Sequence[dict]): meta information for
+                :meth:`predict` and :func:`predict_label_map`.
+            test_cfg (dict, optional): ``test_cfg`` of the model.
 
         Returns:
-            list[Tensor]: int64, shape ``ori_shape`` of the image.
+            list[Tensor]: int64, each with the ``ori_shape`` of its image.
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
@@ -189,10 +191,10 @@ class FASegHead(MaskClassificationHead):
 
 
 def _input_size(meta: dict, test_cfg: dict | None) -> tuple[int, int]:
-    """Returns (H, W) of the input of the backbone.
+    """Returns the size (H, W) of the backbone input.
 
-    In mode "slide" mmseg writes the size of the window to ``img_shape``,
-    while ``pad_shape`` remains the size of the whole image.
+    In mode "slide", mmseg sets ``img_shape`` to the window size, while
+    ``pad_shape`` remains that of the whole image.
     """
     is_slide = test_cfg is not None and test_cfg.get('mode') == 'slide'
     key = 'pad_shape' if 'pad_shape' in meta and not is_slide else 'img_shape'

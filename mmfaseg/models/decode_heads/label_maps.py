@@ -1,4 +1,4 @@
-"""Label maps at the original image size, in bounded memory.
+"""Prediction of label maps in bounded memory.
 
 Shapes:
     K: number of classes.
@@ -21,8 +21,8 @@ class ScoreRows(Protocol):
 
     Attributes:
         size (tuple[int, int]): (H, W).
-        values_per_pixel (int): values that :meth:`rows` holds per pixel.
-        device (torch.device): of the scores.
+        values_per_pixel (int): values that :meth:`rows` allocates per pixel.
+        device (torch.device): device of the scores.
     """
 
     size: tuple[int, int]
@@ -32,7 +32,7 @@ class ScoreRows(Protocol):
     def rows(self, start: int, stop: int) -> Tensor:
         """Returns the scores of rows ``start`` to ``stop - 1``.
 
-        An image is read from top to bottom: neither argument decreases from
+        Rows are requested from top to bottom: neither argument decreases from
         one call to the next.
 
         Returns:
@@ -43,17 +43,18 @@ class ScoreRows(Protocol):
 def predict_label_map(scores: ScoreRows, meta: dict) -> Tensor:
     """Returns the label map of one image at its original size.
 
-    Crops the padding, resizes the scores with ``align_corners=False``, takes
-    the class with the highest score and undoes the flip, as mmseg does, but
-    a few rows at a time.
+    Like mmseg, crops the padding, resizes the scores with
+    ``align_corners=False``, selects the class with the highest score and
+    reverts the flip, but processes only a few rows at a time.
 
     Args:
         scores (ScoreRows): scores of the padded image.
-        meta (dict): ``ori_shape``, ``padding_size`` (left, right, top,
-            bottom), ``flip`` and ``flip_direction``, all optional.
+        meta (dict): meta information of the image. Optional keys are
+            ``ori_shape``, ``padding_size`` (left, right, top, bottom),
+            ``flip`` and ``flip_direction``.
 
     Returns:
-        Tensor: int64, shape ``ori_shape``.
+        Tensor: label map, int64, with the shape ``ori_shape``.
 
     Raises:
         ValueError: if the flip direction is unsupported.

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 class FASegDetHead(MaskClassificationHead):
     """Panoptic head of FASeg for MMDetection's detectors.
 
-    It is the ``panoptic_head`` of mmdet's ``Mask2Former`` and ``MaskFormer``
-    detectors, whose fusion head turns the output of ``predict`` into
-    instances or a panoptic map. Decoders and loss are those of
+    Use it as ``panoptic_head`` of mmdet's ``Mask2Former`` and ``MaskFormer``
+    detectors, whose fusion head converts the output of ``predict`` to
+    instances or a panoptic map. Decoders and loss are the same as in
     :class:`FASegHead`: equal weights give equal logits.
 
-    Pixels of crowds are ignored in the loss and the matching if the loss has
-    ``exclude_ignored=True``. If an image has more targets than queries, only
-    the targets that are matched at the least cost are learned.
+    Crowd pixels are ignored in the loss and in matching if the loss has
+    ``exclude_ignored=True``. If an image has more targets than queries, the
+    loss uses only the matched targets.
 
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
@@ -48,23 +48,23 @@ class FASegDetHead(MaskClassificationHead):
         num_stuff_classes (int): number of stuff classes; 0 for instance
             segmentation.
         feat_channels (int): channels of both decoders.
-        num_queries (int): Q.
+        num_queries (int): number of queries, Q.
         pixel_decoder (dict): config of the pixel decoder, without
             ``in_channels``, ``embed_dims`` and ``num_levels``.
         transformer_decoder (dict): config of the transformer decoder, without
             ``embed_dims``, ``num_classes`` and ``num_queries``.
         loss (dict): config of the loss, without ``num_classes``.
         ignore_index (int): label of pixels that belong to no class.
-        train_cfg (dict, optional): must be empty; mmdet passes that of the
-            detector. Mask2Former's settings belong in ``loss``.
-        test_cfg (dict, optional): mmdet passes that of the detector, which
-            the fusion head reads; only ``max_per_image`` is checked here.
+        train_cfg (dict, optional): ``train_cfg`` of the detector, passed by
+            mmdet; must be empty. Mask2Former's settings belong in ``loss``.
+        test_cfg (dict, optional): ``test_cfg`` of the detector, passed by
+            mmdet for the fusion head; only ``max_per_image`` is checked here.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`.
 
     Raises:
-        TypeError: if a number is not an integer, or ``in_channels`` is not a
-            sequence.
+        TypeError: if ``num_queries`` or the number of classes is not an
+            integer, or ``in_channels`` is not a sequence.
         ValueError: if there is no thing class, ``train_cfg`` is not empty, or
             ``max_per_image`` exceeds the number of queries times classes.
     """
@@ -90,7 +90,7 @@ class FASegDetHead(MaskClassificationHead):
             raise ValueError(
                 f'num_things_classes={num_things_classes} must be at least 1 '
                 f'and num_stuff_classes={num_stuff_classes} at least 0; for '
-                'stuff classes alone use mmfaseg.FASegHead'
+                'stuff classes only, use mmfaseg.FASegHead'
             )
         num_classes = num_things_classes + num_stuff_classes
         _check_test_cfg(test_cfg or {}, num_queries * num_classes)
@@ -112,7 +112,7 @@ class FASegDetHead(MaskClassificationHead):
     def forward(
         self, x: Sequence[Tensor], batch_data_samples: Sequence | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class logits and mask logits, as :meth:`predictions`.
+        """Returns class and mask logits; see :meth:`predictions`.
 
         Args:
             x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
@@ -128,9 +128,9 @@ class FASegDetHead(MaskClassificationHead):
 
         Args:
             x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
-            batch_data_samples (Sequence[DetDataSample]): with
-                ``gt_instances``, with ``gt_sem_seg`` if there are stuff
-                classes, and with crowds in ``ignored_instances``.
+            batch_data_samples (Sequence[DetDataSample]): samples with
+                ``gt_instances``, ``gt_sem_seg`` if there are stuff classes,
+                and optional ``ignored_instances`` (crowds).
 
         Raises:
             ValueError: if the instances have no masks, or there are stuff
@@ -148,7 +148,7 @@ class FASegDetHead(MaskClassificationHead):
 
         Args:
             x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
-            batch_data_samples (Sequence[DetDataSample]): with
+            batch_data_samples (Sequence[DetDataSample]): samples with
                 ``batch_input_shape``, (H, W).
 
         Returns:
@@ -190,7 +190,7 @@ class FASegDetHead(MaskClassificationHead):
     def _label_map(
         self, sample: 'DetDataSample', size: tuple[int, int]
     ) -> Tensor | None:
-        """Returns the label map, (H, W), or None without stuff classes."""
+        """Returns the label map, (H, W), or None if there is no stuff."""
         if not self.num_stuff_classes:
             return None
         if 'gt_sem_seg' not in sample:
@@ -211,7 +211,7 @@ class FASegDetHead(MaskClassificationHead):
         MMLogger.get_current_instance().warning(
             f'an image has {count} targets, but the head has only '
             f'{self.num_queries} queries: unmatched targets are not learned. '
-            'Raise panoptic_head.num_queries if this happens often.'
+            'Increase panoptic_head.num_queries if this happens often.'
         )
 
 
@@ -229,8 +229,8 @@ def _as_tensor(
 def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
     """Pads maps at the bottom and right to the size of the padded input.
 
-    mmdet pads instance masks, label maps only with ``pad_seg=True``, and
-    crowd masks never.
+    mmdet pads instance masks, pads label maps only with ``pad_seg=True``, and
+    does not pad crowd masks.
 
     Args:
         maps (Tensor): shape (..., any height, any width).
@@ -247,6 +247,6 @@ def _check_test_cfg(test_cfg: dict, limit: int) -> None:
     if test_cfg.get('instance_on', False) and max_per_image > limit:
         raise ValueError(
             f'test_cfg.max_per_image={max_per_image} exceeds num_queries '
-            f'times the number of classes, {limit}: lower it, or raise '
+            f'times the number of classes, {limit}: decrease it, or increase '
             'num_queries'
         )

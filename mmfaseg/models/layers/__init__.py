@@ -1,4 +1,4 @@
-"""Layers of FASeg: plain arguments, torch, mmfaseg.ops and the registry."""
+"""Layers of the FASeg decoders."""
 
 from .attention import MultiheadAttention
 from .cross_attention import CrossAttention, MaskedCrossAttention

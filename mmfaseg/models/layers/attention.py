@@ -1,4 +1,4 @@
-"""Multi-head attention: fused, or with the head-averaged probabilities.
+"""Multi-head attention with optional head-averaged probabilities.
 
 Shapes:
     B: batch size.
@@ -22,8 +22,8 @@ class MultiheadAttention(nn.Module):
     for each head; here all heads share one boolean mask, (B, Q, L).
 
     Args:
-        embed_dims (int): C.
-        num_heads (int): h; must divide C.
+        embed_dims (int): number of channels, C.
+        num_heads (int): number of attention heads, h; must divide C.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``embed_dims``.
@@ -98,14 +98,14 @@ def _attend_with_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """Returns output, (B, h, Q, C/h), and mean probabilities, (B, Q, L).
 
-    Heads are processed in chunks: the probabilities of all heads would be the
-    largest tensor of the decoder. Those of one chunk exist at a time, unless
-    a backward pass needs them.
+    Heads are processed in chunks, as the probabilities of all heads would be
+    the largest tensor of the decoder. Without a backward pass, only those of
+    one chunk are in memory at a time.
     """
     batch, heads, queries, channels = query.shape
     query = query * channels**-0.5
     penalty = None
-    if blocked is not None:  # (B, 1, Q, L); adding it beats masked_fill
+    if blocked is not None:  # (B, 1, Q, L); faster than masked_fill
         penalty = query.new_zeros(blocked.shape)
         penalty.masked_fill_(blocked, float('-inf'))
     total_dtype = torch.promote_types(query.dtype, torch.float32)

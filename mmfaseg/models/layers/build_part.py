@@ -1,4 +1,4 @@
-"""Parts of the network that a config chooses."""
+"""Building of configurable parts of the network."""
 
 import inspect
 from typing import Any
@@ -15,10 +15,10 @@ def build_part(
     """Builds a part from its config and checks its interface.
 
     Args:
-        name (str): argument that the config was given as, for errors.
-        cfg (dict): config with ``type``, a registered name or a class.
-        base (type): base class that documents the interface of the part.
-        arguments: given to the part by the network, such as ``embed_dims``.
+        name (str): name of the config argument, for error messages.
+        cfg (dict): config whose ``type`` is a registered name or a class.
+        base (type): required base class of the part.
+        **arguments (Any): set by the network, such as ``embed_dims``.
 
     Raises:
         KeyError: if no class of this name is registered.
@@ -36,7 +36,7 @@ def build_part(
 
 
 def check_part(name: str, cfg: dict[str, Any], base: type[nn.Module]) -> None:
-    """Checks the class of a part; arguments are those of build_part."""
+    """Checks the class of a part; see :func:`build_part`."""
     kind = find_class(name, cfg)
     if not issubclass(kind, base):
         raise TypeError(
@@ -67,8 +67,8 @@ def find_class(name: str, cfg: dict[str, Any]) -> type[nn.Module]:
         if kind is None:
             raise KeyError(
                 f'{name}: no class {cfg["type"]!r} is registered in scope '
-                f'{scope!r}; import its module by custom_imports, and write '
-                'the package of a class from another scope, such as mmfaseg.X'
+                f'{scope!r}; import its module with custom_imports, and add '
+                'the scope of a class from another package, such as mmfaseg.X'
             )
     if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
         raise TypeError(f'{name}: type must be a module class, got {kind!r}')
@@ -76,7 +76,7 @@ def find_class(name: str, cfg: dict[str, Any]) -> type[nn.Module]:
 
 
 def init_parts(module: nn.Module) -> None:
-    """Calls ``init_weights`` of all parts below that mmengine would call."""
+    """Calls ``init_weights`` of all ``BaseModule`` parts of a module."""
     for child in module.children():
         if isinstance(child, BaseModule):
             child.init_weights()

@@ -12,9 +12,9 @@ def run_layer(layer: nn.Module, *inputs: Any, with_cp: bool) -> Any:
 
     Args:
         layer (nn.Module): the layer.
-        inputs: its arguments.
-        with_cp (bool): store only the inputs for the backward pass, which
-            runs the layer again.
+        *inputs (Any): arguments of the layer.
+        with_cp (bool): store only the inputs and recompute the layer in the
+            backward pass.
     """
     if with_cp and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False)

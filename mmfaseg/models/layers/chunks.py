@@ -2,8 +2,8 @@
 
 import torch
 
-# elements of the largest intermediate: on a CPU what fits the cache of a core,
-# on a GPU 256 MB in float32
+# elements of the largest intermediate tensor: on CPUs it fits into the cache
+# of a core, on GPUs it has 256 MB in float32
 CPU_ELEMENTS = 1 << 19
 GPU_ELEMENTS = 1 << 26
 
@@ -11,28 +11,27 @@ GPU_ELEMENTS = 1 << 26
 def is_recording(device: torch.device) -> bool:
     """Returns whether a graph is being compiled, exported or captured.
 
-    The host must not compute values for such a graph.
+    Values computed on the host would become constants of such a graph.
     """
-    # in this order: asking CUDA would break a graph that is being compiled
+    # checked first, as the query to CUDA would break a compiled graph
     if torch.compiler.is_compiling():
         return True
     return device.type == 'cuda' and torch.cuda.is_current_stream_capturing()
 
 
 def chunks(count: int, numel: int, device: torch.device) -> list[slice]:
-    """Splits independent items into chunks that are processed in turn.
+    """Splits independent items into chunks that are processed one by one.
 
-    The result does not depend on the split; memory and time do. A graph that
-    is being compiled or exported gets a single chunk, because the sizes may be
-    unknown.
+    The split affects memory and time, but not the result. While compiling or
+    exporting, there is a single chunk, because the sizes may be unknown.
 
     Args:
         count (int): number of items.
-        numel (int): elements of the largest intermediate of one item.
+        numel (int): elements of the largest intermediate tensor of one item.
         device (torch.device): device of the items.
 
     Returns:
-        list[slice]: at least one item each, in order.
+        list[slice]: consecutive chunks of at least one item.
     """
     if torch.compiler.is_compiling():
         return [slice(0, count)]

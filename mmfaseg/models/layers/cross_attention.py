@@ -1,11 +1,11 @@
-"""Cross-attention of a decoder layer: the interface, and masked attention.
+"""Interface of cross-attention in decoder layers, and masked attention.
 
 Shapes:
     B: batch size.
     Q: number of queries.
     C: embed_dims.
     L: number of pixels of the level, H_l * W_l.
-    K: number of chosen windows.
+    K: number of selected windows.
 """
 
 from typing import Any
@@ -23,25 +23,25 @@ from .feature_level import DecoderState, FeatureLevel
 class CrossAttention(nn.Module):
     """Base class of the cross-attention between queries and one level.
 
-    A subclass implements :meth:`forward` and declares what it needs in class
-    or instance attributes, which the decoder reads once, when it is built.
-    The constructor gets ``embed_dims`` and ``num_heads`` from the layer.
+    A subclass implements :meth:`forward` and declares its requirements in
+    class or instance attributes, which the decoder reads when it is built.
+    The decoder layer passes ``embed_dims`` and ``num_heads``.
 
     Args:
-        embed_dims (int): C.
-        num_heads (int): number of heads; must divide C.
+        embed_dims (int): number of channels, C.
+        num_heads (int): number of attention heads; must divide C.
 
     Attributes:
-        needs_tokens (bool): reads ``level.key`` and ``level.value``.
-        attention_level (int | None): reads ``state.coarse_attention``, the
-            attention of the latest layer on this level, 0, 1 or 2.
-        updates_query_pos (bool): its attention covers the whole level; the
-            positional query is updated after it.
+        needs_tokens (bool): whether ``level.key`` and ``value`` are used.
+        attention_level (int | None): level, 0, 1 or 2, whose latest attention
+            it uses as ``state.coarse_attention``; None if it uses none.
+        updates_query_pos (bool): whether the positional query is updated
+            after the layer, which needs attention to the whole level.
         window_size (int | None): stride-4 pixels per window side, if
             :meth:`select_windows` returns windows.
-        attn (MultiheadAttention | None): the projections. A subclass with
-            projections of its own sets it to None; the focus explorer then
-            shows no positional preference.
+        attn (MultiheadAttention | None): attention with its projections. None
+            in a subclass with its own projections, for which the focus
+            explorer shows no positional preference.
     """
 
     needs_tokens: bool = True
@@ -60,23 +60,23 @@ class CrossAttention(nn.Module):
     def importance(
         self, state: DecoderState, level: FeatureLevel
     ) -> Tensor | None:
-        """Returns what windows are chosen by, for figures; None if nothing.
+        """Returns the importance of each window, for visualization.
 
         Returns:
-            Tensor | None: shape (B, H_0, W_0), or (B, Q, H_0, W_0) with a
-            choice per query.
+            Tensor | None: shape (B, H_0, W_0), or (B, Q, H_0, W_0) if windows
+            are selected per query; None without windows.
         """
         return None
 
     def select_windows(
         self, state: DecoderState, level: FeatureLevel
     ) -> Tensor | None:
-        """Returns the windows that are read, None for the whole level.
+        """Returns the windows to attend to, or None for the whole level.
 
         Returns:
-            Tensor | None: most important first, int64, shape (B, K), or
-            (B, Q, K) with a choice per query; row-major indices into
-            ``level.window_grid``.
+            Tensor | None: row-major indices into ``level.window_grid``, most
+            important first, int64, shape (B, K), or (B, Q, K) if windows are
+            selected per query.
         """
         return None
 
@@ -91,15 +91,15 @@ class CrossAttention(nn.Module):
 
         Args:
             query (Tensor): without positional query, shape (B, Q, C).
-            state (DecoderState): result of the layers so far.
+            state (DecoderState): decoder state before this layer.
             level (FeatureLevel): the level to attend to.
             need_attention (bool): also return the attention.
 
         Returns:
             tuple[Tensor, Tensor | None]:
             - output: shape (B, Q, C).
-            - attention: averaged over heads, zero for pixels that were not
-              read, shape (B, Q, L), or None.
+            - attention: averaged over heads, zero at pixels outside the
+              windows, shape (B, Q, L), or None.
         """
         raise NotImplementedError
 
@@ -111,9 +111,9 @@ class MaskedCrossAttention(CrossAttention):
     Cheng et al., *Mask2Former*, CVPR 2022, section 3.2.1.
 
     Args:
-        embed_dims (int): C.
-        num_heads (int): number of heads; must divide C.
-        mask_threshold (float): a pixel with a lower mask probability is
+        embed_dims (int): number of channels, C.
+        num_heads (int): number of attention heads; must divide C.
+        mask_threshold (float): pixels with a lower mask probability are
             blocked.
 
     Raises:
@@ -150,9 +150,9 @@ class MaskedCrossAttention(CrossAttention):
     def blocked_pixels(
         self, state: DecoderState, level: FeatureLevel
     ) -> Tensor:
-        """Returns where each query must not attend; bool, (B, Q, L).
+        """Returns the pixels that each query ignores, bool, (B, Q, L).
 
-        A query with all pixels blocked attends to all of them.
+        A query whose pixels would all be blocked attends to all of them.
         """
         probability = level.mask_probability(state.mask_embed).flatten(2)
         blocked = probability < self.mask_threshold
@@ -162,10 +162,10 @@ class MaskedCrossAttention(CrossAttention):
 def check_attention(
     attention: Tensor | None, query: Tensor, level: FeatureLevel
 ) -> Tensor:
-    """Returns the attention that a layer was asked for, (B, Q, L).
+    """Returns the attention of a layer, (B, Q, L), after checking its shape.
 
     Raises:
-        ValueError: if the layer returned none, or one of another shape.
+        ValueError: if the attention is None or has another shape.
     """
     height, width = level.shape
     shape = (query.size(0), query.size(1), height * width)

@@ -1,4 +1,4 @@
-"""What the decoder returns.
+"""Output of the transformer decoder.
 
 Shapes:
     B: batch size.
@@ -19,17 +19,17 @@ class DecoderOutput:
     """Predictions of the initial queries and of every layer.
 
     Attributes:
-        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1), the last
+        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1); the last
             class is "no object".
         mask_preds (MaskPredictions): mask logits, each (B, Q, H_3, W_3),
-            computed when they are read.
+            computed on access.
     """
 
     cls_scores: list[Tensor]
     mask_preds: MaskPredictions
 
     def last(self) -> 'DecoderOutput':
-        """Returns the prediction of the last layer only."""
+        """Returns only the prediction of the last layer."""
         masks = self.mask_preds
         return DecoderOutput(
             self.cls_scores[-1:],

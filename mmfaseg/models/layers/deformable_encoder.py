@@ -29,10 +29,10 @@ class MultiScaleDeformableAttention(nn.Module):
     """Self-attention to P sampled points per level, head and token.
 
     Args:
-        embed_dims (int): C.
-        num_heads (int): h; must divide C.
-        num_levels (int): n_l.
-        num_points (int): P.
+        embed_dims (int): number of channels, C.
+        num_heads (int): number of attention heads, h; must divide C.
+        num_levels (int): number of feature levels, n_l.
+        num_points (int): number of sampling points, P.
 
     Raises:
         ValueError: if ``num_heads`` does not divide ``embed_dims``.
@@ -62,9 +62,9 @@ class MultiScaleDeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Initializes the weights as Deformable DETR does.
+        """Initializes the weights as in Deformable DETR.
 
-        The points of each head lie in one direction, at 1 to P pixels.
+        The points of each head lie in one direction, 1 to P pixels away.
         """
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
@@ -101,8 +101,8 @@ class MultiScaleDeformableAttention(nn.Module):
         query = tokens + token_pos
         per_head = (self.num_heads, self.num_levels, self.num_points)
         offsets, weights = self._project(query)
-        # offsets are in pixels of the sampled level; the product is much
-        # faster with flat rows than with a last dimension of two
+        # offsets are in pixels of the sampled level; multiplying flat rows is
+        # much faster than a last dimension of two
         pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)
         offsets = offsets * pixel_size.flatten()
         # (B, S, h, n_l, P, 2)
@@ -120,7 +120,7 @@ class MultiScaleDeformableAttention(nn.Module):
         return self.output_proj(output)
 
     def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns offsets and weight logits, computed in one product."""
+        """Returns offsets and weight logits from one matrix product."""
         parts = self.sampling_offsets, self.attention_weights
         samples = F.linear(
             query,
@@ -134,8 +134,8 @@ class MultiScaleDeformableAttention(nn.Module):
 def _softmax(logits: Tensor) -> Tensor:
     """Returns the softmax of short rows.
 
-    PyTorch's CPU kernel does not vectorize over short rows: tensor operations
-    take a fifth of its time if no graph is needed.
+    PyTorch's CPU kernel does not vectorize over short rows; without a graph,
+    tensor operations are five times faster.
     """
     if logits.device.type != 'cpu' or logits.requires_grad:
         return logits.softmax(-1)
@@ -145,14 +145,14 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 class DeformableEncoderLayer(nn.Module):
-    """Deformable self-attention and FFN, each followed by a norm.
+    """Deformable self-attention and FFN, each followed by LayerNorm.
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
         feedforward_channels (int): hidden channels of the FFN.
-        num_heads (int): h.
-        num_levels (int): n_l.
-        num_points (int): P.
+        num_heads (int): number of attention heads, h.
+        num_levels (int): number of feature levels, n_l.
+        num_points (int): number of sampling points, P.
     """
 
     def __init__(
@@ -196,14 +196,14 @@ class DeformableEncoder(nn.Module):
     """Deformable self-attention across all levels.
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
         num_layers (int): number of layers.
         feedforward_channels (int): hidden channels of the FFN.
-        num_heads (int): h; must divide C.
-        num_levels (int): n_l.
-        num_points (int): P.
-        with_cp (bool): gradient checkpointing of the layers: less memory,
-            more time.
+        num_heads (int): number of attention heads, h; must divide C.
+        num_levels (int): number of feature levels, n_l.
+        num_points (int): number of sampling points, P.
+        with_cp (bool): use gradient checkpointing, which saves memory at the
+            cost of time.
     """
 
     def __init__(
@@ -238,10 +238,11 @@ class DeformableEncoder(nn.Module):
         Args:
             features (Sequence[Tensor]): projected maps, coarsest first, each
                 (B, C, H_l, W_l).
-            positions (Sequence[Tensor]): K_p of each, same shapes.
+            positions (Sequence[Tensor]): positional encoding K_p of each map,
+                same shapes.
 
         Returns:
-            list[Tensor]: same shapes.
+            list[Tensor]: maps of the same shapes.
         """
         shapes = [(x.size(2), x.size(3)) for x in features]
         tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in features], 1)

@@ -19,7 +19,7 @@ INIT_POOLS = ('background', 'foreground', 'learned')
 
 
 class PositionalQuery(nn.Module):
-    """Base class of positional queries: a learned embedding per query.
+    """Base class of positional queries; uses a learned embedding per query.
 
     The positional query is added to the queries of the cross-attention, and
     to queries and keys of the self-attention. A subclass computes it for the
@@ -27,12 +27,12 @@ class PositionalQuery(nn.Module):
     :meth:`update`.
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
 
     Attributes:
-        uses_query_embed (bool): the decoder learns an embedding per query;
-            otherwise ``state.query_embed`` is zero.
-        needs_attention (bool): :meth:`update` reads the attention.
+        uses_query_embed (bool): whether the decoder learns an embedding per
+            query; otherwise ``state.query_embed`` is zero.
+        needs_attention (bool): whether :meth:`update` uses the attention.
     """
 
     uses_query_embed: bool = True
@@ -45,8 +45,8 @@ class PositionalQuery(nn.Module):
         """Returns the positional query of the first layer.
 
         Args:
-            state (DecoderState): with the prediction of the initial queries.
-            level (FeatureLevel): stride 32.
+            state (DecoderState): has the prediction of the initial queries.
+            level (FeatureLevel): the stride-32 level.
 
         Returns:
             Tensor: shape (B, Q, C).
@@ -59,13 +59,13 @@ class PositionalQuery(nn.Module):
         level: FeatureLevel,
         attention: Tensor | None,
     ) -> Tensor:
-        """Returns the positional query of the layers after this one.
+        """Returns the positional query for the layers after this one.
 
         Args:
-            state (DecoderState): with the prediction of this layer.
+            state (DecoderState): has the prediction of this layer.
             level (FeatureLevel): the level that this layer attended to.
-            attention (Tensor | None): its head-averaged cross-attention,
-                with a graph, shape (B, Q, L); None unless
+            attention (Tensor | None): head-averaged cross-attention of this
+                layer, differentiable, shape (B, Q, L); None unless
                 ``needs_attention``.
 
         Returns:
@@ -78,24 +78,26 @@ class PositionalQuery(nn.Module):
 class DynamicFocusAwareQuery(PositionalQuery):
     """Positional queries computed from the attention of the previous layer.
 
-    With A the head-averaged cross-attention of a layer, K_p the positional
-    encoding of the level it attended to, ``query_embed`` the learned
-    positional query and h an MLP shared by all layers::
+    The positional query is computed as::
 
         query_pos = h(A K_p + query_embed)
 
-    Before the first layer there is no attention. There K_p of stride 32 is
-    averaged over the pixels outside the initial mask of each query
-    (``'background'``, which the released weights need) or inside it
-    (``'foreground'``, which is how the text of the paper reads), or left out
-    (``'learned'``).
+    where A is the head-averaged cross-attention of a layer, K_p the positional
+    encoding of the level it attended to, ``query_embed`` the learned
+    positional query, and h an MLP shared by all layers.
+
+    The first layer has no previous attention. For it, ``init_pool`` selects
+    the pixels over which K_p of stride 32 is averaged.
 
     Args:
-        embed_dims (int): C.
-        init_pool (str): ``'background'``, ``'foreground'`` or ``'learned'``.
+        embed_dims (int): number of channels, C.
+        init_pool (str): ``'background'``, pixels outside the initial mask of
+            each query, as in the released weights; ``'foreground'``, pixels
+            inside it, as in the text of the paper; or ``'learned'``, which
+            uses ``query_embed`` alone.
 
     Raises:
-        ValueError: if ``init_pool`` is none of them.
+        ValueError: if ``init_pool`` is invalid.
     """
 
     needs_attention = True
@@ -115,7 +117,7 @@ class DynamicFocusAwareQuery(PositionalQuery):
             return self.mlp(state.query_embed)
         mask = level.mask_probability(state.mask_embed).flatten(2)
         pool = mask < 0.5 if self.init_pool == 'background' else mask >= 0.5
-        # counts in half precision would lose the 1e-6 of an empty pool
+        # half precision would lose the 1e-6, which an empty pool needs
         dtype = level.position.dtype
         weights = pool.to(torch.promote_types(dtype, torch.float32))
         weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
@@ -134,13 +136,13 @@ class DynamicFocusAwareQuery(PositionalQuery):
     def _focus(
         self, query_embed: Tensor, level: FeatureLevel, attention: Tensor
     ) -> Tensor:
-        """Returns h(A K_p + query_embed); A has a graph in ``update``."""
+        """Returns h(A K_p + query_embed)."""
         position = level.position.flatten(2).transpose(1, 2)  # (B, L, C)
         return self.mlp(attention @ position + query_embed)
 
 
 def make_mlp(embed_dims: int) -> nn.Sequential:
-    """Returns h of the paper, from C to C channels."""
+    """Returns the MLP h of the paper, with C input and output channels."""
     return nn.Sequential(
         nn.Linear(embed_dims, embed_dims),
         nn.ReLU(inplace=True),

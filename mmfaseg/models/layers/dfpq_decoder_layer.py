@@ -1,4 +1,4 @@
-"""One layer of the decoder.
+"""Decoder layer with dynamic focus-aware positional queries.
 
 Shapes:
     B: batch size.
@@ -22,14 +22,14 @@ from .ffn import make_ffn
 
 @MODELS.register_module()
 class DFPQDecoderLayer(nn.Module):
-    """Cross-attention, self-attention and FFN, each followed by a norm.
+    """Cross-attention, self-attention and FFN, each followed by LayerNorm.
 
     Args:
-        embed_dims (int): C.
-        cross_attn (dict): config of a :class:`CrossAttention`; gets
-            ``embed_dims`` and, unless it has its own, ``num_heads`` from
-            here. The layer must keep it as ``self.cross_attn``.
-        num_heads (int): heads of the attentions; must divide C.
+        embed_dims (int): number of channels, C.
+        cross_attn (dict): config of a :class:`CrossAttention`. The layer adds
+            ``embed_dims`` and, by default, ``num_heads``. Every decoder layer
+            must store the module as ``self.cross_attn``.
+        num_heads (int): number of attention heads; must divide C.
         feedforward_channels (int): hidden channels of the FFN.
     """
 
@@ -64,7 +64,7 @@ class DFPQDecoderLayer(nn.Module):
 
         Args:
             query (Tensor): shape (B, Q, C).
-            state (DecoderState): result of the layers so far.
+            state (DecoderState): decoder state before this layer.
             level (FeatureLevel): the level to attend to.
             need_attention (bool): also return the attention.
 

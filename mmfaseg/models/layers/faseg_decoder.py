@@ -1,4 +1,4 @@
-"""The transformer decoder: the order of levels, layers and predictions.
+"""Transformer decoder of FASeg.
 
 Shapes:
     B: batch size.
@@ -38,13 +38,13 @@ class LayerStep:
     """One step of the decoder.
 
     Attributes:
-        layer (str): key of the layer; layers with shared parameters have the
-            same.
-        level (int): the level it attends to.
-        need_attention (bool): the layer must return its attention.
-        updates_query_pos (bool): the positional query is updated after it.
-        updates_coarse_attention (bool): its attention is kept for the
-            high-resolution attention.
+        layer (str): key of the layer; steps with the same key share it.
+        level (int): the level that the layer attends to.
+        need_attention (bool): whether the layer must return its attention.
+        updates_query_pos (bool): whether the positional query is updated
+            after the layer.
+        updates_coarse_attention (bool): whether the attention is kept for
+            the high-resolution attention.
     """
 
     layer: str
@@ -58,37 +58,37 @@ class LayerStep:
 class FASegDecoder(nn.Module):
     """Transformer decoder of FASeg (section 3 of the paper).
 
-    Layer i attends to level i mod 4, by masked attention at strides 32, 16
-    and 8 and by ``high_res_attention`` at stride 4. A prediction is made from
-    the initial queries and after every layer; its masks are those of the next
-    masked attention.
+    Layer i attends to level i mod 4, with masked attention at strides 32, 16
+    and 8 and with ``high_res_attention`` at stride 4. Predictions are made
+    from the initial queries and after every layer; the masked attention of
+    the next layer uses the predicted masks.
 
     With ``positional_query=dict(type='mmfaseg.LearnedPositionalQuery')``,
     ``high_res_attention=None``, ``num_layers=9`` and ``mask_threshold=0.5``
     this is Mask2Former's decoder.
 
     Args:
-        embed_dims (int): C.
-        num_classes (int): K.
-        num_queries (int): Q.
+        embed_dims (int): number of channels, C.
+        num_classes (int): number of classes, K.
+        num_queries (int): number of queries, Q.
         layer (dict): config of a decoder layer such as
-            :class:`DFPQDecoderLayer`; gets ``embed_dims`` and ``cross_attn``
-            from here.
-        positional_query (dict): config of a :class:`PositionalQuery`; gets
-            ``embed_dims`` from here.
+            :class:`DFPQDecoderLayer`, to which the decoder adds
+            ``embed_dims`` and ``cross_attn``.
+        positional_query (dict): config of a :class:`PositionalQuery`, to
+            which the decoder adds ``embed_dims``.
         high_res_attention (dict | None): config of the
-            :class:`CrossAttention` at stride 4; gets ``embed_dims`` and
-            ``num_heads`` from the layer. None: layer i attends to level
-            i mod 3, and nothing reads stride 4.
+            :class:`CrossAttention` at stride 4, to which the layer adds
+            ``embed_dims`` and ``num_heads``. If None, stride 4 is not used
+            and layer i attends to level i mod 3.
         num_layers (int): number of layers, at least one per level.
-        mask_threshold (float): a pixel with a lower mask probability is
-            blocked in the masked attention.
-        mask_channels (int, optional): channels of the mask features, C if
-            None.
-        share_high_res_layers (bool): all layers at stride 4 have the same
-            parameters.
-        with_cp (bool): gradient checkpointing of the layers: less memory,
-            more time.
+        mask_threshold (float): masked attention blocks pixels with a lower
+            mask probability.
+        mask_channels (int, optional): channels of the mask features, C by
+            default.
+        share_high_res_layers (bool): share the parameters of all layers at
+            stride 4.
+        with_cp (bool): use gradient checkpointing, which saves memory at the
+            cost of time.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -159,7 +159,7 @@ class FASegDecoder(nn.Module):
         mask_threshold: float,
         share_high_res_layers: bool,
     ) -> list[str]:
-        """Builds the layers; returns the key of the layer of each step."""
+        """Builds the layers and returns the layer key of each step."""
         if high_res_attention is not None:
             check_part(
                 'high_res_attention', high_res_attention, CrossAttention
@@ -185,7 +185,7 @@ class FASegDecoder(nn.Module):
         return keys
 
     def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
-        """Returns the steps, from what the parts declare to need."""
+        """Returns the steps, given the declared requirements of the parts."""
         attentions = [self._cross_attn(key) for key in keys]
         coarse_levels = {
             x.attention_level
@@ -220,7 +220,7 @@ class FASegDecoder(nn.Module):
         return steps
 
     def cross_attentions(self) -> list[CrossAttention]:
-        """Returns the cross-attention of each layer, shared ones once."""
+        """Returns the unique cross-attention modules of the layers."""
         return [self._cross_attn(key) for key in self.layers]
 
     def _cross_attn(self, key: str) -> CrossAttention:
@@ -242,9 +242,10 @@ class FASegDecoder(nn.Module):
         """Returns the predictions of all layers.
 
         Args:
-            memories (Sequence[Tensor]): maps of levels 0 to 3, shapes
-                (B, C, H_l, W_l); without ``high_res_attention`` 0 to 2.
-            positions (Sequence[Tensor]): K_p of each, same shapes.
+            memories (Sequence[Tensor]): maps of levels 0 to 3, or 0 to 2
+                without ``high_res_attention``, shapes (B, C, H_l, W_l).
+            positions (Sequence[Tensor]): positional encoding K_p of each
+                level, same shapes.
             mask_features (Tensor): shape (B, mask_channels, H_3, W_3).
         """
         levels = make_levels(
@@ -281,7 +282,7 @@ class FASegDecoder(nn.Module):
         query: Tensor,
         attention: Tensor | None,
     ) -> DecoderState:
-        """Returns the state after a layer: next masks and positions."""
+        """Returns the decoder state after a layer."""
         if step.need_attention:
             attention = check_attention(attention, query, level)
         state = state._replace(mask_embed=self.predictor.embed(query))
@@ -302,7 +303,7 @@ class FASegDecoder(nn.Module):
     def _initial_state(
         self, level: FeatureLevel
     ) -> tuple[Tensor, DecoderState]:
-        """Returns queries, (B, Q, C), and state before the first layer."""
+        """Returns the initial queries, (B, Q, C), and decoder state."""
         batch = level.memory.size(0)
         query = self.query_feat.weight.expand(batch, -1, -1)
         query_embed = torch.zeros_like(query)

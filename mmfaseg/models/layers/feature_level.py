@@ -1,4 +1,4 @@
-"""What decoder layers read: feature levels and the state of the decoder.
+"""Inputs of the decoder layers: feature levels and the decoder state.
 
 Shapes:
     B: batch size.
@@ -23,21 +23,20 @@ HIGH_RESOLUTION = 3  # the stride-4 level, read by high-resolution attention
 
 @dataclass(frozen=True, eq=False)
 class FeatureLevel:
-    """One level of the feature pyramid, the same for all decoder layers.
+    """One level of the feature pyramid, shared by all decoder layers.
 
     Attributes:
-        index (int): l.
+        index (int): index of the level, l.
         memory (Tensor): output of the pixel decoder, shape (B, C, H_l, W_l).
         position (Tensor): positional encoding K_p, shape (B, C, H_l, W_l).
         level_embed (Tensor): learned embedding of the level, shape (C,).
         mask_features (Tensor): mask features at the size of this level,
-            without a graph, shape (B, M, H_l, W_l).
+            detached, shape (B, M, H_l, W_l).
         window_grid (tuple[int, int]): (H_0, W_0), one window per stride-32
             pixel.
         key (Tensor | None): memory + level_embed + K_p as tokens, shape
             (B, H_l * W_l, C); None if no layer needs all tokens.
-        value (Tensor | None): memory + level_embed, same shape; positions go
-            into keys only.
+        value (Tensor | None): memory + level_embed, same shape.
     """
 
     index: int
@@ -55,13 +54,13 @@ class FeatureLevel:
         return self.memory.size(2), self.memory.size(3)
 
     def mask_probability(self, mask_embed: Tensor) -> Tensor:
-        """Returns the masks of a prediction at the size of this level.
+        """Returns the mask probabilities at the size of this level.
 
         Args:
             mask_embed (Tensor): mask embeddings, shape (B, Q, M).
 
         Returns:
-            Tensor: 0 to 1, without a graph, shape (B, Q, H_l, W_l).
+            Tensor: in [0, 1], detached, shape (B, Q, H_l, W_l).
         """
         with torch.no_grad():  # a decorator would break a compiled graph
             logits = multiply_masks(mask_embed, self.mask_features)
@@ -69,7 +68,7 @@ class FeatureLevel:
 
 
 class DecoderState(NamedTuple):
-    """What the layers so far have computed besides the queries.
+    """State of the decoder before a layer, besides the queries.
 
     Attributes:
         query_embed (Tensor): learned positional query, shape (B, Q, C).
@@ -78,8 +77,8 @@ class DecoderState(NamedTuple):
             (B, Q, M).
         coarse_attention (Tensor | None): head-averaged attention of the
             latest layer on the ``attention_level`` of the high-resolution
-            attention, without a graph, shape (B, Q, H_l, W_l); None before
-            that layer, or if it is not needed.
+            attention, detached, shape (B, Q, H_l, W_l); None before that
+            layer, or if it is not needed.
     """
 
     query_embed: Tensor
@@ -101,14 +100,15 @@ def make_levels(
     of the features, and so is the resized mask.
 
     Args:
-        memories (Sequence[Tensor]): of each level, shape (B, C, H_l, W_l).
+        memories (Sequence[Tensor]): outputs of the pixel decoder, each
+            (B, C, H_l, W_l).
         positions (Sequence[Tensor]): K_p of each level, same shapes.
         mask_features (Tensor): shape (B, M, H_3, W_3).
         level_embeds (Tensor): one per level, shape (levels, C).
-        token_levels (Collection[int]): levels that get keys and values.
+        token_levels (Collection[int]): levels that need keys and values.
 
     Raises:
-        ValueError: if there are not as many levels as embeddings.
+        ValueError: if the numbers of levels and embeddings differ.
     """
     if len(memories) != len(level_embeds):
         raise ValueError(

@@ -4,10 +4,10 @@ from torch import nn
 
 
 def make_ffn(embed_dims: int, feedforward_channels: int) -> nn.Sequential:
-    """Returns Linear, ReLU, Linear; the layer adds residual and norm.
+    """Returns Linear, ReLU and Linear, without residual connection and norm.
 
     Args:
-        embed_dims (int): channels in and out.
+        embed_dims (int): input and output channels.
         feedforward_channels (int): hidden channels.
     """
     first = nn.Linear(embed_dims, feedforward_channels)

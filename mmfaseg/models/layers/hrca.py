@@ -6,7 +6,7 @@ Shapes:
     C: embed_dims.
     H_0, W_0: the stride-32 map, which is the grid of windows.
     H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
-    K: number of chosen windows.
+    K: number of selected windows.
 """
 
 import torch.nn.functional as F
@@ -25,20 +25,19 @@ IMPORTANCE_STRIDES = (32, 16, 8)
 
 @MODELS.register_module()
 class HighResolutionCrossAttention(CrossAttention):
-    """Attends to the stride-4 windows that stride-32 attention points at.
+    """Attends to the stride-4 windows with the highest coarse attention.
 
-    All queries of an image share one choice: the K = max(1, H_0 * W_0 //
-    omega) windows with the most attention. There is no mask, and the
-    positional query is the learned one.
+    All queries of an image share the same K = max(1, H_0 * W_0 // omega)
+    windows. No mask is applied, and the learned positional query is used.
 
     Args:
-        embed_dims (int): C.
-        num_heads (int): number of heads; must divide C.
-        omega (int): one of ``omega`` windows is read.
+        embed_dims (int): number of channels, C.
+        num_heads (int): number of attention heads; must divide C.
+        omega (int): reduction ratio; one in ``omega`` windows is selected.
         window_size (int): stride-4 pixels per window side, the ratio of the
-            coarsest and the finest stride.
-        importance_stride (int): windows are chosen by the attention of the
-            latest layer on this stride: 32, 16 or 8.
+            coarsest to the finest stride.
+        importance_stride (int): stride, 32, 16 or 8, whose latest attention
+            determines the importance of the windows.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -79,7 +78,7 @@ class HighResolutionCrossAttention(CrossAttention):
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
         """Returns the attention to each window, summed over all queries.
 
-        Override it to choose windows by something else.
+        Override this method to select windows by another criterion.
 
         Returns:
             Tensor: shape (B, H_0, W_0).
@@ -134,13 +133,13 @@ def scatter_windows(
     window_size: int,
     level: FeatureLevel,
 ) -> Tensor:
-    """Puts the attention to the tokens of windows on the map of the level.
+    """Scatters the attention to window tokens onto the map of the level.
 
     Args:
         attention (Tensor): shape (B, Q, K * s * s), in the order of
             :func:`mmfaseg.ops.hrca_gather`.
-        window_index (Tensor): int64, shape (B, K).
-        window_size (int): s, pixels per window side.
+        window_index (Tensor): row-major window indices, int64, shape (B, K).
+        window_size (int): pixels per window side, s.
         level (FeatureLevel): the stride-4 level.
 
     Returns:
@@ -151,7 +150,7 @@ def scatter_windows(
         window_index, window_size, level.window_grid, level.shape
     )
     full = attention.new_zeros(*attention.shape[:2], height * width)
-    # pixels beyond the border have no attention: they add zeros to it
+    # window pixels outside the map have no attention and add only zeros
     return full.scatter_add_(
         2, pixels[:, None].expand_as(attention), attention
     )
@@ -165,7 +164,7 @@ def sum_windows(
     Args:
         attention (Tensor): shape (..., H_l, W_l).
         grid (tuple[int, int]): (H_0, W_0).
-        window_size (int): pixels of this map per window side.
+        window_size (int): pixels of ``attention`` per window side.
 
     Returns:
         Tensor: shape (..., H_0, W_0).

@@ -1,10 +1,10 @@
-"""Variants of high-resolution cross-attention to compare HRCA with.
+"""Alternatives to HRCA for ablations.
 
 Shapes:
     B: batch size.
     Q: number of queries.
     H_0, W_0: the grid of windows.
-    K: number of chosen windows per query.
+    K: number of selected windows per query.
 """
 
 import torch
@@ -25,7 +25,7 @@ class DenseCrossAttention(CrossAttention):
 
     Args:
         embed_dims (int): number of channels.
-        num_heads (int): number of heads; must divide ``embed_dims``.
+        num_heads (int): number of attention heads; must divide ``embed_dims``.
     """
 
     @override
@@ -46,11 +46,11 @@ class DenseCrossAttention(CrossAttention):
 
 @MODELS.register_module()
 class PerQueryWindowAttention(HighResolutionCrossAttention):
-    """HRCA in which every query chooses its own windows.
+    """HRCA in which every query selects its own windows.
 
-    The windows of a hundred queries cover most of the map: it is masked, not
-    gathered, and costs as much as dense attention. Arguments are those of
-    :class:`HighResolutionCrossAttention`.
+    The windows of all queries together cover most of the map, so it is masked
+    instead of gathered, at the cost of dense attention. The arguments are the
+    same as for :class:`HighResolutionCrossAttention`.
     """
 
     needs_tokens = True

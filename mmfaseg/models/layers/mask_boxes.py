@@ -14,20 +14,20 @@ from .positional_encoding import sine_embedding
 
 
 def check_box_channels(embed_dims: int) -> None:
-    """Raises ValueError unless a box can be embedded in so many channels."""
+    """Raises ValueError if a box embedding cannot have this many channels."""
     if embed_dims % 8:
         raise ValueError(
-            f'embed_dims={embed_dims} must be a multiple of 8: sine and '
+            f'embed_dims={embed_dims} must be a multiple of 8, for sine and '
             'cosine of x, y, width and height'
         )
 
 
 def box_embedding(probability: Tensor, embed_dims: int) -> Tensor:
-    """Returns sines and cosines of the box around each mask.
+    """Returns the sine embedding of the box around each mask.
 
     Args:
-        probability (Tensor): masks, 0 to 1, shape (B, Q, H, W).
-        embed_dims (int): C, a multiple of 8.
+        probability (Tensor): masks, values in [0, 1], shape (B, Q, H, W).
+        embed_dims (int): number of channels, C; a multiple of 8.
 
     Returns:
         Tensor: float32 or float64, shape (B, Q, C).
@@ -37,10 +37,10 @@ def box_embedding(probability: Tensor, embed_dims: int) -> Tensor:
 
 @torch.no_grad()
 def mask_boxes(probability: Tensor) -> Tensor:
-    """Returns centre and size of masks relative to the image.
+    """Returns the center and size of each mask relative to the image.
 
-    The size is that of a filled rectangle with the same standard deviations:
-    sqrt(12) of them. An empty mask lies in the centre and has size 0.
+    Width and height are sqrt(12) standard deviations, those of a filled
+    rectangle. An empty mask has the center of the image and size 0.
 
     Args:
         probability (Tensor): shape (B, Q, H, W).
@@ -60,7 +60,7 @@ def mask_boxes(probability: Tensor) -> Tensor:
         centre = (along * place).sum(2)
         centre = torch.where(total > 1e-12, centre, 0.5)
         square = (along * (place - centre[..., None]).square()).sum(2)
-        # a pixel itself is 1 / length wide
+        # variance within a pixel, which is 1 / length wide
         square = square + along.sum(2) / (12 * length**2)
         centres.append(centre)
         sizes.append((12 * square).sqrt())

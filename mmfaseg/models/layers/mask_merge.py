@@ -1,8 +1,8 @@
-"""Class scores of pixels from the classes and masks of queries.
+"""Per-pixel class scores from class and mask predictions.
 
 The score of a class at a pixel is the sum over queries of class probability
-times mask probability. The masks at full resolution would be the largest
-tensor of the whole inference; here only a few rows of them exist at a time.
+times mask probability. Full-resolution masks would be the largest tensor
+during inference, so only a few rows are computed at a time.
 
 Shapes:
     B: batch size.
@@ -58,7 +58,7 @@ def merge_scores_plain(
 
 
 class MergedScores:
-    """Class scores of one image, merged a few rows at a time.
+    """Class scores of one image, computed a few rows at a time.
 
     Args:
         classes (Tensor): class probabilities, shape (Q, K).
@@ -67,8 +67,8 @@ class MergedScores:
 
     Attributes:
         size (tuple[int, int]): (H, W).
-        values_per_pixel (int): values that :meth:`rows` holds per pixel.
-        device (torch.device): of the scores.
+        values_per_pixel (int): values that :meth:`rows` allocates per pixel.
+        device (torch.device): device of the scores.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class MergedScores:
         Args:
             start (int): first row.
             stop (int): row after the last one.
-            out (Tensor, optional): where to write them, contiguous.
+            out (Tensor, optional): contiguous output tensor.
 
         Returns:
             Tensor: shape (stop - start, W, K).

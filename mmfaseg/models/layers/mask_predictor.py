@@ -2,12 +2,12 @@
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per layer and one before.
+    D: number of predictions, of the initial queries and of each layer.
     Q: number of queries.
     C: embed_dims.
     M: mask_channels.
     K: number of classes.
-    H, W: the map of the mask features, stride 4 or a smaller copy of it.
+    H, W: the map of the mask features, at stride 4 or resized.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ def multiply_masks(embeds: Tensor, features: Tensor) -> Tensor:
 
 @dataclass
 class MaskPredictions:
-    """Mask logits of D predictions, computed when they are read.
+    """Mask logits of D predictions, computed on access.
 
-    An item is the logits of one prediction, (B, Q, H, W). The loss computes
-    only the masks of matched queries from the factors below.
+    Item i has the logits of prediction i, shape (B, Q, H, W). The loss uses
+    the attributes below to compute only the masks of matched queries.
 
     Attributes:
         embeds (Tensor): mask embeddings, shape (D, B, Q, M).
@@ -57,7 +57,7 @@ class MaskPredictions:
         return logits.unflatten(1, self.features.shape[2:])
 
     def stack(self) -> Tensor:
-        """Returns all logits, (D, B, Q, H, W), computed in one product."""
+        """Returns all logits, (D, B, Q, H, W), from one matrix product."""
         depth, _, queries, _ = self.embeds.shape
         rows = self.embeds.transpose(0, 1).flatten(1, 2)  # (B, D * Q, M)
         masks = multiply_masks(rows, self.features)
@@ -65,12 +65,12 @@ class MaskPredictions:
 
 
 class MaskPredictor(nn.Module):
-    """LayerNorm, then a linear classifier and a mask embedding (3-layer MLP).
+    """LayerNorm followed by a linear classifier and a 3-layer mask MLP.
 
     Args:
-        embed_dims (int): C.
-        num_classes (int): K, without "no object", which is the last class.
-        mask_channels (int): M.
+        embed_dims (int): number of channels, C.
+        num_classes (int): number of classes, K, without "no object".
+        mask_channels (int): channels of the mask features, M.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class MaskPredictor(nn.Module):
         )
 
     def classify(self, query: Tensor) -> Tensor:
-        """Returns class logits, shape (..., Q, K + 1)."""
+        """Returns class logits, "no object" last, shape (..., Q, K + 1)."""
         return self.class_embed(self.norm(query))
 
     def embed(self, query: Tensor) -> Tensor:
         """Returns mask embeddings, shape (..., Q, M).
 
-        Their product with the mask features is the mask logits.
+        Mask logits are their product with the mask features.
         """
         return self.mask_embed(self.norm(query))

@@ -14,12 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class PixelGrid:
-    """Coordinates of a pyramid; 0 to 1 over the image on both axes.
+    """Pixel coordinates of a feature pyramid, normalized to [0, 1].
 
     Attributes:
         shapes (tuple[tuple[int, int], ...]): (H_l, W_l) of each level.
-        centres (Tensor): (x, y) of the centre of every pixel, shape (S, 2).
-        pixel_size (Tensor): (1 / W_l, 1 / H_l), shape (n_l, 2).
+        centres (Tensor): center (x, y) of every pixel, shape (S, 2).
+        pixel_size (Tensor): (1 / W_l, 1 / H_l) of each level, shape (n_l, 2).
     """
 
     shapes: tuple[tuple[int, int], ...]
@@ -33,8 +33,8 @@ def pixel_grid(shapes: Sequence[tuple[int, int]], like: Tensor) -> PixelGrid:
 
     Args:
         shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
-        like (Tensor): gives the device and, if it is float64, the dtype;
-            half precision is too coarse for coordinates.
+        like (Tensor): tensor whose device is used, and whose dtype promoted
+            to at least float32, which coordinates need.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
     centres, sizes = [], []
@@ -43,7 +43,7 @@ def pixel_grid(shapes: Sequence[tuple[int, int]], like: Tensor) -> PixelGrid:
         x = torch.arange(width, device=like.device, dtype=dtype) + 0.5
         points = torch.meshgrid(x / width, y / height, indexing='xy')
         centres.append(torch.stack(points, -1).flatten(0, 1))
-        # filled, not copied from a list: a copy would wait for the GPU
+        # unlike a copy from a list, this does not synchronize with the GPU
         sizes += [x.new_full((), 1 / width), x.new_full((), 1 / height)]
     return PixelGrid(
         tuple(shapes), torch.cat(centres), torch.stack(sizes).view(-1, 2)

@@ -26,8 +26,8 @@ class PositionalEncoding(nn.Module):
     """Base class of the positional encoding of one level.
 
     Attributes:
-        needs_feature (bool): whether it is computed from the values of the
-            feature map; otherwise from its size only. A class attribute.
+        needs_feature (bool): class attribute; whether the encoding depends on
+            the values of the feature map or only on its size.
     """
 
     needs_feature: bool = False
@@ -37,22 +37,22 @@ class PositionalEncoding(nn.Module):
 
         Args:
             feature (Tensor): the projected feature map, shape (B, C, H, W).
-                Unless ``needs_feature``, only its size and dtype are
-                meaningful: at stride 4 it may have other channels.
+                Unless ``needs_feature``, only its size and dtype are valid;
+                at stride 4 it may have another number of channels.
         """
         raise NotImplementedError
 
 
 @MODELS.register_module()
 class ConditionalPositionalEncoding(PositionalEncoding):
-    """A depthwise 3x3 convolution of the projected feature map.
+    """Depthwise 3x3 convolution of the projected feature map.
 
-    The encoding depends on the image content, and by zero padding on the
-    position of the border (FASeg, section 3.2; Chu et al., *Conditional
+    The encoding depends on the image content and, through zero padding, on
+    the distance to the border (FASeg, section 3.2; Chu et al., *Conditional
     Positional Encodings for Vision Transformers*, ICLR 2023).
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
     """
 
     needs_feature = True
@@ -70,13 +70,13 @@ class ConditionalPositionalEncoding(PositionalEncoding):
 
 @MODELS.register_module()
 class SinePositionalEncoding(PositionalEncoding):
-    """Sines and cosines of row and column, the same for all images of a size.
+    """Sine encoding of the row and column of each pixel.
 
-    Half of the channels encode the row, half the column, normalized to the
+    Half of the channels encode the row and half the column, normalized by the
     size of the map, as in DETR (Carion et al., ECCV 2020) and Mask2Former.
 
     Args:
-        embed_dims (int): C, a multiple of 4.
+        embed_dims (int): number of channels, C; a multiple of 4.
 
     Raises:
         ValueError: if C is not a multiple of 4.
@@ -86,8 +86,8 @@ class SinePositionalEncoding(PositionalEncoding):
         super().__init__()
         if embed_dims % 4:
             raise ValueError(
-                f'embed_dims={embed_dims} must be a multiple of 4: sine and '
-                'cosine of row and column'
+                f'embed_dims={embed_dims} must be a multiple of 4, for sine '
+                'and cosine of row and column'
             )
         self.embed_dims = embed_dims
 
@@ -100,7 +100,7 @@ class SinePositionalEncoding(PositionalEncoding):
             numbers = torch.arange(
                 1, length + 1, device=feature.device, dtype=dtype
             )
-            turns = numbers / (length + 1e-6)  # 1e-6: as DETR has it
+            turns = numbers / (length + 1e-6)  # as in DETR
             axes.append(sine_embedding(turns, self.embed_dims // 2))
         rows = axes[0][:, None].expand(-1, width, -1)
         columns = axes[1][None].expand(height, -1, -1)
@@ -110,10 +110,10 @@ class SinePositionalEncoding(PositionalEncoding):
 
 @MODELS.register_module()
 class LearnedPositionalEncoding(PositionalEncoding):
-    """A learned map, resized to the size of the feature map.
+    """Learned encoding, resized to the size of the feature map.
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
         size (int): height and width of the learned map.
     """
 
@@ -140,7 +140,7 @@ class MMDetPositionalEncoding(PositionalEncoding):
 
     Args:
         encoding (nn.Module): such as mmdet's ``SinePositionalEncoding``.
-        embed_dims (int): C, which must be the channels of the encoding.
+        embed_dims (int): number of channels of the encoding, C.
     """
 
     def __init__(self, encoding: nn.Module, embed_dims: int) -> None:
@@ -175,10 +175,10 @@ def build_positional_encoding(
     """Builds the positional encoding of one level.
 
     Args:
-        cfg (dict): config of a :class:`PositionalEncoding`, which gets
-            ``embed_dims`` from here, or of an encoding with MMDetection's
-            interface, which does not.
-        embed_dims (int): C.
+        cfg (dict): config of a :class:`PositionalEncoding`, to which
+            ``embed_dims`` is added, or of an encoding with MMDetection's
+            interface.
+        embed_dims (int): number of channels, C.
     """
     if issubclass(find_class(ARGUMENT, cfg), PositionalEncoding):
         return MODELS.build(dict(cfg, embed_dims=embed_dims))
@@ -186,7 +186,7 @@ def build_positional_encoding(
 
 
 def encoding_needs_feature(cfg: dict[str, Any]) -> bool:
-    """Returns what the class of a positional encoding declares."""
+    """Returns whether a positional encoding depends on feature values."""
     return getattr(find_class(ARGUMENT, cfg), 'needs_feature', False)
 
 
@@ -194,8 +194,8 @@ def sine_embedding(turns: Tensor, channels: int) -> Tensor:
     """Returns alternating sines and cosines of decreasing frequency.
 
     Args:
-        turns (Tensor): any shape; 1 is one period of the highest frequency.
-        channels (int): channels per number, even.
+        turns (Tensor): positions in periods of the highest frequency.
+        channels (int): channels per position, an even number.
 
     Returns:
         Tensor: shape ``(*turns.shape, channels)``.

@@ -1,4 +1,4 @@
-"""Positional queries to compare DFPQ with.
+"""Alternatives to DFPQ for ablations.
 
 Shapes:
     B: batch size.
@@ -18,19 +18,19 @@ from .mask_boxes import box_embedding, check_box_channels
 
 @MODELS.register_module()
 class LearnedPositionalQuery(PositionalQuery):
-    """The learned embedding for all images and layers, as in Mask2Former.
+    """Learned embedding used in all layers, as in Mask2Former.
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
     """
 
 
 @MODELS.register_module()
 class NoPositionalQuery(PositionalQuery):
-    """No positional query: zeros in all layers.
+    """Zero positional query in all layers.
 
     Args:
-        embed_dims (int): C.
+        embed_dims (int): number of channels, C.
     """
 
     uses_query_embed = False
@@ -40,18 +40,17 @@ class NoPositionalQuery(PositionalQuery):
 class AnchorPositionalQuery(PositionalQuery):
     """Positional queries from the box around the latest mask of each query.
 
-    In the manner of Conditional DETR (Meng et al., ICCV 2021) and DAB-DETR
-    (Liu et al., ICLR 2022), whose anchor boxes are refined by each layer;
-    here the box is taken from the mask that a layer predicts: mean and
-    standard deviation of the pixel coordinates, weighted by the mask
-    probability. With h an MLP shared by all layers::
+    Similar to Conditional DETR (Meng et al., ICCV 2021) and DAB-DETR (Liu et
+    al., ICLR 2022), whose layers refine anchor boxes. Here the box is computed
+    from the predicted mask: mean and standard deviation of the pixel
+    coordinates, weighted by the mask probability. The positional query is::
 
         query_pos = h(sine(x, y, width, height) + query_embed)
 
-    No gradient flows through the masks.
+    where h is an MLP shared by all layers. No gradient flows through masks.
 
     Args:
-        embed_dims (int): C, a multiple of 8.
+        embed_dims (int): number of channels, C; a multiple of 8.
 
     Raises:
         ValueError: if C is not a multiple of 8.
@@ -79,18 +78,17 @@ class AnchorPositionalQuery(PositionalQuery):
 
 @MODELS.register_module()
 class BoxAwareFocusQuery(DynamicFocusAwareQuery):
-    """DFPQ that also sees the box around the latest mask of each query.
+    """DFPQ that also encodes the box around the latest mask of each query.
 
-    The paper names this as future work for instance segmentation. With W a
-    matrix that is initialised with zeros::
+    The paper mentions this as future work for instance segmentation::
 
         query_pos = h(A K_p + query_embed + W sine(x, y, width, height))
 
-    The box is that of :class:`AnchorPositionalQuery`. No gradient flows
-    through the masks.
+    where W is a matrix initialized with zeros. The box is computed as in
+    :class:`AnchorPositionalQuery`. No gradient flows through the masks.
 
     Args:
-        embed_dims (int): C, a multiple of 8.
+        embed_dims (int): number of channels, C; a multiple of 8.
         init_pool (str): ``'background'``, ``'foreground'`` or ``'learned'``.
 
     Raises:
@@ -125,7 +123,7 @@ class BoxAwareFocusQuery(DynamicFocusAwareQuery):
 
 
 def embed_boxes(state: DecoderState, level: FeatureLevel) -> Tensor:
-    """Returns sines and cosines of the boxes around the latest masks.
+    """Returns the sine embedding of the boxes around the latest masks.
 
     Returns:
         Tensor: float32 or float64, shape (B, Q, C).

@@ -1,4 +1,4 @@
-"""Bilinear resize of a few rows at a time.
+"""Bilinear resizing of a few rows at a time.
 
 Shapes:
     N: number of channels.
@@ -18,15 +18,15 @@ def resize_rows(
     size: tuple[int, int],
     rows: slice,
 ) -> Tensor:
-    """Returns some rows of a bilinear resize with ``align_corners=False``.
+    """Returns rows of a bilinear resize with ``align_corners=False``.
 
     Args:
-        maps (Tensor): source rows from ``start`` on, shape (any, w, N). At
-            least the rows of :func:`source_range` are needed.
-        height (int): h.
+        maps (Tensor): source rows from ``start`` on, including those of
+            :func:`source_range`, shape (any, w, N).
+        height (int): height of the source, h.
         start (int): first row of ``maps``.
         size (tuple[int, int]): (H, W).
-        rows (slice): r of the H rows.
+        rows (slice): the r rows of the result to compute.
 
     Returns:
         Tensor: shape (r, W, N).
@@ -34,7 +34,7 @@ def resize_rows(
     first, last, fraction = _neighbors(height, size[0], rows)
     low = int(first[0])
     source = maps[low - start : int(last[-1]) + 1 - start]
-    # a matrix with two entries per row is much faster than a gather
+    # a product with this matrix is much faster than a gather
     weights = torch.zeros(len(first), len(source), dtype=fraction.dtype)
     weights.scatter_add_(1, (first - low)[:, None], 1 - fraction[:, None])
     weights.scatter_add_(1, (last - low)[:, None], fraction[:, None])
@@ -56,12 +56,12 @@ def resize_rows(
 
 
 def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
-    """Returns the source rows, start and stop, that resized rows read.
+    """Returns start and stop of the source rows for rows of the result.
 
     Args:
-        height (int): h.
-        target (int): H.
-        rows (slice): some of the H rows.
+        height (int): height of the source, h.
+        target (int): height of the result, H.
+        rows (slice): rows of the result.
     """
     first, last, _ = _neighbors(height, target, rows)
     return int(first[0]), int(last[-1]) + 1
@@ -72,7 +72,7 @@ def _neighbors(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Returns the source rows above and below, and the weight of the latter.
 
-    Both are the same row where a row lies exactly on it.
+    Both are equal for rows that coincide with a source row.
     """
     index = torch.arange(rows.start, rows.stop, dtype=torch.float64)
     position = (index + 0.5) * (height / target) - 0.5

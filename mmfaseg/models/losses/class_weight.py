@@ -1,4 +1,4 @@
-"""Weights of the classes in the cross-entropy.
+"""Class weights of the cross-entropy.
 
 Shapes:
     K: number of classes.
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 
 def check_weight(name: str, weight: object) -> None:
-    """Raises an error if a weight is invalid.
+    """Checks that a weight is a finite, non-negative number.
 
     Args:
         name (str): name of the argument.
-        weight (object): its value.
+        weight (object): value of the argument.
 
     Raises:
         TypeError: if the weight is not a number.
@@ -23,7 +23,7 @@ def check_weight(name: str, weight: object) -> None:
         raise TypeError(f'{name} must be a number, got {weight!r}')
     if not 0 <= weight < math.inf:
         raise ValueError(
-            f'{name} must be finite and not negative, got {weight}'
+            f'{name} must be finite and non-negative, got {weight}'
         )
 
 
@@ -35,26 +35,26 @@ def expand_class_weight(
     """Returns the weights of all classes and of "no object".
 
     Args:
-        num_classes (int): K.
-        class_weight (Sequence[float], optional): K weights, or K + 1 with
-            that of "no object"; all classes weigh 1 if None.
+        num_classes (int): number of classes, K.
+        class_weight (Sequence[float], optional): K weights, or K + 1 weights
+            with "no object" last. The weights are 1 by default.
         no_object_weight (float): weight of "no object".
 
     Returns:
-        list[float]: K + 1 weights, the last one is that of "no object".
+        list[float]: K + 1 weights, "no object" last.
 
     Raises:
         TypeError: if ``class_weight`` is not a sequence of numbers.
-        ValueError: if a weight is negative or not finite, there are neither K
-            nor K + 1, or the last of K + 1 is not ``no_object_weight``.
+        ValueError: if a weight is negative or not finite, the number of
+            weights is wrong, or entry K + 1 is not ``no_object_weight``.
     """
     if class_weight is None:
         return [1.0] * num_classes + [float(no_object_weight)]
     if isinstance(class_weight, str) or not isinstance(class_weight, Sequence):
         raise TypeError(
             f'class_weight={class_weight!r} must be a sequence with one '
-            'weight per class; loss_cls_weight is the weight of the whole '
-            'class loss'
+            'weight per class; to weight the class loss as a whole, set '
+            'loss_cls_weight'
         )
     for i, weight in enumerate(class_weight):
         check_weight(f'class_weight[{i}]', weight)
@@ -64,8 +64,8 @@ def expand_class_weight(
     if len(weights) != num_classes + 1:
         raise ValueError(
             f'class_weight has {len(weights)} entries, but num_classes='
-            f'{num_classes}: set one weight per class, and the weight of "no '
-            'object" as no_object_weight'
+            f'{num_classes}: set one weight per class, and set '
+            'no_object_weight for "no object"'
         )
     if weights[-1] != no_object_weight:
         raise ValueError(

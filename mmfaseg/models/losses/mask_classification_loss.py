@@ -5,7 +5,7 @@ computed at sampled points.
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per decoder layer and one before.
+    D: number of predictions, of the initial queries and of each layer.
     Q: number of queries.
     K: number of classes.
     n: number of matches of an image.
@@ -41,7 +41,7 @@ class MaskClassificationLoss(nn.Module):
     """Class, mask and dice losses of all predictions.
 
     Args:
-        num_classes (int): K.
+        num_classes (int): number of classes, K.
         loss_cls_weight (float): weight of ``loss_cls`` (cross-entropy) and of
             its matching cost.
         loss_mask_weight (float): weight of ``loss_mask`` (binary
@@ -49,18 +49,17 @@ class MaskClassificationLoss(nn.Module):
         loss_dice_weight (float): weight of ``loss_dice`` and of its matching
             cost.
         class_weight (Sequence[float], optional): weight of each class in the
-            cross-entropy, K entries. An entry K + 1 is the weight of "no
-            object" and must equal ``no_object_weight``. All classes weigh 1
-            if None.
+            cross-entropy, 1 by default. An additional entry K + 1 is the
+            weight of "no object" and must equal ``no_object_weight``.
         no_object_weight (float): weight of "no object" in the cross-entropy.
-        num_points (int): P.
-        oversample_ratio (float): number of random points, as a multiple of P,
-            among which the uncertain ones are chosen.
-        importance_sample_ratio (float): share of the P points that are
-            uncertain; the others are drawn uniformly. In [0, 1].
-        exclude_ignored (bool): leave ignored pixels out of the mask and dice
-            losses and of the matching. With False they count as pixels
-            outside of every mask, as in Mask2Former.
+        num_points (int): number of sampled points per mask, P.
+        oversample_ratio (float): number of random candidate points, as a
+            multiple of P, from which uncertain points are selected.
+        importance_sample_ratio (float): fraction of the P points that are
+            uncertain, in [0, 1]; the others are sampled uniformly.
+        exclude_ignored (bool): exclude ignored pixels from the mask and dice
+            losses and from matching. If False, they count as pixels outside
+            every mask, as in Mask2Former.
 
     Raises:
         TypeError: if a weight is not a number, or ``class_weight`` is not a
@@ -97,7 +96,7 @@ class MaskClassificationLoss(nn.Module):
             )
         if not 0 <= importance_sample_ratio <= 1:
             raise ValueError(
-                'importance_sample_ratio must lie in [0, 1], got '
+                'importance_sample_ratio must be in [0, 1], got '
                 f'{importance_sample_ratio}'
             )
         self.loss_cls_weight = loss_cls_weight
@@ -117,7 +116,7 @@ class MaskClassificationLoss(nn.Module):
             'class_weight', torch.tensor(weights), persistent=False
         )
 
-    class_weight: Tensor  # (K + 1,), the last one is that of "no object"
+    class_weight: Tensor  # (K + 1,), "no object" last
 
     def forward(
         self,
@@ -127,8 +126,8 @@ class MaskClassificationLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Returns the weighted losses of all predictions.
 
-        Mask logits of unmatched queries only enter the matching costs, which
-        need no gradient.
+        Mask logits of unmatched queries are used only in the matching costs,
+        without gradients.
 
         Args:
             cls_scores (Sequence[Tensor]): class logits of each prediction,
@@ -138,8 +137,8 @@ class MaskClassificationLoss(nn.Module):
 
         Returns:
             dict[str, Tensor]: scalars ``loss_cls``, ``loss_mask`` and
-            ``loss_dice`` of the last prediction, and the same names with the
-            prefixes ``d0.``, ``d1.``, ... of the predictions before it.
+            ``loss_dice`` of the last prediction, and the same names with
+            prefixes ``d0.``, ``d1.``, ... for the earlier predictions.
         """
         if not self.exclude_ignored:
             targets = [MaskTargets(x.labels, x.masks) for x in targets]
@@ -191,7 +190,7 @@ class MaskClassificationLoss(nn.Module):
     ) -> Tensor:
         """Returns the target class of each query, int64, shape (D, B, Q).
 
-        The class of unmatched queries is K, "no object".
+        Unmatched queries have the class K, "no object".
 
         Args:
             scores (Tensor): class logits, shape (D, B, Q, K + 1).
@@ -212,10 +211,10 @@ class MaskClassificationLoss(nn.Module):
     def _avg_factors(
         targets: Sequence[MaskTargets], weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns what the summed losses are divided by.
+        """Returns the normalization factors of the summed losses.
 
-        Both are means over all processes, so that the mean of the gradients
-        of all processes is that of one process with all images.
+        Factors are averaged over all processes, so that averaged gradients
+        equal those of one process with all images.
 
         Args:
             targets (Sequence[MaskTargets]): targets of each image.
@@ -225,7 +224,7 @@ class MaskClassificationLoss(nn.Module):
         Returns:
             tuple[Tensor, Tensor]:
             - number of target masks, a scalar.
-            - sum of the weights of each prediction, shape (D,).
+            - sum of the query weights of each prediction, shape (D,).
         """
         count = weights.new_tensor([sum(len(x.labels) for x in targets)])
         numbers = torch.cat([count, weights.sum((1, 2))])
@@ -239,7 +238,7 @@ class MaskClassificationLoss(nn.Module):
         targets: Sequence[PointTargets],
         target_indices: Sequence[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Returns mask and dice losses of N matches, both of shape (N,).
+        """Returns the mask and dice losses of all matches, each (N,).
 
         Args:
             masks (Sequence[Tensor]): mask logits of the matched queries of
@@ -249,7 +248,7 @@ class MaskClassificationLoss(nn.Module):
                 each image, int64, shape (n,).
         """
         matched = torch.cat(list(masks))[:, None]  # (N, 1, h, w)
-        if not len(matched):  # keeps parameters in a distributed run's graph
+        if not len(matched):  # keeps parameters in the graph, as DDP requires
             zero = matched.sum() * 0
             return zero, zero
         counts = [len(x) for x in target_indices]
@@ -280,7 +279,7 @@ class MaskClassificationLoss(nn.Module):
         targets: Sequence[PointTargets],
         counts: Sequence[int],
     ) -> Tensor:
-        """Returns points of each mask, most of them uncertain.
+        """Returns uncertain and uniform random points for each mask.
 
         Args:
             matched (Tensor): mask logits of all matches, shape (N, 1, h, w).
@@ -325,7 +324,7 @@ def _matched_masks(
 ) -> Sequence[Tensor]:
     """Returns the mask logits of the matched queries of one image.
 
-    One matrix product computes those of all predictions.
+    A single matrix product computes them for all predictions.
 
     Args:
         mask_preds (MaskPredictions): mask logits.

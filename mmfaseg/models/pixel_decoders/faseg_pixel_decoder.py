@@ -30,35 +30,37 @@ CHANNELS_LAST = torch.channels_last
 
 @MODELS.register_module()
 class FASegPixelDecoder(nn.Module):
-    """Mask2Former's deformable pixel decoder with four levels and K_p.
+    """Mask2Former's pixel decoder with four levels and positional encodings.
 
     All four backbone stages are projected, and the positional encoding K_p of
-    a level is computed from its projection (FASeg, section 3.2). With
+    each level is computed from its projection (FASeg, section 3.2). With
     ``positional_encoding=dict(type='mmfaseg.SinePositionalEncoding')`` and
     ``num_levels=3`` this is Mask2Former's pixel decoder.
 
     Args:
         in_channels (Sequence[int]): channels of the backbone stages with
             stride 4, 8, 16, 32.
-        embed_dims (int): C; a multiple of ``num_heads``.
-        norm_cfg (dict): config of the norm after every projection; the
-            ``num_groups`` of a GN must divide C.
+        embed_dims (int): number of channels, C; a multiple of ``num_heads``.
+        norm_cfg (dict): config of the norm after every convolution; for GN,
+            ``num_groups`` must divide C.
         positional_encoding (dict): config of a :class:`PositionalEncoding`,
-            which gets ``embed_dims`` from here, or of an encoding of mmdet.
-        mask_channels (int, optional): channels of the mask features, C if
-            None.
-        num_layers (int): layers of the deformable encoder.
-        num_heads (int): heads of the deformable attention.
-        num_points (int): sampling points per level and head.
+            to which ``embed_dims`` is added, or of an encoding of mmdet.
+        mask_channels (int, optional): channels of the mask features, C by
+            default.
+        num_layers (int): number of layers of the deformable encoder.
+        num_heads (int): number of heads of the deformable attention.
+        num_points (int): number of sampling points per level and head.
         feedforward_channels (int): hidden channels of the encoder's FFN.
-        num_levels (int): number of memories and K_p: 4, or 3 if no layer
+        num_levels (int): number of output levels: 4, or 3 if no decoder layer
             attends to stride 4.
-        with_cp (bool): gradient checkpointing of the encoder layers: less
-            memory, more time.
+        with_cp (bool): use gradient checkpointing in the encoder, which saves
+            memory at the cost of time.
 
     Raises:
-        ValueError: if ``in_channels`` are not four, ``num_groups`` does not
-            divide ``embed_dims``, or another argument is out of range.
+        TypeError: if ``norm_cfg`` is not a config.
+        ValueError: if ``in_channels`` does not have four entries,
+            ``num_groups`` does not divide ``embed_dims``, or another argument
+            is out of range.
     """
 
     @reject_misplaced(PIXEL_DECODER)
@@ -97,7 +99,7 @@ class FASegPixelDecoder(nn.Module):
             raise ValueError(f'num_levels must be 3 or 4, got {num_levels}')
         self.in_channels = tuple(in_channels)
         self.num_levels = num_levels
-        # the projection of C2 is read by its positional encoding only
+        # only the positional encoding uses the projection of C2
         needs_feature = encoding_needs_feature(positional_encoding)
         projected = num_levels if needs_feature else NUM_STAGES - 1
         # in the order of the levels, stride 32 first
@@ -140,8 +142,8 @@ class FASegPixelDecoder(nn.Module):
         """Returns memories, positional encodings and mask features.
 
         All maps use the channels-last memory format, in which tokens are
-        views of the maps and windows are contiguous. PyTorch's GroupNorm on
-        CUDA may not preserve it, which costs copies only.
+        views of the maps and windows are contiguous. If GroupNorm on CUDA
+        does not preserve the format, additional copies are made.
 
         Args:
             feats (Sequence[Tensor]): backbone stages C2..C5, strides 4, 8,
@@ -149,8 +151,9 @@ class FASegPixelDecoder(nn.Module):
 
         Returns:
             tuple[list[Tensor], list[Tensor], Tensor]:
-            - memories of levels 0 to 3, each (B, C, H_l, W_l), or 0 to 2.
-            - positions K_p of the same levels, same shapes.
+            - memories of levels 0 to ``num_levels - 1``, each
+              (B, C, H_l, W_l).
+            - positional encodings K_p of the same levels, same shapes.
             - mask features, shape (B, mask_channels, H_3, W_3).
 
         Raises:
@@ -160,8 +163,8 @@ class FASegPixelDecoder(nn.Module):
         if len(channels) != NUM_STAGES:
             raise ValueError(
                 f'the backbone returns {len(channels)} stages, with '
-                f'{channels} channels: set backbone.out_indices to those with '
-                'strides 4, 8, 16 and 32'
+                f'{channels} channels: set backbone.out_indices to the stages '
+                'with strides 4, 8, 16 and 32'
             )
         if channels != self.in_channels:
             raise ValueError(
@@ -178,7 +181,7 @@ class FASegPixelDecoder(nn.Module):
         ]
         sources = projected
         if len(sources) < self.num_levels:
-            sources = [*projected, feats[0]]  # only its size is read
+            sources = [*projected, feats[0]]  # only its size is used
         positions = [
             encode(x)
             for encode, x in zip(
@@ -213,9 +216,9 @@ def _conv_norm(
         padding=kernel_size // 2,
         bias=bias,
     )
-    if conv.bias is None:  # FPN, as Mask2Former starts it
+    if conv.bias is None:  # FPN, initialized as in Mask2Former
         nn.init.kaiming_uniform_(conv.weight, a=1)
-    else:  # input projection, as Deformable DETR starts it
+    else:  # input projection, initialized as in Deformable DETR
         nn.init.xavier_uniform_(conv.weight)
         nn.init.zeros_(conv.bias)
     return nn.Sequential(conv, build_norm_layer(norm_cfg, out_channels)[1])

@@ -1,4 +1,4 @@
-"""Mask2Former's pixel decoder with the deformable attention of mmfaseg."""
+"""Mask2Former's pixel decoder with mmfaseg's deformable attention."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmfaseg.registry import MODELS
 
 
 class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
-    """mmcv's layer with :func:`mmfaseg.ops.ms_deform_attn`."""
+    """mmcv's deformable attention with :func:`mmfaseg.ops.ms_deform_attn`."""
 
     @override
     def forward(
@@ -32,7 +32,9 @@ class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
         **others: Any,
     ) -> Tensor:
         if reference_points is None or spatial_shapes is None:
-            raise ValueError('reference_points and spatial_shapes are needed')
+            raise ValueError(
+                'reference_points and spatial_shapes are required'
+            )
         value = query if value is None else value
         identity = query if identity is None else identity
         if query_pos is not None:
@@ -65,7 +67,7 @@ class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
 def _sampling_locations(
     offsets: Tensor, reference_points: Tensor, spatial_shapes: Tensor
 ) -> Tensor:
-    """Returns (x, y) of all samples, 0 to 1, shape (B, N, h, n_l, P, 2)."""
+    """Returns (x, y) of all samples in [0, 1], (B, N, h, n_l, P, 2)."""
     points = reference_points[:, :, None, :, None]  # (B, N, 1, n_l, 1, 2 or 4)
     if points.size(-1) == 2:
         # offsets are in pixels of the sampled level
@@ -82,10 +84,10 @@ def _sampling_locations(
 
 @MODELS.register_module()
 class MSDeformAttnPixelDecoder(MMDetPixelDecoder):
-    """MMDetection's pixel decoder with the deformable attention of mmfaseg.
+    """MMDetection's pixel decoder with mmfaseg's deformable attention.
 
-    A Mask2Former of MMSegmentation or MMDetection uses it with
-    ``pixel_decoder=dict(type='mmfaseg.MSDeformAttnPixelDecoder')``. Its
+    Use it in a Mask2Former of MMSegmentation or MMDetection with
+    ``pixel_decoder=dict(type='mmfaseg.MSDeformAttnPixelDecoder')``. The
     arguments and parameter names are those of
     ``mmdet.MSDeformAttnPixelDecoder``.
     """
@@ -93,8 +95,8 @@ class MSDeformAttnPixelDecoder(MMDetPixelDecoder):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         for layer in self.encoder.layers:
-            # do not change the random state: weights that are initialized
-            # later must equal those of mmdet's pixel decoder
+            # preserve the random state, so that weights initialized later
+            # equal those of mmdet's pixel decoder
             with torch.random.fork_rng(devices=[]):
                 attention = CompiledMultiScaleDeformableAttention(
                     **layer.self_attn_cfg

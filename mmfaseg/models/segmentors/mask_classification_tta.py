@@ -20,32 +20,32 @@ class MaskClassificationTTA(BaseTTAModel):
     """Averages the scores of several augmented versions of each image.
 
     mmseg's ``SegTTAModel`` averages the softmax of the scores. Scores of mask
-    classification are sums of probabilities, which a softmax would flatten;
-    here they are averaged directly. Versions are predicted one after another
-    and added to a running sum: the memory does not grow with their number.
+    classification are sums of probabilities, which a softmax would flatten, so
+    they are averaged directly. Versions are predicted one by one and added to
+    a running sum, so memory does not grow with their number.
 
     The segmentor maps the scores of each version back to the original image:
-    it crops the padding, undoes the flip and resizes.
+    it crops the padding, reverts the flip and resizes.
 
-    Arguments are those of mmengine's ``BaseTTAModel``: ``module``, the
-    segmentor or its config, and ``data_preprocessor``, which replaces that of
-    the config.
+    The arguments are those of mmengine's ``BaseTTAModel``: ``module``, the
+    segmentor or its config, and ``data_preprocessor``, which overrides that of
+    the segmentor.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
         """Returns one merged prediction per image.
 
         Args:
-            data (dict): output of mmcv's ``TestTimeAug`` and the dataloader:
-                ``inputs`` and ``data_samples``, each a list of versions, and
-                each version a list of images.
+            data (dict): batch of mmcv's ``TestTimeAug``: ``inputs`` and
+                ``data_samples``, each a list of versions, which are lists of
+                images.
 
         Returns:
             list[SegDataSample]: the samples of the first version with
-            ``seg_logits``, mean scores, shape (K, H, W), at least float32,
+            ``seg_logits``, mean scores, at least float32, shape (K, H, W),
             and ``pred_sem_seg``, int64, shape (1, H, W). The ground truth is
-            that of the first version: do not flip that version if the
-            pipeline loads the annotations before the flip.
+            that of the first version, so do not flip this version if the
+            pipeline loads annotations before the flip.
         """
         return _merge(
             self.module.test_step(dict(zip(data, version, strict=True)))
@@ -55,11 +55,11 @@ class MaskClassificationTTA(BaseTTAModel):
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]
     ) -> list[SegDataSample]:
-        """Merges predictions that exist already.
+        """Merges existing predictions.
 
         Args:
-            data_samples_list (Sequence[Sequence[SegDataSample]]): the
-                versions of each image.
+            data_samples_list (Sequence[Sequence[SegDataSample]]): predictions
+                of all versions of each image.
         """
         return _merge(zip(*data_samples_list, strict=True))
 
@@ -67,7 +67,7 @@ class MaskClassificationTTA(BaseTTAModel):
 def _merge(
     versions: Iterable[Sequence[SegDataSample]],
 ) -> list[SegDataSample]:
-    """Averages over versions, of which one is held at a time."""
+    """Averages the scores of versions, keeping one version at a time."""
     merged: list[SegDataSample] = []
     totals: list[Tensor] = []
     count = 0
@@ -91,7 +91,7 @@ def _take_scores(sample: SegDataSample) -> Tensor:
     """Removes the prediction from a sample and returns its scores (K, H, W).
 
     Raises:
-        ValueError: if there are no scores, or only one channel.
+        ValueError: if there are no scores, or they have only one channel.
     """
     if 'seg_logits' not in sample:
         raise ValueError(
@@ -101,8 +101,8 @@ def _take_scores(sample: SegDataSample) -> Tensor:
     scores = sample.seg_logits.data
     if scores.size(0) < 2:
         raise ValueError(
-            'MaskClassificationTTA takes the class with the highest score, '
-            f'but the scores have shape {tuple(scores.shape)}: use '
+            'MaskClassificationTTA requires at least two classes, but the '
+            f'scores have shape {tuple(scores.shape)}: use '
             "mmseg's SegTTAModel for a head with one output channel"
         )
     del sample.seg_logits, sample.pred_sem_seg

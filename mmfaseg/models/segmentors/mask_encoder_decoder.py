@@ -1,4 +1,4 @@
-"""Segmentor for mask classification: faster convolutions, bounded memory."""
+"""Segmentor for mask classification."""
 
 from typing import Any
 
@@ -16,20 +16,20 @@ from .sliding_window_scores import SlidingWindowScores
 
 @MODELS.register_module()
 class MaskEncoderDecoder(EncoderDecoder):
-    """mmseg's ``EncoderDecoder`` with two more options.
+    """mmseg's ``EncoderDecoder`` with channels-last and low-memory inference.
 
-    With ``test_cfg.return_logits=False`` the results hold ``pred_sem_seg``
-    and no ``seg_logits``, which is enough for metrics and visualization.
-    Mode "whole" then holds no tensor of all classes at all pixels. Mode
-    "slide" holds the scores of all classes in the rows of one window, at the
-    full image width: its memory does not grow with the image height.
+    With ``test_cfg.return_logits=False``, the results contain
+    ``pred_sem_seg`` but not ``seg_logits``, which is sufficient for metrics
+    and visualization. Mode "whole" then allocates no tensor of all classes at
+    all pixels. Mode "slide" keeps scores only for the rows of one window at
+    full image width, so its memory does not grow with the image height.
 
     Args:
-        args: arguments of ``EncoderDecoder``.
+        *args (Any): arguments of ``EncoderDecoder``.
         channels_last (bool): run the backbone in the channels-last memory
-            format, in which convolutions are faster on current CPUs and, in
-            half precision, on GPUs.
-        kwargs: keyword arguments of ``EncoderDecoder``.
+            format, which speeds up convolutions on current CPUs and, in half
+            precision, on GPUs.
+        **kwargs (Any): keyword arguments of ``EncoderDecoder``.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class MaskEncoderDecoder(EncoderDecoder):
         self.channels_last = channels_last
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the stages of the backbone.
+        """Returns the backbone stages.
 
         Args:
-            inputs (Tensor): shape (B, 3, H, W).
+            inputs (Tensor): images, shape (B, 3, H, W).
         """
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -53,18 +53,18 @@ class MaskEncoderDecoder(EncoderDecoder):
         inputs: Tensor,
         data_samples: list[SegDataSample] | None = None,
     ) -> list[SegDataSample]:
-        """Returns one sample with the prediction per image.
+        """Returns one data sample with the prediction for each image.
 
         Args:
-            inputs (Tensor): shape (B, 3, H, W).
-            data_samples (list[SegDataSample], optional): their meta
-                information.
+            inputs (Tensor): images, shape (B, 3, H, W).
+            data_samples (list[SegDataSample], optional): samples with the
+                meta information of the images.
 
         Raises:
             TypeError: if ``return_logits=False`` and the head cannot predict
                 label maps.
             ValueError: if ``return_logits=False`` and the head has
-                ``align_corners=True``, or the windows leave pixels out.
+                ``align_corners=True``, or the windows do not cover the image.
         """
         if self.test_cfg.get('return_logits', True):
             return super().predict(inputs, data_samples)
@@ -80,7 +80,7 @@ class MaskEncoderDecoder(EncoderDecoder):
         return data_samples
 
     def _check_head(self) -> None:
-        """Raises an error if the head cannot do ``return_logits=False``."""
+        """Checks that the head supports ``return_logits=False``."""
         head = self.decode_head
         is_slide = self.test_cfg.get('mode', 'whole') == 'slide'
         if not is_slide and not hasattr(head, 'predict_labels'):
@@ -91,7 +91,7 @@ class MaskEncoderDecoder(EncoderDecoder):
             )
         if head.align_corners:
             raise ValueError(
-                'test_cfg.return_logits=False needs '
+                'test_cfg.return_logits=False requires '
                 'decode_head.align_corners=False'
             )
 

@@ -1,4 +1,4 @@
-"""Class scores of overlapping windows, in the memory of one row of windows.
+"""Sliding window inference in the memory of one row of windows.
 
 Shapes:
     K: number of classes.
@@ -11,21 +11,21 @@ from torch import Tensor
 
 
 class SlidingWindowScores:
-    """Mean class scores of the windows over one image.
+    """Class scores of one image, averaged over overlapping windows.
 
-    Windows run when their rows are read. Sums are held for the rows of one
-    window at the full image width: the memory does not grow with the height.
+    Windows are predicted when their rows are requested. Sums are kept only for
+    the rows of one window, so memory does not grow with the image height.
 
     Args:
-        segmentor (EncoderDecoder): predicts the windows; its ``test_cfg``
-            has ``crop_size`` and ``stride``.
+        segmentor (EncoderDecoder): segmentor whose ``test_cfg`` has
+            ``crop_size`` and ``stride``.
         image (Tensor): shape (1, 3, H, W).
         meta (dict): meta information of the image.
 
     Attributes:
         size (tuple[int, int]): (H, W).
-        values_per_pixel (int): values that :meth:`rows` holds per pixel.
-        device (torch.device): of the scores.
+        values_per_pixel (int): values that :meth:`rows` allocates per pixel.
+        device (torch.device): device of the scores.
 
     Raises:
         ValueError: if the stride is not positive or exceeds the window.
@@ -58,7 +58,7 @@ class SlidingWindowScores:
             Tensor: shape (stop - start, W, K).
         """
         while self._next_tops[0] < stop:
-            # these rows are complete: no further window reaches them
+            # these rows are complete, as later windows do not cover them
             self._kept = self._means(start, self._next_tops[0])
             self._run_windows(self._next_tops.pop(0))
         return self._means(start, stop)
@@ -80,7 +80,7 @@ class SlidingWindowScores:
         for left in self._lefts:
             columns = slice(left, left + self._window_width)
             window = self._image[:, :, rows, columns]
-            # mmseg's heads recognize a window by the type torch.Size
+            # mmseg's heads detect windows by the type torch.Size
             metas = [self._meta | dict(img_shape=window.shape[2:])]
             scores = self._segmentor.encode_decode(window, metas)[0]
             self._sums[:, columns] += scores.permute(1, 2, 0)
@@ -97,7 +97,7 @@ def _window_starts(
         raise ValueError(
             f'test_cfg.stride={tuple(test_cfg["stride"])} must be positive '
             f'and not exceed crop_size={tuple(test_cfg["crop_size"])}: '
-            'otherwise windows leave pixels out'
+            'otherwise the windows do not cover the image'
         )
     window = min(window, length)
     count = -(-(length - window) // stride) + 1

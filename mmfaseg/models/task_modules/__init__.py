@@ -1,4 +1,4 @@
-"""Training targets, their sampling at points and Hungarian matching."""
+"""Training targets, point sampling and Hungarian matching."""
 
 from .mask_matcher import MaskMatcher
 from .mask_targets import (

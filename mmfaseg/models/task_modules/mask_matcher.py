@@ -5,7 +5,7 @@ Segmentation* (Mask2Former), CVPR 2022, section 3.3.
 
 Shapes:
     B: batch size.
-    D: number of predictions, one per decoder layer and one before.
+    D: number of predictions, of the initial queries and of each layer.
     Q: number of queries.
     K: number of classes.
     n: number of targets of an image.
@@ -37,7 +37,7 @@ class MaskMatcher(nn.Module):
         cls_cost_weight (float): weight of the negative class probability.
         mask_cost_weight (float): weight of the binary cross-entropy.
         dice_cost_weight (float): weight of the dice cost.
-        num_points (int): P, points drawn per image and prediction.
+        num_points (int): number of points per image and prediction, P.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class MaskMatcher(nn.Module):
             targets (Sequence[MaskTargets]): targets of each image.
 
         Returns:
-            list[list[tuple[Tensor, Tensor]]]: for each of B images and D
-            predictions two int64 tensors of shape (min(Q, n),): the indices
-            of the matched queries, ascending, and of their targets.
+            list[list[tuple[Tensor, Tensor]]]: for each image and prediction,
+            the indices of the matched queries in ascending order and of their
+            targets, both int64, shape (min(Q, n),).
 
         Raises:
             NonFiniteError: if a cost is not finite.
@@ -112,14 +112,13 @@ class MaskMatcher(nn.Module):
         features: Tensor,
         targets: MaskTargets,
     ) -> Tensor:
-        """Returns the costs of all queries and targets of one image.
+        """Returns the costs of all pairs of queries and targets of an image.
 
-        Each prediction draws its own random points.
+        Random points are drawn separately for each prediction.
 
         Args:
             cls_scores (Tensor): class logits, shape (D, Q, K + 1).
-            embeds (Tensor): mask embeddings, shape (D, Q, M); the mask logits
-                are their products with the features.
+            embeds (Tensor): mask embeddings, shape (D, Q, M).
             features (Tensor): mask features, shape (M, h, w).
             targets (MaskTargets): targets of the image.
 
@@ -153,7 +152,7 @@ class MaskMatcher(nn.Module):
         target_masks: Tensor,
         ignored: Tensor | None,
     ) -> Tensor:
-        """Returns weighted mask and dice costs of d predictions, (d, Q, n).
+        """Returns the weighted mask and dice costs, shape (d, Q, n).
 
         Args:
             embeds (Tensor): mask embeddings, shape (d, Q, M).
@@ -171,7 +170,7 @@ class MaskMatcher(nn.Module):
         if ignored is not None:
             weight = (_sample_shared(ignored, points) == 0).to(logits)
         target = (target * weight).transpose(1, 2)  # (d, P, n)
-        # softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
+        # sum of softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
         entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ target
         mask_cost = entropy / weight.sum(-1, keepdim=True).clamp(min=1)
         probability = logits.sigmoid_() * weight  # (d, Q, P)
@@ -187,7 +186,7 @@ class MaskMatcher(nn.Module):
 def _to_device(
     matches: list[list[tuple[np.ndarray, np.ndarray]]], device: torch.device
 ) -> list[list[tuple[Tensor, Tensor]]]:
-    """Returns the matches as tensors, copied in one transfer."""
+    """Returns the matches as tensors, copied to the device at once."""
     arrays = [x for image in matches for match in image for x in match]
     flat = torch.from_numpy(np.concatenate(arrays)).to(device)
     tensors = iter(flat.split([len(x) for x in arrays]))
@@ -195,7 +194,7 @@ def _to_device(
 
 
 def _sample_shared(maps: Tensor, points: Tensor) -> Tensor:
-    """Samples the same maps for all predictions.
+    """Samples the same maps at the points of each prediction.
 
     Args:
         maps (Tensor): shape (n, H, W).

@@ -1,4 +1,4 @@
-"""Training targets of one image: a class and a mask for each target.
+"""Training targets: a class and a mask for each target of an image.
 
 Shapes:
     n: number of targets.
@@ -49,7 +49,7 @@ def targets_from_label_map(
             f'the label map contains {invalid}, but num_classes={num_classes} '
             f'and ignore_index={ignore_index}: set num_classes of the decode '
             'head to the number of classes of the dataset, and check '
-            'reduce_zero_label and the void label'
+            'reduce_zero_label and ignore_index'
         )
     return MaskTargets(
         labels,
@@ -70,8 +70,8 @@ def targets_from_instances(
     """Returns one target for each instance and each stuff class.
 
     Instances without pixels (for example after cropping) are dropped. Pixels
-    outside of all instances are ignored if they belong to a crowd, have no
-    label or have the label of a thing class.
+    outside all instances are ignored if they belong to a crowd, are unlabeled
+    or have the label of a thing class.
 
     Args:
         labels (Tensor): int64, shape (m,), classes of the instances, values
@@ -93,9 +93,9 @@ def targets_from_instances(
     invalid = labels[is_invalid].unique().tolist()
     if invalid:
         raise ValueError(
-            f'an instance has the label {invalid}, but num_things_classes='
-            f'{num_things_classes}: set it, in the head and in the fusion '
-            'head, to the number of thing classes of the dataset'
+            f'instances have the labels {invalid}, but num_things_classes='
+            f'{num_things_classes}: in the head and the fusion head, set it '
+            'to the number of thing classes of the dataset'
         )
     is_visible = masks.flatten(1).any(1)
     labels, masks = labels[is_visible], masks[is_visible]

@@ -15,11 +15,11 @@ from .points import sample_points
 
 
 class PointTargets:
-    """Targets of one image as floating-point maps, converted once.
+    """Targets of one image as floating-point maps for point sampling.
 
     Args:
-        targets (MaskTargets): n targets.
-        dtype (torch.dtype): dtype of the samples.
+        targets (MaskTargets): targets of the image.
+        dtype (torch.dtype): dtype of the maps and samples.
     """
 
     def __init__(self, targets: MaskTargets, dtype: torch.dtype) -> None:
@@ -31,12 +31,12 @@ class PointTargets:
     def sample(self, index: Tensor, points: Tensor) -> Tensor:
         """Samples one target mask per row of points.
 
-        The points are sorted by target, not the maps by row: points are much
-        smaller than maps. Maps are copied only if some are left out.
+        Points are sorted by target instead of maps by row, as points are much
+        smaller. Maps are copied only if some targets are not sampled.
 
         Args:
-            index (Tensor): int64, shape (N,), values in [0, n): the target
-                that each row of points samples.
+            index (Tensor): index of the target for each row of points, int64,
+                shape (N,), values in [0, n).
             points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
 
         Returns:

@@ -1,4 +1,4 @@
-"""Sampling of maps at points (Kirillov et al., *PointRend*, CVPR 2020)."""
+"""Point sampling (Kirillov et al., *PointRend*, CVPR 2020)."""
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,12 @@ def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Samples maps bilinearly; maps are zero outside of their area.
+    """Samples maps bilinearly with zero padding.
 
     Args:
         maps (Tensor): shape (N, M, H, W).
-        points (Tensor): (x, y), 0 to 1 over the whole map, shape (N, P, 2).
+        points (Tensor): (x, y) relative to the map size, in [0, 1], shape
+            (N, P, 2).
 
     Returns:
         Tensor: shape (N, M, P).
