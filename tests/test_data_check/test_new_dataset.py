@@ -207,7 +207,7 @@ def test_tool_rejects_invalid_options(run_tool, tmp_path):
     command = ['new_dataset.py', *'ab', tmp_path / 'config.py']
     for options, message in (
         (['--remap', '3'], "'3' is not a pair of labels such as 255=1"),
-        (['--colours', 'xyz'], "'xyz' is not a colour"),
+        (['--colours', 'xyz'], "'xyz' is not a color"),
         ([], 'error: a contains no image'),
     ):
         status, output = run_tool(*command, '--classes', *'abc', *options)
