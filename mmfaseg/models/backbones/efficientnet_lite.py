@@ -6,7 +6,6 @@ Shapes:
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +40,7 @@ GROUPS = (
 )
 STAGE_GROUPS = (GROUPS[:2], GROUPS[2:3], GROUPS[3:5], GROUPS[5:])
 # names of the layers in the checkpoints of efficientnet-lite-pytorch
+CLASSIFIER_LAYERS = ('_conv_head', '_bn1', '_fc')
 LAYER_NAMES = {
     '_expand_conv': 'expand_conv.conv',
     '_bn0': 'expand_conv.bn',
@@ -255,28 +255,21 @@ def _rename_keys(
     *args: Any,
 ) -> None:
     """Renames keys of efficientnet-lite-pytorch and drops the classifier."""
-    places = [
+    names = {'_conv_stem': 'stem.conv', '_bn0': 'stem.bn'}
+    blocks = [
         f'stages.{i}.{j}'
         for i, stage in enumerate(module.stages)
         for j, _ in enumerate(stage.children())
     ]
-    theirs = re.compile(
-        re.escape(prefix)
-        + r'_(?:(conv_stem)|(bn0)|(conv_head|bn1|fc)|blocks\.(\d+)\.(\w+?))'
-        r'\.(\w+)'
-    )
+    for number, block in enumerate(blocks):
+        for theirs, ours in LAYER_NAMES.items():
+            names[f'_blocks.{number}.{theirs}'] = f'{block}.{ours}'
     for key in list(state_dict):
-        match = theirs.fullmatch(key)
-        if not match:
+        if not key.startswith(prefix):
             continue
-        stem_conv, stem_norm, classifier, block, layer, name = match.groups()
-        value = state_dict.pop(key)
-        if stem_conv or stem_norm:
-            new = f'stem.{"conv" if stem_conv else "bn"}.{name}'
-        elif block and int(block) < len(places):
-            new = f'{places[int(block)]}.{LAYER_NAMES[layer]}.{name}'
-        elif classifier:
-            continue
-        else:
-            new = key.removeprefix(prefix)  # unexpected: another arch
-        state_dict[prefix + new] = value
+        layer, _, parameter = key.removeprefix(prefix).rpartition('.')
+        if layer in CLASSIFIER_LAYERS:
+            del state_dict[key]
+        elif layer in names:
+            new = f'{prefix}{names[layer]}.{parameter}'
+            state_dict[new] = state_dict.pop(key)
