@@ -4,9 +4,10 @@ import importlib.util
 from collections import OrderedDict
 from pathlib import Path
 
-import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
+
+from mmfaseg.checkpoints import read_checkpoint
 
 SCHEME = 'package://'
 
@@ -40,4 +41,4 @@ def load_from_package(
             f'{filename}: expected one .pth file in {folder}, found '
             f'{[x.name for x in paths]}'
         )
-    return torch.load(paths[0], map_location=map_location, weights_only=True)
+    return read_checkpoint(paths[0], map_location)
