@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from measure import Row
 
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#999999')
+COLORS = ('#0072b2', '#d55e00', '#009e73', '#999999')
 
 
 def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
@@ -15,8 +15,8 @@ def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
     figure.suptitle(title, fontsize=9)
     left, right = figure.subplots(1, 2)
     whole = [row for row in rows if row.op == 'whole' and row.ms]
-    for colour, variant in zip(
-        COLOURS, dict.fromkeys(row.variant for row in whole), strict=False
+    for color, variant in zip(
+        COLORS, dict.fromkeys(row.variant for row in whole), strict=False
     ):
         mine = sorted(
             (row for row in whole if row.variant == variant), key=_area
@@ -26,9 +26,9 @@ def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
             (left, [row.ms / 1000 for row in mine if row.ms]),
             (right, [row.extra or 0 for row in mine]),
         ):
-            axes.plot(areas, values, 'o-', color=colour, label=variant)
+            axes.plot(areas, values, 'o-', color=color, label=variant)
             slope = values[0] / areas[0]
-            axes.plot(areas, [slope * x for x in areas], ':', color=colour)
+            axes.plot(areas, [slope * x for x in areas], ':', color=color)
     left.set_ylabel('seconds per batch')
     right.set_ylabel('peak memory, MiB')
     for axes in (left, right):

@@ -43,7 +43,7 @@ def make_batch(iteration: int, scenario: str) -> tuple:
         number = iteration * IMAGES + n
         image, labels = generate_shapes(number, 'train', SIZE)
         # the first two are those of process 0 of four
-        if scenario == 'unlabelled' and n < 2:
+        if scenario == 'unlabeled' and n < 2:
             labels[:] = 255
         inputs.append(torch.from_numpy(image).permute(2, 0, 1) / 128.0 - 1)
         sample = SegDataSample(metainfo=dict(img_shape=SIZE))

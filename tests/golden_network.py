@@ -105,7 +105,7 @@ def make_feats() -> list[Tensor]:
 
 
 def make_targets() -> list[MaskTargets]:
-    """Returns the targets of two images; the second has unlabelled rows."""
+    """Returns the targets of two images; the second has unlabeled rows."""
     maps = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int64)
     maps[0, :, 50:] = 3
     maps[0, 20:50, 30:90] = 1

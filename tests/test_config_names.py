@@ -7,7 +7,7 @@ import pytest
 from experiments import EXPERIMENTS, ROOT, load
 from mmseg.registry import DATASETS
 
-import mmfaseg  # noqa: F401  registers the data sets
+import mmfaseg  # noqa: F401  registers the datasets
 
 NAME = re.compile(
     r'(?P<row>[a-z0-9-]+)_(?P<backbone>[^_]+)'

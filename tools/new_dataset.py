@@ -1,7 +1,7 @@
 """Writes a training config for a folder of images and a folder of masks.
 
 Masks contain the class index of each pixel, or 255 for ignored pixels. Use
---remap or --colours to convert other masks.
+--remap or --colors to convert other masks.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def parse_pair(text: str) -> tuple[int, int]:
     return old, new
 
 
-def parse_colour(text: str) -> tuple[int, ...]:
+def parse_color(text: str) -> tuple[int, ...]:
     """Parses ``RRGGBB``."""
     try:
         red, green, blue = bytes.fromhex(text.lstrip('#'))
@@ -80,9 +80,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='labels to replace, such as 255=1 for masks with 0 and 255',
     )
     add(
-        '--colours',
+        '--colors',
         nargs='+',
-        type=parse_colour,
+        type=parse_color,
         metavar='RRGGBB',
         help='color of each class in the masks, in the order of --classes',
     )
@@ -92,8 +92,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default='r50',
         help='small trains from scratch on a CPU (default: %(default)s)',
     )
-    add('--iterations', type=int, default=20000)
-    add('--batch', type=int, default=8, dest='batch_size')
+    add(
+        '--iterations',
+        type=int,
+        default=20000,
+        help='number of training iterations (default: %(default)s)',
+    )
+    add(
+        '--batch',
+        type=int,
+        default=8,
+        dest='batch_size',
+        help='batch size per GPU (default: %(default)s)',
+    )
     args = parser.parse_args(argv)
     args.remap = dict(args.remap)
     if args.out is None:

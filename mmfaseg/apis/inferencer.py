@@ -36,11 +36,11 @@ class Prediction:
     Attributes:
         name (str): Name of the image.
         labels (np.ndarray): Class of each pixel, int64, shape (H, W).
-        overlay (np.ndarray | None): Image with the colours of the classes,
+        overlay (np.ndarray | None): Image with the colors of the classes,
             uint8, shape (H, W, 3), RGB; if requested.
         probabilities (np.ndarray | None): Class probabilities, float32, shape
             (K, H, W), sum to 1; if requested. With mask classification, these
-            are normalised scores, which are not calibrated.
+            are normalized scores, which are not calibrated.
         focus (Figure | None): Where the queries attend; if requested.
     """
 
@@ -120,7 +120,7 @@ class FASegInferencer:
                 with a palette and, on request, ``overlay/``,
                 ``probabilities/`` (npz) and ``focus/``. Overlays of a video
                 are written as a video.
-            overlay (bool): Also return images with coloured classes.
+            overlay (bool): Also return images with colored classes.
             probabilities (bool): Also return class probabilities.
             focus (bool): Also draw where the queries attend.
             progress (bool): Show a progress bar.
@@ -238,9 +238,9 @@ class FASegInferencer:
             )
 
     def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
-        colours = np.asarray(self.palette, np.float32)[labels]
+        colors = np.asarray(self.palette, np.float32)[labels]
         image = frame.image[..., ::-1]
-        mixed = (1 - OPACITY) * image + OPACITY * colours
+        mixed = (1 - OPACITY) * image + OPACITY * colors
         return mixed.round().astype(np.uint8)
 
 

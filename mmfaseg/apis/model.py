@@ -70,7 +70,7 @@ def load_model(
         cfg_options (dict, optional): Settings that override the config.
 
     Returns:
-        nn.Module: With ``cfg``, and with the names and colours of the classes
+        nn.Module: With ``cfg``, and with the names and colors of the classes
         in ``dataset_meta``.
 
     Raises:
@@ -133,7 +133,7 @@ def _checkpoint_in(folder: Path) -> Path:
 
 
 def _dataset_meta(cfg: Config, network: Any, meta: dict) -> dict[str, Any]:
-    """Returns names and colours of the classes.
+    """Returns names and colors of the classes.
 
     The names come from the checkpoint if their number matches the model,
     otherwise from the config. Without either, the names are numbers.

@@ -18,7 +18,7 @@ class Writer:
 
     Args:
         out_dir (str | Path): The folder.
-        palette (list): One colour per class, RGB.
+        palette (list): One color per class, RGB.
     """
 
     def __init__(self, out_dir: str | Path, palette: list) -> None:

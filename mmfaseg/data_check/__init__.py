@@ -1,4 +1,4 @@
-"""Checks of a config against its data, and configs for new data sets."""
+"""Checks of a config against its data, and configs for new datasets."""
 
 from .check import NUM_QUICK_IMAGES, DatasetReport, check_dataset
 from .histogram import draw_histogram

@@ -85,7 +85,7 @@ def check_dataset(
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     diagnostics = Diagnostics()
     found = read_splits(cfg, splits, diagnostics)
-    check_settings(cfg, found, diagnostics, check_colours=limit is None)
+    check_settings(cfg, found, diagnostics, check_colors=limit is None)
     check_duplicates(found, diagnostics, compare_content=limit is None)
     statistics = {}
     for name, split in found.items():

@@ -1,4 +1,4 @@
-"""Config of a new data set."""
+"""Config of a new dataset."""
 
 import os
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ def check_duplicates(
 ) -> None:
     """Reports images that are in more than one of train, val and test.
 
-    Data sets that are concatenated into one split may share images.
+    Datasets that are concatenated into one split may share images.
 
     Args:
         splits (Mapping[str, Split]): splits by name.

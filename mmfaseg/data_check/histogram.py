@@ -12,7 +12,7 @@ BAR_HEIGHT = 0.22  # inches per class and split
 def draw_histogram(report: DatasetReport) -> Figure:
     """Draws the share of pixels of each class, with one bar per split.
 
-    Each bar is labelled with the number of images that contain the class.
+    Each bar is labeled with the number of images that contain the class.
 
     Returns:
         Figure: to be saved with ``mmfaseg.visualization.save_figure``.
@@ -41,7 +41,7 @@ def draw_histogram(report: DatasetReport) -> Figure:
     axes.set_xlim(left=0)
     axes.set_yticks(positions + 0.4 - height / 2, classes)
     axes.invert_yaxis()
-    axes.set_xlabel('% of the labelled pixels (label: number of images)')
+    axes.set_xlabel('% of the labeled pixels (label: number of images)')
     axes.spines[['top', 'right']].set_visible(False)
     if statistics:
         axes.legend(frameon=False)

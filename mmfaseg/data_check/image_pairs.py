@@ -98,13 +98,15 @@ def find_pairs(
 
 def _list_images(folder: Path) -> list[str]:
     """Returns the paths of all images relative to a folder, sorted."""
+    if not folder.is_dir():
+        raise ValueError(f'{folder} is not a folder')
     found = sorted(
         x.relative_to(folder)
         for x in folder.rglob('*')
         if x.suffix.lower() in IMAGE_SUFFIXES and not x.name.startswith('.')
     )
     if not found:
-        raise ValueError(f'{folder} contains no image: {IMAGE_SUFFIXES}')
+        raise ValueError(f'{folder} contains no images with the suffixes {IMAGE_SUFFIXES}')
     return [x.as_posix() for x in found]
 
 

@@ -52,13 +52,13 @@ class ImageChecker:
                 self._steps.append(TRANSFORMS.build(step))
 
     def check(self, entry: Mapping) -> None:
-        """Checks the image and the label map of one entry of the data set."""
+        """Checks the image and the label map of one entry of the dataset."""
         if not self._files_exist(entry):
             return
         if self._label_loader is not None and 'seg_map_path' not in entry:
             self.diagnostics.error(
                 self.split.name,
-                'the data set has no folder of masks',
+                'the dataset has no folder of masks',
                 f'set {self.split.key}.data_prefix.seg_map_path',
             )
             return

@@ -32,7 +32,7 @@ class LabelStatistics:
 
     @property
     def percentages(self) -> np.ndarray:
-        """Share of the labelled pixels in per cent, shape (K,)."""
+        """Share of the labeled pixels in per cent, shape (K,)."""
         return 100 * self.pixel_counts / max(int(self.pixel_counts.sum()), 1)
 
     def add(self, labels: np.ndarray, ignore_index: int) -> None:
@@ -116,17 +116,17 @@ def suggest_label_fix(split: Split, invalid: list[int], lowest: int) -> str:
         f'{invalid[0]}={split.ignore_index})'
     )
     if invalid == [255]:
-        return 'set ignore_index=255, the usual value, in data set and heads'
+        return 'set ignore_index=255, the usual value, in dataset and heads'
     if invalid == [count] and not split.reduce_zero_label:
         if lowest > 0:
             return f'labels start at 1: {set_key}'
         return (
-            f'if 0 is the unlabelled class and {count} the last class, '
-            f'{set_key}; if {count} marks unlabelled pixels, {remap}'
+            f'if 0 is the unlabeled class and {count} the last class, '
+            f'{set_key}; if {count} marks unlabeled pixels, {remap}'
         )
     if len(invalid) == 1 and invalid[0] >= count:
         return (
-            f'if {invalid[0]} marks unlabelled pixels, {remap}; otherwise add '
+            f'if {invalid[0]} marks unlabeled pixels, {remap}; otherwise add '
             'a class'
         )
     return (

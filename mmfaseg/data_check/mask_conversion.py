@@ -17,7 +17,7 @@ IGNORED = 255
 
 
 def find_labels(pairs: ImagePairs) -> set[int] | None:
-    """Returns all labels in the masks, or None if a mask is coloured."""
+    """Returns all labels in the masks, or None if a mask is colored."""
     values: set[int] = set()
     for _, _, path in pairs:
         with Image.open(path) as image:
@@ -32,7 +32,7 @@ def convert_masks(
     pairs: ImagePairs,
     folder: Path,
     remap: Mapping[int, int],
-    colours: Mapping[tuple[int, ...], int] | None = None,
+    colors: Mapping[tuple[int, ...], int] | None = None,
 ) -> None:
     """Writes masks of class indices, one channel, 8 bits, as PNG files.
 
@@ -40,8 +40,8 @@ def convert_masks(
         pairs (ImagePairs): images and the masks to read.
         folder (Path): folder of the new masks.
         remap (Mapping[int, int]): new label of each label that changes.
-        colours (Mapping, optional): class of each colour (R, G, B); other
-            colours become 255.
+        colors (Mapping, optional): class of each color (R, G, B); other
+            colors become 255.
 
     Raises:
         ValueError: if a new label does not fit into 8 bits.
@@ -49,8 +49,8 @@ def convert_masks(
     total = sum(map(len, pairs.names.values()))
     for name, _, path in track(pairs, f'masks to {folder}', total):
         with Image.open(path) as image:
-            if colours:
-                old = _from_colours(np.asarray(image.convert('RGB')), colours)
+            if colors:
+                old = _from_colors(np.asarray(image.convert('RGB')), colors)
             else:
                 old = np.asarray(image).astype(np.int64)
         mask = old.copy()
@@ -66,11 +66,11 @@ def convert_masks(
         Image.fromarray(mask.astype(np.uint8)).save(file)
 
 
-def _from_colours(
-    image: np.ndarray, colours: Mapping[tuple[int, ...], int]
+def _from_colors(
+    image: np.ndarray, colors: Mapping[tuple[int, ...], int]
 ) -> np.ndarray:
-    """Returns the class of each pixel (H, W) of a coloured mask (H, W, 3)."""
+    """Returns the class of each pixel (H, W) of a colored mask (H, W, 3)."""
     mask = np.full(image.shape[:2], IGNORED, np.int64)
-    for colour, label in colours.items():
-        mask[(image == np.array(colour)).all(-1)] = label
+    for color, label in colors.items():
+        mask[(image == np.array(color)).all(-1)] = label
     return mask

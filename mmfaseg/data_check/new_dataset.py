@@ -18,7 +18,7 @@ def create_dataset(
     val_share: float = 0.2,
     seed: int = 0,
     remap: Mapping[int, int] | None = None,
-    colours: Sequence[tuple[int, ...]] | None = None,
+    colors: Sequence[tuple[int, ...]] | None = None,
     model: str = 'r50',
     iterations: int = 20000,
     batch_size: int = 8,
@@ -36,8 +36,8 @@ def create_dataset(
         seed (int): seed of the random choice of validation images.
         remap (Mapping[int, int], optional): new label of each label in the
             masks that changes.
-        colours (Sequence, optional): colour (R, G, B) of each class in
-            coloured masks.
+        colors (Sequence, optional): color (R, G, B) of each class in
+            colored masks.
         model (str): one of ``config_template.MODELS``.
         iterations (int): number of training iterations.
         batch_size (int): batch size per GPU.
@@ -63,16 +63,16 @@ def create_dataset(
             f'at least two classes are required, got {list(classes)}: name '
             'the background as well'
         )
-    if colours is not None and len(colours) != len(classes):
+    if colors is not None and len(colors) != len(classes):
         raise ValueError(
-            f'got {len(colours)} --colours for {len(classes)} classes'
+            f'got {len(colors)} --colors for {len(classes)} classes'
         )
     pairs = find_pairs(images, masks, val_share, seed)
-    if colours is None:
+    if colors is None:
         _check_labels(find_labels(pairs), remap, len(classes))
-    if remap or colours:
-        by_colour = {x: label for label, x in enumerate(colours or ())}
-        convert_masks(pairs, out / 'masks', remap, by_colour)
+    if remap or colors:
+        by_color = {x: label for label, x in enumerate(colors or ())}
+        convert_masks(pairs, out / 'masks', remap, by_color)
         pairs = replace(pairs, masks=out / 'masks', seg_map_suffix='.png')
     for split, names in pairs.names.items():
         path = out / 'splits' / f'{split}.txt'
@@ -92,8 +92,7 @@ def _check_labels(
     """Raises ValueError if a label is not a class, or none is."""
     if labels is None:
         raise ValueError(
-            'the masks are coloured: give the colour of each class with '
-            '--colours'
+            'the masks are colored: give the color of each class with --colors'
         )
     labels = {remap.get(x, x) for x in labels}
     if not labels - {IGNORED} <= set(range(num_classes)):

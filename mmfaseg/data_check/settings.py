@@ -13,18 +13,18 @@ def check_settings(
     cfg: Config,
     splits: Mapping[str, Split],
     diagnostics: Diagnostics,
-    check_colours: bool = True,
+    check_colors: bool = True,
 ) -> None:
-    """Reports contradictions between model, data sets and preprocessor.
+    """Reports contradictions between model, datasets and preprocessor.
 
     Args:
         cfg (Config): config of a semantic segmentation model.
         splits (Mapping[str, Split]): splits that could be built, by name.
         diagnostics (Diagnostics): collects the problems.
-        check_colours (bool): also report classes that share a colour.
+        check_colors (bool): also report classes that share a color.
     """
     for split in splits.values():
-        _check_palette(split, diagnostics, check_colours)
+        _check_palette(split, diagnostics, check_colors)
         _check_zero_label(split, diagnostics)
         if split.skips and split.group != 'train':
             diagnostics.error(
@@ -50,38 +50,38 @@ def check_settings(
 
 
 def _check_palette(
-    split: Split, diagnostics: Diagnostics, check_colours: bool
+    split: Split, diagnostics: Diagnostics, check_colors: bool
 ) -> None:
     where = f'{split.name} palette'
-    remedy = 'give metainfo.palette one colour (R, G, B), 0 to 255, per class'
+    remedy = 'give metainfo.palette one color (R, G, B), 0 to 255, per class'
     if not split.palette:
         return
     if len(split.palette) != len(split.classes):
         diagnostics.error(
             where,
-            f'{len(split.palette)} colours for {len(split.classes)} classes',
+            f'{len(split.palette)} colors for {len(split.classes)} classes',
             remedy,
         )
-    colours = [tuple(x) for x in split.palette]
-    for colour in colours:
-        if len(colour) != 3 or not all(x in range(256) for x in colour):
-            diagnostics.error(where, f'{colour} is not a colour', remedy)
+    colors = [tuple(x) for x in split.palette]
+    for color in colors:
+        if len(color) != 3 or not all(x in range(256) for x in color):
+            diagnostics.error(where, f'{color} is not a color', remedy)
             break
-    if not check_colours:
+    if not check_colors:
         return
     names: dict[tuple, str] = {}
-    for name, colour in zip(split.classes, colours, strict=False):
-        if colour in names:
+    for name, color in zip(split.classes, colors, strict=False):
+        if color in names:
             diagnostics.warn(
                 where,
-                f'{names[colour]!r} and {name!r} have the colour {colour}',
+                f'{names[color]!r} and {name!r} have the color {color}',
                 'change one of the two to tell them apart in images',
             )
-        names.setdefault(colour, name)
+        names.setdefault(color, name)
 
 
 def _check_zero_label(split: Split, diagnostics: Diagnostics) -> None:
-    """Compares ``reduce_zero_label`` of data set and loading step.
+    """Compares ``reduce_zero_label`` of dataset and loading step.
 
     Otherwise mmseg's assertion fails at the first image, in a worker process.
     """
@@ -91,7 +91,7 @@ def _check_zero_label(split: Split, diagnostics: Diagnostics) -> None:
         kind = type_name(step)
         diagnostics.error(
             split.name,
-            f'reduce_zero_label is {split.reduce_zero_label} in the data set '
+            f'reduce_zero_label is {split.reduce_zero_label} in the dataset '
             f'and {in_step} in {kind}',
             f'set {split.key}.reduce_zero_label to the value for these '
             f'labels, and remove it from {kind}',
@@ -135,10 +135,10 @@ def _check_head(
     if ignored != split.ignore_index:
         report(
             where,
-            f'ignore_index={ignored}, but that of the data set is '
+            f'ignore_index={ignored}, but that of the dataset is '
             f'{split.ignore_index}',
             f'set {where}.ignore_index and {split.key}.ignore_index to the '
-            'label of unlabelled pixels',
+            'label of unlabeled pixels',
         )
     # "loss" (mmfaseg) and "loss_decode" take one more weight for "no object";
     # "loss_cls" (Mask2Former) requires it.

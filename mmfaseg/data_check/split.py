@@ -1,4 +1,4 @@
-"""Splits of a config, as their data sets list them."""
+"""Splits of a config, as their datasets list them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ class Split:
 
     Attributes:
         name (str): ``'train'``, ``'val'`` or ``'test'``; numbered where
-            several data sets are concatenated.
+            several datasets are concatenated.
         group (str): the name without the number.
-        key (str): config key of the data set.
+        key (str): config key of the dataset.
         classes (tuple[str, ...]): names of the classes.
-        palette (Sequence): their colours.
+        palette (Sequence): their colors.
         ignore_index (int): label of ignored pixels.
         reduce_zero_label (bool): whether label 0 is ignored and the classes
             start at 1.
-        pipeline (Sequence): transforms of the data set.
+        pipeline (Sequence): transforms of the dataset.
         entries (Sequence[dict]): its data list.
     """
 
@@ -70,7 +70,7 @@ def read_splits(
     Args:
         cfg (Config): config of a semantic segmentation model.
         names (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``; one
-            that has the data set of another is read once.
+            that has the dataset of another is read once.
         diagnostics (Diagnostics): collects the errors.
     """
     splits: dict[str, Split] = {}
@@ -90,7 +90,7 @@ def read_splits(
 
 
 def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
-    """Returns config key and settings of each data set in a wrapper."""
+    """Returns config key and settings of each dataset in a wrapper."""
     kind = type_name(settings)
     if kind in WRAPPERS:
         return _unwrap(settings['dataset'], f'{key}.dataset')
@@ -116,10 +116,10 @@ def _build(
             dict(settings, pipeline=[], serialize_data=False)
         )
         entries = [dataset.get_data_info(i) for i in range(len(dataset))]
-    except Exception as error:  # custom data sets may raise anything
+    except Exception as error:  # custom datasets may raise anything
         diagnostics.error(
             name,
-            f'the data set cannot be built: {type(error).__name__}: {error}',
+            f'the dataset cannot be built: {type(error).__name__}: {error}',
             _suggest_path_fix(settings, key),
         )
         return None

@@ -1,4 +1,4 @@
-"""Data sets, and transforms of their pipelines."""
+"""Datasets, and transforms of their pipelines."""
 
 from .camvid import CamVidDataset
 from .shapes import ShapesDataset

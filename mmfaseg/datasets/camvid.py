@@ -20,7 +20,7 @@ class CamVidDataset(BaseSegDataset):
         └── test/*.png     testannot/*.png
 
     Label maps contain the class index of each pixel, 0 to 10, or 11 for
-    unlabelled pixels, which ``LoadAnnotations`` replaces by 255.
+    unlabeled pixels, which ``LoadAnnotations`` replaces by 255.
 
     Args:
         img_suffix (str): suffix of the images.
@@ -73,7 +73,7 @@ class CamVidDataset(BaseSegDataset):
     ) -> dict[int, int]:
         """Returns the new label of each label that changes.
 
-        Unlabelled pixels become 255, also where ``metainfo`` selects or
+        Unlabeled pixels become 255, also where ``metainfo`` selects or
         reorders the classes.
         """
         label_map = super().get_label_map(new_classes) or {}

@@ -26,7 +26,7 @@ def decode_image(
             ``'color_ignore_orientation'`` does not apply the orientation.
 
     Returns:
-        np.ndarray: uint8, shape (H, W, 3), BGR, for colour images.
+        np.ndarray: uint8, shape (H, W, 3), BGR, for color images.
 
     Raises:
         UnreadableError: a ValueError, if the file is damaged, truncated or

@@ -1,4 +1,4 @@
-"""Shapes: a data set of generated images."""
+"""Shapes: a dataset of generated images."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +11,10 @@ from .shapes_generator import check_arguments
 
 @DATASETS.register_module()
 class ShapesDataset(BaseSegDataset):
-    """Images generated from a seed: a data set without files.
+    """Images generated from a seed: a dataset without files.
 
     Striped and checkered regions, discs, crosses, poles and wires lie on a
-    ground of smooth noise. The colours of all classes have the same
+    ground of smooth noise. The colors of all classes have the same
     distribution, so that only texture, shape and context distinguish them.
     Pipelines start with ``dict(type='mmfaseg.GenerateShapes')`` instead of
     the loading steps.
@@ -24,7 +24,7 @@ class ShapesDataset(BaseSegDataset):
             image.
         length (int): number of images.
         image_size (tuple[int, int]): (H, W) in pixels, each at least 32.
-        seed (int): seed of the data set.
+        seed (int): seed of the dataset.
         pipeline (Sequence[dict | Callable]): transforms of each entry.
         metainfo (dict, optional): for example ``dict(classes=[...])`` with
             some of the classes; pixels of the others are ignored.

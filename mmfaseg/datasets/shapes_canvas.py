@@ -1,6 +1,6 @@
 """Canvas for the images of ``ShapesDataset``.
 
-The colours of all classes have the same distribution: only texture, shape and
+The colors of all classes have the same distribution: only texture, shape and
 context distinguish the classes.
 
 Shapes:
@@ -46,8 +46,8 @@ class ShapesCanvas:
     """An image and its labels while they are drawn.
 
     Areas are stored as a map of area numbers and a texture map. Area n has
-    the colours ``colours[n] + texture * tints[n]``, so that each pixel is
-    coloured once, however many areas overlap. Lines are drawn on the coloured
+    the colors ``colors[n] + texture * tints[n]``, so that each pixel is
+    colored once, however many areas overlap. Lines are drawn on the colored
     image, after the last area.
 
     Attributes:
@@ -74,9 +74,9 @@ class ShapesCanvas:
         self._texture = cv2.resize(
             cells, (width, height), interpolation=cv2.INTER_CUBIC
         )
-        self._candidates = _random_colours(rng, (_MAX_INSTANCES, _CANDIDATES))
+        self._candidates = _random_colors(rng, (_MAX_INSTANCES, _CANDIDATES))
         self._tints = _random_tints(rng, _MAX_INSTANCES)
-        self._colours = self._candidates[:, 0].copy()
+        self._colors = self._candidates[:, 0].copy()
         self._count = 1  # the ground
         self._image: np.ndarray | None = None
 
@@ -98,12 +98,12 @@ class ShapesCanvas:
         cv2.fillPoly(mask, [corners.astype(np.int32)], 1, 8, _SUBPIXEL_BITS)
         inside = mask.view(bool)
         covered = np.bincount(instances[inside]).nonzero()[0]
-        colour = self._contrasting_colour(self._colours[covered])
+        color = self._contrasting_color(self._colors[covered])
         instances[inside] = self._count
         self.labels[box][inside] = label
         texture = self._draw_texture(label, mask)
         np.copyto(self._texture[box], texture, where=inside)
-        self._colours[self._count] = colour
+        self._colors[self._count] = color
         self._count += 1
 
     def draw_pole(
@@ -134,17 +134,17 @@ class ShapesCanvas:
 
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Adds noise and returns image (H, W, 3) and labels (H, W), uint8."""
-        image = self._coloured()
+        image = self._colored()
         image += self.rng.integers(0, _NOISE_LEVELS, image.shape, np.uint8)
         np.clip(image, 0, 255, out=image)
         return image.astype(np.uint8), self.labels
 
-    def _coloured(self) -> np.ndarray:
+    def _colored(self) -> np.ndarray:
         """Returns the image without noise, float32, shape (H, W, 3)."""
         if self._image is None:
             image = self._tints.take(self.areas, axis=0)
             image *= self._texture[..., None]
-            image += self._colours.take(self.areas, axis=0)
+            image += self._colors.take(self.areas, axis=0)
             self._image = cv2.GaussianBlur(image, (3, 3), 0.6)
         return self._image
 
@@ -183,28 +183,28 @@ class ShapesCanvas:
             label (int): class of the line.
             half_width (float): half of the width in pixels.
             distance (np.ndarray): distance of each pixel of the box to the
-                centre line.
+                center line.
             box (tuple[slice, slice]): rows and columns around the line.
         """
-        image, labels = self._coloured()[box], self.labels[box]
+        image, labels = self._colored()[box], self.labels[box]
         rows, columns = np.nonzero(distance < half_width + 0.5)
         if not len(rows):
             return
         cover = np.minimum(half_width + 0.5 - distance[rows, columns], 1)
         under = image[rows, columns]
         samples = under[:: max(len(under) // 16, 1)]
-        colour = self._contrasting_colour(samples)
-        image[rows, columns] = under + cover[:, None] * (colour - under)
+        color = self._contrasting_color(samples)
+        image[rows, columns] = under + cover[:, None] * (color - under)
         inside = cover > 0.5
         labels[rows[inside], columns[inside]] = label
         self.areas[box][rows[inside], columns[inside]] = 0
         self._count += 1
 
-    def _contrasting_colour(self, under: np.ndarray) -> np.ndarray:
-        """Returns a colour that contrasts with the colours below it.
+    def _contrasting_color(self, under: np.ndarray) -> np.ndarray:
+        """Returns a color that contrasts with the colors below it.
 
         Args:
-            under (np.ndarray): colours below, shape (M, 3).
+            under (np.ndarray): colors below, shape (M, 3).
 
         Returns:
             np.ndarray: shape (3,), the candidate of the next instance with
@@ -215,16 +215,16 @@ class ShapesCanvas:
         return candidates[gaps.min(axis=1).argmax()]
 
 
-def _random_colours(
+def _random_colors(
     rng: np.random.Generator, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Draws colours (*shape, 3) from the distribution of all classes."""
-    colours = rng.random((*shape, 3), dtype=np.float32)
-    grey = colours.mean(axis=-1, keepdims=True)
-    return 25 + 190 * (grey + 0.8 * (colours - grey))
+    """Draws colors (*shape, 3) from the distribution of all classes."""
+    colors = rng.random((*shape, 3), dtype=np.float32)
+    gray = colors.mean(axis=-1, keepdims=True)
+    return 25 + 190 * (gray + 0.8 * (colors - gray))
 
 
 def _random_tints(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draws the colour amplitudes of textures, shape (count, 3)."""
+    """Draws the color amplitudes of textures, shape (count, 3)."""
     draws = rng.random((count, 4), dtype=np.float32)
     return (36 + 24 * draws[:, 3:]) * (0.4 + 1.2 * draws[:, :3])

@@ -55,7 +55,7 @@ def write_shapes_coco(
         split (str): ``'train'``, ``'val'`` or ``'test'``.
         length (int): number of images.
         image_size (tuple[int, int]): (H, W), each at least 32.
-        seed (int): seed of the data set.
+        seed (int): seed of the dataset.
 
     Yields:
         int: number of images written.
@@ -99,8 +99,8 @@ def write_shapes_coco(
         name = f'{index:06d}.png'
         _write_png(folder / split / name, image)
         # panoptic maps encode ids as R + 256 G + 65536 B
-        colours = np.stack([ids >> 16, ids >> 8, ids], -1) & 255
-        _write_png(folder / f'panoptic_{split}' / name, colours)
+        colors = np.stack([ids >> 16, ids >> 8, ids], -1) & 255
+        _write_png(folder / f'panoptic_{split}' / name, colors)
         height, width = image_size
         images.append(
             dict(id=index, file_name=name, height=height, width=width)

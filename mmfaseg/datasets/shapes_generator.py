@@ -38,7 +38,7 @@ def generate_shapes(
         index (int): index of the image in its split, not negative.
         split (str): ``'train'``, ``'val'`` or ``'test'``.
         image_size (tuple[int, int]): (H, W), each at least 32.
-        seed (int): seed of the data set, not negative.
+        seed (int): seed of the dataset, not negative.
 
     Returns:
         tuple[np.ndarray, np.ndarray]: image, uint8, shape (H, W, 3), BGR; and
@@ -100,7 +100,7 @@ def _add_regions(canvas: ShapesCanvas) -> None:
         kinds.append(STRIPES if rng.random() < 0.5 else CHECKER)
     if rng.random() < 0.5:
         kinds.reverse()
-    # The centres lie on a circle, so that every blob stays visible.
+    # The centers lie on a circle, so that every blob stays visible.
     start = rng.random()
     for number, kind in enumerate(kinds):
         turn = np.exp(2j * np.pi * (start + number / len(kinds)))
@@ -126,20 +126,20 @@ def _add_objects(canvas: ShapesCanvas) -> None:
     """Adds two or three discs and as many crosses, far from each other."""
     rng = canvas.rng
     kinds = [DISC, CROSS] * int(rng.integers(2, 4))
-    centres = np.empty(0, complex)
+    centers = np.empty(0, complex)
     for kind in kinds:
         radius = rng.uniform(8, 12) * canvas.unit
         xs = rng.uniform(radius, canvas.width - radius, 12)
         ys = rng.uniform(radius, canvas.height - radius, 12)
         places = xs + 1j * ys
-        gaps = np.abs(places[:, None] - centres).min(axis=1, initial=np.inf)
-        centre = places[gaps.argmax()]
-        centres = np.append(centres, centre)
+        gaps = np.abs(places[:, None] - centers).min(axis=1, initial=np.inf)
+        center = places[gaps.argmax()]
+        centers = np.append(centers, center)
         if kind == DISC:
             outline = radius * _CIRCLE
         else:
             outline = 1.1 * radius * np.exp(2j * np.pi * rng.random()) * _CROSS
-        canvas.fill(kind, centre + outline)
+        canvas.fill(kind, center + outline)
 
 
 def _add_poles_and_wires(canvas: ShapesCanvas) -> None:

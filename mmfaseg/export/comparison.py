@@ -40,7 +40,7 @@ def compare(
     size: tuple[int, int, int],
     name: str,
 ) -> Comparison:
-    """Compares scores and labels on an image of coloured squares.
+    """Compares scores and labels on an image of colored squares.
 
     Args:
         network (ExportedNetwork): On the CPU.
@@ -101,11 +101,11 @@ def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
 
 
 def _make_image(size: tuple[int, int, int], number: int) -> Tensor:
-    """Returns images of randomly coloured squares."""
+    """Returns images of randomly colored squares."""
     batch, height, width = size
     generator = torch.Generator().manual_seed(height * width + number)
     shape = (batch, 3, height // 8, width // 8)
-    colours = 255 * torch.rand(shape, generator=generator)
+    colors = 255 * torch.rand(shape, generator=generator)
     return torch.nn.functional.interpolate(
-        colours, (height, width), mode='nearest'
+        colors, (height, width), mode='nearest'
     )

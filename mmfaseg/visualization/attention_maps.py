@@ -1,4 +1,4 @@
-"""Attention maps on a fixed colour scale.
+"""Attention maps on a fixed color scale.
 
 A map is shown relative to uniform attention over its level, which has the
 value 1 at any stride. The scale is logarithmic and fixed, so that layers,
@@ -18,7 +18,7 @@ from matplotlib import colormaps
 
 from .canvas import blend
 
-COLOUR_MAP = 'inferno'
+COLOR_MAP = 'inferno'
 DENSITY_RANGE = (0.1, 100.0)  # times uniform attention
 
 
@@ -32,7 +32,7 @@ def to_density(attention: np.ndarray) -> np.ndarray:
 
 
 def to_scale(density: np.ndarray) -> np.ndarray:
-    """Maps densities to the colour scale: 0 to 1, over ``DENSITY_RANGE``."""
+    """Maps densities to the color scale: 0 to 1, over ``DENSITY_RANGE``."""
     low, high = np.log(DENSITY_RANGE)
     logs = np.log(np.clip(density, *DENSITY_RANGE))
     return ((logs - low) / (high - low)).clip(0, 1)
@@ -63,7 +63,7 @@ def upsample(
 def overlay_density(
     image: np.ndarray, density: np.ndarray, stride: int
 ) -> np.ndarray:
-    """Overlays the darkened grey image with a map of densities.
+    """Overlays the darkened gray image with a map of densities.
 
     Args:
         image (np.ndarray): uint8, shape (H, W, 3).
@@ -74,6 +74,6 @@ def overlay_density(
         np.ndarray: uint8, shape (H, W, 3).
     """
     share = upsample(to_scale(density)[None], stride, image.shape[:2])[0]
-    grey = image.mean(-1, keepdims=True) * 0.6
-    colours = colormaps[COLOUR_MAP](share)[..., :3] * 255
-    return blend(grey, colours, 0.85 * np.sqrt(share)[..., None])
+    gray = image.mean(-1, keepdims=True) * 0.6
+    colors = colormaps[COLOR_MAP](share)[..., :3] * 255
+    return blend(gray, colors, 0.85 * np.sqrt(share)[..., None])

@@ -1,4 +1,4 @@
-"""Panels, colours and files shared by all figures.
+"""Panels, colors and files shared by all figures.
 
 Only matplotlib's object-oriented interface is used, which needs no display
 and does not change the global state of pyplot.
@@ -134,38 +134,38 @@ def check_image(image: np.ndarray) -> None:
 def check_classes(
     classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> np.ndarray:
-    """Validates class names and their colours.
+    """Validates class names and their colors.
 
     Args:
         classes (Sequence[str]): K names.
-        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
+        palette (Sequence[Sequence[int]]): K colors, RGB in 0..255.
 
     Returns:
-        np.ndarray: The colours, uint8, shape (K, 3).
+        np.ndarray: The colors, uint8, shape (K, 3).
 
     Raises:
         ValueError: If there are no classes, if the palette does not have one
-            colour per class, or if a colour is out of range.
+            color per class, or if a color is out of range.
     """
-    colours = np.asarray(palette)
-    if len(classes) == 0 or colours.shape != (len(classes), 3):
+    colors = np.asarray(palette)
+    if len(classes) == 0 or colors.shape != (len(classes), 3):
         raise ValueError(
             f'{len(classes)} classes need a palette of shape '
-            f'({len(classes)}, 3), got {colours.shape}'
+            f'({len(classes)}, 3), got {colors.shape}'
         )
-    if colours.min() < 0 or colours.max() > 255:
+    if colors.min() < 0 or colors.max() > 255:
         raise ValueError(
-            f'palette values must be in 0..255, got {colours.min()} to '
-            f'{colours.max()}'
+            f'palette values must be in 0..255, got {colors.min()} to '
+            f'{colors.max()}'
         )
-    return colours.astype(np.uint8)
+    return colors.astype(np.uint8)
 
 
 def make_palette(count: int) -> list[list[int]]:
-    """Returns distinct colours, RGB in 0..255."""
+    """Returns distinct colors, RGB in 0..255."""
     hues = (0.6 + GOLDEN_RATIO * np.arange(count)) % 1
-    colours = 255 * colormaps['turbo'](0.08 + 0.84 * hues)[:, :3]
-    return colours.round().astype(int).tolist()
+    colors = 255 * colormaps['turbo'](0.08 + 0.84 * hues)[:, :3]
+    return colors.round().astype(int).tolist()
 
 
 def figure_pixels(figure: Figure) -> np.ndarray:

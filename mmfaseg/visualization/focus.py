@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from .attention_maps import (
-    COLOUR_MAP,
+    COLOR_MAP,
     DENSITY_RANGE,
     overlay_density,
     to_density,
@@ -38,7 +38,7 @@ from .objects import Objects, mask_ious
 
 MASK_STRIDE, COARSEST_STRIDE = 4, 32
 NUMBERED_WINDOWS = 24
-FOOTER = 0.55  # inches, for the colour bar
+FOOTER = 0.55  # inches, for the color bar
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def draw_focus(
     windows of the stride-4 map, the importance of the windows and those that
     were selected. Each further row shows one query: its mask, and its
     cross-attention in the last layer of each coarser stride. All attention
-    maps have the same colour scale, relative to uniform attention.
+    maps have the same color scale, relative to uniform attention.
 
     Args:
         view (Exploration): Result of :func:`explore`.
@@ -155,7 +155,7 @@ def draw_focus(
         _draw_query(row, view, query, layers)
     total = figure.get_size_inches()[1]
     bar = figure.colorbar(
-        ScalarMappable(LogNorm(*DENSITY_RANGE), COLOUR_MAP),
+        ScalarMappable(LogNorm(*DENSITY_RANGE), COLOR_MAP),
         cax=figure.add_axes((0.3, 0.38 / total, 0.4, 0.1 / total)),
         orientation='horizontal',
         ticks=[0.1, 1, 10, 100],
@@ -176,11 +176,11 @@ def _draw_overview(
     row: np.ndarray, view: Exploration, windows: LayerView | None
 ) -> None:
     """Draws the first row: image, prediction and windows of all queries."""
-    grey = view.image.mean(-1, keepdims=True)
+    gray = view.image.mean(-1, keepdims=True)
     labels = np.where(
         view.labels[..., None] < 0,
-        grey,
-        blend(grey, view.palette[view.labels], 0.65),
+        gray,
+        blend(gray, view.palette[view.labels], 0.65),
     )
     show_image(row[0], view.image, 'image', bold=True)
     show_image(row[1], labels.astype(np.uint8), 'prediction', bold=True)
@@ -217,11 +217,11 @@ def _draw_query(
         if query.iou is None
         else f'IoU {query.iou:.2f}'
     )
-    grey = view.image.mean(-1, keepdims=True)
-    coloured = blend(grey, view.palette[query.label], 0.65)
+    gray = view.image.mean(-1, keepdims=True)
+    colored = blend(gray, view.palette[query.label], 0.65)
     show_image(
         row[0],
-        np.where(query.mask[..., None], coloured, view.image),
+        np.where(query.mask[..., None], colored, view.image),
         f'query {view.queries[query.row]}: {view.classes[query.label]}\n'
         f'{quality}',
         bold=True,
@@ -239,12 +239,12 @@ def _draw_query(
 
 
 def _draw_mask(axes: Axes, mask: np.ndarray) -> None:
-    for width, colour in ((2.0, 'black'), (1.0, 'white')):
-        draw_outline(axes, mask, colors=colour, linewidths=width)
+    for width, color in ((2.0, 'black'), (1.0, 'white')):
+        draw_outline(axes, mask, colors=color, linewidths=width)
 
 
 def _draw_windows(axes: Axes, boxes: list[WindowBox]) -> None:
-    """Draws windows, coloured by rank, with their ranks if there are few."""
+    """Draws windows, colored by rank, with their ranks if there are few."""
     for box in boxes:
         share = (box.rank - 1) / max(1, boxes[-1].rank - 1)
         axes.add_patch(

@@ -13,7 +13,7 @@ def inputs_to_image(
 
     Args:
         inputs (Tensor): uint8, or float32 with values 0 to 255, shape
-            (3, H, W), BGR, as mmcv loads images; not yet normalised or
+            (3, H, W), BGR, as mmcv loads images; not yet normalized or
             padded.
         size (tuple[int, int], optional): Height and width to resize to.
 
@@ -27,14 +27,14 @@ def inputs_to_image(
     if inputs.ndim != 3 or inputs.shape[0] != 3:
         raise ValueError(
             f'inputs must have shape (3, H, W), got {tuple(inputs.shape)}; '
-            'pass one unbatched colour image'
+            'pass one unbatched color image'
         )
     if inputs.dtype == torch.float32:  # LoadImageFromFile(to_float32=True)
         low, high = inputs.aminmax()
         if low < -0.5 or high > 255.5:
             raise TypeError(
                 f'inputs have values from {low:g} to {high:g}, not 0 to 255; '
-                'leave normalisation to the data preprocessor'
+                'leave normalization to the data preprocessor'
             )
         inputs = inputs.round().clamp(0, 255).to(torch.uint8)
     if inputs.dtype != torch.uint8:

@@ -103,7 +103,7 @@ def draw_objects(
 ) -> Figure:
     """Draws images, ground truth objects and predictions with their scores.
 
-    A prediction has the colour of the ground truth object that it matches,
+    A prediction has the color of the ground truth object that it matches,
     and a red dashed outline if it matches none.
 
     Args:
@@ -145,18 +145,18 @@ def _draw(
     """Draws masks, outlines and names over an image."""
     count, height, width = objects.masks.shape
     overlay = np.zeros((height, width, 4))
-    colours = np.array(make_palette(max(matches, default=0) + 1)) / 255
+    colors = np.array(make_palette(max(matches, default=0) + 1)) / 255
     # large objects first, so that small ones stay on top
     order = np.argsort(-objects.masks.sum((1, 2)))
     for n in order:
         matched = matches[n] >= 0
-        colour = colours[matches[n]] if matched else UNMATCHED
-        overlay[objects.masks[n]] = (*colour, 0.45 if matched else 0.25)
+        color = colors[matches[n]] if matched else UNMATCHED
+        overlay[objects.masks[n]] = (*color, 0.45 if matched else 0.25)
         if objects.masks[n].any():
             draw_outline(
                 axes,
                 objects.masks[n],
-                colors=[tuple(colour)],
+                colors=[tuple(color)],
                 linewidths=1.2,
                 linestyles='solid' if matched else 'dashed',
             )
@@ -170,7 +170,7 @@ def _draw(
         name = classes[objects.labels[n]]
         if objects.scores is not None:
             name += f' {objects.scores[n]:.2f}'
-        # the pixel of the object closest to its centre
+        # the pixel of the object closest to its center
         nearest = np.hypot(ys - ys.mean(), xs - xs.mean()).argmin()
         axes.text(
             xs[nearest] + 0.5,

@@ -23,7 +23,7 @@ from .canvas import (
 LEGEND_ROW = 0.22  # inches
 EDGE = '#8c959f'
 
-Labelled = tuple[np.ndarray, np.ndarray, np.ndarray]
+Labeled = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def segmentation_scores(
@@ -55,19 +55,19 @@ def segmentation_scores(
         num_classes,
         ignore_index,
     )
-    intersection, union, _, labelled = areas
+    intersection, union, _, labeled = areas
     miou = (intersection / union).nanmean()
-    return 100 * float(miou), 100 * float(intersection.sum() / labelled.sum())
+    return 100 * float(miou), 100 * float(intersection.sum() / labeled.sum())
 
 
-def colour_labels(
-    labels: np.ndarray, colours: np.ndarray, ignore_index: int
+def color_labels(
+    labels: np.ndarray, colors: np.ndarray, ignore_index: int
 ) -> np.ndarray:
-    """Colours a label map; ignored pixels become black with grey stripes.
+    """Colors a label map; ignored pixels become black with gray stripes.
 
     Args:
         labels (np.ndarray): Integers, shape (H, W).
-        colours (np.ndarray): uint8, shape (K, 3).
+        colors (np.ndarray): uint8, shape (K, 3).
         ignore_index (int): Label of the ignored pixels.
 
     Returns:
@@ -77,21 +77,21 @@ def colour_labels(
         ValueError: If there is another label that is not in 0..K-1.
     """
     ignored = labels == ignore_index
-    invalid = ~ignored & ((labels < 0) | (labels >= len(colours)))
+    invalid = ~ignored & ((labels < 0) | (labels >= len(colors)))
     if invalid.any():
         raise ValueError(
-            f'label {labels[invalid][0]} is invalid for {len(colours)} '
+            f'label {labels[invalid][0]} is invalid for {len(colors)} '
             f'classes and ignore_index={ignore_index}'
         )
-    coloured = colours[np.where(ignored, 0, labels)]
+    colored = colors[np.where(ignored, 0, labels)]
     stripes = np.indices(labels.shape).sum(0) % 8 < 2
-    coloured[ignored] = 0
-    coloured[ignored & stripes] = 120
-    return coloured
+    colored[ignored] = 0
+    colored[ignored & stripes] = 120
+    return colored
 
 
 def draw_predictions(
-    images: Sequence[Labelled],
+    images: Sequence[Labeled],
     classes: Sequence[str],
     palette: Sequence[Sequence[int]],
     ignore_index: int = 255,
@@ -106,7 +106,7 @@ def draw_predictions(
             their ground truth and predicted label maps, integers, shape
             (H, W); at least one, sizes may differ.
         classes (Sequence[str]): K class names.
-        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
+        palette (Sequence[Sequence[int]]): K colors, RGB in 0..255.
         ignore_index (int): Label of pixels without ground truth.
 
     Returns:
@@ -115,15 +115,15 @@ def draw_predictions(
     Raises:
         ValueError: If there is no image, or if a label is invalid.
     """
-    colours = check_classes(classes, palette)
+    colors = check_classes(classes, palette)
     if not images:
         raise ValueError('there is no image to draw; pass at least one')
-    coloured = [
-        (image, *(colour_labels(x, colours, ignore_index) for x in maps))
+    colored = [
+        (image, *(color_labels(x, colors, ignore_index) for x in maps))
         for image, *maps in images
     ]
     per_row = 2 if len(images) >= 4 else 1
-    handles = _legend_handles(images, classes, colours, ignore_index)
+    handles = _legend_handles(images, classes, colors, ignore_index)
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(WIDTH / (0.08 * longest + 0.45))))
     figure, panels = make_panels(
@@ -135,7 +135,7 @@ def draw_predictions(
     )
     titles = ('image', 'ground truth', 'prediction')
     for axes, shown, (_, ground_truth, prediction) in zip(
-        panels.reshape(-1, 3), coloured, images, strict=False
+        panels.reshape(-1, 3), colored, images, strict=False
     ):
         for panel, image, title in zip(axes, shown, titles, strict=True):
             show_image(panel, image, title)
@@ -166,9 +166,9 @@ def draw_predictions(
 
 
 def _legend_handles(
-    images: Sequence[Labelled],
+    images: Sequence[Labeled],
     classes: Sequence[str],
-    colours: np.ndarray,
+    colors: np.ndarray,
     ignore_index: int,
 ) -> list[Patch]:
     """Makes a patch for each class that occurs, and for ignored pixels."""
@@ -176,7 +176,7 @@ def _legend_handles(
         int(x) for _, *maps in images for x in np.unique(np.stack(maps))
     }
     handles = [
-        Patch(facecolor=colours[k] / 255, edgecolor=EDGE, label=classes[k])
+        Patch(facecolor=colors[k] / 255, edgecolor=EDGE, label=classes[k])
         for k in sorted(occurring - {ignore_index})
     ]
     if ignore_index in occurring:

@@ -84,11 +84,11 @@ def test_probabilities_sum_to_one_and_match_labels(inferencer, images):
     assert np.array_equal(found.probabilities.argmax(0), found.labels)
 
 
-def test_overlay_blends_image_and_colours(inferencer):
+def test_overlay_blends_image_and_colors(inferencer):
     black = np.zeros((64, 64, 3), np.uint8)
     (found,) = inferencer(black, overlay=True)
-    colours = np.asarray(inferencer.palette)[found.labels]
-    assert np.allclose(found.overlay, 0.55 * colours, atol=0.51)
+    colors = np.asarray(inferencer.palette)[found.labels]
+    assert np.allclose(found.overlay, 0.55 * colors, atol=0.51)
 
 
 def test_focus_is_a_figure(inferencer, images):
@@ -108,8 +108,8 @@ def test_files_are_written(inferencer, images, tmp_path):
         image = Image.open(tmp_path / f'labels/{each.name}.png')
         assert image.mode == 'P'
         assert np.array_equal(np.asarray(image), each.labels)
-        colour = np.asarray(image.convert('RGB'))[0, 0]
-        assert colour.tolist() == inferencer.palette[each.labels[0, 0]]
+        color = np.asarray(image.convert('RGB'))[0, 0]
+        assert color.tolist() == inferencer.palette[each.labels[0, 0]]
         overlay = Image.open(tmp_path / f'overlay/{each.name}.png')
         assert np.array_equal(np.asarray(overlay), each.overlay)
         with np.load(tmp_path / f'probabilities/{each.name}.npz') as file:
@@ -144,8 +144,8 @@ def test_invalid_arguments_raise(inferencer, images):
 
 
 def test_sources_of_all_kinds(images, video):
-    grey = np.full((8, 9), 200, np.uint8)
-    sources = [images, str(images / '[01].png'), video, grey, grey]
+    gray = np.full((8, 9), 200, np.uint8)
+    sources = [images, str(images / '[01].png'), video, gray, gray]
     names = [x.name for x in read_frames(sources)]
     assert names == [
         *('0', '1', '2', '0_2', '1_2'),
@@ -153,7 +153,7 @@ def test_sources_of_all_kinds(images, video):
         *('array_000003', 'array_000004'),
     ]
     assert count_frames(sources) == len(names)
-    assert count_frames([grey, 'webcam']) is None
+    assert count_frames([gray, 'webcam']) is None
     *_, last = read_frames(sources)
     assert last.image.shape == (8, 9, 3)
 

@@ -29,15 +29,15 @@ SIZE, LENGTH = (64, 96), 4
 
 def test_color_and_id_conversions_are_inverse():
     ids = np.array([[0, 1, 255], [256, 65536, 256**3 - 1]])
-    colours = id2rgb(ids)
-    assert colours.dtype == np.uint8
-    assert colours[1].tolist() == [[0, 1, 0], [0, 0, 1], [255, 255, 255]]
+    colors = id2rgb(ids)
+    assert colors.dtype == np.uint8
+    assert colors[1].tolist() == [[0, 1, 0], [0, 0, 1], [255, 255, 255]]
     for dtype, expected in (
         (np.uint8, np.int32),
         (np.uint32, np.uint32),
         (np.int64, np.int64),
     ):
-        result = rgb2id(colours.astype(dtype))
+        result = rgb2id(colors.astype(dtype))
         assert result.dtype == expected
         assert np.array_equal(result, ids)
     assert id2rgb(70000) == [112, 17, 1]

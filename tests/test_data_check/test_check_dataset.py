@@ -1,4 +1,4 @@
-"""Problems are planted in a copy of a valid data set."""
+"""Problems are planted in a copy of a valid dataset."""
 
 import inspect
 import shutil
@@ -44,7 +44,7 @@ def data(valid_data, tmp_path):
 
 
 def make_config(data, **dataset):
-    """Config of the valid data set; both splits get ``dataset``."""
+    """Config of the valid dataset; both splits get ``dataset``."""
 
     def loader(split):
         settings = dict(
@@ -139,12 +139,12 @@ def test_wrong_paths_and_suffixes(data):
         ),
         (
             dict(data_root='nowhere'),
-            'the data set cannot be built',
+            'the dataset cannot be built',
             f'{dataset}.data_root',
         ),
         (
             dict(data_prefix=dict(img_path='x')),
-            'the data set cannot be built',
+            'the dataset cannot be built',
             f'{dataset}.data_prefix.img_path',
         ),
     ):
@@ -162,7 +162,7 @@ def test_missing_mask(data):
 
 
 def test_invalid_files(data):
-    """Truncated, coloured, 16-bit and wrongly sized files."""
+    """Truncated, colored, 16-bit and wrongly sized files."""
 
     def truncate(path):
         path.write_bytes(path.read_bytes()[:60])
@@ -254,13 +254,13 @@ def test_labels_outside_the_classes(data):
         assert remedy in diagnostic.remedy
 
 
-def test_unlabelled_pixels_that_are_not_ignored(data):
+def test_unlabeled_pixels_that_are_not_ignored(data):
     change_all_masks(data, lambda mask: np.where(mask == 255, 3, mask))
     found = diagnose(make_config(data)).diagnostics
     assert len(found) == 2
-    assert 'if 3 marks unlabelled pixels, replace it by 255' in found[0].remedy
+    assert 'if 3 marks unlabeled pixels, replace it by 255' in found[0].remedy
     assert '--remap 3=255' in found[0].remedy
-    assert 'reduce_zero_label=True' in found[0].remedy  # if 0 is unlabelled
+    assert 'reduce_zero_label=True' in found[0].remedy  # if 0 is unlabeled
 
 
 def test_labels_that_start_at_one(data):
@@ -287,8 +287,7 @@ def test_contradicting_reduce_zero_label(data):
     pipeline = [PIPELINE[0], dict(PIPELINE[1], reduce_zero_label=True)]
     diagnostic = diagnose_one(make_config(data, pipeline=pipeline), 'train')
     assert diagnostic.problem == (
-        'reduce_zero_label is False in the data set and True in '
-        'LoadAnnotations'
+        'reduce_zero_label is False in the dataset and True in LoadAnnotations'
     )
 
 
@@ -328,7 +327,7 @@ def test_ignored_label_that_is_a_class(data):
     cfg.model.decode_head.ignore_index = 1
     change_all_masks(data, lambda mask: np.where(mask == 255, 0, mask))
     stats = diagnose(cfg).statistics['train']
-    assert stats.num_ignored == 753  # a third of the labelled pixels
+    assert stats.num_ignored == 753  # a third of the labeled pixels
     assert stats.pixel_counts[1] == 0
 
 
@@ -397,10 +396,10 @@ def test_contradicting_ignored_labels(data):
 def test_wrong_palettes(data):
     for palette, problem, is_error in (
         ([*PALETTE, [1, 2, 3]], 'palette does not match classes', True),
-        ([*PALETTE[:2], [1, 2, 300]], '(1, 2, 300) is not a colour', True),
+        ([*PALETTE[:2], [1, 2, 300]], '(1, 2, 300) is not a color', True),
         (
             [*PALETTE[:2], PALETTE[0]],
-            "'sky' and 'car' have the colour (10, 20, 30)",
+            "'sky' and 'car' have the color (10, 20, 30)",
             False,
         ),
     ):
@@ -424,7 +423,7 @@ def test_detectors_raise():
         check_dataset(Config(dict(model=dict(panoptic_head={}))))
 
 
-# kinds of data sets
+# kinds of datasets
 
 
 def test_concatenated_and_repeated_data_sets(data):
@@ -452,7 +451,7 @@ def test_images_resized_before_their_masks_are_loaded(data):
 
 
 def test_masks_of_custom_loaders_are_not_checked(data):
-    class LoadColours:
+    class LoadColors:
         def __call__(self, results):
             mask = np.asarray(Image.open(results['seg_map_path']))
             return dict(results, gt_seg_map=mask[..., 0])
@@ -461,7 +460,7 @@ def test_masks_of_custom_loaders_are_not_checked(data):
     cfg = make_config(data)
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
-        dataset.pipeline = [PIPELINE[0], dict(type=LoadColours)]
+        dataset.pipeline = [PIPELINE[0], dict(type=LoadColors)]
     assert list(diagnose(cfg).diagnostics) == []
 
 
@@ -475,13 +474,13 @@ def test_test_split_may_have_no_labels(data):
     assert diagnose_one(cfg).problem == 'an image is also in val'
     cfg.val_dataloader.dataset.data_prefix = dict(img_path='img/val')
     problems = {x.problem: x.remedy for x in diagnose(cfg).diagnostics}
-    assert problems['the data set has no folder of masks'] == (
+    assert problems['the dataset has no folder of masks'] == (
         'set val_dataloader.dataset.data_prefix.seg_map_path'
     )
 
 
 def write_small_data_set(settings, data_set, split, num_classes):
-    """Writes two images in the folders of a data set of this package."""
+    """Writes two images in the folders of a dataset of this package."""
     defaults = {
         name: x.default
         for name, x in inspect.signature(data_set).parameters.items()

@@ -109,8 +109,11 @@ def test_image_with_two_masks_raises(folders):
 
 def test_invalid_folders_raise(folders, tmp_path):
     images, masks = folders()
-    with pytest.raises(ValueError, match='contains no image'):
+    with pytest.raises(ValueError, match='missing is not a folder'):
         find_pairs(masks, tmp_path / 'missing')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match='empty contains no images'):
+        find_pairs(masks, tmp_path / 'empty')
     with pytest.raises(ValueError, match=r'0\.05 of 5 images is 0'):
         find_pairs(images, masks, 0.05)
     write(images, ['f.png'])
@@ -142,12 +145,12 @@ def test_masks_of_0_and_255_are_remapped(folders, create, tmp_path):
     assert stats.num_ignored == 0
 
 
-def test_coloured_masks_are_converted(folders, create):
+def test_colored_masks_are_converted(folders, create):
     palette = np.array([[255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     where = folders(mask=palette[MASK])
-    with pytest.raises(ValueError, match=r'are coloured: .*--colours'):
+    with pytest.raises(ValueError, match=r'are colored: .*--colors'):
         create(where, classes='ab')
-    path = create(where, classes='ab', colours=[(255, 0, 0), (0, 0, 255)])
+    path = create(where, classes='ab', colors=[(255, 0, 0), (0, 0, 255)])
     stats = check_dataset(Config.fromfile(path)).statistics['train']
     counts = np.bincount(MASK.ravel())
     assert stats.pixel_counts.tolist() == [4 * counts[0], 4 * counts[1]]
@@ -159,7 +162,7 @@ def test_invalid_options_raise(folders, create, tmp_path):
     for options, message in (
         (dict(remap={2: 7}), r'contain the labels \[0, 1, 7\]'),
         (dict(remap={2: 300, 0: 255}), r'labels \[1, 255, 300\]'),
-        (dict(colours=[(255, 0, 0)]), '1 --colours for 3 classes'),
+        (dict(colors=[(255, 0, 0)]), '1 --colors for 3 classes'),
         (dict(classes='a'), r"at least two classes .*\['a'\]"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -207,8 +210,8 @@ def test_tool_rejects_invalid_options(run_tool, tmp_path):
     command = ['new_dataset.py', *'ab', tmp_path / 'config.py']
     for options, message in (
         (['--remap', '3'], "'3' is not a pair of labels such as 255=1"),
-        (['--colours', 'xyz'], "'xyz' is not a color"),
-        ([], 'error: a contains no image'),
+        (['--colors', 'xyz'], "'xyz' is not a color"),
+        ([], 'error: a is not a folder'),
     ):
         status, output = run_tool(*command, '--classes', *'abc', *options)
         assert status != 0

@@ -117,7 +117,7 @@ def _write_pair(
 
 
 def _load(folder: Path, config: Config, loader: str):
-    """Builds a data set with its files in a folder."""
+    """Builds a dataset with its files in a folder."""
     dataset = config[f'{loader}_dataloader'].dataset
     dataset.data_root = str(folder)
     if 'ann_file' in dataset:
@@ -176,7 +176,7 @@ TEST_SIZES = {
     'pascal-context-59-480x480': (416, 520),
     'mapillary-v1-65-1024x1024': (1638, 2048),
 }
-# data sets that are tested at the original size
+# datasets that are tested at the original size
 ORIGINAL_SIZES = {
     'camvid-360x480': (360, 480),
     'cityscapes-512x1024': (1024, 2048),
@@ -209,7 +209,7 @@ def test_file_based_configs_read_published_folders(tmp_path, stem, loader):
     assert labels.unique().tolist() == expected
 
 
-def test_mapillary_ignores_unlabelled_pixels(tmp_path):
+def test_mapillary_ignores_unlabeled_pixels(tmp_path):
     stem = 'mapillary-v1-65-1024x1024'
     _write_pair(tmp_path, *LAYOUTS[stem][1], num_labels=66)
     config = Config.fromfile(str(BASE / 'datasets' / f'{stem}.py'))

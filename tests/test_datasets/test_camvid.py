@@ -15,7 +15,7 @@ PIPELINE = [
     dict(type='PackSegInputs'),
 ]
 CLASSES = CamVidDataset.METAINFO['classes']
-# all labels in the files, with 11 for unlabelled pixels
+# all labels in the files, with 11 for unlabeled pixels
 LABELS = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32) % 12
 IGNORED = np.where(LABELS == 11, 255, LABELS)
 
@@ -45,7 +45,7 @@ def _labels(dataset: CamVidDataset) -> np.ndarray:
 
 
 @pytest.mark.smoke
-def test_unlabelled_pixels_are_ignored(data):
+def test_unlabeled_pixels_are_ignored(data):
     dataset = _build(data)
     assert len(dataset) == 3
     sample = dataset[0]
@@ -66,7 +66,7 @@ def test_classes_can_be_selected_and_reordered(data):
     np.testing.assert_array_equal(_labels(dataset), expected)
 
 
-def test_metric_ignores_unlabelled_pixels(data):
+def test_metric_ignores_unlabeled_pixels(data):
     dataset = _build(data)
     metric = IoUMetric()
     metric.dataset_meta = dataset.metainfo

@@ -93,7 +93,7 @@ def test_corruptions_depend_on_image_name_and_seed(library):
 
 
 def test_channel_order_is_bgr(library):
-    """Frost is bluish, and pixelation keeps a uniform colour."""
+    """Frost is bluish, and pixelation keeps a uniform color."""
     image = np.full((64, 64, 3), 90, np.uint8)
     transform = ImageCorruption('frost', 5)
     images = [

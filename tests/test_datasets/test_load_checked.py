@@ -28,7 +28,7 @@ def encode(image, kind='PNG', **options):
     return stream.getvalue()
 
 
-def grey_of(values):
+def gray_of(values):
     return np.repeat(values[..., None], 3, -1)
 
 
@@ -38,18 +38,18 @@ DEEP = Image.fromarray((RAMP * 257).astype(np.uint16))
 # content, expected RGB image, and mean tolerance
 KINDS = {
     'rgb.png': (encode(IMAGE), RGB, 0),
-    'grey.png': (
+    'gray.png': (
         encode(IMAGE.convert('L')),
-        grey_of(np.asarray(IMAGE.convert('L'))),
+        gray_of(np.asarray(IMAGE.convert('L'))),
         0,
     ),
-    'grey16.png': (encode(DEEP), grey_of((RAMP * 257) // 256), 1),
-    'grey16.tif': (encode(DEEP, 'TIFF'), grey_of((RAMP * 257) // 256), 1),
+    'gray16.png': (encode(DEEP), gray_of((RAMP * 257) // 256), 1),
+    'gray16.tif': (encode(DEEP, 'TIFF'), gray_of((RAMP * 257) // 256), 1),
     'transparent.png': (encode(CLEAR), RGB, 0),
     'palette.png': (encode(PALETTE), np.asarray(PALETTE.convert('RGB')), 0),
     'one_bit.png': (
         encode(IMAGE.convert('1')),
-        grey_of(255 * np.asarray(IMAGE.convert('1')).astype(np.uint8)),
+        gray_of(255 * np.asarray(IMAGE.convert('1')).astype(np.uint8)),
         0,
     ),
     'cmyk.jpg': (encode(IMAGE.convert('CMYK'), 'JPEG', quality=98), RGB, 8),
@@ -185,7 +185,7 @@ MASKS = {
         np.full((48, 64), 1.5, np.float32),
         'float32 labels from 1.5 to 1.5',
     ),
-    'coloured': (np.zeros((48, 64, 3), np.uint8), 'one channel'),
+    'colored': (np.zeros((48, 64, 3), np.uint8), 'one channel'),
     'rotated': (np.zeros((64, 48), np.uint8), r'\(64, 48\).*\(48, 64\).*EXIF'),
 }
 
@@ -291,12 +291,12 @@ def test_data_check_warns_about_skipped_files(on_error, root, tmp_path):
 
 
 def test_model_trains_on_images_of_all_formats(root, tmp_path):
-    """16 bits, grayscale, CMYK, rotated, 1x1, truncated, unlabelled."""
+    """16 bits, grayscale, CMYK, rotated, 1x1, truncated, unlabeled."""
     settings = pairs(tmp_path, damage=(0,))
     for number, (name, (content, image, _)) in enumerate(KINDS.items()):
         (tmp_path / f'images/k{number}.png').write_bytes(content)
         labels = np.zeros(image.shape[:2], np.uint8)
-        labels[::2] = 255 if 'grey' in name else 3
+        labels[::2] = 255 if 'gray' in name else 3
         Image.fromarray(labels).save(tmp_path / f'masks/k{number}.png')
     cfg = Config.fromfile(root / CONFIG)
     cfg.train_dataloader['dataset'] = dict(

@@ -118,7 +118,7 @@ def test_transform_rejects_entry_of_another_dataset():
         GenerateShapes()(dict(img_path='a.png', seg_fields=[]))
 
 
-def test_palette_colours_are_distinct():
+def test_palette_colors_are_distinct():
     palette = np.array(ShapesDataset.METAINFO['palette'])
     assert len(palette) == len(ShapesDataset.METAINFO['classes'])
     gaps = np.abs(palette[:, None] - palette[None]).sum(axis=2)

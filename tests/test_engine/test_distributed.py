@@ -45,12 +45,12 @@ def train(root, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ('scenario', 'processes'),
-    [('labelled', 2), ('unlabelled', 4)],
+    [('labeled', 2), ('unlabeled', 4)],
 )
 def test_distributed_training_equals_single_process(
     train, scenario, processes
 ):
-    """'unlabelled': the first of four processes has no labelled pixels."""
+    """'unlabeled': the first of four processes has no labeled pixels."""
     history, weights = train(scenario, 1)
     shared, others = train(scenario, processes)
     assert len(history) == len(shared) == 20
@@ -64,7 +64,7 @@ def test_distributed_training_equals_single_process(
 
 
 def test_losses_decrease(train):
-    history, _ = train('labelled', 1)
+    history, _ = train('labeled', 1)
     assert history[-1]['loss'] < 0.9 * history[0]['loss']
 
 

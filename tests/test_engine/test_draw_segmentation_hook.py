@@ -70,12 +70,12 @@ def test_every_sample_of_a_batch_is_drawn(drawn):
 
 
 def test_image_file_takes_precedence(drawn, tmp_path):
-    path = str(tmp_path / 'grey.png')
+    path = str(tmp_path / 'gray.png')
     mmcv.imwrite(np.full((6, 9, 3), 77, np.uint8), path)
     draw([red_inputs((6, 9))], [make_sample((6, 9), img_path=path)])
     ((name, image, _),) = drawn
     assert (image == 77).all()
-    assert name == 'test_grey.png'
+    assert name == 'test_gray.png'
 
 
 def test_first_view_is_drawn_under_test_time_augmentation(drawn):
@@ -91,8 +91,8 @@ def test_interval_and_draw_are_respected(drawn):
     assert drawn == []
 
 
-def test_normalised_inputs_raise(drawn):
-    with pytest.raises(TypeError, match='leave normalisation to the data'):
+def test_normalized_inputs_raise(drawn):
+    with pytest.raises(TypeError, match='leave normalization to the data'):
         draw([red_inputs((8, 8)).float() - 100], [make_sample((8, 8))])
 
 

@@ -132,7 +132,7 @@ def test_invalid_indices_raise(indices):
 
 @pytest.fixture(scope='module')
 def parts(root):
-    """A network and its validation data set."""
+    """A network and its validation dataset."""
     cfg = Config.fromfile(root / f'configs/{CONFIG}.py')
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)

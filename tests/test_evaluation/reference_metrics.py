@@ -26,7 +26,7 @@ def masks(
     )
 
 
-def neighbours(place: tuple[int, int]) -> Pixels:
+def neighbors(place: tuple[int, int]) -> Pixels:
     """The pixel and the eight around it."""
     y, x = place
     return {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
@@ -36,7 +36,7 @@ def boundary_region(mask: Pixels, distance: int) -> Pixels:
     """What so many steps of erosion take away."""
     left = mask
     for _ in range(distance):
-        left = {place for place in left if neighbours(place) <= left}
+        left = {place for place in left if neighbors(place) <= left}
     return mask - left
 
 
@@ -67,7 +67,7 @@ def components(mask: Pixels) -> list[Pixels]:
         while edge:
             component |= edge
             left -= edge
-            edge = left & set().union(*map(neighbours, edge))
+            edge = left & set().union(*map(neighbors, edge))
         found.append(component)
     return found
 

@@ -1,4 +1,4 @@
-"""Behaviour that both metrics share."""
+"""Behavior that both metrics share."""
 
 import numpy as np
 import pytest

@@ -90,17 +90,17 @@ def test_matching_has_the_least_cost_of_all_permutations():
 
 
 def test_matching_cost_equals_the_formula(monkeypatch):
-    """Sampling is exact at the centres of all mask pixels."""
+    """Sampling is exact at the centers of all mask pixels."""
     (targets,) = _targets(_label_map(height=8, width=12))
     y, x = torch.meshgrid(
         (torch.arange(8) + 0.5) / 8,
         (torch.arange(12) + 0.5) / 12,
         indexing='ij',
     )
-    centres = torch.stack([x, y], -1).view(1, -1, 2)
+    centers = torch.stack([x, y], -1).view(1, -1, 2)
     monkeypatch.setattr(
         'mmfaseg.models.task_modules.mask_matcher.draw_points',
-        lambda shape, device: centres.expand(shape[0], -1, -1),
+        lambda shape, device: centers.expand(shape[0], -1, -1),
     )
     cls_score = torch.randn(1, Q, K + 1, dtype=torch.float64)
     mask_pred = torch.randn(1, Q, 8, 12, dtype=torch.float64)
@@ -123,20 +123,20 @@ def test_matching_cost_equals_the_formula(monkeypatch):
 
 
 def test_mask_and_dice_losses_equal_the_formulas(monkeypatch):
-    """At the centres of all mask pixels, for one target and one query."""
+    """At the centers of all mask pixels, for one target and one query."""
     y, x = torch.meshgrid(
         (torch.arange(8) + 0.5) / 8,
         (torch.arange(12) + 0.5) / 12,
         indexing='ij',
     )
-    centres = torch.stack([x, y], -1).view(1, -1, 2)
+    centers = torch.stack([x, y], -1).view(1, -1, 2)
     for module in (
         'losses.mask_classification_loss',
         'task_modules.mask_matcher',
     ):
         monkeypatch.setattr(
             f'mmfaseg.models.{module}.draw_points',
-            lambda shape, device: centres[:, : shape[1]].expand(
+            lambda shape, device: centers[:, : shape[1]].expand(
                 shape[0], -1, -1
             ),
         )
@@ -236,7 +236,7 @@ def test_predictions_at_ignored_pixels_do_not_change_the_losses():
     targets = _targets(label_map)
     cls_scores, mask_preds = _predictions(1)
     changed = [x.detach().clone() for x in mask_preds]
-    for masks in changed:  # stride 4; one cell away from labelled pixels
+    for masks in changed:  # stride 4; one cell away from labeled pixels
         masks[..., 3:, 5:9] = 50 * torch.randn(1, Q, 5, 4)
     loss = MaskClassificationLoss(K, num_points=200)
     results = []

@@ -4,10 +4,10 @@ import torch
 from mmfaseg.models.layers.pixel_grid import pixel_grid
 
 
-def test_centres_and_sizes():
+def test_centers_and_sizes():
     grid = pixel_grid([(1, 2), (2, 1)], torch.zeros(1))
     expected = [[0.25, 0.5], [0.75, 0.5], [0.5, 0.25], [0.5, 0.75]]
-    assert grid.centres.tolist() == expected
+    assert grid.centers.tolist() == expected
     assert grid.pixel_size.tolist() == [[0.5, 1.0], [1.0, 0.5]]
     assert grid.shapes == ((1, 2), (2, 1))
 
@@ -23,4 +23,4 @@ def test_centres_and_sizes():
 )
 def test_coordinates_have_at_least_float32(dtype, expected):
     grid = pixel_grid([(3, 5)], torch.zeros(1, dtype=dtype))
-    assert grid.centres.dtype == grid.pixel_size.dtype == expected
+    assert grid.centers.dtype == grid.pixel_size.dtype == expected

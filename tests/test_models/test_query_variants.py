@@ -77,7 +77,7 @@ def test_box_of_a_rectangle_is_the_rectangle():
     boxes = mask_boxes(masks)[0]
     expected = [[0.5, 0.4, 0.5, 0.4], [0.025, 0.95, 0.05, 0.1]]
     assert_close(boxes[:2], torch.tensor(expected, dtype=torch.float64))
-    assert boxes[2, :2].tolist() == [0.5, 0.5]  # empty: the centre
+    assert boxes[2, :2].tolist() == [0.5, 0.5]  # empty: the center
     assert boxes.isfinite().all()
     assert mask_boxes(masks.half()).dtype == torch.float32
 

@@ -85,7 +85,7 @@ def output():
 
 @pytest.fixture
 def view():
-    """Returns a function that views a trace on a grey image."""
+    """Returns a function that views a trace on a gray image."""
 
     def view(output, size=(96, 128)):
         image = np.full((*size, 3), 128, np.uint8)

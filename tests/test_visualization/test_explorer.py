@@ -143,7 +143,7 @@ def test_dynamic_queries_turn_and_learned_ones_do_not(view, make):
 def test_drift_is_measured_in_diagonals(view):
     first, second = view.layers[:2]
     assert np.isnan(first.drift).all()
-    shift = np.linalg.norm(second.centres - first.centres, axis=1)
+    shift = np.linalg.norm(second.centers - first.centers, axis=1)
     np.testing.assert_allclose(second.drift, shift / np.hypot(*SIZE))
 
 
@@ -256,8 +256,8 @@ def test_maps_of_the_page_equal_the_layers(view):
     (model,) = describe({'FASeg': view})['models']
     assert model['name'] == 'FASeg' and model['size'] == list(SIZE)
     assert np.array_equal(read(model['image'])[..., ::-1], view.image)
-    colours = view.palette[view.labels]
-    assert np.array_equal(read(model['labels'])[..., ::-1], colours)
+    colors = view.palette[view.labels]
+    assert np.array_equal(read(model['labels'])[..., ::-1], colors)
     owners = read(model['owners']).astype(int)
     assert np.array_equal(np.where(owners == 255, -1, owners), view.owners)
     for n, query in enumerate(model['queries']):
@@ -268,11 +268,11 @@ def test_maps_of_the_page_equal_the_layers(view):
                 values = dict(
                     focus=layer.attention, preference=layer.preference
                 )[name][n]
-                grey = read(shown[name]['png']) / 255
+                gray = read(shown[name]['png']) / 255
                 assert shown[name]['shape'] == list(values.shape)
                 density = values * values.size
                 wanted = (np.log10(density.clip(0.1, 100)) + 1) / 3
-                np.testing.assert_allclose(grey, wanted, atol=0.5 / 255 + 1e-6)
+                np.testing.assert_allclose(gray, wanted, atol=0.5 / 255 + 1e-6)
                 peak = shown[name]['peak']
                 assert peak == pytest.approx(density.max(), rel=0.06)
             best = layer.scores[n].argmax()

@@ -96,7 +96,7 @@ def test_both_figures_are_written(tmp_path, output_of):
     for path in written:
         with Image.open(path) as image:
             assert image.size[0] > 500
-    (inputs,) = seen  # normalised, RGB, padded to a multiple of 32
+    (inputs,) = seen  # normalized, RGB, padded to a multiple of 32
     assert inputs.shape == (1, 3, 64, 64)
     assert inputs[0, 0, :48].eq(200).all() and inputs[0, 1:].eq(0).all()
 

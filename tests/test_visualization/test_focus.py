@@ -54,7 +54,7 @@ def test_attention_covers_the_pixels_of_its_cell(output, view):
     for layer in view(output).layers[:3]:
         heat = upsample(layer.attention[:1], layer.stride, (96, 128))[0]
         row, column = np.unravel_index(heat.argmax(), heat.shape)
-        # the centre of cell (1, 2) is between two pixels
+        # the center of cell (1, 2) is between two pixels
         assert row + 0.5 == pytest.approx(1.5 * layer.stride, abs=0.5)
         assert column + 0.5 == pytest.approx(2.5 * layer.stride, abs=0.5)
         assert heat[-1, 0] == 0
@@ -153,10 +153,10 @@ def test_last_layer_of_each_stride_is_drawn(output, view):
     assert 'HRCA windows\nlayer 3, stride 4' in names
     assert 'window importance\nlayer 3, all queries' in names
     assert 'query 1: road\nscore 0.98' in names
-    assert len(figure.axes) == 3 * 4 + 1  # and the colour bar
+    assert len(figure.axes) == 3 * 4 + 1  # and the color bar
 
 
-def test_colour_bar_has_numbers(output, view):
+def test_color_bar_has_numbers(output, view):
     figure = draw_focus(view(output))
     figure.canvas.draw()
     bar = figure.axes[-1]

@@ -5,7 +5,7 @@ import torch
 from mmfaseg.models.layers import MultiheadAttention
 from mmfaseg.testing import assert_close
 from mmfaseg.visualization.explorer.measures import (
-    centres,
+    centers,
     changes,
     describe_entropy,
     entropy,
@@ -41,7 +41,7 @@ def test_overlap_is_the_sum_of_minima():
     assert overlap(first, first) == pytest.approx(1)
 
 
-def test_entropy_is_normalised_by_attended_cells():
+def test_entropy_is_normalized_by_attended_cells():
     even = np.full((2, 1, 4), 1 / 4)
     assert entropy(even, 4).tolist() == pytest.approx([1, 1])
     found = entropy(even, np.array([4, 16]))
@@ -58,23 +58,23 @@ def test_measures_of_no_query():
     none = np.zeros((0, 3, 4), np.float32)
     assert entropy(none).shape == overlap(none, none).shape == (0,)
     assert changes(none, none).shape == (0,)
-    assert centres(none, 8, (24, 32)).shape == (0, 2)
+    assert centers(none, 8, (24, 32)).shape == (0, 2)
     assert turns(none[..., 0], none[..., 0]).shape == (0,)
 
 
-def test_centres_are_pixels_of_the_image():
-    found = centres(spikes((0, 0), (2, 1)), 8, (24, 32))
+def test_centers_are_pixels_of_the_image():
+    found = centers(spikes((0, 0), (2, 1)), 8, (24, 32))
     assert found.tolist() == [[4, 4], [12, 20]]
     between = spikes((0, 0)) / 2 + spikes((2, 2)) / 2
-    assert centres(between, 32, (96, 128)).tolist() == [[48, 48]]
+    assert centers(between, 32, (96, 128)).tolist() == [[48, 48]]
 
 
-def test_centres_ignore_the_padding():
+def test_centers_ignore_the_padding():
     """An image of 12 x 17 on a map of 24 x 32, stride 8."""
     maps = spikes((1, 2), (2, 3), (0, 0))
     maps[2, 2, 3] = 1
     maps[2] /= 2
-    found = centres(maps, 8, (12, 17))
+    found = centers(maps, 8, (12, 17))
     # half a cell, and an eighth of one, are in the image
     assert found.tolist() == [[16.5, 10], [8.5, 6], [4, 4]]
 

@@ -86,7 +86,7 @@ def test_names_are_omitted_for_many_objects():
     assert texts(figure)[1] == []
 
 
-def test_matched_objects_have_equal_colours():
+def test_matched_objects_have_equal_colors():
     prediction = objects((1, 40, 60, 0.9), (0, 0, 20, 0.8), (1, 20, 40, 0.7))
     figure = draw_objects([image(GROUND_TRUTH, prediction)], CLASSES)
     ground_truth, found = (x.images[1].get_array() for x in figure.axes[1:])
@@ -94,8 +94,8 @@ def test_matched_objects_have_equal_colours():
     assert np.array_equal(ground_truth[20, 10], found[20, 10])
     assert not np.array_equal(ground_truth[20, 30], found[20, 30])
     assert ground_truth[0, 0, 3] == 0  # transparent outside of the objects
-    colours = {tuple(ground_truth[20, x, :3]) for x in (10, 30, 50)}
-    assert len(colours) == 3
+    colors = {tuple(ground_truth[20, x, :3]) for x in (10, 30, 50)}
+    assert len(colors) == 3
 
 
 def test_empty_images_are_drawn_and_saved(tmp_path):

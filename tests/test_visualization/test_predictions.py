@@ -11,7 +11,7 @@ from mmfaseg.visualization import (
     save_figure,
     segmentation_scores,
 )
-from mmfaseg.visualization.predictions import colour_labels
+from mmfaseg.visualization.predictions import color_labels
 
 pytestmark = pytest.mark.smoke
 CLASSES = ('road', 'sky', 'tree')
@@ -32,8 +32,8 @@ def pixels(figure):
     return np.asarray(figure.canvas.buffer_rgba())[..., :3]
 
 
-def count(figure, colour):
-    return int((pixels(figure) == colour).all(-1).sum())
+def count(figure, color):
+    return int((pixels(figure) == color).all(-1).sum())
 
 
 def texts(figure):
@@ -73,7 +73,7 @@ def test_scores_without_ground_truth_are_nan():
     ).all()
 
 
-def test_ground_truth_and_prediction_have_the_colours_of_their_classes():
+def test_ground_truth_and_prediction_have_the_colors_of_their_classes():
     figure = draw_predictions(
         [make_image((64, 64), ground_truth=1, prediction=2)], CLASSES, PALETTE
     )
@@ -98,7 +98,7 @@ def test_caption_shows_scores():
 def test_ignored_pixels_are_black_with_stripes():
     label = np.zeros((48, 48), int)
     label[:, 24:] = 255
-    painted = colour_labels(label, np.array(PALETTE, np.uint8), 255)
+    painted = color_labels(label, np.array(PALETTE, np.uint8), 255)
     assert (painted[:, :24] == PALETTE[0]).all()
     shades = set(painted[:, 24:].ravel().tolist())
     assert shades == {0, 120}

@@ -33,8 +33,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add('models', nargs='+', help='work dirs with a config and a checkpoint')
     add('--num-images', type=int, default=40, help='number of images')
-    add('--split', choices=['val', 'test'], default='test')
-    add('--device', default='cpu')
+    add(
+        '--split',
+        choices=['val', 'test'],
+        default='test',
+        help='dataloader of the images (default: test)',
+    )
+    add('--device', default='cpu', help='device of the model (default: cpu)')
     add('--json', type=Path, help='also write the values to this file')
     add_cfg_options(parser, 'test_dataloader.dataset.length=100')
     args = parser.parse_args(argv)

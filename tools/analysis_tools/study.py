@@ -36,8 +36,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('configs', nargs='+', type=Path, help='one config per row')
-    add('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    add('--out', type=Path, default=Path('work_dirs/study'))
+    add(
+        '--seeds',
+        nargs='+',
+        type=int,
+        default=[0, 1, 2],
+        help='random seeds; each config runs once per seed (default: 0 1 2)',
+    )
+    add(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/study'),
+        help='folder for runs, tables and plots (default: work_dirs/study)',
+    )
     add('--baseline', help='row to compare with (default: the first)')
     add('--jobs', type=int, default=1, help='number of parallel processes')
     add('--metrics', nargs='+', help='columns (default: all means)')

@@ -25,6 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=[128, 128],
         metavar=('HEIGHT', 'WIDTH'),
+        help='size of the images in pixels (default: 128 128)',
     )
     parser.add_argument(
         '--seed', type=int, default=0, help='seed of the images (default: 0)'

@@ -38,7 +38,7 @@ class _ErrorPolicy:
     ) -> dict | None:
         """Returns ``load(results)``, or None for a skipped file.
 
-        For None, mmengine's data sets load another image.
+        For None, mmengine's datasets load another image.
         """
         try:
             return load(results)
@@ -68,7 +68,7 @@ class LoadCheckedImage(LoadImageFromFile):
 
     Args:
         on_error (str): ``'raise'``; or ``'skip'``, for training only, which
-            logs a warning and makes the data set load another image.
+            logs a warning and makes the dataset load another image.
         to_float32 (bool): convert the image to float32.
         color_type (str): see :func:`decode_image`.
         backend_args (dict, optional): file backend of mmengine.
@@ -120,7 +120,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
 
     Args:
         on_error (str): see :class:`LoadCheckedImage`.
-        reduce_zero_label (bool, optional): must equal that of the data set,
+        reduce_zero_label (bool, optional): must equal that of the dataset,
             unless None.
         backend_args (dict, optional): file backend of mmengine.
         imdecode_backend (str): decoder of mmcv; ``'pillow'`` reads the
@@ -160,7 +160,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         reduce_zero_label = bool(results['reduce_zero_label'])
         if self.reduce_zero_label not in (None, reduce_zero_label):
             raise ValueError(
-                f'reduce_zero_label is {reduce_zero_label} in the data set '
+                f'reduce_zero_label is {reduce_zero_label} in the dataset '
                 f'and {self.reduce_zero_label} in the loading step: remove it '
                 'from the latter'
             )
@@ -206,8 +206,8 @@ class LoadCheckedAnnotations(LoadAnnotations):
         if mask.ndim != 2:
             raise UnreadableError(
                 f'{path} has shape {mask.shape}, but masks have one channel '
-                'of class indices: convert coloured masks with '
-                'tools/new_dataset.py --colours, or read palette images with '
+                'of class indices: convert colored masks with '
+                'tools/new_dataset.py --colors, or read palette images with '
                 "imdecode_backend='pillow'"
             )
         size = tuple(results.get('ori_shape', mask.shape)[:2])

@@ -106,7 +106,7 @@ class MultiScaleDeformableAttention(nn.Module):
         pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)
         offsets = offsets * pixel_size.flatten()
         # (B, S, h, n_l, P, 2)
-        locations = grid.centres[:, None, None, None] + offsets.unflatten(
+        locations = grid.centers[:, None, None, None] + offsets.unflatten(
             2, (*per_head, 2)
         )
         weights = _softmax(weights.unflatten(2, (self.num_heads, -1)))

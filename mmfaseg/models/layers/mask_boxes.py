@@ -51,17 +51,17 @@ def mask_boxes(probability: Tensor) -> Tensor:
     mass = probability.to(torch.promote_types(probability.dtype, torch.float))
     total = mass.sum((2, 3))
     mass = mass / total.clamp(min=1e-12)[..., None, None]
-    centres, sizes = [], []
+    centers, sizes = [], []
     for axis in (3, 2):
         along = mass.sum(5 - axis)  # (B, Q, W), then (B, Q, H)
         length = along.size(2)
         place = torch.arange(length, device=mass.device, dtype=mass.dtype)
         place = (place + 0.5) / length
-        centre = (along * place).sum(2)
-        centre = torch.where(total > 1e-12, centre, 0.5)
-        square = (along * (place - centre[..., None]).square()).sum(2)
+        center = (along * place).sum(2)
+        center = torch.where(total > 1e-12, center, 0.5)
+        square = (along * (place - center[..., None]).square()).sum(2)
         # variance within a pixel, which is 1 / length wide
         square = square + along.sum(2) / (12 * length**2)
-        centres.append(centre)
+        centers.append(center)
         sizes.append((12 * square).sqrt())
-    return torch.stack(centres + sizes, -1)
+    return torch.stack(centers + sizes, -1)

@@ -18,12 +18,12 @@ class PixelGrid:
 
     Attributes:
         shapes (tuple[tuple[int, int], ...]): (H_l, W_l) of each level.
-        centres (Tensor): center (x, y) of every pixel, shape (S, 2).
+        centers (Tensor): center (x, y) of every pixel, shape (S, 2).
         pixel_size (Tensor): (1 / W_l, 1 / H_l) of each level, shape (n_l, 2).
     """
 
     shapes: tuple[tuple[int, int], ...]
-    centres: Tensor
+    centers: Tensor
     pixel_size: Tensor
 
 
@@ -37,14 +37,14 @@ def pixel_grid(shapes: Sequence[tuple[int, int]], like: Tensor) -> PixelGrid:
             to at least float32, which coordinates need.
     """
     dtype = torch.promote_types(like.dtype, torch.float32)
-    centres, sizes = [], []
+    centers, sizes = [], []
     for height, width in shapes:
         y = torch.arange(height, device=like.device, dtype=dtype) + 0.5
         x = torch.arange(width, device=like.device, dtype=dtype) + 0.5
         points = torch.meshgrid(x / width, y / height, indexing='xy')
-        centres.append(torch.stack(points, -1).flatten(0, 1))
+        centers.append(torch.stack(points, -1).flatten(0, 1))
         # unlike a copy from a list, this does not synchronize with the GPU
         sizes += [x.new_full((), 1 / width), x.new_full((), 1 / height)]
     return PixelGrid(
-        tuple(shapes), torch.cat(centres), torch.stack(sizes).view(-1, 2)
+        tuple(shapes), torch.cat(centers), torch.stack(sizes).view(-1, 2)
     )

@@ -100,7 +100,7 @@ def targets_from_instances(
     is_visible = masks.flatten(1).any(1)
     labels, masks = labels[is_visible], masks[is_visible]
     covered = masks.any(0)
-    unlabelled = crowd_masks.any(0)
+    unlabeled = crowd_masks.any(0)
     if label_map is not None:
         is_thing = (label_map >= 0) & (label_map < num_things_classes)
         stuff = targets_from_label_map(
@@ -111,6 +111,6 @@ def targets_from_instances(
         labels = torch.cat([labels, stuff.labels])
         masks = torch.cat([masks, stuff.masks])
         if stuff.ignored is not None:
-            unlabelled = unlabelled | stuff.ignored
-    ignored = unlabelled & ~covered
+            unlabeled = unlabeled | stuff.ignored
+    ignored = unlabeled & ~covered
     return MaskTargets(labels, masks, ignored if bool(ignored.any()) else None)

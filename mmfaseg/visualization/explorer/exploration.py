@@ -20,7 +20,7 @@ from ..canvas import check_classes, check_image
 from ..decoder_trace import find_traceable_head, trace_head
 from ..input_image import inputs_to_image
 from .measures import (
-    centres,
+    centers,
     changes,
     entropy,
     overlap,
@@ -54,7 +54,7 @@ def explore(
             head of mmfaseg.
         item (dict): Output of the test pipeline for the image.
         classes (Sequence[str]): K class names.
-        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
+        palette (Sequence[Sequence[int]]): K colors, RGB in 0..255.
         max_queries (int): Maximum of N, up to 254.
 
     Raises:
@@ -89,7 +89,7 @@ def view_trace(
         output (DecoderTrace): Result of :func:`trace_head` for one image.
         image (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (Sequence[str]): K class names.
-        palette (Sequence[Sequence[int]]): K colours, RGB in 0..255.
+        palette (Sequence[Sequence[int]]): K colors, RGB in 0..255.
         min_score (float): Pixels with a lower best score have no class.
         max_queries (int): Maximum of N, up to 254.
 
@@ -99,7 +99,7 @@ def view_trace(
     """
     if not 1 <= max_queries <= 254:
         raise ValueError(f'max_queries must be in 1..254, got {max_queries}')
-    colours = check_classes(classes, palette)
+    colors = check_classes(classes, palette)
     check_image(image)
     scores = output.cls_scores[-1][0].float().softmax(-1)
     logits = output.mask_preds[-1][0]
@@ -123,7 +123,7 @@ def view_trace(
     return Exploration(
         image=image,
         classes=list(classes),
-        palette=colours,
+        palette=colors,
         labels=labels,
         owners=place[owners],
         queries=queries,
@@ -158,10 +158,10 @@ def _view_layers(
         if stride > MASK_STRIDE:
             turn = unknown if dynamic is None else turns(vectors, dynamic)
             dynamic = vectors
-        middle = centres(attention, stride, size)
+        middle = centers(attention, stride, size)
         drift = unknown
         if views:
-            shift = np.linalg.norm(middle - views[-1].centres, axis=1)
+            shift = np.linalg.norm(middle - views[-1].centers, axis=1)
             drift = shift / np.hypot(*size)
         masks = _masks(output, trace.layer + 1, queries)
         importance = None
@@ -177,7 +177,7 @@ def _view_layers(
                 scores=_scores(output, trace.layer + 1, queries),
                 entropy=entropy(attention, _attended_cells(trace, queries)),
                 overlap=agreement,
-                centres=middle,
+                centers=middle,
                 drift=drift,
                 turn=turn,
                 change=changes(masks, masks_before),

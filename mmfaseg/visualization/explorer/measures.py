@@ -24,7 +24,7 @@ NEARLY_UNIFORM = 0.95  # minimum entropy of nearly uniform attention
 def entropy(
     attention: np.ndarray, cells: int | np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns the normalised entropy of the attention of each query.
+    """Returns the normalized entropy of the attention of each query.
 
     Args:
         attention (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
@@ -43,7 +43,7 @@ def entropy(
 
 
 def describe_entropy(value: float) -> str:
-    """Formats a normalised entropy and marks nearly uniform attention."""
+    """Formats a normalized entropy and marks nearly uniform attention."""
     uniform = ', nearly uniform' if value >= NEARLY_UNIFORM else ''
     return f'{value:.2f}{uniform}'
 
@@ -53,7 +53,7 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Args:
         first (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
-        second (np.ndarray): Same shape and normalisation.
+        second (np.ndarray): Same shape and normalization.
 
     Returns:
         np.ndarray: Shape (N,), sum of the minimum of both, 0 to 1.
@@ -61,10 +61,10 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.minimum(first, second).sum((1, 2), dtype=np.float64)
 
 
-def centres(
+def centers(
     attention: np.ndarray, stride: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns the centre of the attention of each query in the image.
+    """Returns the center of the attention of each query in the image.
 
     Attention in the padding is ignored.
 
@@ -74,7 +74,7 @@ def centres(
         size (tuple[int, int]): Height and width of the image.
 
     Returns:
-        np.ndarray: x and y in pixels of the image, shape (N, 2); the centre
+        np.ndarray: x and y in pixels of the image, shape (N, 2); the center
         of the image for a query that attends to the padding only.
     """
     starts = [np.arange(0, length, stride) for length in size]

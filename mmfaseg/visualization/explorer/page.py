@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from matplotlib import colormaps
 
-from ..attention_maps import COLOUR_MAP, DENSITY_RANGE, to_density, to_scale
+from ..attention_maps import COLOR_MAP, DENSITY_RANGE, to_density, to_scale
 from .measures import NEARLY_UNIFORM
 from .views import Exploration, LayerView
 
@@ -50,10 +50,10 @@ def make_page(
             without them, the page sends no requests.
     """
     assets = files(__package__) / 'assets'
-    colours = 255 * colormaps[COLOUR_MAP](np.arange(256))[:, :3]
+    colors = 255 * colormaps[COLOR_MAP](np.arange(256))[:, :3]
     data = {
         'title': title,
-        'heat': colours.round().astype(int).tolist(),
+        'heat': colors.round().astype(int).tolist(),
         'range': DENSITY_RANGE,
         'nearlyUniform': NEARLY_UNIFORM,
         'content': content,
@@ -117,7 +117,7 @@ def _describe_model(name: str, view: Exploration) -> dict[str, Any]:
             {
                 'number': int(number),
                 'name': names[best[n]],
-                'colour': _to_hex(view.palette, best[n]),
+                'color': _to_hex(view.palette, best[n]),
                 'share': round(float((view.owners == n).mean()), 4),
                 'best': _best_class(view.scores[n], names),
                 'layers': [
@@ -149,7 +149,7 @@ def _describe_layer(
         'preference': _describe_attention(layer.preference[n]),
         'mask': _describe_map(layer.masks[n]),
         'best': _best_class(layer.scores[n], names),
-        'centre': [round(float(x), 1) for x in layer.centres[n]],
+        'center': [round(float(x), 1) for x in layer.centers[n]],
         **{
             name: None if np.isnan(value) else round(value, 4)
             for name, value in measures.items()
@@ -166,8 +166,8 @@ def _describe_attention(attention: np.ndarray) -> dict[str, Any]:
 
 def _describe_map(values: np.ndarray) -> dict[str, Any]:
     """Returns a map of values from 0 to 1."""
-    grey = (255 * values).round()
-    return {'png': _to_png(grey), 'shape': list(values.shape)}
+    gray = (255 * values).round()
+    return {'png': _to_png(gray), 'shape': list(values.shape)}
 
 
 def _best_class(scores: np.ndarray, names: list[str]) -> list:
@@ -182,7 +182,7 @@ def _to_hex(palette: np.ndarray, label: int) -> str:
 
 
 def _to_png(image: np.ndarray) -> str:
-    """Returns a data URI; colours are in BGR order."""
+    """Returns a data URI; colors are in BGR order."""
     done, content = cv2.imencode('.png', image.astype(np.uint8))
     assert done  # any uint8 array can be encoded as PNG
     encoded = base64.b64encode(content.tobytes()).decode('ascii')

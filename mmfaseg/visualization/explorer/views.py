@@ -50,9 +50,9 @@ class LayerView:
             cell, 1 for uniform attention.
         overlap (np.ndarray): Overlap of attention and preference, 0 to 1,
             shape (N,).
-        centres (np.ndarray): Centre of the attention, x and y in pixels of
+        centers (np.ndarray): Center of the attention, x and y in pixels of
             the image, without the padding, shape (N, 2).
-        drift (np.ndarray): Distance to the centre in the previous layer,
+        drift (np.ndarray): Distance to the center in the previous layer,
             relative to the image diagonal, shape (N,); NaN in the first
             layer.
         turn (np.ndarray): 1 minus the cosine of its positional query and the
@@ -75,7 +75,7 @@ class LayerView:
     scores: np.ndarray
     entropy: np.ndarray
     overlap: np.ndarray
-    centres: np.ndarray
+    centers: np.ndarray
     drift: np.ndarray
     turn: np.ndarray
     change: np.ndarray
@@ -90,7 +90,7 @@ class Exploration:
     Attributes:
         image (np.ndarray): uint8, shape (H, W, 3), RGB.
         classes (list[str]): K names.
-        palette (np.ndarray): Colours of the classes, uint8, shape (K, 3).
+        palette (np.ndarray): Colors of the classes, uint8, shape (K, 3).
         labels (np.ndarray): Predicted classes, shape (H, W), -1 for none.
         owners (np.ndarray): Which of the N queries contributes most to the
             score of the predicted class, shape (H, W), -1 for none of them.

@@ -61,8 +61,8 @@ function drawOutline(context, model, mask) {
     }
   }
   const pen = Math.max(1, Math.round(width / 260));
-  for (const [colour, margin] of [['#000', pen], ['#fff', 0]]) {
-    context.fillStyle = colour;
+  for (const [color, margin] of [['#000', pen], ['#fff', 0]]) {
+    context.fillStyle = color;
     const side = pen + 2 * margin;
     for (let n = 0; n < border.length; n += 2) context.fillRect(border[n] - margin, border[n + 1] - margin, side, side);
   }
@@ -77,10 +77,10 @@ function drawWindows(context, model, windows) {
 }
 
 function drawTrack(context, model, layers) {
-  const points = layers.map((layer) => layer.centre.map((x) => x * model.scale));
+  const points = layers.map((layer) => layer.center.map((x) => x * model.scale));
   const radius = Math.max(2.5, model.width / 110);
-  for (const [colour, extra] of [['#000', 2], ['#ffd33d', 0]]) {
-    context.strokeStyle = context.fillStyle = colour;
+  for (const [color, extra] of [['#000', 2], ['#ffd33d', 0]]) {
+    context.strokeStyle = context.fillStyle = color;
     context.lineWidth = radius / 1.6 + extra;
     context.beginPath();
     points.forEach(([x, y], n) => (n ? context.lineTo(x, y) : context.moveTo(x, y)));
@@ -95,8 +95,8 @@ function drawCross(context, model) {
   if (!model.marked) return;
   const [x, y] = model.marked.map((v) => (v + 0.5) * model.scale);
   const arm = Math.max(5, model.width / 50);
-  for (const [colour, line] of [['#000', 4], ['#fff', 2]]) {
-    context.strokeStyle = colour;
+  for (const [color, line] of [['#000', 4], ['#fff', 2]]) {
+    context.strokeStyle = color;
     context.lineWidth = line;
     context.beginPath();
     context.moveTo(x - arm, y);
@@ -107,14 +107,14 @@ function drawCross(context, model) {
   }
 }
 
-// Overlays the darkened image with a map on the fixed colour scale.
+// Overlays the darkened image with a map on the fixed color scale.
 function drawHeat(context, model, values) {
   drawInput(context, model, true);
   const pixels = context.getImageData(0, 0, model.width, model.height);
   for (let i = 0; i < pixels.data.length; i += 4) {
     const share = Math.sqrt(values[i] / 255) * 0.95;
-    const colour = DATA.heat[values[i]];
-    for (let c = 0; c < 3; c++) pixels.data[i + c] += share * (colour[c] - pixels.data[i + c]);
+    const color = DATA.heat[values[i]];
+    for (let c = 0; c < 3; c++) pixels.data[i + c] += share * (color[c] - pixels.data[i + c]);
   }
   context.putImageData(pixels, 0, 0);
 }

@@ -33,7 +33,7 @@ function addModel(data, owners) {
   model.prediction = make('p', { className: 'prediction' });
   model.chips = data.queries.map((query, n) => {
     const chip = make('button', { type: 'button', textContent: `${query.number} · ${query.name}`, title: `query ${query.number} contributes most to ${(100 * query.share).toFixed(1)} % of the image` });
-    chip.style.borderLeftColor = query.colour;
+    chip.style.borderLeftColor = query.color;
     chip.addEventListener('click', () => { model.marked = null; choose(model, n); });
     return chip;
   });
@@ -115,7 +115,7 @@ async function drawModel(model) {
   for (const measure of MEASURES) drawLine(model, measure, query, now);
 }
 
-// The colour bar, with a tick at each power of ten.
+// The color bar, with a tick at each power of ten.
 function drawScale() {
   const bar = document.querySelector('#scale .bar');
   bar.style.background = `linear-gradient(to right, ${DATA.heat.map((x) => `rgb(${x})`).join()})`;

@@ -1,4 +1,4 @@
-"""Colours alone do not distinguish the classes of ``ShapesDataset``."""
+"""Colors alone do not distinguish the classes of ``ShapesDataset``."""
 
 import numpy as np
 import pytest
@@ -9,20 +9,20 @@ from mmfaseg.datasets.shapes_generator import generate_shapes
 NUM_CLASSES = len(CLASSES)
 
 
-def _colour_table(split: str, count: int, bits: int) -> np.ndarray:
-    """Counts the pixels of each colour and class, (8**bits, 7)."""
+def _color_table(split: str, count: int, bits: int) -> np.ndarray:
+    """Counts the pixels of each color and class, (8**bits, 7)."""
     table = np.zeros(8**bits * NUM_CLASSES, np.int64)
     for index in range(count):
         image, labels = generate_shapes(index, split)
         blue, green, red = (image >> (8 - bits)).astype(np.int64).T
-        colour = ((blue << 2 * bits) | (green << bits) | red).T
-        cell = colour * NUM_CLASSES + labels
+        color = ((blue << 2 * bits) | (green << bits) | red).T
+        cell = color * NUM_CLASSES + labels
         table += np.bincount(cell.ravel(), minlength=table.size)
     return table.reshape(-1, NUM_CLASSES)
 
 
 def _miou(guess: np.ndarray, table: np.ndarray) -> float:
-    """Returns the mIoU of one predicted class per colour, in per cent."""
+    """Returns the mIoU of one predicted class per color, in per cent."""
     chosen = np.eye(NUM_CLASSES)[guess]
     confusion = table.T @ chosen
     hits = confusion.diagonal()
@@ -31,7 +31,7 @@ def _miou(guess: np.ndarray, table: np.ndarray) -> float:
 
 
 def _fit_classifier(table: np.ndarray) -> np.ndarray:
-    """Returns a class per colour, with class weights tuned for mIoU."""
+    """Returns a class per color, with class weights tuned for mIoU."""
     smooth = table + 20 * table.sum(axis=0) / table.sum()
     chance = smooth / smooth.sum(axis=1, keepdims=True)
     weights = table.sum() / table.sum(axis=0)
@@ -49,15 +49,15 @@ def _fit_classifier(table: np.ndarray) -> np.ndarray:
     return (chance * weights).argmax(axis=1)
 
 
-def test_colour_classifier_learns_distinct_colours():
+def test_color_classifier_learns_distinct_colors():
     labels = np.arange(4096) % NUM_CLASSES
     table = 90 * np.eye(NUM_CLASSES, dtype=np.int64)[labels] + 2
     assert _miou(_fit_classifier(table), table) > 70
 
 
 @pytest.mark.parametrize('bits', [3, 4])
-def test_colour_classifier_stays_under_35_miou(bits):
-    fitted = _colour_table('train', 200, bits)
+def test_color_classifier_stays_under_35_miou(bits):
+    fitted = _color_table('train', 200, bits)
     guess = _fit_classifier(fitted)
     assert _miou(guess, fitted) < 35
-    assert _miou(guess, _colour_table('val', 50, bits)) < 35
+    assert _miou(guess, _color_table('val', 50, bits)) < 35
