@@ -1,0 +1,32 @@
+_base_ = './camvid-360x480.py'
+
+crop_size = (256, 320)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(
+        type='RandomResize',
+        scale=(480, 360),
+        ratio_range=(0.5, 2.0),
+        keep_ratio=True,
+    ),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    batch_size=4, num_workers=1, dataset=dict(pipeline=train_pipeline)
+)
+val_dataloader = dict(num_workers=1)
+# The results are those of the validation images.
+test_dataloader = dict(
+    num_workers=1,
+    dataset=dict(data_prefix=dict(img_path='val', seg_map_path='valannot')),
+)
+
+test_evaluator = [
+    dict(type='IoUMetric', iou_metrics=['mIoU']),
+    dict(type='mmfaseg.BoundaryIoU'),
+    dict(type='mmfaseg.ComponentIoU', per_class=True),
+]
