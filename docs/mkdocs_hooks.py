@@ -20,6 +20,7 @@ PAGES = {
     'CONTRIBUTING.md': 'contributing.md',
     'SECURITY.md': 'security.md',
     'configs/ablations/README.md': 'ablations.md',
+    'configs/ablations_camvid/README.md': 'ablations_camvid.md',
     'configs/faseg/README.md': 'configs/faseg.md',
     'configs/faseg_coco/README.md': 'configs/faseg_coco.md',
     'configs/mask2former/README.md': 'configs/mask2former.md',

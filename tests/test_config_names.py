@@ -22,6 +22,7 @@ DATASET = {
     'pascal-context-59': 'PascalContextDataset59',
     'mapillary-v1-65': 'MapillaryDataset_v1',
     'camvid': 'mmfaseg.CamVidDataset',
+    'dsb2018': 'BaseSegDataset',
     'shapes': 'mmfaseg.ShapesDataset',
 }
 # weights, channels and depths of each Swin
@@ -58,8 +59,8 @@ def test_head_and_preprocessor_fit_the_dataset():
     for path in EXPERIMENTS:
         cfg = load(path)
         dataset = cfg.train_dataloader.dataset
-        names = DATASETS.get(dataset.type).METAINFO['classes']
-        names = dataset.get('metainfo', dict(classes=names))['classes']
+        default = DATASETS.get(dataset.type).METAINFO
+        names = dataset.get('metainfo', default)['classes']
         assert cfg.model.decode_head.num_classes == len(names), path.stem
         size = cfg.model.data_preprocessor.size
         padding = [a - b for a, b in zip(size, cfg.crop_size, strict=True)]

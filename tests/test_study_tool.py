@@ -327,10 +327,15 @@ def test_table_replaces_text_between_markers(tool, tmp_path):
             report.insert('text', page)
 
 
-def test_ablations_have_unique_rows_and_the_same_settings(tool):
-    paths = sorted((ROOT / 'configs/ablations').glob('*.py'))
+@pytest.mark.parametrize(
+    ('folder', 'number'), [('ablations', 20), ('ablations_camvid', 4)]
+)
+def test_ablations_have_unique_rows_and_the_same_settings(
+    tool, folder, number
+):
+    paths = sorted((ROOT / 'configs' / folder).glob('*.py'))
     rows = [tool.cell.Cell(x, 0, Path(), {}).row for x in paths]
-    assert len(set(rows)) == len(rows) >= 20
+    assert len(set(rows)) == len(rows) >= number
     parts = ('train_dataloader', 'optim_wrapper', 'train_cfg')
     first = Config.fromfile(paths[0])
     for path in paths:

@@ -106,7 +106,9 @@ def _list_images(folder: Path) -> list[str]:
         if x.suffix.lower() in IMAGE_SUFFIXES and not x.name.startswith('.')
     )
     if not found:
-        raise ValueError(f'{folder} contains no images with the suffixes {IMAGE_SUFFIXES}')
+        raise ValueError(
+            f'{folder} contains no images with the suffixes {IMAGE_SUFFIXES}'
+        )
     return [x.as_posix() for x in found]
 
 

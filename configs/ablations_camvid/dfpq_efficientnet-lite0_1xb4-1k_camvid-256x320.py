@@ -1,0 +1,8 @@
+_base_ = './faseg_efficientnet-lite0_1xb4-1k_camvid-256x320.py'
+
+# DFPQ without HRCA
+model = dict(
+    decode_head=dict(
+        transformer_decoder=dict(high_res_attention=None, num_layers=9),
+    )
+)

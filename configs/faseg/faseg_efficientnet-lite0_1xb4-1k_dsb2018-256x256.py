@@ -1,0 +1,16 @@
+_base_ = [
+    '../_base_/models/faseg_efficientnet-lite0.py',
+    '../_base_/datasets/dsb2018-256x256.py',
+    '../_base_/schedules/schedule_1k.py',
+    '../_base_/default_runtime.py',
+]
+
+crop_size = (256, 256)
+data_preprocessor = dict(size=crop_size)
+model = dict(
+    data_preprocessor=data_preprocessor,
+    decode_head=dict(
+        num_classes=2,
+        loss=dict(num_points=1024),  # a quarter of the mask pixels
+    ),
+)

@@ -1,0 +1,18 @@
+_base_ = '../faseg/faseg_efficientnet-lite0_1xb4-8k_camvid-360x480.py'
+
+# Mask2Former from the parts of FASeg: three cycles of three levels
+model = dict(
+    decode_head=dict(
+        pixel_decoder=dict(
+            positional_encoding=dict(type='mmfaseg.SinePositionalEncoding')
+        ),
+        transformer_decoder=dict(
+            positional_query=dict(
+                _delete_=True, type='mmfaseg.LearnedPositionalQuery'
+            ),
+            high_res_attention=None,
+            num_layers=9,
+            mask_threshold=0.5,
+        ),
+    )
+)
