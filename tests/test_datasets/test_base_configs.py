@@ -20,8 +20,15 @@ DATASET_FILES = sorted(
 )
 SCHEDULE_FILES = sorted((BASE / 'schedules').glob('*.py'))
 OF_DETECTORS = ('schedule_det_study', 'schedule_dsb2018', 'schedule_coco_50e')
-# the learning rate of the backbone is not reduced
-FROM_SCRATCH = ('schedule_shapes', 'schedule_study', *OF_DETECTORS[:2])
+# learning rate of the backbone relative to the head, if it is not 0.1
+BACKBONE_FACTORS = {
+    'schedule_1k': 0.2,
+    # from scratch
+    'schedule_shapes': 1.0,
+    'schedule_study': 1.0,
+    'schedule_det_study': 1.0,
+    'schedule_dsb2018': 1.0,
+}
 
 
 class _TinyModel(nn.Module):
@@ -63,7 +70,7 @@ def test_schedule_ends_at_zero_without_decay_of_norms_and_embeddings(file):
         )
     )
     rate = config.optim_wrapper.optimizer.lr
-    backbone = rate if file.stem in FROM_SCRATCH else 0.1 * rate
+    backbone = BACKBONE_FACTORS.get(file.stem, 0.1) * rate
     assert groups['backbone.weight']['lr'] == pytest.approx(backbone)
     assert groups['head.weight']['lr'] == rate
     assert groups['head.weight']['weight_decay'] == 0.05
@@ -133,6 +140,14 @@ LAYOUTS = {
         ('train/a.png', 'trainannot/a.png'),
         ('test/a.png', 'testannot/a.png'),
     ),
+    'camvid-256x320': (
+        ('train/a.png', 'trainannot/a.png'),
+        ('val/a.png', 'valannot/a.png'),
+    ),
+    'dsb2018-256x256': (
+        ('images/train/a.png', 'annotations/train/a.png'),
+        ('images/val/a.png', 'annotations/val/a.png'),
+    ),
     'ade20k-512x512': (
         ('images/training/a.jpg', 'annotations/training/a.png'),
         ('images/validation/a.jpg', 'annotations/validation/a.png'),
@@ -168,6 +183,8 @@ LAYOUTS['coco-stuff164k-640x640'] = LAYOUTS['coco-stuff164k-512x512']
 # test sizes of a 400x500 image
 TEST_SIZES = {
     'camvid-360x480': (400, 500),
+    'camvid-256x320': (400, 500),
+    'dsb2018-256x256': (400, 500),
     'ade20k-512x512': (512, 640),
     'ade20k-640x640': (640, 800),
     'cityscapes-512x1024': (400, 500),
@@ -179,6 +196,7 @@ TEST_SIZES = {
 # datasets that are tested at the original size
 ORIGINAL_SIZES = {
     'camvid-360x480': (360, 480),
+    'camvid-256x320': (360, 480),
     'cityscapes-512x1024': (1024, 2048),
 }
 
