@@ -13,7 +13,15 @@ from pathlib import Path
 from mmfaseg.utils.command_line import hide_known_warnings
 
 TOOLS = Path(__file__).resolve().parent
-MODELS = ('small', 'r50', 'swin-t', 'swin-s', 'swin-b', 'swin-l')
+MODELS = (
+    'small',
+    'efficientnet-lite0',
+    'r50',
+    'swin-t',
+    'swin-s',
+    'swin-b',
+    'swin-l',
+)
 
 
 def parse_pair(text: str) -> tuple[int, int]:
@@ -90,7 +98,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--model',
         choices=MODELS,
         default='r50',
-        help='small trains from scratch on a CPU (default: %(default)s)',
+        help='for a CPU: efficientnet-lite0, which is pretrained, or small, '
+        'which is not (default: %(default)s)',
     )
     add(
         '--iterations',

@@ -133,6 +133,24 @@ def test_config_has_no_diagnostics(folders, create):
     assert report.statistics['train'].image_counts.tolist() == [4, 4, 4]
 
 
+@pytest.mark.parametrize(
+    ('model', 'backbone', 'rate', 'factor'),
+    [
+        ('small', 'ResNet', 3e-3, 1.0),
+        ('efficientnet-lite0', 'mmfaseg.EfficientNetLite', 1e-3, 0.2),
+        ('r50', 'ResNet', 1e-4, 0.1),
+    ],
+)
+def test_model_selects_backbone_and_learning_rates(
+    folders, create, model, backbone, rate, factor
+):
+    cfg = Config.fromfile(create(folders(), model=model))
+    assert cfg.model.backbone.type == backbone
+    assert cfg.optim_wrapper.optimizer.lr == rate
+    factors = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert factors.backbone.lr_mult == factor
+
+
 def test_masks_of_0_and_255_are_remapped(folders, create, tmp_path):
     where = folders(mask=np.where(MASK == 1, 255, 0).astype(np.uint8))
     with pytest.raises(ValueError, match='use --remap 255=1'):
