@@ -102,7 +102,7 @@ model = dict(
 )
 {schedule}
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, end=30, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.1, end={warmup}, by_epoch=False),
     dict(type='PolyLR', power=0.9, eta_min=0, end=max_iters, by_epoch=False),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval={interval})
@@ -161,5 +161,6 @@ def format_config(
         count=count,
         auxiliary=auxiliary if model == 'small' else '',
         schedule=schedule,
-        interval=max(iterations // 20, 1),
+        warmup=max(2, min(30, iterations // 10)),
+        interval=min(iterations, max(200, iterations // 20)),
     )

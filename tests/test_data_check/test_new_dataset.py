@@ -134,6 +134,19 @@ def test_config_has_no_diagnostics(folders, create):
 
 
 @pytest.mark.parametrize(
+    ('iterations', 'interval', 'warmup'),
+    [(30, 30, 3), (300, 200, 30), (20000, 1000, 30)],
+)
+def test_iterations_determine_validation_and_warmup(
+    folders, create, iterations, interval, warmup
+):
+    cfg = Config.fromfile(create(folders(), iterations=iterations))
+    assert cfg.train_cfg.val_interval == interval
+    assert cfg.default_hooks.checkpoint.interval == interval
+    assert [x.end for x in cfg.param_scheduler] == [warmup, iterations]
+
+
+@pytest.mark.parametrize(
     ('model', 'backbone', 'rate', 'factor'),
     [
         ('small', 'ResNet', 3e-3, 1.0),
