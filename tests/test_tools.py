@@ -353,6 +353,9 @@ def test_predictions_of_a_detector_are_written_as_json(tmp_path) -> None:
     cfg = tool.load_config(tool.parse_args(arguments))
     assert cfg.test_evaluator.outfile_prefix == str(tmp_path / 'results')
     assert 'output_dir' not in cfg.test_evaluator
+    arguments += ['--cfg-options', 'test_evaluator=[]']
+    with pytest.raises(ValueError, match='needs one metric'):
+        tool.load_config(tool.parse_args(arguments))
 
 
 def test_tta_of_detector_raises() -> None:
@@ -374,7 +377,6 @@ def test_tta_wraps_the_model() -> None:
     [
         ('--show', 'default_hooks.visualization=None', 'visualization'),
         ('--tta', None, 'tta_model and tta_pipeline'),
-        ('--out=x', 'test_evaluator=[]', 'needs one metric'),
     ],
 )
 def test_invalid_arguments_exit_with_message(

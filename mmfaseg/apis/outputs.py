@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..utils.label_png import write_label_png
 from .sources import Frame
 
 if TYPE_CHECKING:
@@ -58,12 +59,9 @@ class Writer:
 
     def _write_labels(self, found: 'Prediction') -> None:
         """Writes class indices as a PNG with a palette."""
-        labels = found.labels
-        wide = len(self.palette) > 256
-        image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
-        if not wide:
-            image.putpalette(self.palette.ravel().tolist())
-        image.save(self._path('labels', found.name, '.png'))
+        path = self._path('labels', found.name, '.png')
+        palette = self.palette.tolist()
+        write_label_png(path, found.labels, len(palette), palette)
 
     def _write_frame(self, frame: Frame, overlay: np.ndarray) -> None:
         assert frame.video is not None

@@ -8,6 +8,7 @@ from .hooks import (
     NonFiniteHook,
     ProgressBarHook,
     SafeCheckpointHook,
+    SavePredictionsHook,
     ValidationLossHook,
 )
 from .strategies import FullyShardStrategy
@@ -21,5 +22,6 @@ __all__ = [
     'NonFiniteHook',
     'ProgressBarHook',
     'SafeCheckpointHook',
+    'SavePredictionsHook',
     'ValidationLossHook',
 ]

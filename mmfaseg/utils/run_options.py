@@ -127,21 +127,24 @@ def use_test_time_augmentation(cfg: Config) -> None:
 
 
 def save_predictions(cfg: Config, directory: str) -> None:
-    """Makes the metric of a config save the predictions.
+    """Makes a test save the predictions.
+
+    Semantic segmentors save label maps, detectors COCO results.
 
     Raises:
-        ValueError: if the config has several metrics.
+        ValueError: if the config of a detector has several metrics.
     """
+    if cfg.get('default_scope') != 'mmdet':
+        hook = dict(type='mmfaseg.SavePredictionsHook', out_dir=directory)
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+        return
     evaluator = cfg.test_evaluator
     if not isinstance(evaluator, dict):
         raise ValueError(
             '--out needs one metric, but test_evaluator is a list; set '
-            'output_dir of one of its metrics in the config instead'
+            'outfile_prefix of one of its metrics in the config instead'
         )
-    if evaluator['type'].startswith('Coco'):  # mmdet's
-        evaluator['outfile_prefix'] = str(Path(directory) / 'results')
-    else:
-        evaluator['output_dir'] = directory
+    evaluator['outfile_prefix'] = str(Path(directory) / 'results')
 
 
 def remove_sharding(cfg: Config) -> None:

@@ -44,9 +44,12 @@ def drawn(monkeypatch):
     return calls
 
 
-def draw(inputs, samples, **arguments):
+def draw(inputs, samples, folder='', **arguments):
     hook = DrawSegmentationHook(**{'draw': True, 'interval': 1, **arguments})
-    runner = SimpleNamespace(iter=7)
+    dataset = SimpleNamespace(data_prefix=dict(img_path=str(folder)))
+    loader = SimpleNamespace(dataset=dataset)
+    runner = SimpleNamespace(iter=7, test_dataloader=loader)
+    hook.before_test(runner)
     hook.after_test_iter(runner, 0, {'inputs': inputs}, samples)
 
 
@@ -75,7 +78,7 @@ def test_image_file_takes_precedence(drawn, tmp_path):
     draw([red_inputs((6, 9))], [make_sample((6, 9), img_path=path)])
     ((name, image, _),) = drawn
     assert (image == 77).all()
-    assert name == 'test_gray.png'
+    assert name == 'test_gray'
 
 
 def test_first_view_is_drawn_under_test_time_augmentation(drawn):
@@ -113,3 +116,13 @@ def test_mmseg_visualizer_draws(tmp_path, monkeypatch):
     image = mmcv.imread(path, channel_order='rgb')
     assert image.shape == (32, 48, 3)
     assert tuple(image[-1, -1]) == (100, 10, 132)
+
+
+def test_equal_names_in_different_folders_stay_different(drawn, tmp_path):
+    paths = [str(tmp_path / x) for x in ('a/1.png', 'b/1.png', 'a_1.png')]
+    inputs = [red_inputs((4, 4))] * 3
+    samples = [make_sample((4, 4), img_path=x) for x in paths]
+    draw(inputs[:2], samples[:2], tmp_path)
+    assert [name for name, _, _ in drawn] == ['test_a_1', 'test_b_1']
+    with pytest.raises(ValueError, match="same output name 'a_1'"):
+        draw(inputs, samples, tmp_path)

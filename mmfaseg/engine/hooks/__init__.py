@@ -6,6 +6,7 @@ from .focus_hook import FocusHook
 from .non_finite_hook import NonFiniteHook
 from .progress_bar_hook import ProgressBarHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .save_predictions_hook import SavePredictionsHook
 from .validation_loss_hook import ValidationLossHook
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     'NonFiniteHook',
     'ProgressBarHook',
     'SafeCheckpointHook',
+    'SavePredictionsHook',
     'ValidationLossHook',
 ]

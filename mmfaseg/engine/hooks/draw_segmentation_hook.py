@@ -1,7 +1,6 @@
 """Visualization hook for image files and generated images."""
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 import mmcv
 import numpy as np
@@ -11,6 +10,7 @@ from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.structures import SegDataSample
 
 from mmfaseg.registry import HOOKS
+from mmfaseg.utils.output_names import OutputNames
 from mmfaseg.visualization import inputs_to_image
 
 
@@ -20,8 +20,18 @@ class DrawSegmentationHook(SegVisualizationHook):
 
     The image is read from ``img_path`` of the data sample. If the file does
     not exist, the network input is resized to the original size instead. The
+    names of the drawings contain the folders below that of the images. The
     arguments are those of mmseg's hook.
     """
+
+    def before_val(self, runner: Runner) -> None:
+        """Prepares the names of the drawings."""
+        # not "/": a visualizer does not create folders
+        self._names = OutputNames(runner.val_dataloader.dataset, '_')
+
+    def before_test(self, runner: Runner) -> None:
+        """Prepares the names of the drawings."""
+        self._names = OutputNames(runner.test_dataloader.dataset, '_')
 
     def after_val_iter(
         self,
@@ -64,7 +74,7 @@ class DrawSegmentationHook(SegVisualizationHook):
             if image is None:
                 image = inputs_to_image(inputs[i], output.ori_shape)
             self._visualizer.add_datasample(
-                f'{mode}_{PurePath(path).name}',
+                f'{mode}_{self._names(path)}',
                 image,
                 data_sample=output,
                 show=self.show,
