@@ -1,4 +1,4 @@
-_base_ = './faseg_efficientnet-lite0_1xb4-1k_camvid-256x320.py'
+_base_ = './faseg_efficientnet-lite0_1xb4-1k_camvid-192x256.py'
 
 # Mask2Former: three cycles of three levels
 model = dict(

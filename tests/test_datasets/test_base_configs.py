@@ -140,7 +140,7 @@ LAYOUTS = {
         ('train/a.png', 'trainannot/a.png'),
         ('test/a.png', 'testannot/a.png'),
     ),
-    'camvid-256x320': (
+    'camvid-192x256': (
         ('train/a.png', 'trainannot/a.png'),
         ('val/a.png', 'valannot/a.png'),
     ),
@@ -183,7 +183,7 @@ LAYOUTS['coco-stuff164k-640x640'] = LAYOUTS['coco-stuff164k-512x512']
 # test sizes of a 400x500 image
 TEST_SIZES = {
     'camvid-360x480': (400, 500),
-    'camvid-256x320': (400, 500),
+    'camvid-192x256': (400, 500),
     'dsb2018-256x256': (400, 500),
     'ade20k-512x512': (512, 640),
     'ade20k-640x640': (640, 800),
@@ -196,7 +196,7 @@ TEST_SIZES = {
 # datasets that are tested at the original size
 ORIGINAL_SIZES = {
     'camvid-360x480': (360, 480),
-    'camvid-256x320': (360, 480),
+    'camvid-192x256': (360, 480),
     'cityscapes-512x1024': (1024, 2048),
 }
 

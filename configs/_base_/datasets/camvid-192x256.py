@@ -1,6 +1,6 @@
 _base_ = './camvid-360x480.py'
 
-crop_size = (256, 320)
+crop_size = (192, 256)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
