@@ -145,6 +145,43 @@ def test_testing_writes_metrics_figures_and_predictions(
     assert np.max(images) < 7
 
 
+def test_images_without_labels_need_format_only(trained, tmp_path) -> None:
+    for folder in 'ab':
+        image = np.full((32, 32, 3), 99, np.uint8)
+        mmcv.imwrite(image, str(tmp_path / f'images/{folder}/1.png'))
+    dataset = dict(
+        type='BaseSegDataset',
+        data_prefix=dict(img_path=str(tmp_path / 'images')),
+        img_suffix='.png',
+        metainfo=dict(classes=list('abcdefg')),
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='PackSegInputs')],
+        test_mode=True,
+    )
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(CONFIG)!r}\n'
+        f'test_dataloader = dict(dataset=dict(_delete_=True, **{dataset}))\n'
+    )
+    command = ['test', config, trained[0] / 'iter_2.pth']
+    command += ['--work-dir', tmp_path / 'logs']
+    with pytest.raises(SystemExit, match='use --format-only --out DIR'):
+        run_tool(*command)
+    labels = tmp_path / 'labels'
+    run_tool(*command, '--format-only', '--out', labels)
+    for folder in 'ab':
+        found = mmcv.imread(labels / folder / '1.png', 'unchanged')
+        assert found.shape == (32, 32)
+
+
+def test_format_only_loads_no_labels() -> None:
+    load = 'test_dataloader.dataset.pipeline.0.type=mmseg.LoadAnnotations'
+    cfg = config_of(
+        'test', 'a.pth', '--format-only', '--out=x', '--cfg-options', load
+    )
+    assert cfg.test_evaluator == []
+    assert 'Load' not in str(cfg.test_dataloader.dataset.pipeline)
+
+
 def test_test_time_augmentation(trained, tmp_path) -> None:
     checkpoint = trained[0] / 'iter_2.pth'
     printed = run_tool(

@@ -1,6 +1,7 @@
 """Evaluates a checkpoint on the test split of a config."""
 
 import argparse
+import sys
 
 from mmengine.config import Config
 
@@ -18,6 +19,7 @@ from mmfaseg.utils.run_options import (
     predict_with_amp,
     remove_sharding,
     save_predictions,
+    skip_labels,
     use_test_time_augmentation,
 )
 
@@ -31,6 +33,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         metavar='DIR',
         help='save predictions as label PNGs, or COCO JSON for detectors',
+    )
+    parser.add_argument(
+        '--format-only',
+        action='store_true',
+        help='only save predictions, for images without labels; needs --out',
     )
     parser.add_argument(
         '--show', action='store_true', help='show predictions in a window'
@@ -59,7 +66,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='use mixed precision: float16 (default) or bfloat16',
     )
     add_run_arguments(parser, 'test_dataloader.batch_size=4')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.format_only and args.out is None:
+        parser.error('--format-only needs --out DIR')
+    return args
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -72,6 +82,8 @@ def load_config(args: argparse.Namespace) -> Config:
         draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         use_test_time_augmentation(cfg)
+    if args.format_only:
+        skip_labels(cfg)
     if args.out is not None:
         save_predictions(cfg, args.out)
     return cfg
@@ -87,7 +99,15 @@ def main(argv: list[str] | None = None) -> None:
     runner = build_runner(cfg)
     if args.amp is not None:
         predict_with_amp(runner.model, args.amp)
-    runner.test()
+    try:
+        runner.test()
+    except KeyError as error:
+        if error.args != ('gt_sem_seg',):
+            raise
+        sys.exit(
+            'error: the test pipeline loads no labels; use --format-only '
+            '--out DIR to save predictions without metrics'
+        )
     destroy_process_group()
 
 
