@@ -23,6 +23,7 @@ from .config_classes import (
     registered_names,
     required_arguments,
 )
+from .config_conflicts import LOADER_KEYS, check_conflicts
 from .diagnostics import Diagnostics
 from .misplaced_arguments import find_remedies
 
@@ -35,7 +36,6 @@ RUNNER_KEYS = (
     *('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'visualizer'),
     *('log_processor', 'strategy'),
 )
-LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # arguments that mmengine removes before it builds the object
 CONSUMED_ARGUMENTS = {
     'optim_wrapper': ('optimizer', 'paramwise_cfg', 'constructor'),
@@ -60,16 +60,20 @@ class ConfigNameError(ValueError):
 
 
 def reject_unknown_names(cfg: Config) -> None:
-    """Raises an error for unknown names in a config and logs warnings.
+    """Raises an error for unknown names or conflicts in a config.
+
+    Warnings are logged.
 
     Args:
         cfg (Config): config of any task.
 
     Raises:
-        ConfigNameError: if a name is unknown or missing.
+        ConfigNameError: if a name is unknown or missing, or settings
+            contradict each other.
     """
     diagnostics = Diagnostics()
     check_names(cfg, diagnostics)
+    check_conflicts(cfg, diagnostics)
     found = diagnostics.list()
     for diagnostic in found:
         if not diagnostic.is_error:
@@ -108,27 +112,6 @@ def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
 def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
     """Reports keys that the runner ignores."""
     is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
-    if not is_flexible and cfg.get('strategy'):
-        diagnostics.error(
-            'strategy',
-            'only FlexibleRunner uses this key',
-            "set runner_type = 'FlexibleRunner', or remove it",
-        )
-    for key in ('sync_bn', 'model_wrapper_cfg'):
-        if is_flexible and cfg.get(key):
-            diagnostics.error(
-                key,
-                'FlexibleRunner ignores this key',
-                'remove it, or move it into strategy',
-            )
-    strategy = str((cfg.get('strategy') or {}).get('type'))
-    hooks = [str(x.get('type')) for x in cfg.get('custom_hooks') or ()]
-    if strategy.endswith('FullyShardStrategy') and 'EMAHook' in hooks:
-        diagnostics.error(
-            'custom_hooks',
-            'EMAHook cannot copy a sharded model',
-            'remove the hook, or the strategy',
-        )
     runner = FlexibleRunner if is_flexible else Runner
     known = [*inspect.signature(runner).parameters, 'runner_type']
     known.remove('cfg')

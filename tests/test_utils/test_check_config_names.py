@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
+from mmfaseg.utils.config_conflicts import check_conflicts
 from mmfaseg.utils.config_names import (
     ConfigNameError,
     check_names,
@@ -23,6 +24,7 @@ def demo(root):
 def diagnostics_of(cfg):
     diagnostics = Diagnostics()
     check_names(cfg, diagnostics)
+    check_conflicts(cfg, diagnostics)
     return diagnostics.list()
 
 
@@ -128,6 +130,34 @@ def test_strategy_settings_must_match_runner(demo, settings, where, remedy):
     assert [(x.where, x.remedy) for x in diagnostics_of(cfg)] == [
         (where, remedy)
     ]
+
+
+def test_epochs_need_a_finite_sampler(demo):
+    epochs = dict(type='EpochBasedTrainLoop', max_epochs=2)
+    cfg = changed(demo, **{'default_hooks.seeds': None})
+    cfg.train_cfg = epochs
+    (diagnostic,) = diagnostics_of(cfg)
+    assert diagnostic.where == 'train_dataloader.sampler'
+    assert "set train_dataloader.sampler.type='DefaultSampler'" in str(
+        diagnostic
+    )
+    cfg.train_dataloader.sampler.type = 'DefaultSampler'
+    assert diagnostics_of(cfg) == []
+    for train_cfg in (epochs, dict(by_epoch=True, max_epochs=2)):
+        cfg.train_cfg = train_cfg
+        cfg.default_hooks.seeds = dict(type='mmfaseg.ExactResumeHook')
+        (diagnostic,) = diagnostics_of(cfg)
+        assert not diagnostic.is_error
+        assert 'ExactResumeHook' in diagnostic.problem
+
+
+def test_persistent_workers_need_workers(demo):
+    cfg = changed(demo, **{'val_dataloader.num_workers': 0})
+    (diagnostic,) = diagnostics_of(cfg)
+    assert diagnostic.where == 'val_dataloader'
+    assert 'persistent_workers=False' in diagnostic.remedy
+    cfg.val_dataloader.persistent_workers = False
+    assert diagnostics_of(cfg) == []
 
 
 def test_shipped_strategy_has_no_diagnostics(root, demo):

@@ -1,0 +1,86 @@
+"""Check for settings of a config that contradict each other."""
+
+from collections.abc import Mapping
+
+from mmengine.config import Config
+
+from .diagnostics import Diagnostics
+from .type_name import type_name
+
+LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
+    """Reports settings that end a run or that are ignored.
+
+    Args:
+        cfg (Config): config of any task.
+        diagnostics (Diagnostics): collects the errors.
+    """
+    _check_strategy(cfg, diagnostics)
+    _check_train_loop(cfg, diagnostics)
+    for key in LOADER_KEYS:
+        loader = cfg.get(key)
+        if not isinstance(loader, Mapping):
+            continue
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            diagnostics.error(
+                key,
+                'persistent_workers=True with num_workers=0',
+                f'set {key}.persistent_workers=False or num_workers to at '
+                'least 1',
+            )
+
+
+def _check_strategy(cfg: Config, diagnostics: Diagnostics) -> None:
+    is_flexible = cfg.get('runner_type') == 'FlexibleRunner'
+    if not is_flexible and cfg.get('strategy'):
+        diagnostics.error(
+            'strategy',
+            'only FlexibleRunner uses this key',
+            "set runner_type = 'FlexibleRunner', or remove it",
+        )
+    for key in ('sync_bn', 'model_wrapper_cfg'):
+        if is_flexible and cfg.get(key):
+            diagnostics.error(
+                key,
+                'FlexibleRunner ignores this key',
+                'remove it, or move it into strategy',
+            )
+    strategy = type_name(cfg.get('strategy') or {'type': ''})
+    hooks = [type_name(x) for x in cfg.get('custom_hooks') or ()]
+    if strategy == 'FullyShardStrategy' and 'EMAHook' in hooks:
+        diagnostics.error(
+            'custom_hooks',
+            'EMAHook cannot copy a sharded model',
+            'remove the hook, or the strategy',
+        )
+
+
+def _check_train_loop(cfg: Config, diagnostics: Diagnostics) -> None:
+    loop = cfg.get('train_cfg') or {}
+    is_epoch_based = loop.get('by_epoch', False) or (
+        loop.get('type') and type_name(loop) == 'EpochBasedTrainLoop'
+    )
+    if not is_epoch_based:
+        return
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler')
+    if sampler and type_name(sampler).startswith('Infinite'):
+        diagnostics.error(
+            'train_dataloader.sampler',
+            f'with {type_name(sampler)}, the first epoch of '
+            'EpochBasedTrainLoop never ends',
+            "set train_dataloader.sampler.type='DefaultSampler', or use "
+            'IterBasedTrainLoop',
+        )
+    hooks = [
+        *(cfg.get('default_hooks') or {}).values(),
+        *(cfg.get('custom_hooks') or ()),
+    ]
+    if 'ExactResumeHook' in [type_name(x) for x in hooks if x]:
+        diagnostics.warn(
+            'train_cfg',
+            'ExactResumeHook does not make epoch-based training reproducible '
+            'after resuming',
+            'use IterBasedTrainLoop if the resumed run must be identical',
+        )
