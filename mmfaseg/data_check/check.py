@@ -99,6 +99,8 @@ def check_dataset(
             checker.check(split.entries[index])
             if progress is not None:
                 progress(name, done, total)
+        loader = cfg[f'{split.group}_dataloader']
+        checker.check_batch_size(loader.get('batch_size', 1))
     check_binary_masks(found, statistics, diagnostics)
     if limit is None:
         for name, split in found.items():

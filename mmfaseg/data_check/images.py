@@ -26,12 +26,14 @@ class ImageChecker:
 
     Attributes:
         statistics (LabelStatistics): frequencies of the valid labels.
+        sizes (set[tuple[int, int]]): heights and widths of the images.
     """
 
     def __init__(self, split: Split, diagnostics: Diagnostics) -> None:
         self.split = split
         self.diagnostics = diagnostics
         self.statistics = LabelStatistics(len(split.classes))
+        self.sizes: set[tuple[int, int]] = set()
         self._label_loader: LoadCheckedAnnotations | None = None
         self._steps: list[Callable[[dict], dict]] = []
         for step in split.pipeline:
@@ -74,6 +76,8 @@ class ImageChecker:
                 f'{path}: {type(error).__name__}: {error}',
             )
             return
+        if 'ori_shape' in loaded:
+            self.sizes.add(tuple(loaded['ori_shape'][:2]))
         labels = loaded.get('gt_seg_map')
         if labels is not None:
             self._check_brightness(path, loaded['img'])
@@ -86,6 +90,27 @@ class ImageChecker:
                 f"add dict(type='LoadAnnotations') to {self.split.key}"
                 '.pipeline',
             )
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Reports a batch size that needs images of equal size.
+
+        mmseg pads only training batches.
+        """
+        changes_size = any(
+            not type_name(step).startswith(('Load', 'Pack'))
+            for step in self.split.pipeline
+        )
+        is_padded = self.split.group == 'train'
+        if is_padded or changes_size or batch_size == 1 or len(self.sizes) < 2:
+            return
+        first, second, *_ = sorted(self.sizes)
+        self.diagnostics.error(
+            self.split.name,
+            f'batches of {batch_size} images need equal sizes, but there are '
+            f'{first} and {second}',
+            f'set {self.split.group}_dataloader.batch_size=1, or resize the '
+            'images in the pipeline',
+        )
 
     def _report_file(self, problem: str, remedy: str, example: str) -> None:
         """Reports an error, or a warning if training skips such files."""

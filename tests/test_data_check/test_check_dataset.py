@@ -103,7 +103,7 @@ def diagnose_one(cfg, *splits, is_error=True, limit=None):
     return diagnostic
 
 
-def test_valid_data_set_has_no_diagnostics(data):
+def test_valid_dataset_has_no_diagnostics(data):
     progress = []
     report = check_dataset(
         make_config(data), progress=lambda *x: progress.append(x)
@@ -210,6 +210,26 @@ def test_exif_rotated_images(data):
     assert f'color_type={color_type!r}' in diagnostic.examples[0]
     cfg.train_dataloader.dataset.pipeline[0]['color_type'] = color_type
     assert list(diagnose(cfg).diagnostics) == []
+
+
+def test_validation_batches_need_images_of_one_size(data):
+    for folder, shape in (('img', (2 * H, W, 3)), ('ann', (2 * H, W))):
+        (path,) = (data / f'{folder}/val').glob('0.*')
+        labels = np.arange(2 * H)[:, None] % 3
+        pixels = np.full(shape, 99) if folder == 'img' else labels + 0 * W
+        pixels = np.broadcast_to(pixels, shape).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    cfg = make_config(data)
+    cfg.val_dataloader.batch_size = 1
+    assert list(diagnose(cfg, 'val').diagnostics) == []
+    cfg.val_dataloader.batch_size = 2
+    diagnostic = diagnose_one(cfg, 'val')
+    assert 'batches of 2 images need equal sizes' in diagnostic.problem
+    assert 'set val_dataloader.batch_size=1' in diagnostic.remedy
+    cfg.val_dataloader.dataset.pipeline.insert(
+        1, dict(type='Resize', scale=(W, H))
+    )
+    assert list(diagnose(cfg, 'val').diagnostics) == []
 
 
 def test_nearly_black_images(data):
@@ -426,7 +446,7 @@ def test_detectors_raise():
 # kinds of datasets
 
 
-def test_concatenated_and_repeated_data_sets(data):
+def test_concatenated_and_repeated_datasets(data):
     cfg = make_config(data)
     part = cfg.train_dataloader.dataset.to_dict()
     parts = [
@@ -479,15 +499,15 @@ def test_test_split_may_have_no_labels(data):
     )
 
 
-def write_small_data_set(settings, data_set, split, num_classes):
+def write_small_dataset(settings, dataset, split, num_classes):
     """Writes two images in the folders of a dataset of this package."""
     defaults = {
         name: x.default
-        for name, x in inspect.signature(data_set).parameters.items()
+        for name, x in inspect.signature(dataset).parameters.items()
     }
     at = {**defaults, **settings}
     reduced = at.get('reduce_zero_label') is True
-    is_camvid = data_set.__name__ == 'CamVidDataset'
+    is_camvid = dataset.__name__ == 'CamVidDataset'
     rng = np.random.default_rng(0)
     mask = rng.integers(0, num_classes, (60, 90)) + reduced
     mask[:3] = num_classes if is_camvid else 0 if reduced else 255
@@ -514,7 +534,7 @@ def write_small_data_set(settings, data_set, split, num_classes):
         path.write_text('\n'.join(names))
 
 
-def test_data_sets_of_the_package_have_no_diagnostics(tmp_path, monkeypatch):
+def test_datasets_of_the_package_have_no_diagnostics(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     init_default_scope('mmseg')
     checked = set()
@@ -526,11 +546,11 @@ def test_data_sets_of_the_package_have_no_diagnostics(tmp_path, monkeypatch):
         if kind in checked:
             continue
         checked.add(kind)
-        data_set = DATASETS.get(kind if '.' in kind else f'mmseg.{kind}')
+        dataset = DATASETS.get(kind if '.' in kind else f'mmseg.{kind}')
         for split in ('train', 'val'):
-            write_small_data_set(
+            write_small_dataset(
                 cfg[f'{split}_dataloader'].dataset,
-                data_set,
+                dataset,
                 split,
                 cfg.model.decode_head.num_classes,
             )

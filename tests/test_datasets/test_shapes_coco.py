@@ -58,7 +58,7 @@ def test_instances_of_one_class_are_different_areas():
         assert len(np.unique(areas)) - 1 == sum(counts)
 
 
-def test_images_equal_the_data_set(folder):
+def test_images_equal_the_dataset(folder):
     for index in range(LENGTH):
         image, _ = generate_shapes(index, 'val', SIZE)
         written = cv2.imread(str(folder / f'val/{index:06d}.png'))
