@@ -25,7 +25,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / 'mmfaseg/ops/csrc'
-MIM_FILES = ('tools', 'configs', 'model-index.yml')
+MIM_FILES = ('tools', 'configs', 'demo', 'model-index.yml')
 
 
 class BuildPyWithMim(build_py):

@@ -31,7 +31,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess]:
     """
 
     def run(
-        *arguments: object, check: bool = True
+        *arguments: object, check: bool = True, cwd: Path | None = None
     ) -> subprocess.CompletedProcess:
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
@@ -40,6 +40,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess]:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
+            cwd=cwd,
         )
         if check:
             assert done.returncode == 0, done.stdout

@@ -96,7 +96,10 @@ def test_metafile_names_files_and_sources_of_results():
     for model in _metafile()['Models']:
         metadata = model['Metadata']
         assert model['In Collection'] == collection['Name']
-        assert 'Weights' not in model, 'no weights are published'
+        if 'Weights' in model:
+            name = model['Weights'].split('/raw/main/')[1]
+            assert name == f'mmfaseg/weights/{model["Name"]}.safetensors'
+            assert (ROOT / name).is_file()
         (result,) = model['Results']
         assert result['Dataset'] == metadata['Training Data']
         assert set(result['Metrics']) <= {

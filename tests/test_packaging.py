@@ -27,7 +27,12 @@ assert child.train_cfg.max_iters == 7
 assert child.model == get_config('mmfaseg::{DEMO}').model
 print(type(get_model('mmfaseg::{DEMO}')).__name__, mmfaseg.__file__)
 """
-SHIPPED = ('tools/train.py', 'tools/test.py', 'model-index.yml')
+SHIPPED = (
+    'tools/train.py',
+    'tools/test.py',
+    'demo/nuclei.png',
+    'model-index.yml',
+)
 
 
 WITH_COMPILER = pytest.mark.skipif(
@@ -84,7 +89,13 @@ def test_wheel_contains_all_modules(wheel: Path, root: Path) -> None:
         f'mmfaseg/visualization/explorer/assets/page.{kind}'
         for kind in ('html', 'css', 'js')
     }
-    assert modules | assets | {'mmfaseg/py.typed'} <= names_in(wheel)
+    weights = {
+        path.relative_to(root).as_posix()
+        for path in (root / 'mmfaseg/weights').glob('*.safetensors')
+    }
+    assert weights
+    files = modules | assets | weights | {'mmfaseg/py.typed'}
+    assert files <= names_in(wheel)
 
 
 def test_wheel_contains_the_files_of_mim(wheel: Path, root: Path) -> None:
@@ -186,7 +197,7 @@ def test_editable_install_links_the_files_of_mim(
         for name in SHIPPED:
             assert (mim / name).samefile(source / name)
         assert (mim / 'configs').is_symlink()
-        assert len(list(mim.iterdir())) == 3
+        assert len(list(mim.iterdir())) == 4
         (mim / 'stale').touch()
 
 

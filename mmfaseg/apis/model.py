@@ -14,6 +14,7 @@ from ..checkpoints.latest import find_latest_checkpoint
 PACKAGE = Path(__file__).resolve().parents[1]
 # in a checkout, and in an installed wheel
 CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
+WEIGHTS = PACKAGE / 'weights'
 
 
 def find_model(
@@ -22,37 +23,32 @@ def find_model(
     """Returns the config and the checkpoint of a trained network.
 
     Args:
-        model (str | Path): Config file, name of a config of this package
-            without folder and ``.py``, or work dir with both files.
+        model (str | Path): Config file, work dir with a config and a
+            checkpoint, or name of a config of this package. The name may
+            omit schedule and crop: ``faseg_efficientnet-lite0_dsb2018``.
         weights (str | Path, optional): Checkpoint; by default the best
-            checkpoint in the work dir, or the latest if there is none.
+            checkpoint in the work dir, or the latest if there is none. For a
+            name, the weights in this package.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If ``weights`` is missing, or if a work dir holds several
-            configs.
+        ValueError: If ``weights`` is missing, a name is ambiguous, or a work
+            dir holds several configs.
     """
     path = Path(model)
     if path.is_dir():
         return _config_in(path), _existing(weights or _checkpoint_in(path))
     if path.suffix == '.py':
-        config = _existing(path)
+        config, default = _existing(path), None
     else:
-        found = [
-            x for folder in CONFIGS for x in folder.glob(f'*/{path.name}.py')
-        ]
-        if not found:
-            raise FileNotFoundError(
-                f'{model!s} is not a config file, a work dir or the name of a '
-                'config; `mim search mmfaseg` lists the names'
-            )
-        config = found[0]
-    if weights is None:
+        config = _config_named(str(model))
+        default = WEIGHTS / f'{config.stem}.safetensors'
+    if weights is None and (default is None or not default.is_file()):
         raise ValueError(
             f'{config.name} is a config without weights; also pass a '
             'checkpoint as weights'
         )
-    return config, _existing(weights)
+    return config, _existing(weights or default)
 
 
 def load_model(
@@ -104,6 +100,26 @@ def _existing(path: str | Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f'there is no file {path}')
     return path
+
+
+def _config_named(name: str) -> Path:
+    """Returns the config with a name; schedule and crop are optional."""
+    patterns = [f'*/{name}.py']
+    if name.count('_') == 2:
+        method, backbone, dataset = name.split('_')
+        patterns.append(f'*/{method}_{backbone}_*_{dataset}-*.py')
+    for pattern in patterns:
+        for folder in CONFIGS:
+            found = sorted(folder.glob(pattern))
+            if len(found) > 1:
+                names = [x.stem for x in found]
+                raise ValueError(f'{name} is ambiguous: choose from {names}')
+            if found:
+                return found[0]
+    raise FileNotFoundError(
+        f'{name} is not a config file, a work dir or the name of a config; '
+        '`mim search mmfaseg` lists the names'
+    )
 
 
 def _config_in(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from mmfaseg.checkpoints import write_state
 from mmfaseg.datasets import ShapesDataset
 from mmfaseg.datasets.shapes_generator import generate_shapes
 
+PUBLISHED = 'faseg_efficientnet-lite0_dsb2018'
 NAME = 'faseg_r18_1xb8-demo_shapes-128x128'
 CLASSES = list(ShapesDataset.METAINFO['classes'])
 
@@ -215,6 +216,25 @@ def test_config_name_is_resolved(root, work_dir):
     config, weights = find_model(NAME, work_dir / 'iter_20.pth')
     assert config == root / f'configs/faseg/{NAME}.py'
     assert weights == work_dir / 'iter_20.pth'
+
+
+def test_name_may_omit_schedule_and_crop(root):
+    config, weights = find_model(PUBLISHED)
+    assert config.parent == root / 'configs/faseg'
+    assert config.stem == 'faseg_efficientnet-lite0_1xb4-1k_dsb2018-256x256'
+    assert weights == root / f'mmfaseg/weights/{config.stem}.safetensors'
+    assert weights.stat().st_size < 10e6
+    with pytest.raises(ValueError, match=r'ambiguous: choose from .*-3k_'):
+        find_model('faseg_r18_shapes', weights)
+
+
+def test_published_weights_segment_the_example(root):
+    inferencer = FASegInferencer(PUBLISHED)
+    (prediction,) = inferencer(root / 'demo/nuclei.png')
+    labels = cv2.imread(str(root / 'demo/nuclei_labels.png'), 0)
+    found, expected = prediction.labels == 1, labels == 1
+    assert inferencer.classes == ['background', 'nucleus']
+    assert (found & expected).sum() / (found | expected).sum() > 0.6
 
 
 def test_missing_models_raise(root, work_dir, tmp_path):
