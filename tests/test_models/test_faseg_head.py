@@ -340,6 +340,9 @@ def test_head_without_label_maps_raises():
     model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(32, 32))
     (result,) = model.predict(torch.randn(1, 3, 64, 96))
     assert result.pred_sem_seg.data.shape == (1, 64, 96)
+    model.decode_head.out_channels = 1
+    with pytest.raises(ValueError, match=r'out_channels=1.*return_logits=Tr'):
+        model.predict(torch.randn(1, 3, 64, 96))
 
 
 def test_channels_last_changes_nothing(make_model):

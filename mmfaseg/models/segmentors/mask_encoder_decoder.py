@@ -64,7 +64,8 @@ class MaskEncoderDecoder(EncoderDecoder):
             TypeError: if ``return_logits=False`` and the head cannot predict
                 label maps.
             ValueError: if ``return_logits=False`` and the head has
-                ``align_corners=True``, or the windows do not cover the image.
+                ``align_corners=True`` or ``out_channels=1``, or the windows
+                do not cover the image.
         """
         if self.test_cfg.get('return_logits', True):
             return super().predict(inputs, data_samples)
@@ -88,6 +89,12 @@ class MaskEncoderDecoder(EncoderDecoder):
                 f'test_cfg.return_logits=False in mode "whole": '
                 f'{type(head).__name__} has no predict_labels; '
                 'set test_cfg.return_logits=True'
+            )
+        if head.out_channels == 1:
+            raise ValueError(
+                f'test_cfg.return_logits=False: {type(head).__name__} has '
+                'out_channels=1, which needs a threshold; set '
+                'test_cfg.return_logits=True'
             )
         if head.align_corners:
             raise ValueError(
