@@ -39,16 +39,18 @@ def find_model(
     if path.is_dir():
         return _config_in(path), _existing(weights or _checkpoint_in(path))
     if path.suffix == '.py':
-        config, default = _existing(path), None
+        config = _existing(path)
     else:
         config = _config_named(str(model))
-        default = WEIGHTS / f'{config.stem}.safetensors'
-    if weights is None and (default is None or not default.is_file()):
+        published = WEIGHTS / f'{config.stem}.safetensors'
+        if weights is None and published.is_file():
+            weights = published
+    if weights is None:
         raise ValueError(
             f'{config.name} is a config without weights; also pass a '
             'checkpoint as weights'
         )
-    return config, _existing(weights or default)
+    return config, _existing(weights)
 
 
 def load_model(

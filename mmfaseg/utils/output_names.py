@@ -30,13 +30,7 @@ class OutputNames:
         Raises:
             ValueError: if another image has the same name.
         """
-        source = PurePosixPath(str(path).replace('\\', '/'))
-        name = source.name
-        for folder in self._folders:
-            if source.is_relative_to(folder):
-                name = source.relative_to(folder).as_posix()
-        name = name.removesuffix(source.suffix)
-        name = name.replace('/', self._separator)
+        name = self.unchecked(path)
         other = self._sources.setdefault(name, str(path))
         if other != str(path):
             raise ValueError(
@@ -44,6 +38,16 @@ class OutputNames:
                 'rename one of them, or test their folders separately'
             )
         return name
+
+    def unchecked(self, path: str) -> str:
+        """Returns the name of an image, which another image may have."""
+        source = PurePosixPath(str(path).replace('\\', '/'))
+        name = source.name
+        for folder in self._folders:
+            if source.is_relative_to(folder):
+                name = source.relative_to(folder).as_posix()
+        name = name.removesuffix(source.suffix)
+        return name.replace('/', self._separator)
 
 
 def _image_folders(dataset: Any) -> Iterator[str]:

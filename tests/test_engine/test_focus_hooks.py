@@ -60,6 +60,22 @@ def train(cfg):
     return runner
 
 
+def test_errors_of_a_backend_do_not_end_the_training(
+    make_config, tmp_path, monkeypatch
+):
+    def fail(self, *arguments, **options):
+        raise OSError('the disk is full')
+
+    monkeypatch.setattr(Visualizer, 'add_image', fail)
+    cfg = make_config(dict(type='mmfaseg.FocusHook', indices=[0]))
+    cfg.log_level = 'WARNING'
+    runner = train(cfg)
+    assert runner.iter == 2
+    (log,) = tmp_path.glob('*/*.log')
+    warning = 'FocusHook logged no attention at iteration 1: OSError: the disk'
+    assert warning in log.read_text()
+
+
 def test_images_and_numbers_are_logged(make_config, logged, tmp_path):
     hook = dict(type='mmfaseg.FocusHook', indices=[0, 2])
     cfg = make_config(hook)

@@ -1,6 +1,6 @@
 """Visualization hook for image files and generated images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mmcv
 import numpy as np
@@ -24,14 +24,17 @@ class DrawSegmentationHook(SegVisualizationHook):
     arguments are those of mmseg's hook.
     """
 
+    _name: Callable[[str], str]
+
     def before_val(self, runner: Runner) -> None:
         """Prepares the names of the drawings."""
         # not "/": a visualizer does not create folders
-        self._names = OutputNames(runner.val_dataloader.dataset, '_')
+        names = OutputNames(runner.val_dataloader.dataset, '_')
+        self._name = names.unchecked  # an error would end the training
 
     def before_test(self, runner: Runner) -> None:
         """Prepares the names of the drawings."""
-        self._names = OutputNames(runner.test_dataloader.dataset, '_')
+        self._name = OutputNames(runner.test_dataloader.dataset, '_')
 
     def after_val_iter(
         self,
@@ -74,7 +77,7 @@ class DrawSegmentationHook(SegVisualizationHook):
             if image is None:
                 image = inputs_to_image(inputs[i], output.ori_shape)
             self._visualizer.add_datasample(
-                f'{mode}_{self._names(path)}',
+                f'{mode}_{self._name(path)}',
                 image,
                 data_sample=output,
                 show=self.show,

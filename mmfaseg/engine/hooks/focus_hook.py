@@ -1,10 +1,12 @@
 """Logging of the query focus during training."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmfaseg.registry import HOOKS
@@ -61,7 +63,18 @@ class FocusHook(Hook):
     def after_val_epoch(
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
-        """Logs the figures and scalars."""
+        """Logs the figures and scalars, or a warning if that fails."""
+        try:
+            self._log_focus(runner)
+        except Exception as error:  # must not end the training
+            print_log(
+                f'FocusHook logged no attention at iteration {runner.iter}: '
+                f'{type(error).__name__}: {error}',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+    def _log_focus(self, runner: Runner) -> None:
         dataset = runner.val_loop.dataloader.dataset
         model = unwrap_model(runner.model)
         classes = dataset.metainfo['classes']
