@@ -63,6 +63,11 @@ def create_dataset(
             f'at least two classes are required, got {list(classes)}: name '
             'the background as well'
         )
+    if len(classes) > IGNORED:
+        raise ValueError(
+            f'got {len(classes)} classes, but at most {IGNORED} are '
+            'supported: see "More than 255 classes" in docs/data_check.md'
+        )
     if colors is not None and len(colors) != len(classes):
         raise ValueError(
             f'got {len(colors)} --colors for {len(classes)} classes'

@@ -8,6 +8,8 @@ from ..utils.diagnostics import Diagnostics
 from ..utils.type_name import type_name
 from .split import LOAD_LABELS, Split
 
+DEFAULT_IGNORED = 255
+
 
 def check_settings(
     cfg: Config,
@@ -26,6 +28,7 @@ def check_settings(
     for split in splits.values():
         _check_palette(split, diagnostics, check_colors)
         _check_zero_label(split, diagnostics)
+        _check_many_classes(split, diagnostics)
         if split.skips and split.group != 'train':
             diagnostics.error(
                 split.name,
@@ -95,6 +98,29 @@ def _check_zero_label(split: Split, diagnostics: Diagnostics) -> None:
             f'and {in_step} in {kind}',
             f'set {split.key}.reduce_zero_label to the value for these '
             f'labels, and remove it from {kind}',
+        )
+
+
+def _check_many_classes(split: Split, diagnostics: Diagnostics) -> None:
+    """Reports settings that do not work with class 255."""
+    if len(split.classes) <= DEFAULT_IGNORED:
+        return
+    if split.ignore_index == DEFAULT_IGNORED:
+        diagnostics.error(
+            split.name,
+            f'ignore_index=255 is also one of the {len(split.classes)} '
+            'classes',
+            f'set {split.key}.ignore_index, the ignore_index of heads and '
+            'metrics, and data_preprocessor.seg_pad_val to 65535',
+        )
+    step = split.step(LOAD_LABELS)
+    if step is not None and type_name(step) == 'LoadAnnotations':
+        diagnostics.error(
+            split.name,
+            f'{len(split.classes)} classes, but LoadAnnotations takes labels '
+            'modulo 256',
+            f"use dict(type='mmfaseg.LoadCheckedAnnotations') in {split.key}"
+            '.pipeline',
         )
 
 

@@ -173,9 +173,9 @@ def test_damaged_images_raise_by_default(tmp_path):
 
 
 MASKS = {
-    'of_16_bits': (
-        np.full((48, 64), 300, np.uint16),
-        'uint16 labels from 300 to 300',
+    'of_17_bits': (
+        np.full((48, 64), 65536, np.int32),
+        'int32 labels from 65536 to 65536',
     ),
     'negative': (
         np.full((48, 64), -1, np.int32),
@@ -214,6 +214,22 @@ def test_invalid_masks_raise_or_are_replaced(name, on_error, tmp_path):
     ) as raised:
         dataset[3]
     assert '3.png' in str(raised.value)
+
+
+def test_labels_above_255_have_16_bits(tmp_path):
+    mask = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(mask).save(tmp_path / 'x.png')
+    entry = dict(
+        seg_map_path=str(tmp_path / 'x.png'),
+        reduce_zero_label=False,
+        label_map={1024: 3, 64512: 65535},
+    )
+    load = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedAnnotations'))
+    labels = load(dict(entry, seg_fields=[]))['gt_seg_map']
+    assert labels.dtype == np.uint16
+    assert labels.ravel()[[0, 1, 2, -1]].tolist() == [0, 3, 2048, 65535]
+    with pytest.raises(ValueError, match='supports labels to 255'):
+        load(dict(entry, reduce_zero_label=True, seg_fields=[]))
 
 
 @pytest.mark.parametrize('label_map', [None, {0: 255, 1: 0, 2: 5, 9: 1}])

@@ -20,6 +20,7 @@ from ..decode_image import UnreadableError, decode_image
 ON_ERROR = ('raise', 'skip')
 BACKENDS = ('pillow', 'cv2', 'tifffile', 'turbojpeg')  # of mmcv
 IGNORED = 255
+MAX_LABEL = 65535
 
 
 class _ErrorPolicy:
@@ -109,14 +110,15 @@ class LoadCheckedImage(LoadImageFromFile):
 class LoadCheckedAnnotations(LoadAnnotations):
     """``LoadAnnotations`` that rejects, or skips, invalid masks.
 
-    Valid masks are equal to those of mmseg's class, which takes labels modulo
-    256 and does not compare the sizes of mask and image. Masks with one row
-    or column keep their shape.
+    Valid masks with labels up to 255 are equal to those of mmseg's class,
+    which takes labels modulo 256 and does not compare the sizes of mask and
+    image. Masks with one row or column keep their shape.
 
     Required keys: seg_map_path, reduce_zero_label, seg_fields; optionally
     label_map and ori_shape.
 
-    Added keys: gt_seg_map (uint8, shape (H, W)).
+    Added keys: gt_seg_map (uint8, or uint16 for labels above 255, shape
+    (H, W)).
 
     Args:
         on_error (str): see :class:`LoadCheckedImage`.
@@ -128,8 +130,8 @@ class LoadCheckedAnnotations(LoadAnnotations):
 
     Raises:
         ValueError: if a mask is damaged, has several channels, another size
-            than its image, or labels outside 0 to 255; or if an argument is
-            invalid.
+            than its image, or labels outside 0 to 65535 (0 to 255 with
+            ``reduce_zero_label``); or if an argument is invalid.
         OSError: if a file does not exist.
     """
 
@@ -164,16 +166,21 @@ class LoadCheckedAnnotations(LoadAnnotations):
                 f'and {self.reduce_zero_label} in the loading step: remove it '
                 'from the latter'
             )
-        new_labels = np.arange(256)
+        mask = self.read_mask(results)
+        new_labels = np.arange(np.iinfo(mask.dtype).max + 1)
         if reduce_zero_label:
+            if mask.dtype != np.uint8:
+                raise UnreadableError(
+                    f'{results["seg_map_path"]} has labels to {mask.max()}, '
+                    'but reduce_zero_label supports labels to 255: change '
+                    'the labels in the files'
+                )
             new_labels = np.roll(new_labels, 1)  # 0 to 255, 1 to 0
             new_labels[IGNORED] = IGNORED
         mapped = new_labels.copy()
         for old, new in (results.get('label_map') or {}).items():
             mapped[new_labels == old] = new
-        results['gt_seg_map'] = mapped.astype(np.uint8)[
-            self.read_mask(results)
-        ]
+        results['gt_seg_map'] = mapped.astype(mask.dtype)[mask]
         results['seg_fields'].append('gt_seg_map')
 
     def read_mask(self, results: dict) -> np.ndarray:
@@ -184,7 +191,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
                 its image is loaded.
 
         Returns:
-            np.ndarray: uint8, shape (H, W).
+            np.ndarray: uint8, or uint16 for labels above 255, shape (H, W).
 
         Raises:
             UnreadableError: a ValueError, if the mask is invalid.
@@ -222,10 +229,11 @@ class LoadCheckedAnnotations(LoadAnnotations):
             mask, mask.round()
         )
         if not is_whole or (
-            mask.size and not 0 <= mask.min() <= mask.max() <= IGNORED
+            mask.size and not 0 <= mask.min() <= mask.max() <= MAX_LABEL
         ):
             raise UnreadableError(
                 f'{path} has {mask.dtype} labels from {mask.min()} to '
-                f'{mask.max()}: labels must be integers from 0 to 255'
+                f'{mask.max()}: labels must be integers from 0 to {MAX_LABEL}'
             )
-        return mask.astype(np.uint8)
+        is_wide = mask.max(initial=0) > IGNORED
+        return mask.astype(np.uint16 if is_wide else np.uint8)
