@@ -6,9 +6,8 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 vis_backends = [dict(type='LocalVisBackend')]
-visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer'
-)
+# without a name, each run of a process logs to its own folder
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 tta_model = dict(type='mmfaseg.MaskClassificationTTA')
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'

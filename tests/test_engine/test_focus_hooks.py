@@ -34,7 +34,6 @@ def make_config(root, tmp_path):
         cfg.custom_hooks = list(hooks)
         cfg.default_hooks.checkpoint.update(save_best=None, interval=100)
         cfg.experiment_name = tmp_path.name
-        cfg.visualizer.name = tmp_path.name
         cfg.log_level = 'ERROR'
         cfg.randomness = dict(seed=3)
         return cfg
@@ -58,6 +57,17 @@ def train(cfg):
     runner = Runner.from_cfg(cfg)
     runner.train()
     return runner
+
+
+def test_runs_of_one_process_log_to_their_own_folders(make_config, tmp_path):
+    for fold in ('first', 'second'):
+        cfg = make_config()
+        cfg.work_dir = str(tmp_path / fold)
+        cfg.experiment_name = f'{tmp_path.name}_{fold}'
+        train(cfg)
+    for fold in ('first', 'second'):
+        (path,) = (tmp_path / fold).glob('*/vis_data/scalars.json')
+        assert 'mIoU' in path.read_text()
 
 
 def test_errors_of_a_backend_do_not_end_the_training(
