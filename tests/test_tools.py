@@ -145,6 +145,33 @@ def test_testing_writes_metrics_figures_and_predictions(
     assert np.max(images) < 7
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('train', 'nowhere.py'), 'there is no config file nowhere.py'),
+        (('train', 'nowhere'), 'nowhere is not a config file'),
+        (('test', 'x.pth', CONFIG), 'x.pth is not a config file'),
+        (('test', CONFIG, 'x.pth'), 'there is no checkpoint x.pth'),
+        (
+            ('train', CONFIG, '--work-dir', CONFIG / 'a'),
+            'the work directory cannot be created',
+        ),
+    ],
+)
+def test_wrong_paths_exit_with_message(arguments, message) -> None:
+    with pytest.raises(SystemExit, match=f'error: {message}'):
+        run_tool(*arguments)
+
+
+def test_configs_may_be_given_by_name() -> None:
+    tool = load_tool('train')
+    cfg = tool.load_config(
+        tool.parse_args(['faseg_efficientnet-lite0_dsb2018'])
+    )
+    name = 'faseg_efficientnet-lite0_1xb4-1k_dsb2018-256x256'
+    assert cfg.work_dir == f'work_dirs/{name}'
+
+
 def test_images_without_labels_need_format_only(trained, tmp_path) -> None:
     for folder in 'ab':
         image = np.full((32, 32, 3), 99, np.uint8)

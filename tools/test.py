@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -27,7 +28,7 @@ from mmfaseg.utils.run_options import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file or name')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--out',
@@ -96,6 +97,8 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     if not args.no_check:
         check_names(cfg)
+    if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
+        sys.exit(f'error: there is no checkpoint {args.checkpoint}')
     runner = build_runner(cfg)
     if args.amp is not None:
         predict_with_amp(runner.model, args.amp)

@@ -25,7 +25,7 @@ from mmfaseg.utils.run_options import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file or name')
     parser.add_argument(
         '--resume',
         nargs='?',

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS
@@ -10,10 +11,8 @@ from mmengine.runner import load_checkpoint
 
 from ..checkpoints.compatibility import check_compatible
 from ..checkpoints.latest import find_latest_checkpoint
+from ..utils.config_files import PACKAGE, find_config
 
-PACKAGE = Path(__file__).resolve().parents[1]
-# in a checkout, and in an installed wheel
-CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
 WEIGHTS = PACKAGE / 'weights'
 
 
@@ -38,13 +37,11 @@ def find_model(
     path = Path(model)
     if path.is_dir():
         return _config_in(path), _existing(weights or _checkpoint_in(path))
-    if path.suffix == '.py':
-        config = _existing(path)
-    else:
-        config = _config_named(str(model))
-        published = WEIGHTS / f'{config.stem}.safetensors'
-        if weights is None and published.is_file():
-            weights = published
+    config = find_config(model)
+    published = WEIGHTS / f'{config.stem}.safetensors'
+    is_name = path.suffix != '.py'
+    if weights is None and is_name and published.is_file():
+        weights = published
     if weights is None:
         raise ValueError(
             f'{config.name} is a config without weights; also pass a '
@@ -72,11 +69,16 @@ def load_model(
         in ``dataset_meta``.
 
     Raises:
-        ValueError: If the config does not define a semantic segmentor, or if
-            the checkpoint is damaged or does not match the config.
+        ValueError: If the config does not define a semantic segmentor, the
+            checkpoint is damaged or does not match the config, or the device
+            is not available.
     """
     from mmseg.apis import init_model
 
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {device!r} is not available to PyTorch; use 'cpu'"
+        )
     config, checkpoint = find_model(model, weights)
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(cfg_options or {})
@@ -102,26 +104,6 @@ def _existing(path: str | Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f'there is no file {path}')
     return path
-
-
-def _config_named(name: str) -> Path:
-    """Returns the config with a name; schedule and crop are optional."""
-    patterns = [f'*/{name}.py']
-    if name.count('_') == 2:
-        method, backbone, dataset = name.split('_')
-        patterns.append(f'*/{method}_{backbone}_*_{dataset}-*.py')
-    for pattern in patterns:
-        for folder in CONFIGS:
-            found = sorted(folder.glob(pattern))
-            if len(found) > 1:
-                names = [x.stem for x in found]
-                raise ValueError(f'{name} is ambiguous: choose from {names}')
-            if found:
-                return found[0]
-    raise FileNotFoundError(
-        f'{name} is not a config file, a work dir or the name of a config; '
-        '`mim search mmfaseg` lists the names'
-    )
 
 
 def _config_in(folder: Path) -> Path:

@@ -15,6 +15,7 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .config_files import find_config
 from .config_names import ConfigNameError, reject_unknown_names
 from .cpu_processes import prepare_cpu_processes
 from .stack_info import log_stack_info
@@ -103,8 +104,19 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
-    """Returns a config file with ``--cfg-options`` applied."""
-    cfg = Config.fromfile(path)
+    """Returns a config with ``--cfg-options`` applied.
+
+    Exits with an error message if there is no such config.
+
+    Args:
+        path (str | Path): file, or name of a config of this package.
+        options (Mapping[str, Any]): settings that override the config.
+    """
+    try:
+        file = find_config(path)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    cfg = Config.fromfile(file)
     cfg.merge_from_dict(dict(options))
     return cfg
 
@@ -120,7 +132,7 @@ def load_run_config(args: argparse.Namespace) -> Config:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+        cfg.work_dir = str(Path('work_dirs') / Path(cfg.filename).stem)
     return cfg
 
 
@@ -161,8 +173,16 @@ def check_data(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Any:
-    """Builds the runner of a config and logs the installed packages."""
+    """Builds the runner of a config and logs the installed packages.
+
+    Exits with an error message if the work directory cannot be created.
+    """
     prepare_cpu_processes(cfg)
+    if '://' not in cfg.work_dir:
+        try:
+            Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            sys.exit(f'error: the work directory cannot be created: {error}')
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     log_stack_info()

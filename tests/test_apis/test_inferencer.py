@@ -237,6 +237,12 @@ def test_published_weights_segment_the_example(root):
     assert (found & expected).sum() / (found | expected).sum() > 0.6
 
 
+def test_missing_device_raises(work_dir, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ValueError, match="'cuda:0' is not available"):
+        FASegInferencer(work_dir, device='cuda:0')
+
+
 def test_missing_models_raise(root, work_dir, tmp_path):
     with pytest.raises(FileNotFoundError, match='or the name of a config'):
         find_model('faseg_r19', 'x.pth')

@@ -16,7 +16,7 @@ from mmfaseg.utils.command_line import (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file or name')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--out', default='figures', metavar='DIR', help='output folder'

@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add('config', nargs='?', help='config file')
+    add('config', nargs='?', help='config file or name')
     add('checkpoint', nargs='?', help='checkpoint file')
     add(
         '--model',

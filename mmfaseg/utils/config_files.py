@@ -1,0 +1,43 @@
+"""Config files of this package and of users."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# in a checkout, and in an installed wheel
+CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
+
+
+def find_config(config: str | Path) -> Path:
+    """Returns the path of a config.
+
+    Args:
+        config (str | Path): path of a ``.py`` file, or name of a config of
+            this package. The name may omit schedule and crop:
+            ``faseg_efficientnet-lite0_dsb2018``.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+        ValueError: if the name is ambiguous.
+    """
+    name = str(config)
+    path = Path(config).expanduser()
+    if path.suffix == '.py':
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no config file {name}')
+        return path
+    patterns = [f'*/{name}.py']
+    if name.count('_') == 2:
+        method, backbone, dataset = name.split('_')
+        patterns.append(f'*/{method}_{backbone}_*_{dataset}-*.py')
+    for pattern in patterns:
+        for folder in CONFIGS:
+            found = sorted(folder.glob(pattern))
+            if len(found) > 1:
+                names = [x.stem for x in found]
+                raise ValueError(f'{name} is ambiguous: choose from {names}')
+            if found:
+                return found[0]
+    raise FileNotFoundError(
+        f'{name} is not a config file, a work dir or the name of a config; '
+        '`mim search mmfaseg` lists the names'
+    )
