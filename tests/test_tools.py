@@ -524,7 +524,7 @@ def test_training_checks_data_first(tmp_path) -> None:
 @pytest.mark.parametrize('tool', ['train', 'test'])
 def test_misspelled_names_stop_tools(tool, monkeypatch) -> None:
     """Before the runner is built, and not with --no-check."""
-    arguments = [CONFIG, *(['x.pth'] * (tool == 'test'))]
+    arguments = [CONFIG, *([CONFIG] * (tool == 'test'))]  # a checkpoint
     wrong = ['--cfg-options', 'train_dataloder.batch_size=4']
     built = []
 
