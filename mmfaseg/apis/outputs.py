@@ -60,8 +60,7 @@ class Writer:
     def _write_labels(self, found: 'Prediction') -> None:
         """Writes class indices as a PNG with a palette."""
         path = self._path('labels', found.name, '.png')
-        palette = self.palette.tolist()
-        write_label_png(path, found.labels, len(palette), palette)
+        write_label_png(path, found.labels, len(self.palette), self.palette)
 
     def _write_frame(self, frame: Frame, overlay: np.ndarray) -> None:
         assert frame.video is not None

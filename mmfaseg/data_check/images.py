@@ -9,9 +9,9 @@ from PIL import ExifTags, Image
 
 from ..datasets.transforms import LoadCheckedAnnotations
 from ..utils.diagnostics import Diagnostics
-from ..utils.type_name import type_name
+from ..utils.type_name import LOAD_LABELS, type_name
 from .labels import LabelStatistics, suggest_label_fix
-from .split import LOAD_LABELS, Split, count_suffixes
+from .split import Split, count_suffixes
 
 LOAD_IMAGE = ('LoadImageFromFile', 'LoadCheckedImage')
 DARK = 16  # of 255: images of 12 bits in 16-bit files stay below

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from mmengine.config import Config
 
 from ..utils.diagnostics import Diagnostics
-from ..utils.type_name import type_name
-from .split import LOAD_LABELS, Split
+from ..utils.type_name import LOAD_LABELS, type_name
+from .split import Split
 
 DEFAULT_IGNORED = 255
 

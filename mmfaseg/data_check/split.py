@@ -14,7 +14,6 @@ from ..utils.diagnostics import Diagnostics
 from ..utils.type_name import type_name
 
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
-LOAD_LABELS = ('LoadAnnotations', 'LoadCheckedAnnotations')
 MAX_LISTED_FILES = 100000
 
 

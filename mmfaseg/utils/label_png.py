@@ -1,6 +1,5 @@
 """Label maps as PNG files."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ def write_label_png(
     path: Path,
     labels: np.ndarray,
     num_classes: int,
-    palette: Sequence[Sequence[int]] | None = None,
+    palette: np.ndarray | None = None,
 ) -> None:
     """Writes a label map with 8 bits, or 16 bits for more than 256 labels.
 
@@ -21,12 +20,12 @@ def write_label_png(
         path (Path): file to write; its folder is created.
         labels (np.ndarray): label of each pixel, integers, shape (H, W).
         num_classes (int): number of labels.
-        palette (Sequence, optional): RGB color of each label, for viewers;
-            used with 8 bits.
+        palette (np.ndarray, optional): RGB color of each label, for viewers,
+            uint8, shape (num_classes, 3); used with 8 bits.
     """
     wide = num_classes > MAX_BYTE + 1
     image = Image.fromarray(labels.astype(np.uint16 if wide else np.uint8))
     if palette is not None and not wide:
-        image.putpalette(np.asarray(palette, np.uint8).ravel().tolist())
+        image.putpalette(palette.ravel().tolist())
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

@@ -10,12 +10,11 @@ from torch import nn
 
 from mmfaseg.checkpoints import find_latest_checkpoint, read_checkpoint
 
-from .type_name import type_name
+from .type_name import LOAD_LABELS, type_name
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # as in AmpOptimWrapper
 AMP_DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
 LOGGERS = {'tensorboard': 'TensorboardVisBackend', 'wandb': 'WandbVisBackend'}
-LABEL_LOADERS = ('LoadAnnotations', 'LoadCheckedAnnotations')
 
 
 def add_logger(cfg: Config, name: str) -> None:
@@ -154,9 +153,7 @@ def skip_labels(cfg: Config) -> None:
     """Makes a test predict images without labels, and without metrics."""
     dataset = cfg.test_dataloader.dataset
     dataset.pipeline = [
-        step
-        for step in dataset.pipeline
-        if type_name(step) not in LABEL_LOADERS
+        step for step in dataset.pipeline if type_name(step) not in LOAD_LABELS
     ]
     cfg.test_evaluator = []
 

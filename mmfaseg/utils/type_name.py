@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+# transforms that load label maps
+LOAD_LABELS = ('LoadAnnotations', 'LoadCheckedAnnotations')
+
 
 def type_name(settings: Any) -> str:
     """Returns the class name of a config dict, without its scope."""
