@@ -1,8 +1,8 @@
 """Shows where the queries of one or two networks attend, on a web page.
 
-``python -m mmfaseg.explore MODEL IMAGE --out focus.html`` writes the page to
-a file that opens offline. ``python -m mmfaseg.explore MODEL --serve`` starts
-a server for uploaded images.
+``mmfaseg explore MODEL IMAGE --out focus.html`` writes the page to a file that
+opens offline. ``mmfaseg explore MODEL --serve`` starts a server for uploaded
+images.
 """
 
 import argparse
@@ -21,7 +21,7 @@ LOCAL_HOSTS = ('localhost', '127.0.0.1')
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m mmfaseg.explore',
+        prog='mmfaseg explore',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

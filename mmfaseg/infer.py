@@ -1,4 +1,4 @@
-"""Segments images: ``python -m mmfaseg.infer WORK_DIR images/``."""
+"""Segments images with a trained network, ``mmfaseg infer MODEL images/``."""
 
 import argparse
 import itertools
@@ -10,7 +10,7 @@ from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(
-        prog='python -m mmfaseg.infer',
+        prog='mmfaseg infer',
         description='Segments images with a trained network.',
     )
     parser.add_argument(

@@ -291,3 +291,34 @@ def test_names_work_with_an_editable_install(
     before = f'{PACKAGES}site.addsitedir({str(site)!r})\n'
     found = run_script(tmp_path, site, '-S', before=before)
     assert found == f'MaskEncoderDecoder {source / "mmfaseg/__init__.py"}'
+
+
+def test_wheel_installs_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (
+            x for x in names_in(wheel) if x.endswith('entry_points.txt')
+        )
+        text = archive.read(name).decode()
+    assert 'mmfaseg = mmfaseg.__main__:main' in text
+
+
+def test_wheel_segments_an_image_by_model_name(wheel, root, tmp_path):
+    """Config, weights and tools come from the wheel."""
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    done = subprocess.run(
+        [
+            *(sys.executable, '-m', 'mmfaseg', 'infer'),
+            *('faseg_efficientnet-lite0_dsb2018', root / 'demo/nuclei.png'),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(site)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert 'segmented 1 images' in done.stdout
+    assert list((tmp_path / 'inferred').rglob('nuclei*.png'))

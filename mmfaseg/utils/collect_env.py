@@ -1,4 +1,4 @@
-"""Prints the environment: ``python -m mmfaseg.utils.collect_env``."""
+"""Prints the installed packages and the operator backends."""
 
 import sys
 

@@ -1,0 +1,99 @@
+"""Command line of the package: ``mmfaseg COMMAND`` or ``python -m mmfaseg``.
+
+Each command runs a script of ``tools/`` or a module with a command line of
+its own, so that the tools work from any folder after ``pip install``.
+"""
+
+import ast
+import importlib.util
+import sys
+from pathlib import Path
+
+from .utils.config_files import PACKAGE
+from .version import __version__
+
+# scripts relative to tools/, or modules
+COMMANDS = {
+    'train': 'train.py',
+    'test': 'test.py',
+    'infer': 'mmfaseg.infer',
+    'explore': 'mmfaseg.explore',
+    'export': 'deployment/export.py',
+    'run-onnx': 'deployment/run_onnx.py',
+    'new-dataset': 'new_dataset.py',
+    'check-data': 'analysis_tools/check_dataset.py',
+    'convert': 'model_converters/faseg2mmfaseg.py',
+    'publish': 'model_converters/publish_model.py',
+    'flops': 'analysis_tools/get_flops.py',
+    'confusion-matrix': 'analysis_tools/confusion_matrix.py',
+    'study': 'analysis_tools/study.py',
+    'robustness': 'analysis_tools/robustness.py',
+    'focus-statistics': 'analysis_tools/focus_statistics.py',
+    'env': 'mmfaseg.utils.collect_env',
+}
+
+
+def find_source(command: str) -> Path:
+    """Returns the Python file of a command in :data:`COMMANDS`."""
+    target = COMMANDS[command]
+    if target.endswith('.py'):
+        # the link of a checkout or the folder of an installed wheel
+        tools = PACKAGE / '.mim' / 'tools'
+        return (tools if tools.is_dir() else PACKAGE.parent / 'tools') / target
+    spec = importlib.util.find_spec(target)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin)
+
+
+def usage() -> str:
+    """Returns the list of commands with their descriptions."""
+    lines = ['usage: mmfaseg COMMAND [arguments]', '']
+    for command in COMMANDS:
+        text = find_source(command).read_text(encoding='utf-8')
+        description = ast.get_docstring(ast.parse(text)) or ''
+        summary = description.partition('\n')[0].partition(', ``')[0]
+        lines.append(f'  {command:<18}{summary.rstrip(".")}')
+    return '\n'.join(
+        [
+            *lines,
+            '',
+            '"mmfaseg COMMAND --help" describes the arguments; configs are '
+            'given by path or name.',
+            '',
+        ]
+    )
+
+
+def main() -> None:
+    """Runs the command named by the first argument."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ''
+    if command in ('', '-h', '--help', 'help'):
+        sys.stdout.write(usage())
+    elif command in ('-V', '--version'):
+        sys.stdout.write(f'mmfaseg {__version__}\n')
+    elif command not in COMMANDS:
+        sys.exit(
+            f'error: there is no command {command!r}; choose from '
+            f'{", ".join(COMMANDS)}'
+        )
+    else:
+        sys.argv = [f'mmfaseg {command}', *sys.argv[2:]]
+        run_as_main(find_source(command))
+
+
+def run_as_main(source: Path) -> None:
+    """Runs a Python file as ``__main__``, with ``sys.argv`` as it is.
+
+    ``runpy`` would replace the program name in messages by that of the file.
+    """
+    if 'tools' in source.parts[-3:]:
+        sys.path.insert(0, str(source.parent))  # tools import their neighbors
+    spec = importlib.util.spec_from_file_location('__main__', source)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules['__main__'] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == '__main__':
+    main()
