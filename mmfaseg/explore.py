@@ -149,7 +149,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         (serve if args.serve else write)(args)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+    ) as error:
         sys.exit(f'error: {error}')
 
 

@@ -77,7 +77,13 @@ def main(argv: list[str] | None = None) -> None:
         found.close()  # type: ignore[attr-defined]
     except KeyboardInterrupt:  # ends a camera stream
         pass
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+    ) as error:
         sys.exit(f'error: {error}')
     sys.stdout.write(f'segmented {count} images: {args.out}\n')
 

@@ -14,10 +14,13 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner
+from mmengine.visualization import TensorboardVisBackend
 from processes import clear_visualizers
 
+from mmfaseg.engine import FullyShardStrategy
 from mmfaseg.models import FASegHead
 from mmfaseg.utils import command_line, run_options
 
@@ -163,6 +166,37 @@ def test_wrong_paths_exit_with_message(arguments, message) -> None:
         run_tool(*arguments)
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (('train', CONFIG, '--amp'), 'mixed precision on cuda'),
+        (('test', INSTANCES, 'x.pth', '--tta'), '--tta needs tta_model'),
+    ],
+)
+def test_unsupported_options_exit_with_message(arguments, message) -> None:
+    with pytest.raises(SystemExit, match=f'error: .*{message}'):
+        run_tool(*arguments)
+
+
+def test_missing_custom_import_exits_with_message(tmp_path) -> None:
+    config = tmp_path / 'my.py'
+    config.write_text(
+        f'_base_ = {str(CONFIG)!r}\n'
+        "custom_imports = dict(imports=['mmfaseg', 'no_module.models'], "
+        'allow_failed_imports=False)\n'
+    )
+    message = r"my\.py needs the module 'no_module', .*pip install no-module`"
+    with pytest.raises(SystemExit, match=message):
+        run_tool('train', config)
+
+
+def test_outputs_that_cannot_be_written_exit_with_message(trained) -> None:
+    checkpoint = trained[0] / 'iter_2.pth'
+    for option in ('--out', '--show-dir'):
+        with pytest.raises(SystemExit, match='error: the output folder'):
+            run_tool('test', CONFIG, checkpoint, option, CONFIG / 'a')
+
+
 def test_configs_may_be_given_by_name() -> None:
     tool = load_tool('train')
     cfg = tool.load_config(
@@ -279,6 +313,21 @@ def test_amp_in_bfloat16_does_not_scale_the_loss(amp_config_of) -> None:
         assert wrapper.type == 'AmpOptimWrapper'
         assert wrapper.dtype == 'bfloat16'
         assert wrapper.loss_scale == dict(enabled=False)
+
+
+def test_types_may_be_classes(monkeypatch) -> None:
+    """As in pure Python configs."""
+    monkeypatch.setattr(run_options, 'get_device', lambda: 'cuda')
+    cfg = config_of('train')
+    cfg.optim_wrapper.type = OptimWrapper
+    cfg.visualizer = dict(vis_backends=[dict(type=TensorboardVisBackend)])
+    cfg.strategy = dict(type=FullyShardStrategy)
+    run_options.train_with_amp(cfg, 'bf16')
+    run_options.add_logger(cfg, 'tensorboard')
+    run_options.remove_sharding(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert len(cfg.visualizer.vis_backends) == 1
+    assert 'strategy' not in cfg
 
 
 def test_amp_rejects_other_optim_wrapper(amp_config_of) -> None:

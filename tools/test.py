@@ -12,6 +12,7 @@ from mmfaseg.utils.command_line import (
     check_names,
     hide_known_warnings,
     load_run_config,
+    make_folder,
 )
 from mmfaseg.utils.cpu_processes import destroy_process_group
 from mmfaseg.utils.run_options import (
@@ -94,11 +95,17 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluates a checkpoint."""
     hide_known_warnings()
     args = parse_args(argv)
-    cfg = load_config(args)
+    try:
+        cfg = load_config(args)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
     if not args.no_check:
         check_names(cfg)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():
         sys.exit(f'error: there is no checkpoint {args.checkpoint}')
+    for folder in (args.out, args.show_dir):
+        if folder is not None:
+            make_folder(folder, 'output folder')
     runner = build_runner(cfg)
     if args.amp is not None:
         predict_with_amp(runner.model, args.amp)

@@ -1,6 +1,7 @@
 """Trains a model from a config."""
 
 import argparse
+import sys
 
 from mmengine.config import Config
 
@@ -72,7 +73,10 @@ def main(argv: list[str] | None = None) -> None:
     """Trains a model."""
     hide_known_warnings()
     args = parse_args(argv)
-    cfg = load_config(args)
+    try:
+        cfg = load_config(args)
+    except ValueError as error:
+        sys.exit(f'error: {error}')
     if not args.no_check:
         check_names(cfg)
         check_data(cfg)

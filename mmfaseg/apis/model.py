@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS
 from mmengine.runner import load_checkpoint
 
 from ..checkpoints.compatibility import check_compatible
 from ..checkpoints.latest import find_latest_checkpoint
-from ..utils.config_files import PACKAGE, find_config
+from ..utils.config_classes import dataset_metainfo
+from ..utils.config_files import PACKAGE, find_config, read_config
 
 WEIGHTS = PACKAGE / 'weights'
 
@@ -72,6 +72,7 @@ def load_model(
         ValueError: If the config does not define a semantic segmentor, the
             checkpoint is damaged or does not match the config, or the device
             is not available.
+        ImportError: If the config needs a package that is not installed.
     """
     from mmseg.apis import init_model
 
@@ -80,7 +81,7 @@ def load_model(
             f"device {device!r} is not available to PyTorch; use 'cpu'"
         )
     config, checkpoint = find_model(model, weights)
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     cfg.merge_from_dict(cfg_options or {})
     if 'module' in cfg.get('model', {}):  # written by tools/test.py --tta
         cfg.model = cfg.model.module
@@ -142,7 +143,8 @@ def _dataset_meta(cfg: Config, network: Any, meta: dict) -> dict[str, Any]:
 
     count = network.decode_head.num_classes
     if len(meta.get('classes') or ()) != count:
-        meta = _config_meta(cfg)
+        dataset = cfg.get('test_dataloader', {}).get('dataset', {})
+        meta = dataset_metainfo(dataset, cfg.get('default_scope', 'mmseg'))
     if len(meta.get('classes') or ()) != count:
         meta = dict(classes=[f'class {n}' for n in range(count)])
     palette = meta.get('palette')
@@ -151,13 +153,3 @@ def _dataset_meta(cfg: Config, network: Any, meta: dict) -> dict[str, Any]:
     return dict(
         classes=list(meta['classes']), palette=[list(x) for x in palette]
     )
-
-
-def _config_meta(cfg: Config) -> dict[str, Any]:
-    settings = cfg.get('test_dataloader', {}).get('dataset', {})
-    if not isinstance(settings.get('type'), str):
-        return dict(settings.get('metainfo', {}))
-    scope = cfg.get('default_scope', 'mmseg')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        default = getattr(registry.get(settings.type), 'METAINFO', {})
-    return {**default, **settings.get('metainfo', {})}

@@ -5,7 +5,7 @@
 - checks the installed packages;
 - makes ``mmcv.ops`` importable without compiled operators;
 - makes mmengine load checkpoints, including ``.safetensors`` files, without
-  executing code from them;
+  executing code from them, and ``torchvision://`` weights without torchvision;
 - provides the part of ``panopticapi`` that mmdet needs;
 - resolves ``mmfaseg::`` in ``_base_`` and in ``mmengine.hub``.
 

@@ -1,12 +1,16 @@
 """Patches of mmengine's checkpoint loaders."""
 
+import importlib.util
 import os
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
+
+from ..utils.stack_info import install_hint
 
 
 def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
@@ -52,12 +56,26 @@ def register_safe_globals() -> None:
     )
 
 
+class _UrlsWithoutTorchvision(dict[str, str]):
+    """URLs of torchvision 0.12; torchvision itself knows newer weights."""
+
+    def __missing__(self, name: str) -> str:
+        raise ValueError(
+            f'torchvision://{name} needs torchvision, which is not installed: '
+            f'{install_hint("torchvision")}; without it, choose from '
+            f'{", ".join(self)}'
+        )
+
+
 def patch_checkpoint_loaders() -> None:
     """Makes mmengine load local files and URLs with :func:`read_checkpoint`.
 
     OneDL's mmengine falls back to unsafe loading, which executes code from the
     file. For URLs, both mmengine packages use ``torch.hub``, which is unsafe.
+    The weights of ``torchvision://`` are those of URLs; without torchvision,
+    the list of mmengine is used.
     """
+    import mmengine
     from mmengine.runner import CheckpointLoader, checkpoint
 
     from ..checkpoints.files import read_checkpoint
@@ -83,5 +101,14 @@ def patch_checkpoint_loaders() -> None:
                 f'{error} Delete it to download it again from {url}'
             ) from error
 
+    get_urls = checkpoint.get_torchvision_models
+
+    def get_torchvision_models() -> dict[str, str]:
+        if importlib.util.find_spec('torchvision') is not None:
+            return get_urls()
+        path = Path(mmengine.__file__).parent / 'hub/torchvision_0.12.json'
+        return _UrlsWithoutTorchvision(mmengine.load(path))
+
     checkpoint.load_url = load_url
+    checkpoint.get_torchvision_models = get_torchvision_models
     CheckpointLoader.register_scheme('', loader=load_from_local, force=True)

@@ -15,7 +15,7 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .config_files import find_config
+from .config_files import read_config
 from .config_names import ConfigNameError, reject_unknown_names
 from .cpu_processes import prepare_cpu_processes
 from .stack_info import log_stack_info
@@ -106,17 +106,17 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
     """Returns a config with ``--cfg-options`` applied.
 
-    Exits with an error message if there is no such config.
+    Exits with an error message if there is no such config, or if it needs a
+    package that is not installed.
 
     Args:
         path (str | Path): file, or name of a config of this package.
         options (Mapping[str, Any]): settings that override the config.
     """
     try:
-        file = find_config(path)
-    except (FileNotFoundError, ValueError) as error:
+        cfg = read_config(path)
+    except (FileNotFoundError, ValueError, ImportError) as error:
         sys.exit(f'error: {error}')
-    cfg = Config.fromfile(file)
     cfg.merge_from_dict(dict(options))
     return cfg
 
@@ -172,17 +172,28 @@ def check_data(cfg: Config) -> None:
         )
 
 
+def make_folder(path: str, kind: str) -> None:
+    """Creates a local folder, or exits with an error message.
+
+    Args:
+        path (str): folder, or URL, which is left to its backend.
+        kind (str): name of the folder in the message.
+    """
+    if '://' in path:
+        return
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f'error: the {kind} cannot be created: {error}')
+
+
 def build_runner(cfg: Config) -> Any:
     """Builds the runner of a config and logs the installed packages.
 
     Exits with an error message if the work directory cannot be created.
     """
     prepare_cpu_processes(cfg)
-    if '://' not in cfg.work_dir:
-        try:
-            Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            sys.exit(f'error: the work directory cannot be created: {error}')
+    make_folder(cfg.work_dir, 'work directory')
     build = RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg
     runner = build(cfg)
     log_stack_info()

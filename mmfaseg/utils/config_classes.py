@@ -1,6 +1,7 @@
 """Lookup of classes in configs and their constructor arguments."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine import registry as registries
@@ -71,6 +72,21 @@ def required_arguments(cls: type) -> list[str]:
         if x.kind in (x.POSITIONAL_OR_KEYWORD, x.KEYWORD_ONLY)
         and x.default is x.empty
     ]
+
+
+def dataset_metainfo(settings: Mapping, scope: str) -> dict[str, Any]:
+    """Returns the ``metainfo`` of a dataset without building it.
+
+    Args:
+        settings (Mapping): config of the dataset; ``type`` is a name or a
+            class.
+        scope (str): default scope.
+    """
+    kind = settings.get('type')
+    if isinstance(kind, str):
+        with registries.DATASETS.switch_scope_and_registry(scope) as switched:
+            kind = switched.get(kind)
+    return {**getattr(kind, 'METAINFO', {}), **settings.get('metainfo', {})}
 
 
 def find_class(name: str, registry_key: str, scope: str) -> Any:

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from mmengine.config import Config
+
+from .stack_info import install_hint
+
 PACKAGE = Path(__file__).resolve().parents[1]
 # in a checkout, and in an installed wheel
 CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
@@ -41,3 +45,31 @@ def find_config(config: str | Path) -> Path:
         f'{name} is not a config file, a work dir or the name of a config; '
         '`mim search mmfaseg` lists the names'
     )
+
+
+def read_config(config: str | Path) -> Config:
+    """Reads a config and imports its ``custom_imports``.
+
+    Args:
+        config (str | Path): see :func:`find_config`.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+        ValueError: if the name is ambiguous.
+        ImportError: if a custom import needs a package that is not installed.
+    """
+    path = find_config(config)
+    try:
+        return Config.fromfile(path)
+    except ImportError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ModuleNotFoundError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or cause.name is None:
+            raise
+        raise ImportError(
+            f'{path.name} needs the module {cause.name!r}, which is not '
+            f'installed: {install_hint(cause.name.split(".")[0])}, or add the '
+            'folder of your own module to PYTHONPATH',
+            name=cause.name,
+        ) from error

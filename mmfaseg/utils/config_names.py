@@ -5,6 +5,7 @@ not include the location in the config.
 """
 
 import difflib
+import importlib.util
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from .config_classes import (
 from .config_conflicts import LOADER_KEYS, check_conflicts
 from .diagnostics import Diagnostics
 from .misplaced_arguments import find_remedies
+from .stack_info import install_hint
 
 # minimum similarity at which a name is considered a misspelling of another
 ARGUMENT_CUTOFF, CLASS_CUTOFF, KEY_CUTOFF = 0.75, 0.85, 0.87
@@ -165,6 +167,13 @@ def _check_class(
         return kind
     cls = find_class(kind, registry_key, scope)
     package, _, name = kind.rpartition('.')
+    if missing := _missing_package(kind):
+        diagnostics.error(
+            f'{place}.type',
+            f'{kind!r} needs {missing}, which is not installed',
+            install_hint(missing),
+        )
+        return None
     # classes of packages that are not imported yet are unknown
     if cls is None and (not package or package in registries.MODELS.children):
         names = registered_names(registry_key, scope)
@@ -176,6 +185,16 @@ def _check_class(
                 f'did you mean {names[suggestion]!r}?',
             )
     return cls
+
+
+def _missing_package(kind: str) -> str | None:
+    """Returns the package of a class if it is not installed."""
+    root, is_qualified, _ = kind.partition('.')
+    if kind.rpartition('.')[2] == 'TIMMBackbone':
+        root = 'timm'
+    elif not is_qualified or root in registries.MODELS.children:
+        return None
+    return None if importlib.util.find_spec(root) else root
 
 
 def _check_arguments(

@@ -12,6 +12,8 @@ from mmengine.logging import print_log
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from .type_name import type_name
+
 GLOO_SHUTDOWN_SECONDS = 0.5  # gloo's threads take only microseconds
 
 
@@ -66,7 +68,7 @@ def _replace_sync_bn(config: Any) -> bool:
     """Replaces SyncBN with BN and returns whether any was found."""
     found = False
     if isinstance(config, dict):
-        if config.get('type') == 'SyncBN':
+        if type_name(config) in ('SyncBN', 'SyncBatchNorm'):
             config['type'], found = 'BN', True
         for value in config.values():
             found |= _replace_sync_bn(value)

@@ -21,7 +21,7 @@ def add_logger(cfg: Config, name: str) -> None:
     """Adds a backend of :data:`LOGGERS` to the visualizer of a config."""
     visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
     backends = visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
-    if all(backend['type'] != LOGGERS[name] for backend in backends):
+    if LOGGERS[name] not in map(type_name, backends):
         backends = [*backends, dict(type=LOGGERS[name])]
     visualizer['vis_backends'] = backends
 
@@ -44,7 +44,7 @@ def train_with_amp(cfg: Config, precision: str) -> None:
             f'{", ".join(AMP_DEVICES)}, but this process runs on {device!r}; '
             'omit --amp, or use a machine with a supported device'
         )
-    wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    wrapper = type_name({'type': 'OptimWrapper', **cfg.optim_wrapper})
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             f'--amp replaces OptimWrapper, but the config has {wrapper!r}; '
@@ -160,7 +160,7 @@ def skip_labels(cfg: Config) -> None:
 
 def remove_sharding(cfg: Config) -> None:
     """Removes ``FullyShardStrategy``, which supports only training."""
-    strategy = cfg.get('strategy') or {}
-    if str(strategy.get('type')).endswith('FullyShardStrategy'):
+    strategy = cfg.get('strategy')
+    if strategy and type_name(strategy) == 'FullyShardStrategy':
         cfg.pop('strategy')
         cfg.pop('runner_type', None)

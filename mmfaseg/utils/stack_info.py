@@ -105,6 +105,19 @@ def log_stack_info() -> None:
     print_log(f'mmfaseg runs on the {stack_info()}', logger='current')
 
 
+def install_hint(module: str) -> str:
+    """Returns the command that installs a missing package.
+
+    Args:
+        module (str): name of the package. Each release of torchvision
+            requires one release of PyTorch.
+    """
+    if module == 'torchvision':
+        release = importlib.metadata.version('torch').split('.')
+        return f'run `pip install "torchvision==0.{int(release[1]) + 15}.*"`'
+    return f'run `pip install {module.replace("_", "-")}`'
+
+
 def _check_family() -> tuple[str, dict[str, Distribution]]:
     installed = {
         family: [

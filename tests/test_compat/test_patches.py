@@ -261,3 +261,48 @@ def test_loading_checkpoints_executes_no_code(
     finally:
         server.shutdown()
     assert not created.exists()
+
+
+@pytest.fixture
+def _without_torchvision(monkeypatch) -> None:
+    find_spec = importlib.util.find_spec
+
+    def find(name: str, *arguments):
+        return None if name == 'torchvision' else find_spec(name, *arguments)
+
+    monkeypatch.setattr(importlib.util, 'find_spec', find)
+
+
+@pytest.mark.usefixtures('_without_torchvision')
+@pytest.mark.parametrize('depth', [18, 50, 101])
+def test_torchvision_weights_load_without_torchvision(
+    depth, tmp_path, monkeypatch
+) -> None:
+    """The configs of this package use these three."""
+    from mmengine.runner.checkpoint import _load_checkpoint
+
+    urls = []
+
+    def download(url, path, progress):
+        urls.append(url)
+        torch.save({'weight': torch.ones(2)}, path)
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    state = _load_checkpoint(f'torchvision://resnet{depth}')
+    assert state['weight'].tolist() == [1, 1]
+    (url,) = urls
+    start = f'https://download.pytorch.org/models/resnet{depth}-'
+    assert url.startswith(start)
+
+
+@pytest.mark.usefixtures('_without_torchvision')
+def test_newer_torchvision_weights_name_the_release_to_install(
+    monkeypatch,
+) -> None:
+    from mmengine.runner.checkpoint import _load_checkpoint
+
+    monkeypatch.setattr(importlib.metadata, 'version', lambda _: '2.13.0+cpu')
+    message = r'pip install "torchvision==0\.28\.\*"`; without it, choose from'
+    with pytest.raises(ValueError, match=message):
+        _load_checkpoint('torchvision://resnet50.imagenet1k_v2')

@@ -1,5 +1,7 @@
 """Misspelled names in a config are reported with their place."""
 
+import importlib.util
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -269,6 +271,23 @@ def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
     cfg['model']['decode_head']['num_querys'] = 3
     (diagnostic,) = diagnostics_of(Config(cfg))
     assert diagnostic.remedy == 'did you mean num_queries?'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'package'),
+    [
+        ('TIMMBackbone', 'timm'),
+        ('mmseg.TIMMBackbone', 'timm'),
+        ('mmpretrain.ConvNeXt', 'mmpretrain'),
+        ('no_package.models.Backbone', 'no-package'),
+    ],
+)
+def test_missing_package_of_a_class_is_named(kind, package, demo, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    cfg = changed(demo, **{'model.backbone.type': kind})
+    (found,) = diagnostics_of(cfg)
+    assert found.where == 'model.backbone.type'
+    assert found.remedy == f'run `pip install {package}`'
 
 
 @pytest.mark.parametrize('kind', [None, '', '.'])

@@ -166,7 +166,13 @@ def main(argv: list[str] | None = None) -> None:
         write_and_compare(network, args.target, sizes)
         if is_onnx and args.time:
             measure(network, args.target, sizes)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        ImportError,
+    ) as error:
         sys.exit(f'error: {error}')
     print(f'wrote {args.target}')
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
 from torch import Tensor
 
@@ -38,6 +38,7 @@ from mmfaseg.checkpoints import (
     write_state,
 )
 from mmfaseg.utils.command_line import hide_known_warnings
+from mmfaseg.utils.config_classes import dataset_metainfo
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
 LOG_WIDTH = 240  # of tables in log files
@@ -130,11 +131,7 @@ def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
 
 def classes_of(cfg: Config) -> dict[str, list]:
     """Returns the ``dataset_meta`` of a config: classes and palette."""
-    dataset = cfg.train_dataloader.dataset
-    with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-        meta = registry.get(dataset.type).METAINFO | dataset.get(
-            'metainfo', {}
-        )
+    meta = dataset_metainfo(cfg.train_dataloader.dataset, cfg.default_scope)
     # a palette of another length belongs to the classes of a base class
     return {
         key: [x if isinstance(x, str) else list(x) for x in meta[key]]
