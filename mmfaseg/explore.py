@@ -52,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         default='focus.html',
         metavar='FILE',
-        help='HTML file to write',
+        help='HTML file to write (default: focus.html)',
     )
     parser.add_argument(
         '--max-queries',
@@ -65,9 +65,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--host',
         default='127.0.0.1',
-        help='address of the server, which has no password',
+        help='address of the server, which has no password (default: '
+        '127.0.0.1, for this machine only)',
     )
-    parser.add_argument('--port', type=int, default=7860)
+    parser.add_argument(
+        '--port',
+        type=int,
+        default=7860,
+        help='port of the server (default: 7860)',
+    )
     return parser.parse_args(argv)
 
 

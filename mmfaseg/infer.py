@@ -26,10 +26,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--weights', help='checkpoint; by default that of the work dir'
     )
     parser.add_argument(
-        '--out', default='inferred', metavar='DIR', help='output folder'
+        '--out',
+        default='inferred',
+        metavar='DIR',
+        help='output folder (default: inferred)',
     )
     parser.add_argument('--device', help='for example cpu or cuda:1')
-    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=1,
+        help='number of images per forward pass (default: 1)',
+    )
     parser.add_argument(
         '--no-overlay', action='store_true', help='write label maps only'
     )

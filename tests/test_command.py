@@ -1,5 +1,6 @@
 """The command ``mmfaseg``."""
 
+import argparse
 import re
 import sys
 
@@ -28,6 +29,23 @@ def test_command_prints_its_help(command, monkeypatch, capsys):
         run(monkeypatch, command, '--help')
     assert exit_.value.code == 0
     assert f'usage: mmfaseg {command} ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('command', sorted(COMMANDS.keys() - {'env'}))
+def test_help_states_the_defaults(command, monkeypatch):
+    parsers = []
+
+    def stop(parser, arguments=None):
+        parsers.append(parser)
+        sys.exit()
+
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, command)
+    (parser,) = parsers
+    for action in parser._actions:
+        if action.default and action.default != argparse.SUPPRESS:
+            assert 'default: ' in action.help, action.option_strings
 
 
 def test_every_tool_with_a_command_line_has_a_command(root):

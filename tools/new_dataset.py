@@ -78,7 +78,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='fraction of validation images, unless there are folders train '
         'and val (default: %(default)s)',
     )
-    add('--seed', type=int, default=0, help='random seed of the split')
+    add(
+        '--seed',
+        type=int,
+        default=0,
+        help='random seed of the split (default: 0)',
+    )
     add(
         '--remap',
         nargs='+',

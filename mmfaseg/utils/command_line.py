@@ -97,10 +97,16 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher of a distributed run',
+        help='job launcher of a distributed run (default: none)',
     )
     # The spelling depends on the version of torch.distributed.launch.
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+    parser.add_argument(
+        '--local-rank',
+        '--local_rank',
+        type=int,
+        default=0,
+        help='set by the launcher (default: 0)',
+    )
 
 
 def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:

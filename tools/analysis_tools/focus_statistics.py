@@ -32,7 +32,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('models', nargs='+', help='work dirs with a config and a checkpoint')
-    add('--num-images', type=int, default=40, help='number of images')
+    add(
+        '--num-images',
+        type=int,
+        default=40,
+        help='number of images (default: 40)',
+    )
     add(
         '--split',
         choices=['val', 'test'],

@@ -65,8 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=['common'],
         metavar='NAME',
         help='names of corruptions or groups '
-        f'({", ".join(CORRUPTIONS)}), common (the 15 of the benchmark, '
-        'default) or all (also the four extra ones)',
+        f'({", ".join(CORRUPTIONS)}), common (the 15 of the benchmark) '
+        'or all (also the four extra ones) (default: common)',
     )
     add(
         '--severities',
@@ -83,11 +83,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='DIR',
         help='directory for results (default: work_dirs/robustness)',
     )
-    add('--seed', type=int, default=0, help='random seed of the corruptions')
+    add(
+        '--seed',
+        type=int,
+        default=0,
+        help='random seed of the corruptions (default: 0)',
+    )
     add(
         '--device',
         default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='cpu, cuda or cuda:N',
+        help='cpu, cuda or cuda:N (default: cpu)',
     )
     add_cfg_options(parser, 'test_dataloader.dataset.indices=100')
     args = parser.parse_args(argv)

@@ -50,7 +50,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='folder for runs, tables and plots (default: work_dirs/study)',
     )
     add('--baseline', help='row to compare with (default: the first)')
-    add('--jobs', type=int, default=1, help='number of parallel processes')
+    add(
+        '--jobs',
+        type=int,
+        default=1,
+        help='number of parallel processes (default: 1)',
+    )
     add('--metrics', nargs='+', help='columns (default: all means)')
     add('--readme', type=Path, help='also update the table in this file')
     add('--report-only', action='store_true', help='only write the report')
