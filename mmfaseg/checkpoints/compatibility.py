@@ -59,6 +59,34 @@ def check_compatible(
     check_finite(state, path)
 
 
+def check_any_fits(
+    state: Mapping[str, Tensor], network: nn.Module, path: str | Path
+) -> None:
+    """Rejects weights of which none can be loaded into a network.
+
+    Args:
+        state (Mapping[str, Tensor]): the weights.
+        network (nn.Module): the network that loads them.
+        path (str | Path): path of the file, for error messages.
+
+    Raises:
+        ValueError: if no weight has the name and shape of one of the network.
+    """
+    given = {name: value.shape for name, value in _named(state)}
+    wanted = {name: x.shape for name, x in _named(network.state_dict())}
+    if given.items() & wanted.items():
+        return
+    names = f'{next(iter(given), "none")!r} in the file'
+    raise ValueError(
+        f'{path}: none of its {len(given)} weights fits the network, which '
+        f'would keep its initial values ({names}, {next(iter(wanted))!r} in '
+        'the network). Convert the file with '
+        'tools/model_converters/faseg2mmfaseg.py, or set the weights of a '
+        "backbone as model.backbone.init_cfg=dict(type='Pretrained', "
+        'checkpoint=...) instead of load_from'
+    )
+
+
 def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
     """Rejects weights that are not finite.
 

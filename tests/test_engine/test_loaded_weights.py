@@ -97,6 +97,23 @@ def test_load_checkpoint_accepts_other_networks(root, trained, tmp_path):
         runner.load_checkpoint(damage_checkpoint(trained, tmp_path, 'nan'))
 
 
+def test_weights_of_which_none_fits_raise(root, trained, tmp_path):
+    """For example weights of a backbone, given as ``load_from``."""
+    state = torch.load(trained, weights_only=True)['state_dict']
+    start = 'backbone.'
+    weights = {
+        name.removeprefix(start): value
+        for name, value in state.items()
+        if name.startswith(start)
+    }
+    path = str(tmp_path / 'backbone.pth')
+    torch.save(weights, path)
+    runner = make_runner(root, tmp_path, 1, load_from=path)
+    message = f'none of its {len(weights)} weights fits .*backbone.init_cfg'
+    with pytest.raises(ValueError, match=message):
+        runner.train()
+
+
 def test_testing_needs_no_auxiliary_head(root, trained, tmp_path):
     path = damage_checkpoint(trained, tmp_path, 'auxiliary')
     assert 'mIoU' in make_runner(root, tmp_path, 1, load_from=path).test()

@@ -7,7 +7,11 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import BaseLoop, Runner
 
-from mmfaseg.checkpoints.compatibility import check_compatible, check_finite
+from mmfaseg.checkpoints.compatibility import (
+    check_any_fits,
+    check_compatible,
+    check_finite,
+)
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.atomic_write import remove_partial_files
 from mmfaseg.utils.unwrap_model import unwrap_model
@@ -27,7 +31,8 @@ class SafeCheckpointHook(CheckpointHook):
     mmengine's hook.
 
     Checkpoints that are loaded for testing or resuming must contain all
-    weights of the model. All loaded weights must be finite.
+    weights of the model, those of ``load_from`` at least one. All loaded
+    weights must be finite.
     """
 
     backend_args: dict | None
@@ -66,6 +71,7 @@ class SafeCheckpointHook(CheckpointHook):
                 with_auxiliary=runner._resume,
             )
         else:
+            check_any_fits(state, unwrap_model(runner.model), path)
             check_finite(state, path)
         # EMAHook has swapped the two state dicts
         check_finite(checkpoint.get('ema_state_dict', {}), path)
