@@ -1,5 +1,6 @@
 """Checks of a config against its data, and configs for new datasets."""
 
+from .categories import check_categories
 from .check import NUM_QUICK_IMAGES, DatasetReport, check_dataset
 from .histogram import draw_histogram
 from .labels import LabelStatistics
@@ -11,6 +12,7 @@ __all__ = [
     'DatasetReport',
     'LabelStatistics',
     'Split',
+    'check_categories',
     'check_dataset',
     'create_dataset',
     'draw_histogram',

@@ -79,25 +79,62 @@ def read_splits(
         if loader is None or loader.dataset in seen:
             continue
         seen.append(loader.dataset)
-        parts = _unwrap(loader.dataset, f'{name}_dataloader.dataset')
+        num_built = 0
+        parts = unwrap_datasets(loader.dataset, f'{name}_dataloader.dataset')
         for number, (key, settings) in enumerate(parts, 1):
             label = name if len(parts) == 1 else f'{name} {number}'
             split = _build(label, name, key, settings, diagnostics)
             if split is not None:
                 splits[label] = split
+                num_built += 1
+        if num_built == len(parts):
+            _check_wrapper(name, loader.dataset, diagnostics)
     return splits
 
 
-def _unwrap(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
+def _check_wrapper(
+    name: str, settings: Mapping, diagnostics: Diagnostics
+) -> None:
+    """Reports a wrapper that cannot be built around its datasets."""
+    kind = type_name(settings)
+    if kind != 'ConcatDataset' and kind not in WRAPPERS:
+        return
+    try:
+        DATASETS.build(_without_pipelines(settings))
+    except Exception as error:  # custom datasets may raise anything
+        diagnostics.error(
+            name,
+            f'{kind} cannot be built: {type(error).__name__}: {error}',
+            f'change {name}_dataloader.dataset, or use the wrapped dataset '
+            'without it',
+        )
+
+
+def _without_pipelines(settings: Mapping) -> dict:
+    """Returns the config of a dataset that lists its images only."""
+    changed = dict(settings)
+    if 'dataset' in changed:
+        changed['dataset'] = _without_pipelines(changed['dataset'])
+    elif 'datasets' in changed:
+        changed['datasets'] = [
+            _without_pipelines(x) for x in changed['datasets']
+        ]
+    else:
+        # mmengine cannot serialize an empty list
+        changed.update(pipeline=[], serialize_data=False)
+    return changed
+
+
+def unwrap_datasets(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
     """Returns config key and settings of each dataset in a wrapper."""
     kind = type_name(settings)
     if kind in WRAPPERS:
-        return _unwrap(settings['dataset'], f'{key}.dataset')
+        return unwrap_datasets(settings['dataset'], f'{key}.dataset')
     if kind == 'ConcatDataset':
         return [
             part
             for number, each in enumerate(settings['datasets'])
-            for part in _unwrap(each, f'{key}.datasets.{number}')
+            for part in unwrap_datasets(each, f'{key}.datasets.{number}')
         ]
     return [(key, settings)]
 
@@ -110,10 +147,7 @@ def _build(
     diagnostics: Diagnostics,
 ) -> Split | None:
     try:
-        dataset = DATASETS.build(
-            # mmengine cannot serialize an empty list
-            dict(settings, pipeline=[], serialize_data=False)
-        )
+        dataset = DATASETS.build(_without_pipelines(settings))
         entries = [dataset.get_data_info(i) for i in range(len(dataset))]
     except Exception as error:  # custom datasets may raise anything
         diagnostics.error(

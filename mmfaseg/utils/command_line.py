@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from .config_files import read_config
 from .config_names import ConfigNameError, reject_unknown_names
 from .cpu_processes import prepare_cpu_processes
+from .diagnostics import Diagnostics
 from .stack_info import log_stack_info
 
 # warnings of PyTorch, mmengine, mmseg and mmdet that users cannot act on
@@ -153,28 +154,43 @@ def check_names(cfg: Config) -> None:
 def check_data(cfg: Config) -> None:
     """Exits with an error message if the data do not match the config.
 
-    Checks the settings and a few images in the main process. Only configs of
-    segmentors are checked.
+    Checks in the main process the settings and a few images of segmentors,
+    and the class names of detectors.
     """
-    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
+    from mmfaseg.data_check import (
+        NUM_QUICK_IMAGES,
+        check_categories,
+        check_dataset,
+    )
 
     ranks = [os.environ[x] for x in RANK_VARIABLES if x in os.environ]
-    if 'decode_head' not in cfg.model or (ranks or ['0'])[0] != '0':
+    if (ranks or ['0'])[0] != '0':
         return
+    is_segmentor = 'decode_head' in cfg.model
+    diagnostics = Diagnostics()
     try:
-        report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
+        if is_segmentor:
+            report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
+            found = report.diagnostics
+        else:
+            check_categories(cfg, diagnostics)
+            found = diagnostics.list()
     except Exception as error:
         # an unusual dataset may still be valid for training
         _warn(f'the data check failed: {error!r}')
         return
-    for diagnostic in report.diagnostics:
+    for diagnostic in found:
         if not diagnostic.is_error:
             _warn(str(diagnostic))
-    if report.errors:
-        errors = '\n'.join(map(str, report.errors))
+    if errors := [str(x) for x in found if x.is_error]:
+        more = (
+            'run tools/analysis_tools/check_dataset.py to check every image, '
+            'or '
+        )
         sys.exit(
-            f'{errors}\nrun tools/analysis_tools/check_dataset.py to check '
-            'every image, or pass --no-check to run without this check'
+            '\n'.join(errors)
+            + f'\n{more * is_segmentor}pass --no-check to run without this '
+            'check'
         )
 
 

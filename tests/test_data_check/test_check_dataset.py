@@ -481,6 +481,21 @@ def test_concatenated_and_repeated_datasets(data):
     assert list(diagnose(cfg).diagnostics) == []
 
 
+def test_wrappers_are_built(data):
+    cfg = make_config(data)
+    part = cfg.train_dataloader.dataset.to_dict()
+    cfg.train_dataloader.dataset = dict(
+        type='ClassBalancedDataset', oversample_thr=0.1, dataset=part
+    )
+    diagnostic = diagnose_one(cfg)
+    problem = 'ClassBalancedDataset cannot be built: NotImplementedError'
+    assert problem in diagnostic.problem
+    parts = [part, dict(part, metainfo=dict(part['metainfo'], x=1))]
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+    problem = 'ConcatDataset cannot be built: ValueError'
+    assert problem in diagnose_one(cfg).problem
+
+
 def test_images_resized_before_their_masks_are_loaded(data):
     """As in mmseg's test pipelines."""
     resize = dict(type='Resize', scale=(72, 48), keep_ratio=True)
