@@ -7,6 +7,9 @@ from mmengine.config import Config
 from .diagnostics import Diagnostics
 from .type_name import type_name
 
+# backbones whose maps all have the same stride, and heads that need four
+PLAIN_TRANSFORMERS = ('VisionTransformer', 'BEiT', 'MAE')
+MULTI_SCALE_HEADS = ('FASegHead', 'FASegDetHead', 'Mask2FormerHead')
 LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -19,6 +22,7 @@ def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
     """
     _check_strategy(cfg, diagnostics)
     _check_train_loop(cfg, diagnostics)
+    _check_plain_transformer(cfg, diagnostics)
     for key in LOADER_KEYS:
         loader = cfg.get(key)
         if not isinstance(loader, Mapping):
@@ -83,4 +87,24 @@ def _check_train_loop(cfg: Config, diagnostics: Diagnostics) -> None:
             'ExactResumeHook does not make epoch-based training reproducible '
             'after resuming',
             'use IterBasedTrainLoop if the resumed run must be identical',
+        )
+
+
+def _check_plain_transformer(cfg: Config, diagnostics: Diagnostics) -> None:
+    model = cfg.get('model') or {}
+    backbone = model.get('backbone') or {}
+    head = model.get('decode_head') or model.get('panoptic_head') or {}
+    if (
+        type_name(backbone) in PLAIN_TRANSFORMERS
+        and isinstance(head, Mapping)
+        and type_name(head) in MULTI_SCALE_HEADS
+        and not model.get('neck')
+    ):
+        channels = backbone.get('embed_dims', 768)
+        diagnostics.error(
+            'model.backbone',
+            f'all maps of {type_name(backbone)} have the same stride, but '
+            f'{type_name(head)} needs strides 4, 8, 16 and 32',
+            "set model.neck=dict(type='Feature2Pyramid', "
+            f'embed_dim={channels}, rescales=[4, 2, 1, 0.5])',
         )

@@ -153,6 +153,19 @@ def test_epochs_need_a_finite_sampler(demo):
         assert 'ExactResumeHook' in diagnostic.problem
 
 
+def test_plain_transformers_need_a_neck(demo):
+    vit = dict(type='VisionTransformer', embed_dims=192, out_indices=(2, 5))
+    cfg = demo.to_dict()
+    cfg['model']['backbone'] = vit
+    (found,) = diagnostics_of(Config(cfg))
+    neck = (
+        "dict(type='Feature2Pyramid', embed_dim=192, rescales=[4, 2, 1, 0.5])"
+    )
+    assert found.remedy == f'set model.neck={neck}'
+    cfg['model']['neck'] = dict(type='Feature2Pyramid', embed_dim=192)
+    assert diagnostics_of(Config(cfg)) == []
+
+
 def test_persistent_workers_need_workers(demo):
     cfg = changed(demo, **{'val_dataloader.num_workers': 0})
     (diagnostic,) = diagnostics_of(cfg)
