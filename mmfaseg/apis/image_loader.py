@@ -5,7 +5,7 @@ Shapes:
     C: number of channels of the network input.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,11 @@ class ImageLoader:
                 and 'Annotation' not in name
                 and name not in IN_MEMORY
             ):
-                if 'on_error' in step:
-                    step = dict(step, on_error='raise')
-                transform = TRANSFORMS.build(step)
+                transform = step
+                if isinstance(step, Mapping):
+                    if 'on_error' in step:
+                        step = dict(step, on_error='raise')
+                    transform = TRANSFORMS.build(step)
                 break
         suffixes: tuple[str, ...] = IMAGES
         suffix = cfg.test_dataloader.dataset.get('img_suffix', '').lower()
