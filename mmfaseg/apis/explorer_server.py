@@ -2,6 +2,7 @@
 
 import io
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -17,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..datasets.decode_image import decode_image
 from ..visualization.explorer import describe, make_page
 from .inferencer import FASegInferencer
 
@@ -36,7 +36,7 @@ def make_app(
     ``GET /`` returns the page. ``POST /explore`` explores an uploaded image,
     ``POST /explore/N`` the N-th example. Both return the result of
     :func:`mmfaseg.visualization.explorer.describe`, or a message as
-    ``error``. Images are not stored and are processed one by one.
+    ``error``. Images are processed one by one and only stored meanwhile.
     Cross-origin requests are rejected.
 
     Args:
@@ -47,14 +47,19 @@ def make_app(
     """
     page = make_page(TITLE, None, [path.name for path in examples])
     lock = Lock()
+    is_color = all(x.loader.channels == 3 for x in networks.values())
 
     def explore_bytes(content: bytes, name: str) -> dict[str, Any]:
-        _check_size(content, name)
-        with lock:
-            image = decode_image(content, name)
-            return describe(
-                {key: x.explore(image) for key, x in networks.items()}
-            )
+        _check_size(content, name, is_color)
+        with lock, tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, 'image').with_suffix(Path(name).suffix)
+            path.write_bytes(content)  # loading transforms read files
+            try:
+                found = {key: x.explore(path) for key, x in networks.items()}
+            except ValueError as error:
+                text = str(error).replace(str(path), name)
+                raise ValueError(text) from error
+            return describe(found)
 
     async def index(request: Request) -> Response:
         return HTMLResponse(page)
@@ -99,14 +104,20 @@ def make_app(
     )
 
 
-def _check_size(content: bytes, name: str) -> None:
-    """Raises ValueError if an image has too many pixels, without decoding."""
+def _check_size(content: bytes, name: str, is_color: bool) -> None:
+    """Raises ValueError if an image has too many pixels, without decoding.
+
+    Color images must have a format that Pillow reads. Of others, such as .npy
+    and TIFF with many channels, only the size of the file is limited.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
     except Image.DecompressionBombError as error:
         raise ValueError(f'{name}: {error}') from error
     except OSError as error:
+        if not is_color:
+            return
         raise ValueError(
             f'{name} cannot be read as an image: it is damaged or has an '
             'unknown format'

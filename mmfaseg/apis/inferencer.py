@@ -2,6 +2,7 @@
 
 Shapes:
     H, W: height and width of an image in pixels.
+    C: number of channels of the network input, usually 3.
     K: number of classes.
 """
 
@@ -19,9 +20,10 @@ from mmengine.registry import init_default_scope
 from rich.progress import Progress
 
 from ..utils.type_name import type_name
-from ..visualization import draw_focus
+from ..visualization import draw_focus, image_to_rgb
 from ..visualization.decoder_trace import can_trace
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
+from .image_loader import ImageLoader, plain_test_pipeline
 from .model import load_model
 from .outputs import Writer
 from .sources import Frame, Sources, count_frames, read_frames
@@ -80,6 +82,7 @@ class FASegInferencer:
         self.classes: list[str] = self.model.dataset_meta['classes']
         self.palette: list = self.model.dataset_meta['palette']
         init_default_scope(self.model.cfg.get('default_scope', 'mmseg'))
+        self.loader = ImageLoader.from_config(self.model.cfg)
         self._pipeline = Compose(_array_pipeline(self.model.cfg))
 
     def __call__(
@@ -136,7 +139,7 @@ class FASegInferencer:
                 f'{type(self.model.decode_head).__name__} has no FASegDecoder '
                 'to trace: use focus=False'
             )
-        total = count_frames(inputs) if progress else None
+        total = count_frames(inputs, self.loader) if progress else None
         writer = Writer(out_dir, self.palette) if out_dir else None
         with Progress(disable=not progress) as bar:
             task = bar.add_task('images', total=total)
@@ -164,16 +167,16 @@ class FASegInferencer:
 
         Args:
             source (str | Path | np.ndarray): Image file, or array of shape
-                (H, W, 3) in BGR.
+                (H, W, C), in BGR for color.
             max_queries (int): Maximum number of queries; those with the most
                 pixels are kept.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not an image, or if the head has no
-                FASegDecoder.
+            ValueError: If it is not an image, has another number of channels
+                than the model, or if the head has no FASegDecoder.
         """
-        item = self._prepare(next(read_frames(source)))
+        item = self._prepare(next(read_frames(source, self.loader)))
         return self._explore(item, max_queries)
 
     def _explore(
@@ -192,7 +195,7 @@ class FASegInferencer:
         """Yields consecutive images whose network inputs have equal size."""
         frames: list[Frame] = []
         items: list[dict] = []
-        for frame in read_frames(inputs):
+        for frame in read_frames(inputs, self.loader):
             item = self._prepare(frame)
             same = not items or (
                 item['inputs'].shape == items[0]['inputs'].shape
@@ -239,19 +242,15 @@ class FASegInferencer:
 
     def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
         colors = np.asarray(self.palette, np.float32)[labels]
-        image = frame.image[..., ::-1]
-        mixed = (1 - OPACITY) * image + OPACITY * colors
+        mixed = (1 - OPACITY) * image_to_rgb(frame.image) + OPACITY * colors
         return mixed.round().astype(np.uint8)
 
 
 def _array_pipeline(cfg: Any) -> list:
     """Returns the test pipeline for images in memory."""
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    if any(type_name(step) == 'TestTimeAug' for step in pipeline):
-        pipeline = cfg.test_pipeline  # without augmentation
     steps = [
         step
-        for step in pipeline
+        for step in plain_test_pipeline(cfg)
         if not type_name(step).startswith(('Load', 'Generate'))
     ]
     return [dict(type='LoadImageFromNDArray'), *steps]

@@ -2,6 +2,7 @@
 
 Shapes:
     H, W: height and width of an image in pixels.
+    C: number of channels of the network input, usually 3.
 """
 
 import glob
@@ -14,13 +15,12 @@ import cv2
 import numpy as np
 from mmengine.utils import scandir
 
-from ..datasets.decode_image import decode_image
-from ..visualization.canvas import check_image
+from .image_loader import IMAGES, ImageLoader
 
-IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 WEBCAM = 'webcam'
 DEFAULT_RATE, MAX_RATE = 25.0, 240.0  # frames per second
+COLOR = ImageLoader()
 
 Source = str | Path | np.ndarray | int
 Sources = Source | Sequence[Source]
@@ -33,7 +33,8 @@ class Frame:
     Attributes:
         name (str): Name of its results; for an image in a folder, its path
             in the folder without the suffix.
-        image (np.ndarray): uint8, shape (H, W, 3), BGR.
+        image (np.ndarray): Shape (H, W, C), or (H, W) for C = 1; color is
+            uint8 and BGR, unless the config loads another dtype.
         video (str | None): Name of its video.
         rate (float): Frames of the video per second.
     """
@@ -44,13 +45,17 @@ class Frame:
     rate: float = 0.0
 
 
-def read_frames(sources: Sources) -> Iterator[Frame]:
+def read_frames(
+    sources: Sources, loader: ImageLoader = COLOR
+) -> Iterator[Frame]:
     """Reads the images of all sources.
 
     Args:
         sources (Sources): Image or video file, folder, glob pattern such as
-            ``'*.png'``, array of shape (H, W, 3) in BGR or (H, W), index of a
-            camera or ``'webcam'``; or a list of these.
+            ``'*.png'``, array of shape (H, W, C) or (H, W), in BGR for color,
+            index of a camera or ``'webcam'``; or a list of these.
+        loader (ImageLoader): Decodes files and checks arrays; by default for
+            color images.
 
     Yields:
         Frame: The next image. Repeated names get a number.
@@ -58,15 +63,16 @@ def read_frames(sources: Sources) -> Iterator[Frame]:
     Raises:
         FileNotFoundError: If a file does not exist, or if a folder or pattern
             contains no images.
-        ValueError: If a file cannot be read or an array has a wrong shape.
+        ValueError: If a file cannot be read, or an image has a wrong shape or
+            another number of channels than the model.
         TypeError: If a source or the dtype of an array is not supported.
     """
     taken: set[str] = set()
     for number, source in enumerate(_as_list(sources)):
-        yield from _read_source(source, number, taken)
+        yield from _read_source(source, number, taken, loader)
 
 
-def count_frames(sources: Sources) -> int | None:
+def count_frames(sources: Sources, loader: ImageLoader = COLOR) -> int | None:
     """Returns the number of images; None if it is unknown."""
     total = 0
     for source in _as_list(sources):
@@ -75,7 +81,7 @@ def count_frames(sources: Sources) -> int | None:
         elif _is_camera(source):
             return None
         elif isinstance(source, (str, Path)):
-            for path in _list_files(source):
+            for path in _list_files(source, loader.suffixes + VIDEOS):
                 if path.suffix.lower() not in VIDEOS:
                     total += 1
                     continue
@@ -107,28 +113,25 @@ def _as_list(sources: Sources) -> list[Source]:
 
 
 def _read_source(
-    source: Source, number: int, taken: set[str]
+    source: Source, number: int, taken: set[str], loader: ImageLoader
 ) -> Iterator[Frame]:
     if isinstance(source, np.ndarray):
         name = _unique_name(f'array_{number:06d}', taken)
-        if source.ndim == 2:
-            source = np.repeat(source[..., None], 3, -1)
-        check_image(source)
-        yield Frame(name, source)
+        yield Frame(name, loader.check_array(source))
     elif _is_camera(source):
         device = 0 if source == WEBCAM else int(source)  # type: ignore
         name = _unique_name(f'{WEBCAM}_{device}', taken)
-        yield from _read_video(device, name)
+        yield from _read_video(device, name, loader)
     elif isinstance(source, (str, Path)):
         folder = Path(source) if Path(source).is_dir() else None
-        for path in _list_files(source):
+        for path in _list_files(source, loader.suffixes + VIDEOS):
             # results keep the subfolders of a folder
             place = path.relative_to(folder) if folder else Path(path.name)
             name = _unique_name(place.with_suffix('').as_posix(), taken)
             if path.suffix.lower() in VIDEOS:
-                yield from _read_video(str(path), name)
+                yield from _read_video(str(path), name, loader)
             else:
-                yield Frame(name, decode_image(path.read_bytes(), str(path)))
+                yield Frame(name, loader.load(path))
     else:
         raise TypeError(
             f'{type(source).__name__} is not supported as a source: pass a '
@@ -153,9 +156,7 @@ def _is_camera(source: Source) -> bool:
     )
 
 
-def _list_files(
-    source: str | Path, suffixes: tuple[str, ...] = IMAGES + VIDEOS
-) -> list[Path]:
+def _list_files(source: str | Path, suffixes: tuple[str, ...]) -> list[Path]:
     path = Path(source)
     if path.is_file():
         found = [path]
@@ -181,7 +182,9 @@ def _open_video(source: str | int) -> cv2.VideoCapture:
     return video
 
 
-def _read_video(source: str | int, name: str) -> Iterator[Frame]:
+def _read_video(
+    source: str | int, name: str, loader: ImageLoader
+) -> Iterator[Frame]:
     video = _open_video(source)
     rate = video.get(cv2.CAP_PROP_FPS)
     if not 0 < rate <= MAX_RATE:  # missing or invalid in the file
@@ -192,6 +195,9 @@ def _read_video(source: str | int, name: str) -> Iterator[Frame]:
             success, image = video.read()
             if not success:
                 break
+            if loader.channels == 1:
+                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            image = loader.check_array(image)
             yield Frame(f'{name}_{number:06d}', image, name, rate)
             number += 1
     finally:

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..utils.diagnostics import Diagnostic, Diagnostics
+from ..utils.input_channels import input_channels
 from .duplicates import check_duplicates
 from .images import ImageChecker
 from .labels import (
@@ -88,8 +89,9 @@ def check_dataset(
     check_settings(cfg, found, diagnostics, check_colors=limit is None)
     check_duplicates(found, diagnostics, compare_content=limit is None)
     statistics = {}
+    channels = input_channels(cfg.model)
     for name, split in found.items():
-        checker = ImageChecker(split, diagnostics)
+        checker = ImageChecker(split, diagnostics, channels)
         statistics[name] = checker.statistics
         total = len(split.entries)
         if limit is not None:

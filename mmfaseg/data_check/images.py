@@ -23,15 +23,19 @@ class ImageChecker:
     Args:
         split (Split): split of the images.
         diagnostics (Diagnostics): collects the problems.
+        channels (int): number of channels of the network input.
 
     Attributes:
         statistics (LabelStatistics): frequencies of the valid labels.
         sizes (set[tuple[int, int]]): heights and widths of the images.
     """
 
-    def __init__(self, split: Split, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self, split: Split, diagnostics: Diagnostics, channels: int
+    ) -> None:
         self.split = split
         self.diagnostics = diagnostics
+        self.channels = channels
         self.statistics = LabelStatistics(len(split.classes))
         self.sizes: set[tuple[int, int]] = set()
         self._label_loader: LoadCheckedAnnotations | None = None
@@ -80,6 +84,7 @@ class ImageChecker:
             self.sizes.add(tuple(loaded['ori_shape'][:2]))
         labels = loaded.get('gt_seg_map')
         if labels is not None:
+            self._check_channels(path, loaded['img'])
             self._check_brightness(path, loaded['img'])
             self._check_orientation(path)
             self._check_labels(path, loaded, labels.astype(np.int64))
@@ -138,6 +143,20 @@ class ImageChecker:
             )
             return False
         return True
+
+    def _check_channels(self, path: str, image: np.ndarray) -> None:
+        """Warns, because later steps of the pipeline may select channels."""
+        found = image.shape[2] if image.ndim == 3 else 1
+        if found != self.channels:
+            self.diagnostics.warn(
+                self.split.name,
+                f'the model takes {self.channels} channels, but an image is '
+                f'loaded with {found}',
+                'set color_type of the step that loads the image, or the '
+                'length of data_preprocessor.mean and model.backbone'
+                '.in_channels',
+                path,
+            )
 
     def _check_brightness(self, path: str, image: np.ndarray) -> None:
         brightest = image.max(initial=0)

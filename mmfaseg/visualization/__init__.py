@@ -3,7 +3,7 @@
 from .canvas import figure_pixels, make_palette, save_figure
 from .figures import dataset_palette, spread_indices, write_figures
 from .focus import choose_queries, draw_focus
-from .input_image import inputs_to_image
+from .input_image import image_to_rgb, inputs_to_image
 from .objects import Objects, draw_objects
 from .predictions import draw_predictions, segmentation_scores
 
@@ -15,6 +15,7 @@ __all__ = [
     'draw_objects',
     'draw_predictions',
     'figure_pixels',
+    'image_to_rgb',
     'inputs_to_image',
     'make_palette',
     'save_figure',

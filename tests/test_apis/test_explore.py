@@ -122,7 +122,8 @@ def server(work_dir, image):
 
     networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
     app = make_app(networks, [image, image.parent / 'gone.png'])
-    config = uvicorn.Config(app, port=0, log_level='warning')
+    # log_config would close the log files of trainings in this process
+    config = uvicorn.Config(app, port=0, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -178,7 +179,7 @@ def test_missing_example_returns_error(server):
 def test_large_upload_is_rejected(server, monkeypatch):
     """Before decoding: a small file may have many pixels."""
     name = 'mmfaseg.apis.explorer_server'
-    monkeypatch.setattr(f'{name}.decode_image', lambda *_: pytest.fail())
+    monkeypatch.setattr(FASegInferencer, 'explore', lambda *_: pytest.fail())
     large = cv2.imencode('.png', np.zeros((2049, 2048), np.uint8))[1]
     status, answer = post(f'{server}/explore', large.tobytes())
     assert status == 400

@@ -238,6 +238,26 @@ def test_nearly_black_images(data):
         assert '12 bits' in diagnostic.remedy
 
 
+@pytest.mark.parametrize(
+    ('color_type', 'found'), [('grayscale', 1), ('unchanged', 4)]
+)
+def test_channels_that_the_model_does_not_take(data, color_type, found):
+    path = data / 'img/train/0.png'
+    Image.open(path).convert('RGBA').save(path)
+    assert list(diagnose(make_config(data)).diagnostics) == []  # alpha dropped
+    loading = dict(PIPELINE[0], color_type=color_type)
+    cfg = make_config(data, pipeline=[loading, PIPELINE[1]])
+    report = diagnose(cfg)
+    assert not report.errors
+    assert {x.problem for x in report.diagnostics} == {
+        f'the model takes 3 channels, but an image is loaded with {found}'
+    }
+    cfg.model.data_preprocessor.mean = [0] * found
+    cfg.model.backbone = dict(in_channels=found)
+    problems = [x.problem for x in diagnose(cfg).diagnostics]
+    assert not any(x.endswith(f'with {found}') for x in problems)
+
+
 def test_image_in_two_splits(data):
     problem = 'an image is also in train'
     shutil.copy(data / 'img/train/1.png', data / 'img/val/0.png')

@@ -94,9 +94,12 @@ def test_interval_and_draw_are_respected(drawn):
     assert drawn == []
 
 
-def test_normalized_inputs_raise(drawn):
-    with pytest.raises(TypeError, match='leave normalization to the data'):
-        draw([red_inputs((8, 8)).float() - 100], [make_sample((8, 8))])
+def test_file_that_opencv_cannot_decode_is_drawn_from_inputs(drawn, tmp_path):
+    path = tmp_path / 'six.npy'
+    np.save(path, np.zeros((8, 8, 6), np.uint16))
+    inputs = torch.cat([red_inputs((8, 8)), torch.zeros(3, 8, 8).byte()])
+    draw([inputs], [make_sample((8, 8), img_path=str(path))])
+    assert (drawn[0][1] == RED).all()
 
 
 def test_mmseg_visualizer_draws(tmp_path, monkeypatch):

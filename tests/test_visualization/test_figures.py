@@ -14,6 +14,7 @@ from mmfaseg.visualization import (
     dataset_palette,
     draw_objects,
     figures,
+    image_to_rgb,
     inputs_to_image,
     spread_indices,
     write_figures,
@@ -127,10 +128,36 @@ def test_network_input_is_converted_to_rgb():
     with pytest.raises(ValueError, match='unbatched'):
         inputs_to_image(inputs[None])
     assert (inputs_to_image(inputs.float() + 0.2, (96, 128)) == image).all()
-    with pytest.raises(TypeError, match='values from -1 to 199, not 0 to 255'):
-        inputs_to_image(inputs.float() - 1)
-    with pytest.raises(TypeError, match='float64'):
-        inputs_to_image(inputs.double())
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.float32, np.float64])
+def test_first_channels_are_shown_scaled_to_8_bits(dtype):
+    image = np.zeros((10, 20, 6), dtype)
+    image[..., 0] = np.linspace(0, 4000, 200).reshape(10, 20)  # blue
+    image[..., 1] = 4000
+    image[..., 3:] = 9000  # not shown
+    shown = image_to_rgb(image)
+    assert shown.dtype == np.uint8 and shown.shape == (10, 20, 3)
+    assert (shown[..., 1] == 255).all() and (shown[..., 0] == 0).all()
+    assert shown[0, 0, 2] == 0 and shown[-1, -1, 2] == 255
+    assert 120 < shown[5, 0, 2] < 136
+
+
+@pytest.mark.parametrize('shape', [(4, 5), (4, 5, 1), (4, 5, 2)])
+def test_one_channel_is_shown_as_gray(shape):
+    image = np.full(shape, 7, np.uint8)
+    image[2] = 90
+    shown = image_to_rgb(image)
+    assert shown.shape == (4, 5, 3)
+    assert (shown[2] == 90).all() and (shown[3] == 7).all()
+
+
+def test_images_without_contrast_or_finite_values_are_shown():
+    constant = np.full((4, 4, 3), 3000, np.uint16)
+    assert image_to_rgb(constant).max() == 0
+    assert image_to_rgb(np.full((4, 4), np.nan)).max() == 0
+    unit = np.float32([[0, 0.25], [0.5, 1]])  # not 0 to 255
+    assert image_to_rgb(unit).max() == 255
 
 
 def test_label_maps_are_split_into_segments():

@@ -25,6 +25,7 @@ from mmfaseg.utils.command_line import (
     hide_known_warnings,
     load_config,
 )
+from mmfaseg.utils.input_channels import input_channels
 
 MODULES = ('backbone', 'head.pixel_decoder', 'head.transformer_decoder', '')
 
@@ -102,9 +103,8 @@ def analyze(cfg: Config, shape: tuple[int, int]) -> FlopAnalyzer:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    analyzer = FlopAnalyzer(
-        Network(model).eval(), (torch.randn(1, 3, *shape),)
-    )
+    image = torch.randn(1, input_channels(cfg.model), *shape)
+    analyzer = FlopAnalyzer(Network(model).eval(), (image,))
     analyzer.set_op_handle(
         'aten::scaled_dot_product_attention', count_attention
     )

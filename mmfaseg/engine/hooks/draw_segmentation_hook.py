@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-import mmcv
 import numpy as np
 from mmengine import fileio
 from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.structures import SegDataSample
 
+from mmfaseg.datasets.decode_image import UnreadableError, decode_image
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.output_names import OutputNames
 from mmfaseg.visualization import inputs_to_image
@@ -18,10 +18,10 @@ from mmfaseg.visualization import inputs_to_image
 class DrawSegmentationHook(SegVisualizationHook):
     """mmseg's ``SegVisualizationHook`` with support for generated images.
 
-    The image is read from ``img_path`` of the data sample. If the file does
-    not exist, the network input is resized to the original size instead. The
-    names of the drawings contain the folders below that of the images. The
-    arguments are those of mmseg's hook.
+    The image is read from ``img_path`` of the data sample. If there is no such
+    file, or if OpenCV cannot decode it, the network input is resized to the
+    original size instead. The names of the drawings contain the folders below
+    that of the images. The arguments are those of mmseg's hook.
     """
 
     _name: Callable[[str], str]
@@ -86,9 +86,13 @@ class DrawSegmentationHook(SegVisualizationHook):
             )
 
     def _read_image(self, path: str) -> np.ndarray | None:
-        """Returns the RGB image, or None if the file does not exist."""
+        """Returns the RGB image, or None if OpenCV cannot decode the file."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
         except (OSError, KeyError):  # KeyError: no backend for this prefix
             return None
-        return mmcv.imfrombytes(content, channel_order='rgb')
+        try:
+            image = decode_image(content, path)
+        except UnreadableError:  # for example .npy, or many channels
+            return None
+        return np.ascontiguousarray(image[..., ::-1])
