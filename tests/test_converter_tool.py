@@ -25,6 +25,10 @@ DEMO = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 INSTANCES = (
     ROOT / 'configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
 )
+MMDET = (
+    ROOT
+    / 'configs/faseg_coco/mask2former_r18_1xb8-demo_shapes-instance-128x128.py'
+)
 MASK2FORMER = (
     ROOT / 'configs/mask2former/mask2former_r18_1xb8-20k_camvid-360x480.py'
 )
@@ -272,6 +276,32 @@ def test_mask2former_of_hugging_face(
     (tmp_path / 'config.json').write_text(json.dumps(dict(id2label=labels)))
     with pytest.raises(SystemExit, match='names 10 classes, but the class'):
         call(tool, monkeypatch, tmp_path, start)
+
+
+def test_instance_segmentation_of_hugging_face(tool, monkeypatch, tmp_path):
+    """All weights of mmdet's Mask2Former return, with the classifier."""
+    cfg = Config.fromfile(MMDET)
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    state = MMENGINE_MODELS.build(cfg.model).state_dict()
+    source, back = tmp_path / 'mmdet.pth', tmp_path / 'back.pth'
+    write_state(source, state, {})
+    config = ('--config', MMDET)
+    weights = tmp_path / 'x.safetensors'
+    to_hf = ('--reverse', '--format', 'huggingface')
+    call(tool, monkeypatch, source, weights, *config, *to_hf)
+    call(tool, monkeypatch, weights, back, *config)
+    again = read_state(back)
+    assert again.keys() == state.keys()
+    for name, value in state.items():
+        assert torch.equal(again[name], value), name
+    cfg = Config.fromfile(INSTANCES)
+    cfg.model.panoptic_head.transformer_decoder.num_layers = 13
+    cfg.dump(tmp_path / 'faseg.py')
+    call(tool, monkeypatch, weights, back, '--config', tmp_path / 'faseg.py')
+    name = 'panoptic_head.transformer_decoder.predictor.class_embed.weight'
+    classifier = state['panoptic_head.cls_embed.weight']
+    assert torch.equal(read_state(back)[name], classifier)
 
 
 def test_only_mask2former_is_converted_to_hugging_face(
