@@ -310,15 +310,20 @@ def test_only_mask2former_is_converted_to_hugging_face(
     faseg, target = tmp_path / 'faseg.pth', tmp_path / 'x.safetensors'
     write_state(faseg, authors[2], {})
     to_hf = ('--reverse', '--format', 'huggingface')
-    config = ('--config', CONFIG)
-    with pytest.raises(SystemExit, match=r'mask_threshold=0\.15'):
-        call(tool, monkeypatch, faseg, target, *config, *to_hf)
+    config = ('--config', tmp_path / 'config.py')
     cfg = Config.fromfile(CONFIG)
-    cfg.model.decode_head.transformer_decoder.mask_threshold = 0.5
-    cfg.dump(tmp_path / 'threshold50.py')
-    config = ('--config', tmp_path / 'threshold50.py')
-    with pytest.raises(SystemExit, match='4 feature levels'):
-        call(tool, monkeypatch, faseg, target, *config, *to_hf)
+    decoder = cfg.model.decode_head.transformer_decoder
+    del decoder['mask_threshold']
+    for threshold, reason in (
+        (None, r'mask_threshold=0\.15'),
+        (0.3, r'mask_threshold=0\.3'),
+        (0.5, '4 feature levels'),
+    ):
+        if threshold is not None:
+            decoder.mask_threshold = threshold
+        cfg.dump(config[1])
+        with pytest.raises(SystemExit, match=reason):
+            call(tool, monkeypatch, faseg, target, *config, *to_hf)
     for arguments in (
         (target, *to_hf),
         (target, *config, *to_hf[1:]),

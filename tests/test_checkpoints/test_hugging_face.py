@@ -36,7 +36,6 @@ PIXELS = 'decode_head.pixel_decoder.'
 BLOCK = ENCODER + 'encoder.layers.2.blocks.5.'
 OUR_BLOCK = 'backbone.stages.2.blocks.5.'
 LAYER = TRANSFORMER + 'decoder.layers.8.'
-SELF = ('q_proj', 'k_proj', 'v_proj')
 # modules in files of transformers 4.26 to 5.24
 NAMES = {
     ENCODER + 'embeddings.patch_embeddings.projection': (
@@ -138,7 +137,7 @@ SINGLE = {
 # three modules in one of mmfaseg
 PROJECTIONS = [
     *(BLOCK + f'attention.self.{x}' for x in ('query', 'key', 'value')),
-    *(LAYER + f'self_attn.{x}' for x in SELF),
+    *(LAYER + f'self_attn.{x}' for x in ('q_proj', 'k_proj', 'v_proj')),
 ]
 # without a counterpart; criterion.empty_weight follows from the config
 UNUSED = [
@@ -228,18 +227,26 @@ def test_round_trip_is_the_identity(build_small, shapes_of, backbone):
         assert torch.equal(again[name], value), name
 
 
-def test_projections_are_concatenated_in_order():
-    weights = [torch.full((2, 2), x) for x in (1.0, 2.0, 3.0)]
-    names = [LAYER + f'self_attn.{x}.weight' for x in SELF]
-    state = dict(zip(names, weights, strict=True))
+@pytest.mark.parametrize(
+    ('names', 'ours'),
+    [
+        (PROJECTIONS[:3], OUR_BLOCK + 'attn.w_msa.qkv.weight'),
+        (PROJECTIONS[3:], OURS + 'layers.8.self_attn.in_proj_weight'),
+    ],
+)
+def test_projections_are_concatenated_in_order(names, ours):
+    state = {
+        f'{name}.weight': torch.full((2, 2), value)
+        for name, value in zip(names, (1.0, 2.0, 3.0), strict=True)
+    }
     merged = merge_projections(state)
     ((name, value),) = merged.items()
-    assert map_key(name, HUGGING_FACE)[0] == (
-        OURS + 'layers.8.self_attn.in_proj_weight'
-    )
+    assert map_key(name, HUGGING_FACE)[0] == ours
     assert value[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
-    assert split_projections(merged).keys() == state.keys()
-    del state[names[1]]
+    split = split_projections(merged)
+    assert split.keys() == state.keys()
+    assert all(torch.equal(split[x], state[x]) for x in state)
+    del state[f'{names[1]}.weight']
     assert merge_projections(state) == state  # reported as unexpected
 
 

@@ -187,8 +187,10 @@ def check_mask_threshold(cfg: Config) -> None:
     Raises:
         ConversionError: if it differs from Mask2Former's.
     """
-    decoder = head_of(cfg).get('transformer_decoder', {})
-    threshold = decoder.get('mask_threshold', MASK_THRESHOLD)
+    head = head_of(cfg)
+    # defaults of FASegDecoder and of Mask2FormerHead
+    default = 0.15 if 'loss' in head else MASK_THRESHOLD
+    threshold = head.transformer_decoder.get('mask_threshold', default)
     if threshold != MASK_THRESHOLD:
         raise ConversionError(
             f'the model has mask_threshold={threshold}; Mask2Former of Hugging'
@@ -277,7 +279,7 @@ def compare_classes(names: list[str], dataset_meta: dict[str, list]) -> str:
         if x != y
     ]
     if not differing:
-        return 'classes: from config.json, as in the config'
+        return 'classes: from config.json'
     return (
         f'classes: from config.json; {len(differing)} of {len(names)} have '
         f'another name in the config, such as {differing[0][0]!r} and '
