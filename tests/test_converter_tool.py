@@ -1,6 +1,7 @@
 """Command line of tools/model_converters/faseg2mmfaseg.py."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,25 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 
-from mmfaseg.checkpoints import read_state, to_faseg
+from mmfaseg.checkpoints import (
+    detect_format,
+    read_state,
+    to_faseg,
+    write_state,
+)
 
 ROOT = Path(__file__).parent.parent
 TOOL = ROOT / 'tools/model_converters/faseg2mmfaseg.py'
 DEMO = ROOT / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 INSTANCES = (
     ROOT / 'configs/faseg_coco/faseg_r18_1xb8-demo_shapes-instance-128x128.py'
+)
+MMDET = (
+    ROOT
+    / 'configs/faseg_coco/mask2former_r18_1xb8-demo_shapes-instance-128x128.py'
+)
+MASK2FORMER = (
+    ROOT / 'configs/mask2former/mask2former_r18_1xb8-20k_camvid-360x480.py'
 )
 CONFIG = ROOT / 'configs/faseg/faseg_r18_1xb8-20k_camvid-360x480.py'
 
@@ -206,3 +219,116 @@ def test_segmentor_checkpoint_initializes_detector(
             *(detector, tmp_path / 'x.pth', '--config', INSTANCES),
             '--reverse',
         )
+
+
+@pytest.fixture(scope='module')
+def mask2former(tmp_path_factory):
+    """A checkpoint of mmseg's Mask2Former, and its weights."""
+    cfg = Config.fromfile(MASK2FORMER)
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    state = MODELS.build(cfg.model).state_dict()
+    # Hugging Face has no auxiliary heads
+    state = {k: x for k, x in state.items() if 'auxiliary' not in k}
+    path = tmp_path_factory.mktemp('mask2former') / 'mmseg.pth'
+    write_state(path, state, {})
+    return path, state
+
+
+def test_mask2former_of_hugging_face(
+    tool, mask2former, monkeypatch, capsys, tmp_path
+):
+    """A folder with config.json is converted to Mask2Former and FASeg."""
+    source, state = mask2former
+    config = ('--config', MASK2FORMER)
+    weights = tmp_path / 'model.safetensors'
+    to_hf = ('--reverse', '--format', 'huggingface')
+    call(tool, monkeypatch, source, weights, *config, *to_hf)
+    theirs = read_state(weights)
+    assert detect_format(theirs) == 'huggingface-mask2former'
+    assert theirs['criterion.empty_weight'][-1] == pytest.approx(0.1)
+    names = [f'class {i}' for i in range(11)]
+    labels = dict(enumerate(names))
+    (tmp_path / 'config.json').write_text(json.dumps(dict(id2label=labels)))
+
+    same, start = tmp_path / 'same.pth', tmp_path / 'start.pth'
+    capsys.readouterr()
+    call(tool, monkeypatch, tmp_path, same, *config)
+    assert '11 of 11 have another name in the config' in (
+        capsys.readouterr().out
+    )
+    loaded = CheckpointLoader.load_checkpoint(str(same), 'cpu')
+    assert loaded['meta']['dataset_meta']['classes'] == names
+    assert loaded['state_dict'].keys() == state.keys()
+    for name, value in state.items():
+        assert torch.equal(loaded['state_dict'][name], value), name
+
+    call(tool, monkeypatch, weights, start)
+    assert f'config: {tool.os.path.relpath(CONFIG)}' in (
+        capsys.readouterr().out
+    )
+    assert detect_format(read_state(start)) == 'mmfaseg'
+    other = ROOT / 'configs/faseg/faseg_r18_1xb8-3k_shapes-128x128.py'
+    with pytest.raises(SystemExit, match='shape mismatch'):
+        call(tool, monkeypatch, weights, start, '--config', other)
+    labels.popitem()
+    (tmp_path / 'config.json').write_text(json.dumps(dict(id2label=labels)))
+    with pytest.raises(SystemExit, match='names 10 classes, but the class'):
+        call(tool, monkeypatch, tmp_path, start)
+
+
+def test_instance_segmentation_of_hugging_face(tool, monkeypatch, tmp_path):
+    """All weights of mmdet's Mask2Former return, with the classifier."""
+    cfg = Config.fromfile(MMDET)
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    state = MMENGINE_MODELS.build(cfg.model).state_dict()
+    source, back = tmp_path / 'mmdet.pth', tmp_path / 'back.pth'
+    write_state(source, state, {})
+    config = ('--config', MMDET)
+    weights = tmp_path / 'x.safetensors'
+    to_hf = ('--reverse', '--format', 'huggingface')
+    call(tool, monkeypatch, source, weights, *config, *to_hf)
+    call(tool, monkeypatch, weights, back, *config)
+    again = read_state(back)
+    assert again.keys() == state.keys()
+    for name, value in state.items():
+        assert torch.equal(again[name], value), name
+    cfg = Config.fromfile(INSTANCES)
+    cfg.model.panoptic_head.transformer_decoder.num_layers = 13
+    cfg.dump(tmp_path / 'faseg.py')
+    call(tool, monkeypatch, weights, back, '--config', tmp_path / 'faseg.py')
+    name = 'panoptic_head.transformer_decoder.predictor.class_embed.weight'
+    classifier = state['panoptic_head.cls_embed.weight']
+    assert torch.equal(read_state(back)[name], classifier)
+
+
+def test_only_mask2former_is_converted_to_hugging_face(
+    tool, authors, monkeypatch, tmp_path
+):
+    faseg, target = tmp_path / 'faseg.pth', tmp_path / 'x.safetensors'
+    write_state(faseg, authors[2], {})
+    to_hf = ('--reverse', '--format', 'huggingface')
+    config = ('--config', tmp_path / 'config.py')
+    cfg = Config.fromfile(CONFIG)
+    decoder = cfg.model.decode_head.transformer_decoder
+    del decoder['mask_threshold']
+    for threshold, reason in (
+        (None, r'mask_threshold=0\.15'),
+        (0.3, r'mask_threshold=0\.3'),
+        (0.5, '4 feature levels'),
+    ):
+        if threshold is not None:
+            decoder.mask_threshold = threshold
+        cfg.dump(config[1])
+        with pytest.raises(SystemExit, match=reason):
+            call(tool, monkeypatch, faseg, target, *config, *to_hf)
+    for arguments in (
+        (target, *to_hf),
+        (target, *config, *to_hf[1:]),
+        ('x.pth', *config, *to_hf),
+    ):
+        with pytest.raises(SystemExit, match='2'):  # usage error
+            call(tool, monkeypatch, faseg, *arguments)
+    assert not target.exists()

@@ -2,6 +2,9 @@
 
 from .architecture import describe_network
 from .conversion import (
+    FORMATS,
+    HUGGING_FACE_MASK2FORMER,
+    MMSEG_MASK2FORMER,
     NORMALIZATION,
     Conversion,
     ConversionError,
@@ -10,12 +13,16 @@ from .conversion import (
 )
 from .faseg import from_faseg, to_faseg
 from .files import check_target, read_checkpoint, read_state, write_state
-from .key_mapping import is_detector, to_segmentor_keys
+from .hugging_face import find_weights, read_class_names, to_hugging_face
+from .key_mapping import from_mmseg_keys, is_detector, to_segmentor_keys
 from .latest import find_latest_checkpoint
 from .report import make_table
 from .warm_start import from_mask2former, from_mmfaseg
 
 __all__ = [
+    'FORMATS',
+    'HUGGING_FACE_MASK2FORMER',
+    'MMSEG_MASK2FORMER',
     'NORMALIZATION',
     'Conversion',
     'ConversionError',
@@ -24,14 +31,18 @@ __all__ = [
     'describe_network',
     'detect_format',
     'find_latest_checkpoint',
+    'find_weights',
     'from_faseg',
     'from_mask2former',
     'from_mmfaseg',
+    'from_mmseg_keys',
     'is_detector',
     'make_table',
     'read_checkpoint',
+    'read_class_names',
     'read_state',
     'to_faseg',
+    'to_hugging_face',
     'to_segmentor_keys',
     'write_state',
 ]

@@ -4,6 +4,8 @@ Shapes:
     K: number of classes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from .conversion import (
     Shapes,
     State,
 )
-from .key_mapping import DECODER, FASEG, map_key
+from .key_mapping import DECODER, FASEG, Rule, map_key
 from .patch_merging import from_unfold_order, reorder, to_unfold_order
 
 NO_OBJECT_WEIGHT = 0.1
@@ -66,11 +68,32 @@ def to_faseg(
         ConversionError: if an entry is unexpected, missing or has another
             shape.
     """
+    return export(state, shapes, FASEG, no_object_weight)
+
+
+def export(
+    state: State,
+    shapes: Shapes,
+    rules: Sequence[Rule],
+    no_object_weight: float,
+) -> Conversion:
+    """Converts an mmfaseg checkpoint to the names of another program.
+
+    Args:
+        state (Mapping[str, Tensor]): weights under the names of mmfaseg.
+        shapes (Mapping[str, torch.Size]): entries of the mmfaseg model.
+        rules (Sequence[Rule]): names of the other program and of mmfaseg.
+        no_object_weight (float): class weight of "no object" in the loss.
+
+    Raises:
+        ConversionError: if an entry is unexpected, missing or has another
+            shape.
+    """
     result = Conversion()
     for name, value in state.items():
-        found = map_key(name, FASEG, reverse=True)
+        found = map_key(name, rules, reverse=True)
         if name.startswith(AUXILIARY):
-            result.drop(name, value, 'the authors have no auxiliary head')
+            result.drop(name, value, 'only for training the source model')
         elif found is None:
             result.unexpected_keys.append(name)
         else:

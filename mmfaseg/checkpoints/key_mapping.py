@@ -242,9 +242,135 @@ MMSEG_MASK2FORMER: tuple[Rule, ...] = (
     ('decode_head.level_embed.*', DECODER + 'level_embed.*'),
 )
 
+
+def _hugging_face_resnet_stage(stage: int) -> tuple[Rule, ...]:
+    rules: list[Rule] = [
+        ('shortcut.convolution.*', 'downsample.0.*'),
+        ('shortcut.normalization.*', 'downsample.1.*'),
+    ]
+    for i in (1, 2, 3):
+        rules += [
+            (f'layer.{i - 1}.convolution.*', f'conv{i}.*'),
+            (f'layer.{i - 1}.normalization.*', f'bn{i}.*'),
+        ]
+    return _with_prefix(
+        f'encoder.stages.{stage - 1}.layers.{{i}}.',
+        f'layer{stage}.{{i}}.',
+        rules,
+    )
+
+
+# Mask2Former of Hugging Face; see merge_projections() for the projections of
+# queries, keys and values
+HUGGING_FACE: tuple[Rule, ...] = (
+    *_with_prefix(
+        'model.pixel_level_module.encoder.',
+        'backbone.',
+        [
+            ('embedder.embedder.convolution.*', 'conv1.*'),
+            ('embedder.embedder.normalization.*', 'bn1.*'),
+            *(r for x in (1, 2, 3, 4) for r in _hugging_face_resnet_stage(x)),
+            (
+                'embeddings.patch_embeddings.projection.*',
+                'patch_embed.projection.*',
+            ),
+            ('embeddings.norm.*', 'patch_embed.norm.*'),
+            *_with_prefix(
+                'encoder.layers.{i}.blocks.{j}.',
+                'stages.{i}.blocks.{j}.',
+                [
+                    ('layernorm_before.*', 'norm1.*'),
+                    (
+                        'attention.self.relative_position_*',
+                        'attn.w_msa.relative_position_*',
+                    ),
+                    ('attention.self.query_key_value.*', 'attn.w_msa.qkv.*'),
+                    ('attention.output.dense.*', 'attn.w_msa.proj.*'),
+                    ('layernorm_after.*', 'norm2.*'),
+                    ('intermediate.dense.*', 'ffn.layers.0.0.*'),
+                    ('output.dense.*', 'ffn.layers.1.*'),
+                ],
+            ),
+            ('encoder.layers.{i}.downsample.*', 'stages.{i}.downsample.*'),
+            *(
+                (f'hidden_states_norms.stage{i + 1}.*', f'norm{i}.*')
+                for i in range(4)
+            ),
+        ],
+    ),
+    *_with_prefix(
+        'model.pixel_level_module.decoder.',
+        PIXEL_DECODER,
+        [
+            ('input_projections.{i}.*', 'input_projs.{i}.*'),
+            ('level_embed', 'encoder.level_embed.weight'),
+            *_with_prefix(
+                'encoder.layers.{i}.',
+                'encoder.layers.{i}.',
+                [
+                    ('self_attn.*', 'self_attn.*'),
+                    ('self_attn_layer_norm.*', 'self_norm.*'),
+                    ('fc1.*', 'ffn.0.*'),
+                    ('fc2.*', 'ffn.2.*'),
+                    ('final_layer_norm.*', 'ffn_norm.*'),
+                ],
+            ),
+            ('adapter_1.*', 'lateral_conv.*'),
+            ('layer_1.*', 'output_conv.*'),
+            ('mask_projection.*', 'mask_feature.*'),
+        ],
+    ),
+    *_with_prefix(
+        'model.transformer_module.decoder.layers.{i}.',
+        DECODER + 'layers.{i}.',
+        [
+            ('cross_attn.*', 'cross_attn.attn.*'),
+            ('cross_attn_layer_norm.*', 'cross_norm.*'),
+            ('self_attn.query_key_value.weight', 'self_attn.in_proj_weight'),
+            ('self_attn.query_key_value.bias', 'self_attn.in_proj_bias'),
+            ('self_attn.out_proj.*', 'self_attn.out_proj.*'),
+            ('self_attn_layer_norm.*', 'self_norm.*'),
+            ('fc1.*', 'ffn.0.*'),
+            ('fc2.*', 'ffn.2.*'),
+            ('final_layer_norm.*', 'ffn_norm.*'),
+        ],
+    ),
+    *_with_prefix(
+        'model.transformer_module.',
+        DECODER,
+        [
+            ('decoder.layernorm.*', 'predictor.norm.*'),
+            *_with_prefix(
+                'decoder.mask_predictor.mask_embedder.',
+                'predictor.mask_embed.',
+                [(f'{i}.0.*', f'{2 * i}.*') for i in range(3)],
+            ),
+            ('queries_features.*', 'query_feat.*'),
+            ('queries_embedder.*', 'query_embed.*'),
+            ('level_embed.*', 'level_embed.*'),
+        ],
+    ),
+    ('class_predictor.*', DECODER + 'predictor.class_embed.*'),
+)
+
 # by the program that wrote the checkpoint
 RULES = {
     'faseg': FASEG,
     'mask2former': FASEG,
     'mmseg-mask2former': MMSEG_MASK2FORMER,
+    'huggingface-mask2former': HUGGING_FACE,
 }
+
+
+def from_mmseg_keys(entries: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the entries of mmseg's Mask2Former by mmfaseg's keys."""
+    return {
+        found[0] if (found := map_key(name, MMSEG_MASK2FORMER)) else name: x
+        for name, x in entries.items()
+    }
+
+
+def to_mmseg_key(name: str) -> str:
+    """Returns the key in mmseg's Mask2Former for one in mmfaseg."""
+    found = map_key(name, MMSEG_MASK2FORMER, reverse=True)
+    return found[0] if found else name

@@ -5,7 +5,7 @@ import re
 
 from rich.table import Table
 
-from .conversion import Conversion
+from .conversion import NOT_LEARNED, Conversion
 
 KEPT = 'keeps its initialization'
 
@@ -49,7 +49,8 @@ def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
 
 def _module(name: str) -> str:
     """Returns a common name for the entries of a module or layer."""
-    if name.endswith('.num_batches_tracked'):
-        return '*.num_batches_tracked'
+    for end in NOT_LEARNED:
+        if name.endswith(end):
+            return f'*{end}'
     numbered = re.match(r'.*?layers\.\d+\.', name)
     return (numbered[0] if numbered else name.rpartition('.')[0] + '.') + '*'

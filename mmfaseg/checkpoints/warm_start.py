@@ -8,11 +8,14 @@ from torch import Tensor
 from .conversion import (
     AUXILIARY,
     CLASS_WEIGHTS,
+    HUGGING_FACE_MASK2FORMER,
+    MMSEG_MASK2FORMER,
     NORMALIZATION,
     Conversion,
     Shapes,
     State,
 )
+from .hugging_face import UNUSED, merge_projections
 from .key_mapping import DECODER, PIXEL_DECODER, RULES, Rule, map_key
 from .patch_merging import reorder, to_unfold_order
 
@@ -79,10 +82,11 @@ def from_mask2former(
     another number.
 
     Args:
-        state (Mapping[str, Tensor]): names of detectron2 or MMSegmentation.
+        state (Mapping[str, Tensor]): names of detectron2, MMSegmentation or
+            Hugging Face.
         shapes (Mapping[str, torch.Size]): entries of the target.
-        source (str): ``'mask2former'`` (detectron2) or
-            ``'mmseg-mask2former'``.
+        source (str): ``'mask2former'`` (detectron2),
+            ``'mmseg-mask2former'`` or ``'huggingface-mask2former'``.
         keep_classes (bool): copy the classifier if it has the same number of
             classes.
 
@@ -94,7 +98,12 @@ def from_mask2former(
     result = Conversion()
     levels = shapes[LEVEL_EMBED][0] if LEVEL_EMBED in shapes else 4
     dropped: set[str] = set()
+    if source == HUGGING_FACE_MASK2FORMER:
+        state = merge_projections(state)
     for name, value in state.items():
+        if name.startswith(UNUSED):
+            result.drop(name, value, 'the network does not use it')
+            continue
         if name in (CLASS_WEIGHTS, *NORMALIZATION):
             result.drop(name, value, 'not a weight of the network')
             continue
@@ -122,7 +131,7 @@ def from_mask2former(
         if target == LEVEL_EMBED and levels > len(value):
             converted = torch.cat([value, value[-1:]])
             note = 'stride 4 starts as a copy of stride 8'
-        elif source == 'mask2former':  # mmseg uses the order of Unfold
+        elif source != MMSEG_MASK2FORMER:  # it uses the order of Unfold
             converted, note = reorder(target, value, to_unfold_order)
         result.keep(name, target, rule, converted, value.shape, note)
     result.check(

@@ -37,7 +37,7 @@ def build_faseg() -> Callable[..., nn.Module]:
         if backbone == 'swin':
             model.backbone = SWIN
             model.decode_head.in_channels = [16, 32, 64, 128]
-        model.decode_head.update(head)
+        update(model.decode_head, head)
         torch.manual_seed(0)
         return randomize(MODELS.build(model))
 
@@ -68,14 +68,18 @@ def build_faseg_like_mask2former() -> Callable[..., nn.Module]:
         cfg = Config.fromfile(CONFIGS / name)
         init_default_scope(cfg.default_scope)
         del cfg.model['auxiliary_head']
-        settings = cfg.model.decode_head
-        for name, value in head.items():
-            if isinstance(value, dict):
-                value = merge(settings[name], value)
-            settings[name] = value
+        update(cfg.model.decode_head, head)
         return randomize(MODELS.build(cfg.model))
 
     return build
+
+
+def update(settings: dict, changes: dict[str, object]) -> None:
+    """Change a config; see :func:`decoder_parts.merge`."""
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            value = merge(settings[name], value)
+        settings[name] = value
 
 
 def randomize(model: nn.Module) -> nn.Module:

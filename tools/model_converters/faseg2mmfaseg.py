@@ -1,6 +1,7 @@
 """Converts checkpoints of the FASeg authors and of Mask2Former to mmfaseg.
 
---reverse converts an mmfaseg checkpoint to the format of the authors. With
+--reverse converts an mmfaseg checkpoint to the format of the authors, or with
+--format huggingface a Mask2Former to the format of Hugging Face. With
 --config, an mmfaseg checkpoint initializes another model, for example with
 other classes, or a detector from a semantic segmentation model.
 
@@ -13,6 +14,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -21,19 +23,26 @@ from torch import Tensor
 
 import mmfaseg
 from mmfaseg.checkpoints import (
+    FORMATS,
+    HUGGING_FACE_MASK2FORMER,
+    MMSEG_MASK2FORMER,
     NORMALIZATION,
     Conversion,
     ConversionError,
     check_target,
     describe_network,
     detect_format,
+    find_weights,
     from_faseg,
     from_mask2former,
     from_mmfaseg,
+    from_mmseg_keys,
     is_detector,
     make_table,
+    read_class_names,
     read_state,
     to_faseg,
+    to_hugging_face,
     to_segmentor_keys,
     write_state,
 )
@@ -41,6 +50,8 @@ from mmfaseg.utils.command_line import hide_known_warnings
 from mmfaseg.utils.config_classes import dataset_metainfo
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
+SAFE = '.safetensors'
+MASK_THRESHOLD = 0.5  # of Mask2Former
 LOG_WIDTH = 240  # of tables in log files
 DATASETS_BY_CLASSES = {
     150: 'ade20k',
@@ -57,8 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'source',
-        help='checkpoint of FASeg or Mask2Former: .pth, .pkl (detectron2) or '
-        '.safetensors',
+        help='checkpoint of FASeg or Mask2Former: .pth, .pkl (detectron2), '
+        '.safetensors or .bin, or a folder of Hugging Face',
     )
     parser.add_argument(
         'target',
@@ -74,6 +85,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--reverse',
         action='store_true',
         help='convert an mmfaseg checkpoint to the format of the authors',
+    )
+    parser.add_argument(
+        '--format',
+        choices=['faseg', 'huggingface'],
+        default='faseg',
+        help='with --reverse, the format to convert to: of the authors, or of '
+        "Hugging Face's Mask2Former (default: %(default)s)",
     )
     parser.add_argument(
         '--no-object-weight',
@@ -96,6 +114,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.target is None and not args.dry_run:
         parser.error('specify a target, or --dry-run')
+    if args.format == 'huggingface':
+        if not args.reverse:
+            parser.error('--format is used with --reverse only')
+        if args.config is None:
+            parser.error('specify the --config of the Mask2Former model')
+        if args.target is not None and Path(args.target).suffix != SAFE:
+            parser.error(f'Hugging Face requires a target with suffix {SAFE}')
     return args
 
 
@@ -140,12 +165,44 @@ def classes_of(cfg: Config) -> dict[str, list]:
     }
 
 
+def no_object_weight_of(cfg: Config) -> float:
+    """Returns the class weight of "no object" in a config."""
+    head = head_of(cfg)
+    if 'loss' in head:
+        return head.loss.no_object_weight
+    return head.loss_cls.class_weight[-1]
+
+
+def head_of(cfg: Config) -> dict[str, Any]:
+    """Returns the config of the head of a segmentor or detector."""
+    return cfg.model.get('panoptic_head') or cfg.model.decode_head
+
+
+def check_mask_threshold(cfg: Config) -> None:
+    """Checks the mask threshold, which Hugging Face does not store.
+
+    Raises:
+        ConversionError: if it differs from Mask2Former's.
+    """
+    head = head_of(cfg)
+    # defaults of FASegDecoder and of Mask2FormerHead
+    default = 0.15 if 'loss' in head else MASK_THRESHOLD
+    threshold = head.transformer_decoder.get('mask_threshold', default)
+    if threshold != MASK_THRESHOLD:
+        raise ConversionError(
+            f'the model has mask_threshold={threshold}; Mask2Former of Hugging'
+            f' Face has {MASK_THRESHOLD}: fine-tune the model with '
+            f'transformer_decoder.mask_threshold={MASK_THRESHOLD} first'
+        )
+
+
 def convert(
     state: dict[str, Tensor],
     cfg: Config,
     reverse: bool = False,
     no_object: float | None = None,
     keep_classes: bool = False,
+    target_format: str = 'faseg',
 ) -> Conversion:
     """Converts a state dict for the model of a config.
 
@@ -158,24 +215,74 @@ def convert(
     same_task = to_detector == is_detector(state)
     state, shapes = to_segmentor_keys(state), to_segmentor_keys(entries)
     source = detect_format(state)
-    if to_detector and (reverse or source == 'faseg'):
+    to_hf = reverse and target_format == 'huggingface'
+    if to_detector and ((reverse and not to_hf) or source == 'faseg'):
         raise ConversionError(
             'the authors have no detector: convert their weights to a '
             'semantic segmentation model, then initialize the detector from it'
         )
+    to_mmseg = FORMATS[MMSEG_MASK2FORMER] in shapes
+    if to_mmseg:
+        shapes = from_mmseg_keys(shapes)
     if reverse:
         if no_object is None:
-            no_object = cfg.model.decode_head.loss.no_object_weight
+            no_object = no_object_weight_of(cfg)
+        if source == MMSEG_MASK2FORMER:
+            state = from_mmseg_keys(state)
+        if to_hf:
+            check_mask_threshold(cfg)
+            return to_hugging_face(state, shapes, no_object)
         return to_faseg(state, shapes, no_object)
     if source == 'faseg':
         return from_faseg(state, shapes)
     if source == 'mmfaseg':
         conversion = from_mmfaseg(state, shapes, keep_classes and same_task)
     else:
+        # the keys of Hugging Face are the same for all tasks
+        same_task = same_task or source == HUGGING_FACE_MASK2FORMER
         conversion = from_mask2former(state, shapes, source, same_task)
+    if to_mmseg:
+        conversion.rename_to_mmseg()
     if to_detector:
         conversion.rename_to_detector()
     return conversion
+
+
+def class_names_of(
+    weights: Path, state: dict[str, Tensor], source: str
+) -> list[str] | None:
+    """Returns the class names in the config.json of Hugging Face, if any.
+
+    Raises:
+        ConversionError: if their number is not that of the classifier.
+    """
+    if source != HUGGING_FACE_MASK2FORMER:
+        return None
+    names = read_class_names(weights)
+    rows = len(state.get('class_predictor.bias', ())) - 1
+    if names is not None and len(names) != rows:
+        raise ConversionError(
+            f'{weights.parent / "config.json"} names {len(names)} classes, '
+            f'but the classifier has {rows}: it belongs to another checkpoint'
+        )
+    return names
+
+
+def compare_classes(names: list[str], dataset_meta: dict[str, list]) -> str:
+    """Describes how the class names in config.json differ from a config's."""
+    differing = [
+        (x, y)
+        for x, y in zip(names, dataset_meta.get('classes', ()), strict=False)
+        if x != y
+    ]
+    if not differing:
+        return 'classes: from config.json'
+    return (
+        f'classes: from config.json; {len(differing)} of {len(names)} have '
+        f'another name in the config, such as {differing[0][0]!r} and '
+        f'{differing[0][1]!r}. Use another config if the classes or their '
+        'order differ'
+    )
 
 
 def describe_preprocessing(state: dict[str, Tensor], cfg: Config) -> str:
@@ -220,11 +327,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
             target is invalid.
         OSError: if a file cannot be read or written.
     """
+    weights = find_weights(args.source)
     if args.target is not None:
-        check_target(Path(args.target), Path(args.source))
-    state = read_state(args.source)
+        check_target(Path(args.target), weights)
+    state = read_state(weights)
     source = detect_format(to_segmentor_keys(state))
-    if args.reverse and source != 'mmfaseg':
+    names = class_names_of(weights, state, source)
+    to_hf = args.format == 'huggingface'
+    ours = ('mmfaseg', MMSEG_MASK2FORMER) if to_hf else ('mmfaseg',)
+    if args.reverse and source not in ours:
         raise ConversionError(
             f'{args.source} has the format {source}: convert it without '
             '--reverse'
@@ -239,13 +350,24 @@ def run(args: argparse.Namespace, console: Console) -> None:
     )
     cfg = Config.fromfile(config)
     conversion = convert(
-        state, cfg, args.reverse, args.no_object_weight, args.keep_classes
+        state,
+        cfg,
+        args.reverse,
+        args.no_object_weight,
+        args.keep_classes,
+        args.format,
     )
     console.print(make_table(conversion, args.keys))
     where = os.path.relpath(config)
     console.print(f'config: {where}', soft_wrap=True)
     if source in ('faseg', 'mask2former'):
         console.print(describe_preprocessing(state, cfg), soft_wrap=True)
+    dataset_meta = classes_of(cfg)
+    if names and not any(
+        'cls_embed' in x or 'class_embed' in x for x in conversion.missing_keys
+    ):
+        console.print(compare_classes(names, dataset_meta), soft_wrap=True)
+        dataset_meta['classes'] = names
     if args.dry_run:
         console.print('dry run: no file was written')
         return
@@ -253,7 +375,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         'converted_from': source,
         'config': Path(config).name,
         'mmfaseg_version': mmfaseg.__version__,
-        'dataset_meta': classes_of(cfg),
+        'dataset_meta': dataset_meta,
     }
     key = 'model' if args.reverse else 'state_dict'
     write_state(args.target, conversion.state, meta, key)
