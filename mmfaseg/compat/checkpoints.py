@@ -93,7 +93,13 @@ def patch_checkpoint_loaders() -> None:
         path = os.path.join(folder, os.path.basename(urlparse(url).path))
         if not os.path.isfile(path):
             os.makedirs(folder, exist_ok=True)
-            torch.hub.download_url_to_file(url, path, progress=progress)
+            try:
+                torch.hub.download_url_to_file(url, path, progress=progress)
+            except OSError as error:
+                raise OSError(
+                    f'{url} cannot be downloaded: {error}. Download it on '
+                    f'another machine and copy it to {path}'
+                ) from error
         try:
             return read_checkpoint(path, map_location)
         except ValueError as error:

@@ -296,6 +296,16 @@ def test_torchvision_weights_load_without_torchvision(
     assert url.startswith(start)
 
 
+def test_failed_download_names_the_file_to_copy(tmp_path, monkeypatch) -> None:
+    from mmengine.runner.checkpoint import _load_checkpoint
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    target = tmp_path / 'hub/checkpoints/weights.pth'
+    message = f'cannot be downloaded: .* copy it to {target}'
+    with pytest.raises(OSError, match=message):
+        _load_checkpoint('http://127.0.0.1:9/weights.pth')
+
+
 @pytest.mark.usefixtures('_without_torchvision')
 def test_newer_torchvision_weights_name_the_release_to_install(
     monkeypatch,
