@@ -56,7 +56,7 @@ def compare(
     where = 'x'.join(map(str, size))
     changes = []
     for number in range(NUM_IMAGES):
-        image = _make_image(size, number)
+        image = _make_image(size, network.in_channels, number)
         with use_backend('reference'):
             expected, labels = network(image)
         scores, found = run(image)
@@ -86,7 +86,7 @@ def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
 
     Args:
         network (ExportedNetwork): On the CPU.
-        image (Tensor): float32, shape (B, 3, H, W).
+        image (Tensor): float32, shape (B, C, H, W).
     """
     exact = copy.deepcopy(network).double()
     generator = torch.Generator().manual_seed(0)
@@ -100,11 +100,13 @@ def sensitivity(network: ExportedNetwork, image: Tensor) -> float:
     return float(max(changes))
 
 
-def _make_image(size: tuple[int, int, int], number: int) -> Tensor:
+def _make_image(
+    size: tuple[int, int, int], channels: int, number: int
+) -> Tensor:
     """Returns images of randomly colored squares."""
     batch, height, width = size
     generator = torch.Generator().manual_seed(height * width + number)
-    shape = (batch, 3, height // 8, width // 8)
+    shape = (batch, channels, height // 8, width // 8)
     colors = 255 * torch.rand(shape, generator=generator)
     return torch.nn.functional.interpolate(
         colors, (height, width), mode='nearest'

@@ -3,6 +3,7 @@
 Shapes:
     B: batch size.
     K: number of classes.
+    C: number of channels of the image, 3 for RGB.
     H, W: height and width of the image, multiples of 32.
 """
 
@@ -19,7 +20,7 @@ from ..ops import use_backend
 STRIDE = 32
 MAX_BATCH = 256
 MAX_SIDE = 512  # times 32 pixels
-EXAMPLE = (2, 3, 128, 160)  # all sizes differ
+EXAMPLE = (2, 128, 160)  # batch, height and width, all different
 
 
 class ExportedNetwork(nn.Module):
@@ -48,12 +49,17 @@ class ExportedNetwork(nn.Module):
         preprocessor = model.data_preprocessor
         for name in ('mean', 'std'):
             self.register_buffer(
-                name, getattr(preprocessor, name).float().view(1, 3, 1, 1)
+                name, getattr(preprocessor, name).float().view(1, -1, 1, 1)
             )
         self.eval()
 
     mean: Tensor
     std: Tensor
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels of the image."""
+        return self.mean.shape[1]
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +68,7 @@ class ExportedNetwork(nn.Module):
         Args:
             image (Tensor): float32, 0 to 255, in the channel order used in
                 training (RGB in all configs of this package), shape
-                (B, 3, H, W).
+                (B, C, H, W).
 
         Returns:
             tuple[Tensor, Tensor]: Class scores, float32, shape (B, K, H, W),
@@ -90,10 +96,11 @@ def export_program(network: ExportedNetwork) -> ExportedProgram:
     height = Dim('height', min=1, max=MAX_SIDE)
     width = Dim('width', min=1, max=MAX_SIDE)
     sizes = {0: batch, 2: STRIDE * height, 3: STRIDE * width}
+    example = 255 * torch.rand(EXAMPLE[0], network.in_channels, *EXAMPLE[1:])
     with use_backend('reference'), torch.no_grad():
         return torch.export.export(
             network,
-            (255 * torch.rand(EXAMPLE),),
+            (example,),
             dynamic_shapes=(sizes,),
             strict=False,
         )

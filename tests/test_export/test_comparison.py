@@ -16,6 +16,8 @@ class Network(nn.Module):
     ``steep_below`` limits the steepness to images with a dark first pixel.
     """
 
+    in_channels = 3
+
     def __init__(self, steepness=0.0, steep_below=256.0):
         super().__init__()
         self.steepness = steepness

@@ -11,7 +11,12 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmfaseg.apis import FASegInferencer, load_model
-from mmfaseg.export import ExportedNetwork, check_onnx, export_program
+from mmfaseg.export import (
+    ExportedNetwork,
+    check_onnx,
+    compare,
+    export_program,
+)
 from mmfaseg.ops import use_backend
 
 NAME = 'faseg_r18_1xb8-demo_shapes-128x128'
@@ -61,6 +66,28 @@ def test_exported_network_equals_segmentor(model):
     )
     assert torch.equal(labels[0], scores[0].argmax(0))
     assert len(labels.unique()) > 1
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_other_channel_counts(root, channels):
+    """The number of channels is that of the model's mean."""
+    cfg = Config.fromfile(root / f'configs/faseg/{NAME}.py')
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.update(in_channels=channels, init_cfg=None)
+    cfg.model.data_preprocessor.update(
+        mean=[100.0] * channels, std=[50.0] * channels, bgr_to_rgb=False
+    )
+    network = ExportedNetwork(MODELS.build(cfg.model))
+    assert network.in_channels == channels
+    sizes = []
+
+    def run(image):
+        sizes.append(tuple(image.shape))
+        with use_backend('reference'):
+            return network(image)
+
+    assert compare(network, run, (1, 64, 32), 'x') == (0, 0)
+    assert sizes == [(1, channels, 64, 32)]
 
 
 def test_other_heads_raise(model):

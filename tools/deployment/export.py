@@ -1,7 +1,8 @@
 """Exports a trained network to ONNX or torch.export and compares the result.
 
 The file supports any batch size and any image size in multiples of 32. The
-input is a batch of RGB images, float32, 0 to 255, (B, 3, H, W). The outputs
+input is a batch of images, float32, 0 to 255, (B, C, H, W), with the channels
+in the order used in training: RGB in all configs of this package. The outputs
 are scores, (B, K, H, W), and labels, (B, H, W). Test pipeline transforms, such
 as Resize, and sliding windows are not exported.
 
@@ -126,7 +127,7 @@ def measure(network, target: Path, sizes: list) -> None:
         str(target), options, providers=['CPUExecutionProvider']
     )
     for size in sizes:
-        image = 255 * torch.rand(size[0], 3, *size[1:])
+        image = 255 * torch.rand(size[0], network.in_channels, *size[1:])
         feed = {'image': image.numpy()}
         seconds = [
             _time(network, image),
