@@ -16,22 +16,24 @@ from torch.export import Dim, ExportedProgram
 from ..models import FASegHead
 from ..models.layers.mask_merge import merge_scores_plain
 from ..ops import use_backend
+from .symbolic import symbolic_sizes
 
 STRIDE = 32
 MAX_BATCH = 256
 MAX_SIDE = 512  # times 32 pixels
-EXAMPLE = (2, 128, 160)  # batch, height and width, all different
+# batch, height, width: sizes differ, and Swin has several windows at stride 32
+EXAMPLE = (2, 512, 928)
 
 
 class ExportedNetwork(nn.Module):
     """Computes class scores from the pixels of images.
 
     Args:
-        model (nn.Module): Segmentor with a :class:`FASegHead`; its backbone
-            and head are shared, not copied.
+        model (nn.Module): Segmentor with a :class:`FASegHead`; its backbone,
+            neck and head are shared, not copied.
 
     Raises:
-        TypeError: If the model has another head or a neck.
+        TypeError: If the model has another head.
     """
 
     def __init__(self, model: Any) -> None:
@@ -42,9 +44,8 @@ class ExportedNetwork(nn.Module):
                 f'{type(head).__name__} cannot be exported: use a model with '
                 'a FASegHead'
             )
-        if getattr(model, 'with_neck', False):
-            raise TypeError('a model with a neck cannot be exported')
         self.backbone = model.backbone
+        self.neck = model.neck if model.with_neck else nn.Identity()
         self.head = head
         preprocessor = model.data_preprocessor
         for name in ('mean', 'std'):
@@ -75,7 +76,7 @@ class ExportedNetwork(nn.Module):
             and the best class, int64, shape (B, H, W).
         """
         feats = self.backbone((image - self.mean) / self.std)
-        output = self.head.decode(feats)
+        output = self.head.decode(self.neck(feats))
         classes = output.cls_scores[-1].softmax(-1)[..., :-1]
         masks = output.mask_preds.pixels(-1)
         height, width = image.shape[2:]
@@ -83,7 +84,9 @@ class ExportedNetwork(nn.Module):
         return scores, scores.argmax(1)
 
 
-def export_program(network: ExportedNetwork) -> ExportedProgram:
+def export_program(
+    network: ExportedNetwork, fixed: tuple[int, int, int] | None = None
+) -> ExportedProgram:
     """Returns a graph for any batch size and any size in multiples of 32.
 
     The operators of mmfaseg are exported as their reference implementations,
@@ -91,16 +94,34 @@ def export_program(network: ExportedNetwork) -> ExportedProgram:
 
     Args:
         network (ExportedNetwork): On the CPU.
+        fixed (tuple[int, int, int], optional): Batch, height and width of a
+            graph for this size only, for backbones that compute with sizes.
+
+    Raises:
+        RuntimeError: If the network cannot be traced, or not for any size.
     """
     batch = Dim('batch', min=1, max=MAX_BATCH)
     height = Dim('height', min=1, max=MAX_SIDE)
     width = Dim('width', min=1, max=MAX_SIDE)
     sizes = {0: batch, 2: STRIDE * height, 3: STRIDE * width}
-    example = 255 * torch.rand(EXAMPLE[0], network.in_channels, *EXAMPLE[1:])
-    with use_backend('reference'), torch.no_grad():
-        return torch.export.export(
-            network,
-            (example,),
-            dynamic_shapes=(sizes,),
-            strict=False,
-        )
+    number, *sides = EXAMPLE if fixed is None else fixed
+    example = 255 * torch.rand(number, network.in_channels, *sides)
+    try:
+        with use_backend('reference'), symbolic_sizes(), torch.no_grad():
+            return torch.export.export(
+                network,
+                (example,),
+                dynamic_shapes=(sizes,) if fixed is None else None,
+                strict=False,
+            )
+    except Exception as error:  # PyTorch raises many types
+        name = type(network.backbone).__name__
+        remedy = 'please report the config'
+        if fixed is None:
+            name += ' for any batch and image size'
+            remedy = 'export it for one size (--fixed BxHxW)'
+        summary = str(error).strip().partition('\n')[0]
+        raise RuntimeError(
+            f'PyTorch cannot trace a model with {name}: {remedy}. '
+            f'{type(error).__name__}: {summary}'
+        ) from error

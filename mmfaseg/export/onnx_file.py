@@ -13,15 +13,20 @@ from .comparison import compare
 from .network import ExportedNetwork
 
 INPUT, OUTPUTS = 'image', ('scores', 'labels')
-SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 512))  # 1, 1 and 4 windows
+# 1, 1, 4 and 1 windows; the last size is always compared
+SIZES = ((1, 64, 96), (2, 128, 128), (1, 256, 512), (3, 96, 224))
 
 
-def write_onnx(program: ExportedProgram, path: str | Path) -> None:
+def write_onnx(
+    program: ExportedProgram, path: str | Path, opset: int | None = None
+) -> None:
     """Writes an ONNX file with dynamic batch and image size.
 
     Args:
         program (ExportedProgram): Result of :func:`export_program`.
         path (str | Path): Ends in ``.onnx``.
+        opset (int, optional): Version of the ONNX operators; by default that
+            of PyTorch's exporter.
 
     Raises:
         RuntimeError: If the graph contains non-standard operators.
@@ -31,6 +36,7 @@ def write_onnx(program: ExportedProgram, path: str | Path) -> None:
         exported = torch.onnx.export(
             program,
             dynamo=True,
+            opset_version=opset,
             input_names=[INPUT],
             output_names=list(OUTPUTS),
             verbose=False,

@@ -27,7 +27,10 @@ from mmfaseg.utils.command_line import (
 )
 from mmfaseg.utils.input_channels import input_channels
 
-MODULES = ('backbone', 'head.pixel_decoder', 'head.transformer_decoder', '')
+MODULES = (
+    *('backbone', 'neck'),
+    *('head.pixel_decoder', 'head.transformer_decoder', ''),
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,6 +70,7 @@ class Network(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.backbone = model.backbone
+        self.neck = model.neck if model.with_neck else nn.Identity()
         is_detector = hasattr(model, 'panoptic_head')
         self.head = model.panoptic_head if is_detector else model.decode_head
 
@@ -75,7 +79,7 @@ class Network(nn.Module):
         from mmdet.models import Mask2FormerHead
         from mmseg.structures import SegDataSample
 
-        feats = self.backbone(inputs)
+        feats = self.neck(self.backbone(inputs))
         if isinstance(self.head, Mask2FormerHead):  # or mmseg's subclass
             size = tuple(inputs.shape[2:])
             sample = SegDataSample(metainfo=dict(img_shape=size))
@@ -142,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         modules = [
             [name or 'all', count_parameters(analyzer, name), flops[name]]
             for name in MODULES
+            if name != 'neck' or name in flops
         ]
         operators = [
             [name, f'{count / 1e9:.2f}']

@@ -45,7 +45,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--sizes',
         nargs='+',
         metavar='BxHxW',
-        help='input sizes at which to compare the file with PyTorch',
+        help='input sizes at which to compare the file with PyTorch, besides '
+        'one that is always compared',
+    )
+    parser.add_argument(
+        '--fixed',
+        metavar='BxHxW',
+        help='export for this size only, which some backbones require',
+    )
+    parser.add_argument(
+        '--opset',
+        type=int,
+        help="version of the ONNX operators (default: that of PyTorch's "
+        'exporter)',
     )
     parser.add_argument(
         '--time',
@@ -56,6 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.target.suffix not in ('.onnx', '.pt2'):
         parser.error(f'{args.target} must end in .onnx or .pt2')
+    if args.fixed and args.sizes:
+        parser.error('--sizes cannot be combined with --fixed')
     return args
 
 
@@ -86,20 +100,35 @@ def read_sizes(texts: list[str]) -> list[tuple[int, int, int]]:
     return sizes
 
 
-def write_and_compare(network, target: Path, sizes: list) -> None:
+def show(step: str) -> None:
+    """Prints the current step."""
+    print(f'{step} ...', flush=True)
+
+
+def write_and_compare(
+    network,
+    target: Path,
+    sizes: list,
+    fixed: tuple[int, int, int] | None = None,
+    opset: int | None = None,
+) -> None:
     """Writes the file and prints the differences from PyTorch.
 
     The file is renamed to ``target`` only after the comparison has passed.
     """
     from mmfaseg.export import check_onnx, compare, export_program, write_onnx
 
-    program = export_program(network)
+    show('tracing the network, which takes minutes for deep models')
+    program = export_program(network, fixed)
     with atomic_write(target) as unchecked:
+        show(f'writing {target.suffix}')
         if target.suffix == '.onnx':
-            write_onnx(program, unchecked)
+            write_onnx(program, unchecked, opset)
+            show('comparing with PyTorch')
             rows = check_onnx(network, unchecked, sizes)
         else:
             torch.export.save(program, unchecked)
+            show('comparing with PyTorch')
             # the guards allow only the example's number of windows
             run = torch.export.load(unchecked).module(check_guards=False)
             rows = [
@@ -160,11 +189,16 @@ def main(argv: list[str] | None = None) -> None:
         if is_onnx:
             check_packages()
         sizes = read_sizes(args.sizes) if args.sizes else list(SIZES)
+        fixed = None
+        if args.fixed:
+            (fixed,) = sizes = read_sizes([args.fixed])
+        elif SIZES[-1] not in sizes:
+            sizes.append(SIZES[-1])
         model = load_model(
             args.model, args.weights, cfg_options=args.cfg_options
         )
         network = ExportedNetwork(model)
-        write_and_compare(network, args.target, sizes)
+        write_and_compare(network, args.target, sizes, fixed, args.opset)
         if is_onnx and args.time:
             measure(network, args.target, sizes)
     except (

@@ -1,0 +1,133 @@
+"""Backbones of mmseg are exported for any batch and image size."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+from torch.export import Dim
+
+from mmfaseg.export.symbolic import symbolic_sizes
+
+SWIN = dict(
+    type='SwinTransformer',
+    embed_dims=8,
+    depths=(2, 2),
+    num_heads=(1, 2),
+    strides=(4, 2),
+    out_indices=(0, 1),
+    window_size=7,
+)
+HRNET = dict(
+    type='HRNet',
+    norm_cfg=dict(type='BN'),
+    extra={
+        f'stage{n}': dict(
+            num_modules=1,
+            num_branches=n,
+            block='BASIC' if n > 1 else 'BOTTLENECK',
+            num_blocks=(1,) * n,
+            num_channels=tuple(4 * 2**i for i in range(n)),
+        )
+        for n in range(1, 5)
+    },
+)
+MIT = dict(
+    type='MixVisionTransformer',
+    embed_dims=8,
+    num_layers=[1, 1, 1, 1],
+    num_heads=[1, 1, 1, 1],
+)
+MOBILENET = dict(
+    type='MobileNetV2', widen_factor=0.25, out_indices=(1, 2, 4, 6)
+)
+VIT = dict(
+    type='VisionTransformer',
+    img_size=(64, 96),
+    embed_dims=8,
+    num_layers=2,
+    num_heads=1,
+    out_indices=(0, 1),
+)
+
+
+def build(cfg):
+    """A backbone in evaluation mode, with random weights."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        backbone = MODELS.build(cfg)
+    for parameter in backbone.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    backbone.eval()  # returns None in Swin
+    return backbone
+
+
+@pytest.mark.parametrize('shape', [(1, 3, 64, 96), (2, 3, 224, 256)])
+@pytest.mark.parametrize('window_size', [7, 12])
+def test_gathered_windows_of_swin_are_bit_equal(shape, window_size):
+    backbone = build(dict(SWIN, window_size=window_size))
+    image = torch.rand(shape)
+    with torch.no_grad():
+        expected = backbone(image)
+        with symbolic_sizes():
+            found = backbone(image)
+    assert len(found) == 2
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize('padding', ['same', 'corner'])
+@pytest.mark.parametrize('stride', [1, 2, 4])
+def test_padding_is_equal(padding, stride):
+    from mmseg.models.utils.embed import AdaptivePadding
+
+    layer = AdaptivePadding(3, stride, (1, 2), padding)
+    for height in range(1, 9):
+        size = (height, 3 * height + 1)
+        expected = layer.get_pad_shape(size)
+        with symbolic_sizes():
+            assert layer.get_pad_shape(size) == expected
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(scale_factor=4),
+        dict(scale_factor=1.5),
+        dict(size=(7, 9)),
+    ],
+)
+def test_upsampling_is_bit_equal(settings):
+    from mmseg.models.utils.wrappers import Upsample
+
+    layer = Upsample(**settings, mode='bilinear', align_corners=False)
+    maps = torch.rand(2, 3, 6, 5)
+    expected = layer(maps)
+    with symbolic_sizes():
+        assert torch.equal(layer(maps), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'cfg', [SWIN, HRNET, MIT, MOBILENET, VIT], ids=lambda x: x['type']
+)
+def test_exported_backbone_supports_other_batches_and_sizes(cfg):
+    backbone = build(cfg)
+    shape = {
+        0: Dim('batch', min=1, max=16),
+        2: 32 * Dim('height', min=1, max=64),
+        3: 32 * Dim('width', min=1, max=64),
+    }
+    with symbolic_sizes(), torch.no_grad():
+        program = torch.export.export(
+            backbone,
+            (torch.rand(2, 3, 256, 352),),
+            dynamic_shapes=(shape,),
+            strict=False,
+        )
+    graph = program.module(check_guards=False)
+    for size in ((1, 3, 64, 96), (3, 3, 192, 64), (2, 3, 352, 256)):
+        image = torch.rand(size)
+        with torch.no_grad():
+            expected, found = backbone(image), graph(image)
+        assert len(found) == len(expected)
+        for first, second in zip(found, expected, strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
