@@ -78,7 +78,11 @@ def main() -> None:
         )
     else:
         sys.argv = [f'mmfaseg {command}', *sys.argv[2:]]
-        run_as_main(find_source(command))
+        source = find_source(command)
+        if COMMANDS[command].endswith('.py'):
+            # tools import their neighbors
+            sys.path.insert(0, str(source.parent))
+        run_as_main(source)
 
 
 def run_as_main(source: Path) -> None:
@@ -86,8 +90,6 @@ def run_as_main(source: Path) -> None:
 
     ``runpy`` would replace the program name in messages by that of the file.
     """
-    if 'tools' in source.parts[-3:]:
-        sys.path.insert(0, str(source.parent))  # tools import their neighbors
     spec = importlib.util.spec_from_file_location('__main__', source)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -37,9 +37,9 @@ def write(path, values):
     Image.fromarray(np.array(values, np.uint8)).save(path)
 
 
-def write_dataset(folder, truth, predictions, reduce_zero_label=False):
+def write_dataset(folder, ground_truth, predictions, reduce_zero_label=False):
     """Writes images with these label maps and returns the arguments."""
-    for name, labels in truth.items():
+    for name, labels in ground_truth.items():
         write(folder / f'labels/{name}', labels)
         write(folder / f'images/{name}', np.zeros((*np.shape(labels), 3)))
     for name, labels in predictions.items():
@@ -90,7 +90,7 @@ def test_saved_labels_are_those_of_the_annotation_files(tool, tmp_path):
 @pytest.mark.parametrize(
     ('predictions', 'message'),
     [
-        ({}, r'there is no prediction .*1\.png; run tools/test\.py'),
+        ({}, r'there is no prediction .*1\.png; run `mmfaseg test`'),
         ({'1.png': [[0]]}, 'the ground truth has shape'),
         ({'1.png': [[3, 0], [0, 0]]}, 'the prediction has label 3'),
     ],

@@ -90,7 +90,7 @@ def test_round_trip_is_the_identity(
     source, theirs, ours = authors
     here, back = tmp_path / f'ours{suffix}', tmp_path / 'back.pth'
     call(tool, monkeypatch, source, here)
-    assert f'tools/test.py {Path(tool.os.path.relpath(CONFIG))}' in (
+    assert f'mmfaseg test {Path(tool.os.path.relpath(CONFIG))}' in (
         capsys.readouterr().out
     )
     mmengine = CheckpointLoader.load_checkpoint(str(here), 'cpu')

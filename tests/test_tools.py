@@ -173,20 +173,37 @@ def test_wrong_paths_exit_with_message(arguments, message) -> None:
         (('test', INSTANCES, 'x.pth', '--tta'), '--tta needs tta_model'),
     ],
 )
-def test_unsupported_options_exit_with_message(arguments, message) -> None:
+def test_unsupported_options_exit_with_message(
+    arguments, message, monkeypatch
+) -> None:
+    monkeypatch.setattr(run_options, 'get_device', lambda: 'cpu')
     with pytest.raises(SystemExit, match=f'error: .*{message}'):
         run_tool(*arguments)
 
 
-def test_missing_custom_import_exits_with_message(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ('module', 'message'),
+    [
+        ('no_module.models', "'no_module': run `pip install no-module`, or"),
+        (
+            'mmseg.modles',
+            "No module named 'mmseg.modles': check custom_",
+        ),
+        ('broken_module', "cannot import name 'nothing' from 'os'"),
+    ],
+)
+def test_failed_custom_import_exits_with_message(
+    module, message, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'broken_module.py').write_text('from os import nothing\n')
     config = tmp_path / 'my.py'
     config.write_text(
         f'_base_ = {str(CONFIG)!r}\n'
-        "custom_imports = dict(imports=['mmfaseg', 'no_module.models'], "
+        f"custom_imports = dict(imports=['mmfaseg', {module!r}], "
         'allow_failed_imports=False)\n'
     )
-    message = r"my\.py needs the module 'no_module', .*pip install no-module`"
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match=rf'import of my\.py .*{message}'):
         run_tool('train', config)
 
 

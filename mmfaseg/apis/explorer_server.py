@@ -36,7 +36,8 @@ def make_app(
     ``GET /`` returns the page. ``POST /explore`` explores an uploaded image,
     ``POST /explore/N`` the N-th example. Both return the result of
     :func:`mmfaseg.visualization.explorer.describe`, or a message as
-    ``error``. Images are processed one by one and only stored meanwhile.
+    ``error``. Images are processed one by one; uploads are
+    written to a temporary file that is deleted afterwards.
     Cross-origin requests are rejected.
 
     Args:

@@ -27,8 +27,8 @@ class ImageLoader:
     Args:
         channels (int): C.
         transform (Callable, optional): Loading transform, which adds ``img``
-            to a dict with ``img_path``. By default OpenCV decodes files; to
-            8 bits for one or three channels.
+            to a dict with ``img_path``. By default, OpenCV decodes files,
+            with one or three channels to 8 bits.
         suffixes (tuple[str, ...]): Suffixes of images in folders, lower case.
     """
 
@@ -101,7 +101,8 @@ class ImageLoader:
             raise UnreadableError(
                 f'{path} cannot be read as an image: {name} returned None'
             )
-        return self._check_channels(loaded['img'], str(path))
+        # later steps of the pipeline may select channels
+        return self._check_shape(loaded['img'], str(path))
 
     def check_array(self, image: np.ndarray) -> np.ndarray:
         """Returns an array as an image; gray becomes color for C = 3.
@@ -126,7 +127,31 @@ class ImageLoader:
             )
         return image
 
+    def check_input(self, channels: int, name: str) -> None:
+        """Raises an error unless the pipeline returned C channels.
+
+        Raises:
+            ValueError: If it returned another number of channels.
+        """
+        if channels != self.channels:
+            raise ValueError(
+                f'{name} has {channels} channels after the test pipeline, but '
+                f'the model takes {self.channels}: set color_type of the '
+                'loading transform'
+            )
+
     def _check_channels(self, image: np.ndarray, name: str) -> np.ndarray:
+        image = self._check_shape(image, name)
+        found = image.shape[2] if image.ndim == 3 else 1
+        if found != self.channels:
+            raise ValueError(
+                f'{name} has {found} channels, shape {image.shape}, but the '
+                f'model takes {self.channels}: move the channels to the end, '
+                'or select them'
+            )
+        return image
+
+    def _check_shape(self, image: np.ndarray, name: str) -> np.ndarray:
         if image.ndim not in (2, 3) or 0 in image.shape:
             raise ValueError(
                 f'{name} has shape {image.shape}, but an image must have '
@@ -134,14 +159,6 @@ class ImageLoader:
             )
         if image.ndim == 2 and self.channels == 3:
             return np.repeat(image[..., None], 3, -1)
-        found = image.shape[2] if image.ndim == 3 else 1
-        if found != self.channels:
-            raise ValueError(
-                f'{name} has {found} channels, shape {image.shape}, but the '
-                f'model takes {self.channels}: move the channels to the end, '
-                'or select them; color_type of the loading transform selects '
-                'those of image files'
-            )
         return image
 
 

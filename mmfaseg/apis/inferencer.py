@@ -187,7 +187,9 @@ class FASegInferencer:
         )
 
     def _prepare(self, frame: Frame) -> dict:
-        return self._pipeline(dict(img=frame.image, img_path=frame.name))
+        item = self._pipeline(dict(img=frame.image, img_path=frame.name))
+        self.loader.check_input(item['inputs'].shape[0], frame.name)
+        return item
 
     def _batches(
         self, inputs: Sources, size: int

@@ -72,7 +72,7 @@ def load_model(
         ValueError: If the config does not define a semantic segmentor, the
             checkpoint is damaged or does not match the config, or the device
             is not available.
-        ImportError: If the config needs a package that is not installed.
+        ImportError: If a custom import of the config fails.
     """
     from mmseg.apis import init_model
 

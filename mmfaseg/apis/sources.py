@@ -185,6 +185,11 @@ def _open_video(source: str | int) -> cv2.VideoCapture:
 def _read_video(
     source: str | int, name: str, loader: ImageLoader
 ) -> Iterator[Frame]:
+    if loader.channels not in (1, 3):
+        raise ValueError(
+            f'{source}: videos have 3 channels, but the model takes '
+            f'{loader.channels}; pass images or arrays'
+        )
     video = _open_video(source)
     rate = video.get(cv2.CAP_PROP_FPS)
     if not 0 < rate <= MAX_RATE:  # missing or invalid in the file

@@ -62,7 +62,7 @@ def check_compatible(
 def check_any_fits(
     state: Mapping[str, Tensor], network: nn.Module, path: str | Path
 ) -> None:
-    """Rejects weights of which none can be loaded into a network.
+    """Raises an error if no weight matches the network.
 
     Args:
         state (Mapping[str, Tensor]): the weights.
@@ -78,10 +78,10 @@ def check_any_fits(
         return
     names = f'{next(iter(given), "none")!r} in the file'
     raise ValueError(
-        f'{path}: none of its {len(given)} weights fits the network, which '
+        f'{path}: none of its {len(given)} weights matches the network, which '
         f'would keep its initial values ({names}, {next(iter(wanted))!r} in '
         'the network). Convert the file with '
-        'tools/model_converters/faseg2mmfaseg.py, or set the weights of a '
+        '`mmfaseg convert`, or set the weights of a '
         "backbone as model.backbone.init_cfg=dict(type='Pretrained', "
         'checkpoint=...) instead of load_from'
     )

@@ -1,4 +1,4 @@
-"""Conversion from and to Mask2Former of Hugging Face.
+"""Conversion from and to Hugging Face Mask2Former checkpoints.
 
 Shapes:
     C: channels of an attention layer.
@@ -142,11 +142,15 @@ def to_hugging_face(
             have, or if an entry is missing or has another shape.
     """
     levels = len(state.get(DECODER + 'level_embed.weight', ()))
-    if levels != NUM_LEVELS or DECODER + 'query_embed.weight' not in state:
+    problem = ''
+    if levels != NUM_LEVELS:
+        problem = f'{levels} feature levels instead of {NUM_LEVELS}'
+    elif DECODER + 'query_embed.weight' not in state:
+        problem = 'no learned positional queries'
+    if problem:
         raise ConversionError(
-            f'the model has {levels} feature levels; Mask2Former of Hugging '
-            f'Face has {NUM_LEVELS}, and learned positional queries: only '
-            'models that are configured as Mask2Former can be converted'
+            f'the model has {problem}: only models that are configured as '
+            'Mask2Former can be converted to Hugging Face'
         )
     result = export(state, shapes, HUGGING_FACE, no_object_weight)
     result.state = split_projections(result.state)

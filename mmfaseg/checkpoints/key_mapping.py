@@ -260,7 +260,7 @@ def _hugging_face_resnet_stage(stage: int) -> tuple[Rule, ...]:
     )
 
 
-# Mask2Former of Hugging Face; see merge_projections() for the projections of
+# Hugging Face Mask2Former; see merge_projections() for the projections of
 # queries, keys and values
 HUGGING_FACE: tuple[Rule, ...] = (
     *_with_prefix(

@@ -40,7 +40,8 @@ class DecayFreeNormConstructor(DefaultOptimWrapperConstructor):
     ``decay_rate`` in ``paramwise_cfg``, between 0 and 1, also multiplies the
     learning rates of the backbone: by ``decay_rate`` for its last block, by
     its square for the block before, and so on (layer-wise decay, as for ViT
-    and BEiT; https://arxiv.org/abs/2106.08254).
+    and BEiT; https://arxiv.org/abs/2106.08254). It supports ViT, BEiT, Swin,
+    ConvNeXt and ResNet.
     """
 
     paramwise_cfg: dict
@@ -68,6 +69,12 @@ class DecayFreeNormConstructor(DefaultOptimWrapperConstructor):
         if rate < 1:
             names = {id(x): name for name, x in model.named_parameters()}
             depths = backbone_depths(names.values())
+            if len(set(depths.values())) < 2:
+                raise ValueError(
+                    'paramwise_cfg.decay_rate does not support this backbone, '
+                    'as its blocks have other names than those of ViT, BEiT, '
+                    'Swin, ConvNeXt and ResNet; remove decay_rate'
+                )
             for group in optim_wrapper.optimizer.param_groups:
                 (parameter,) = group['params']
                 group['lr'] *= rate ** depths.get(names[id(parameter)], 0)

@@ -167,12 +167,12 @@ def check_data(cfg: Config) -> None:
     if (ranks or ['0'])[0] != '0':
         return
     is_segmentor = 'decode_head' in cfg.model
-    diagnostics = Diagnostics()
     try:
         if is_segmentor:
             report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
             found = report.diagnostics
         else:
+            diagnostics = Diagnostics()
             check_categories(cfg, diagnostics)
             found = diagnostics.list()
     except Exception as error:
@@ -183,15 +183,12 @@ def check_data(cfg: Config) -> None:
         if not diagnostic.is_error:
             _warn(str(diagnostic))
     if errors := [str(x) for x in found if x.is_error]:
-        more = (
-            'run tools/analysis_tools/check_dataset.py to check every image, '
-            'or '
-        )
-        sys.exit(
-            '\n'.join(errors)
-            + f'\n{more * is_segmentor}pass --no-check to run without this '
-            'check'
-        )
+        remedy = 'pass --no-check to run without this check'
+        if is_segmentor:
+            remedy = (
+                f'run `mmfaseg check-data` to check every image, or {remedy}'
+            )
+        sys.exit('\n'.join([*errors, remedy]))
 
 
 def make_folder(path: str, kind: str) -> None:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine import list_from_file
 from mmengine import registry as registries
 from mmengine.registry import Registry
 
@@ -86,7 +87,14 @@ def dataset_metainfo(settings: Mapping, scope: str) -> dict[str, Any]:
     if isinstance(kind, str):
         with registries.DATASETS.switch_scope_and_registry(scope) as switched:
             kind = switched.get(kind)
-    return {**getattr(kind, 'METAINFO', {}), **settings.get('metainfo', {})}
+    meta = {
+        **getattr(kind, 'METAINFO', {}),
+        **(settings.get('metainfo') or {}),
+    }
+    classes = meta.get('classes')
+    if isinstance(classes, str):  # a file with one name per line
+        meta['classes'] = list_from_file(classes)
+    return meta
 
 
 def find_class(name: str, registry_key: str, scope: str) -> Any:

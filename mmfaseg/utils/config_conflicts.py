@@ -100,11 +100,11 @@ def _check_plain_transformer(cfg: Config, diagnostics: Diagnostics) -> None:
         and type_name(head) in MULTI_SCALE_HEADS
         and not model.get('neck')
     ):
-        channels = backbone.get('embed_dims', 768)
+        channels = backbone.get('embed_dims', 'CHANNELS')
         diagnostics.error(
             'model.backbone',
             f'all maps of {type_name(backbone)} have the same stride, but '
             f'{type_name(head)} needs strides 4, 8, 16 and 32',
-            "set model.neck=dict(type='Feature2Pyramid', "
+            "set model.neck=dict(type='mmseg.Feature2Pyramid', "
             f'embed_dim={channels}, rescales=[4, 2, 1, 0.5])',
         )

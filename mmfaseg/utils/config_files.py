@@ -1,5 +1,6 @@
 """Config files of this package and of users."""
 
+import importlib.util
 from pathlib import Path
 
 from mmengine.config import Config
@@ -56,20 +57,24 @@ def read_config(config: str | Path) -> Config:
     Raises:
         FileNotFoundError: if there is no such config.
         ValueError: if the name is ambiguous.
-        ImportError: if a custom import needs a package that is not installed.
+        ImportError: if a custom import fails.
     """
     path = find_config(config)
     try:
         return Config.fromfile(path)
     except ImportError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ModuleNotFoundError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None or cause.name is None:
-            raise
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:
+            cause = inner
+        remedy = 'check custom_imports and PYTHONPATH'
+        name = getattr(cause, 'name', None)
+        root = (name or '').partition('.')[0]
+        is_missing = isinstance(cause, ModuleNotFoundError) and root
+        if is_missing and importlib.util.find_spec(root) is None:
+            remedy = (
+                f'{install_hint(root)}, or add the folder of your own module '
+                'to PYTHONPATH'
+            )
         raise ImportError(
-            f'{path.name} needs the module {cause.name!r}, which is not '
-            f'installed: {install_hint(cause.name.split(".")[0])}, or add the '
-            'folder of your own module to PYTHONPATH',
-            name=cause.name,
+            f'an import of {path.name} failed: {cause}: {remedy}', name=name
         ) from error

@@ -8,6 +8,7 @@ import difflib
 import importlib.util
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -192,7 +193,11 @@ def _missing_package(kind: str) -> str | None:
     root, is_qualified, _ = kind.partition('.')
     if kind.rpartition('.')[2] == 'TIMMBackbone':
         root = 'timm'
-    elif not is_qualified or root in registries.MODELS.children:
+    elif (
+        not is_qualified
+        or root in registries.MODELS.children
+        or root in sys.modules
+    ):
         return None
     return None if importlib.util.find_spec(root) else root
 

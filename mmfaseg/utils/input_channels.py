@@ -1,6 +1,6 @@
 """Number of channels of the network input."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -15,6 +15,6 @@ def input_channels(model: Mapping[str, Any]) -> int:
         model (Mapping): ``model`` of a config.
     """
     mean = (model.get('data_preprocessor') or {}).get('mean')
-    if mean is not None and len(mean) > 1:
+    if isinstance(mean, Sequence) and len(mean) > 1:
         return len(mean)
     return model.get('backbone', {}).get('in_channels', 3)

@@ -68,11 +68,35 @@ def test_some_classes_without_a_category_are_a_warning(diagnose):
     assert found.problem == "1 of 2 classes have no category: 'fish'"
 
 
-def test_another_order_is_an_error(diagnose):
-    """mmdet sorts the category ids as in the file, but not the names."""
-    (found,) = diagnose(('dog', 'cat'))
+@pytest.mark.parametrize(
+    ('classes', 'labeled', 'names'),
+    [
+        (('dog', 'cat'), ['cat', 'dog'], ['dog', 'cat']),
+        (('cat', 'fish', 'bird'), ['cat', 'bird'], ['cat', 'fish']),
+    ],
+)
+def test_categories_with_the_names_of_others_are_an_error(
+    classes, labeled, names, diagnose
+):
+    """mmdet labels the categories 0, 1, ... in the order of the file."""
+    (found,) = diagnose(classes)
     assert found.is_error
-    assert "['dog', 'cat'] and ['cat', 'dog']" in found.problem
+    assert f'{labeled}, with the names {names}' in found.problem
+
+
+def test_classes_may_be_a_file(tmp_path, diagnose):
+    path = tmp_path / 'classes.txt'
+    path.write_text('cat\ndog\nbird\n')
+    assert diagnose(str(path)) == []
+
+
+def test_datasets_that_sort_the_categories_are_not_checked(tmp_path):
+    cfg = make_config(tmp_path, ('dog', 'cat'), 'missing.json')
+    for loader in (cfg.train_dataloader.dataset, cfg.val_dataloader):
+        loader.dataset.type = 'Objects365V1Dataset'
+    diagnostics = Diagnostics()
+    check_categories(cfg, diagnostics)
+    assert diagnostics.list() == []
 
 
 def test_files_of_another_format_are_not_checked(diagnose):

@@ -144,9 +144,16 @@ def test_learning_rate_decays_with_the_distance_from_the_head(name):
     assert all(groups[x]['weight_decay'] == 0 for x in norms)
 
 
-@pytest.mark.parametrize('rate', [0, 1.5])
-def test_decay_rate_outside_of_its_range_raises(rate):
-    with pytest.raises(ValueError, match=r'must be in \(0, 1\], got'):
+@pytest.mark.parametrize(
+    ('rate', 'message'),
+    [
+        (0, r'must be in \(0, 1\], got 0'),
+        (1.5, r'must be in \(0, 1\], got 1\.5'),
+        (0.5, 'decay_rate does not support this backbone'),
+    ],
+)
+def test_unsupported_decay_rate_raises(rate, message):
+    with pytest.raises(ValueError, match=message):
         build_optim_wrapper(
             _Model(),
             dict(

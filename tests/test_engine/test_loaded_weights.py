@@ -97,7 +97,7 @@ def test_load_checkpoint_accepts_other_networks(root, trained, tmp_path):
         runner.load_checkpoint(damage_checkpoint(trained, tmp_path, 'nan'))
 
 
-def test_weights_of_which_none_fits_raise(root, trained, tmp_path):
+def test_load_from_raises_if_no_weight_matches(root, trained, tmp_path):
     """For example weights of a backbone, given as ``load_from``."""
     state = torch.load(trained, weights_only=True)['state_dict']
     start = 'backbone.'
@@ -109,7 +109,7 @@ def test_weights_of_which_none_fits_raise(root, trained, tmp_path):
     path = str(tmp_path / 'backbone.pth')
     torch.save(weights, path)
     runner = make_runner(root, tmp_path, 1, load_from=path)
-    message = f'none of its {len(weights)} weights fits .*backbone.init_cfg'
+    message = f'none of its {len(weights)} weights matches .*backbone.init_cfg'
     with pytest.raises(ValueError, match=message):
         runner.train()
 

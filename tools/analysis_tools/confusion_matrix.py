@@ -28,6 +28,7 @@ from mmfaseg.utils.output_names import OutputNames
 from mmfaseg.visualization import save_figure
 
 CELL_SIZE, MARGIN = 0.42, 2  # inches
+FORMATS = ('.png', '.svg', '.pdf')
 MAX_WRITTEN = 40  # classes up to which the values are written into the cells
 
 
@@ -41,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--out',
         type=Path,
-        default='confusion_matrix.png',
+        default=Path('confusion_matrix.png'),
         help='figure to write (default: confusion_matrix.png)',
     )
     parser.add_argument(
@@ -81,8 +82,8 @@ def count_pixels(dataset, predictions: Path) -> np.ndarray:
         path = predictions / f'{names(sample.img_path)}.png'
         if not path.is_file():
             raise FileNotFoundError(
-                f'there is no prediction {path}; run tools/test.py with '
-                f'--out {predictions}'
+                f'there is no prediction {path}; run `mmfaseg test` '
+                f'with --out {predictions}'
             )
         labels = np.asarray(Image.open(path)).astype(np.int64)
         if sample.get('reduce_zero_label', False):
@@ -92,9 +93,13 @@ def count_pixels(dataset, predictions: Path) -> np.ndarray:
             'pred_sem_seg': {'data': torch.from_numpy(labels[None])},
         }
         ignore_index = getattr(dataset, 'ignore_index', 255)
-        truth, labels = read_label_maps(sample, num_classes, ignore_index)
+        try:
+            maps = read_label_maps(sample, num_classes, ignore_index)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from error
         # both have the label num_classes where pixels are ignored
-        pairs = truth.astype(np.int64) * (num_classes + 1) + labels
+        ground_truth, labels = maps
+        pairs = ground_truth.astype(np.int64) * (num_classes + 1) + labels
         counts += np.bincount(pairs.ravel(), minlength=counts.size)
     return counts.reshape(num_classes + 1, -1)[:-1, :-1]
 
@@ -153,10 +158,14 @@ def main(argv: list[str] | None = None) -> None:
     args, console = parse_args(argv), Console()
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    if args.out.suffix not in FORMATS:
+        sys.exit(f'error: {args.out} must end in one of {", ".join(FORMATS)}')
+    if cfg.get('test_dataloader') is None:
+        sys.exit(f'error: {args.config} has no test_dataloader')
     try:
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
         counts = count_pixels(dataset, args.predictions)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AssertionError) as error:
         sys.exit(f'error: {error}')
     classes = tuple(dataset.metainfo['classes'])
     percent = to_percent(counts)

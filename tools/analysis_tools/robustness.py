@@ -92,7 +92,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         '--device',
         default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='cpu, cuda or cuda:N (default: cpu)',
+        help='cpu, cuda or cuda:N (default: cuda if available, else cpu)',
     )
     add_cfg_options(parser, 'test_dataloader.dataset.indices=100')
     args = parser.parse_args(argv)

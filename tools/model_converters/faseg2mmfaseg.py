@@ -48,6 +48,7 @@ from mmfaseg.checkpoints import (
 )
 from mmfaseg.utils.command_line import hide_known_warnings
 from mmfaseg.utils.config_classes import dataset_metainfo
+from mmfaseg.utils.config_files import read_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
 SAFE = '.safetensors'
@@ -69,7 +70,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'source',
         help='checkpoint of FASeg or Mask2Former: .pth, .pkl (detectron2), '
-        '.safetensors or .bin, or a folder of Hugging Face',
+        '.safetensors or .bin, or a Hugging Face model folder',
     )
     parser.add_argument(
         'target',
@@ -90,8 +91,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--format',
         choices=['faseg', 'huggingface'],
         default='faseg',
-        help='with --reverse, the format to convert to: of the authors, or of '
-        "Hugging Face's Mask2Former (default: %(default)s)",
+        help="with --reverse, the target: faseg (the authors' names) or "
+        'huggingface (default: %(default)s)',
     )
     parser.add_argument(
         '--no-object-weight',
@@ -348,7 +349,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     config = args.config or find_config(
         *describe_network(to_segmentor_keys(state), source)
     )
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
+    config = cfg.filename
     conversion = convert(
         state,
         cfg,
@@ -381,10 +383,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     write_state(args.target, conversion.state, meta, key)
     console.print(f'wrote {args.target}', soft_wrap=True)
     if source == 'faseg':
-        command = f'python tools/test.py {where} {args.target}'
+        command = f'mmfaseg test {where} {args.target}'
         console.print(f'evaluate: {command}', soft_wrap=True)
     elif not args.reverse:
-        command = f'python tools/train.py {where} --cfg-options '
+        command = f'mmfaseg train {where} --cfg-options '
         command += f'load_from={args.target}'
         console.print(f'train: {command}', soft_wrap=True)
 
@@ -397,7 +399,7 @@ def main() -> None:
         console = Console(width=LOG_WIDTH)
     try:
         run(parse_args(), console)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f'error: {error}')
 
 
