@@ -277,5 +277,5 @@ def test_video_frames_become_gray_or_raise(trained, tmp_path):
         (found,) = trained.inferencer(path, overlay=True)
         assert found.overlay.shape == (*SIZE, 3)
         return
-    with pytest.raises(ValueError, match='has 3 channels'):
+    with pytest.raises(ValueError, match='have 3 channels'):
         trained.inferencer(path)
