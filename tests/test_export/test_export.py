@@ -90,6 +90,22 @@ def test_other_channel_counts(root, channels):
     assert sizes == [(1, channels, 64, 32)]
 
 
+def test_failed_tracing_names_the_backbone_and_the_remedy(model):
+    network = ExportedNetwork(model)
+
+    class Constant(torch.nn.Module):
+        def forward(self, image):
+            return [torch.zeros(int(image.shape[0]), 2)]
+
+    network.backbone, network.neck = Constant(), torch.nn.Identity()
+    message = r'Constant for any batch .*\(--fixed BxHxW\)'
+    with pytest.raises(RuntimeError, match=message):
+        export_program(network)
+    message = 'with Constant: please report the config'
+    with pytest.raises(RuntimeError, match=message):
+        export_program(network, fixed=(1, 32, 32))
+
+
 def test_other_heads_raise(model):
     class Other:
         decode_head = torch.nn.Identity()
@@ -123,8 +139,10 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
         target,
         *('--sizes', '1x64x96', '3x128x32', '1x256x512', '--time'),
     )
-    assert done.stdout.count('maximum difference') == 3
-    assert done.stdout.count('onnxruntime') == 3
+    # the three sizes, and one that is always compared
+    assert done.stdout.count('maximum difference') == 4
+    assert '3x96x224: maximum difference' in done.stdout
+    assert done.stdout.count('onnxruntime') == 4
     assert f'wrote {target}' in done.stdout
     assert [x.name for x in tmp_path.iterdir()] == ['network.onnx']
     file = onnx.load(target)
@@ -163,13 +181,16 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
 
 
 @pytest.mark.slow
-def test_tool_writes_a_graph(root, run_python, work_dir, tmp_path):
+def test_tool_writes_a_graph_for_one_size(
+    root, run_python, work_dir, tmp_path
+):
     target = tmp_path / 'network.pt2'
     done = run_python(
         root / 'tools/deployment/export.py',
-        *(work_dir, target, '--sizes', '1x64x96'),
+        *(work_dir, target, '--fixed', '2x32x64'),
     )
-    assert '1x64x96: maximum difference' in done.stdout
+    assert '2x32x64: maximum difference' in done.stdout
+    assert done.stdout.count('maximum difference') == 1
     graph = torch.export.load(target).module(check_guards=False)
     assert graph(255 * torch.rand(2, 3, 32, 64))[1].shape == (2, 32, 64)
 
