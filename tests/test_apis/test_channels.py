@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmfaseg.apis import FASegInferencer
+from mmfaseg.apis.image_loader import ImageLoader
 from mmfaseg.datasets.shapes_generator import generate_shapes
 from mmfaseg.explore import main as explore_main
 from mmfaseg.infer import main as infer_main
@@ -279,3 +280,15 @@ def test_video_frames_become_gray_or_raise(trained, tmp_path):
         return
     with pytest.raises(ValueError, match='have 3 channels'):
         trained.inferencer(path)
+
+
+def test_channels_are_counted_after_the_test_pipeline(tmp_path):
+    """Its steps may select channels, as ``RGB2Gray`` does."""
+    path = tmp_path / 'color.png'
+    Image.new('RGB', (9, 7)).save(path)
+    loader = ImageLoader(1, TRANSFORMS.build(dict(type='LoadImageFromFile')))
+    assert loader.load(path).shape == (7, 9, 3)
+    loader.check_input(1, 'color')
+    message = 'color has 3 channels after the test pipeline, .* takes 1'
+    with pytest.raises(ValueError, match=message):
+        loader.check_input(3, 'color')
