@@ -69,11 +69,11 @@ def _shifted_window_attention(
     window = torch.arange(rows * columns, device=device).unsqueeze(1)
     within = torch.arange(size, device=device)
     y = window // columns * size + within
-    x = window % columns * size + within
+    x = _remainder(window, columns) * size + within
     windows = padded[
         :,
-        ((y + shift) % bottom).unsqueeze(2),
-        ((x + shift) % right).unsqueeze(1),
+        _remainder(y + shift, bottom).unsqueeze(2),
+        _remainder(x + shift, right).unsqueeze(1),
     ]
     windows = windows.flatten(0, 1).flatten(1, 2)  # (B * N, S * S, C)
     mask = None
@@ -87,12 +87,24 @@ def _shifted_window_attention(
         mask = mask.to(query.dtype).expand(batch, -1, -1, -1).flatten(0, 1)
     output = _window_attention(layer.w_msa, windows, mask).flatten(0, 1)
     # index of each pixel of the map in the windows, (H, W)
-    y = ((torch.arange(height, device=device) - shift) % bottom).unsqueeze(1)
-    x = (torch.arange(width, device=device) - shift) % right
+    y = torch.arange(height, device=device).unsqueeze(1) + (bottom - shift)
+    y = _remainder(y, bottom)
+    x = torch.arange(width, device=device) + (right - shift)
+    x = _remainder(x, right)
     window = y // size * columns + x // size
     index = (window * size + y % size) * size + x % size
     first = torch.arange(batch, device=device).unsqueeze(1) * (bottom * right)
     return layer.drop(output[first + index.flatten()])
+
+
+def _remainder(values: Tensor, divisor: int) -> Tensor:
+    """Computes ``values % divisor``, which ONNX has for constants only.
+
+    Args:
+        values (Tensor): integers of at least 0.
+        divisor (int): may be symbolic.
+    """
+    return values - values // divisor * divisor
 
 
 def _window_attention(
