@@ -6,6 +6,7 @@ its own, so that the tools work from any folder after ``pip install``.
 
 import ast
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -79,6 +80,8 @@ def main() -> None:
     else:
         sys.argv = [f'mmfaseg {command}', *sys.argv[2:]]
         source = find_source(command)
+        # for custom_imports, as with python -m
+        sys.path.insert(0, os.getcwd())
         if COMMANDS[command].endswith('.py'):
             # tools import their neighbors
             sys.path.insert(0, str(source.parent))

@@ -63,6 +63,23 @@ def test_every_tool_with_a_command_line_has_a_command(root):
     }
 
 
+def test_custom_imports_are_found_in_the_current_folder(
+    root, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / 'my_module_of_this_test.py').write_text('')
+    config = tmp_path / 'my.py'
+    base = root / 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
+    config.write_text(
+        f'_base_ = {str(base)!r}\n'
+        "custom_imports = dict(imports=['mmfaseg', 'my_module_of_this_test'], "
+        'allow_failed_imports=False)\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, 'flops', 'my.py', '--shape', '32', '32')
+    assert 'my_module_of_this_test' in sys.modules
+    assert 'one image of 32x32' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('arguments', [(), ('--help',)])
 def test_without_a_command_the_list_is_printed(arguments, monkeypatch, capsys):
     run(monkeypatch, *arguments)

@@ -18,6 +18,7 @@ from mmengine.registry import Registry
 from PIL import Image
 
 import mmfaseg.registry
+from mmfaseg.utils.input_channels import input_channels
 from mmfaseg.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -284,6 +285,15 @@ def test_tutorial_code_blocks_run(tmp_path):
         if block.startswith('custom_hooks'):
             with (tmp_path / 'mine.py').open('a') as file:
                 file.write(block)
+            continue
+        if block.startswith('channels, color_type = 4'):
+            config = tmp_path / 'four_channels.py'
+            config.write_text((tmp_path / 'mine.py').read_text() + block)
+            cfg = Config.fromfile(config)
+            assert input_channels(cfg.model) == 4
+            assert cfg.test_dataloader.dataset.pipeline[0] == dict(
+                type='LoadImageFromFile', color_type='unchanged'
+            )
             continue
         program = dict(bash=['bash', '-euc'], python=['python', '-c'])[kind]
         done = subprocess.run(
