@@ -133,5 +133,5 @@ def test_all_parts_train_resume_and_are_explored_and_exported(tmp_path):
     target = tmp_path / 'network.onnx'
     sizes = ('--sizes', '1x64x96', '2x32x64')
     printed = _run(export, work_dir, target, *sizes, cwd=tmp_path)
-    assert printed.count('maximum difference') == 2
+    assert printed.count('maximum difference') == 3  # one is always compared
     assert target.stat().st_size > 10_000
