@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmfaseg.utils.command_line import hide_known_warnings
+from mmfaseg.utils.command_line import USER_ERRORS, hide_known_warnings
 
 if TYPE_CHECKING:
     from mmfaseg.apis import FASegInferencer
@@ -155,13 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         (serve if args.serve else write)(args)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        ImportError,
-    ) as error:
+    except USER_ERRORS as error:
         sys.exit(f'error: {error}')
 
 

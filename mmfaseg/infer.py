@@ -4,7 +4,11 @@ import argparse
 import itertools
 import sys
 
-from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
+from mmfaseg.utils.command_line import (
+    USER_ERRORS,
+    add_cfg_options,
+    hide_known_warnings,
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -85,13 +89,7 @@ def main(argv: list[str] | None = None) -> None:
         found.close()  # type: ignore[attr-defined]
     except KeyboardInterrupt:  # ends a camera stream
         pass
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        ImportError,
-    ) as error:
+    except USER_ERRORS as error:
         sys.exit(f'error: {error}')
     sys.stdout.write(f'segmented {count} images: {args.out}\n')
 

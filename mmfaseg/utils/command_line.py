@@ -36,6 +36,8 @@ KNOWN_WARNINGS = (
     r'`torch\.cuda\.amp\.GradScaler',
     r'torch\.meshgrid: in an upcoming release',
 )
+# errors of the user, which the commands print without a traceback
+USER_ERRORS = (OSError, ValueError, TypeError, RuntimeError, ImportError)
 # set by torchrun, Slurm and Open MPI
 RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 

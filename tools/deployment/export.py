@@ -23,7 +23,11 @@ import torch
 from torch.utils.benchmark import Timer
 
 from mmfaseg.utils.atomic_write import atomic_write
-from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
+from mmfaseg.utils.command_line import (
+    USER_ERRORS,
+    add_cfg_options,
+    hide_known_warnings,
+)
 
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
@@ -201,13 +205,7 @@ def main(argv: list[str] | None = None) -> None:
         write_and_compare(network, args.target, sizes, fixed, args.opset)
         if is_onnx and args.time:
             measure(network, args.target, sizes)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        ImportError,
-    ) as error:
+    except USER_ERRORS as error:
         sys.exit(f'error: {error}')
     print(f'wrote {args.target}')
 
