@@ -1,5 +1,6 @@
 """Hooks, optimizer constructors and strategies."""
 
+from .bfloat16_optim_wrapper import Bfloat16OptimWrapper
 from .decay_free_norm_constructor import DecayFreeNormConstructor
 from .hooks import (
     DrawSegmentationHook,
@@ -14,6 +15,7 @@ from .hooks import (
 from .strategies import FullyShardStrategy
 
 __all__ = [
+    'Bfloat16OptimWrapper',
     'DecayFreeNormConstructor',
     'DrawSegmentationHook',
     'ExactResumeHook',
