@@ -1,15 +1,19 @@
 """Measures time and memory of whole models and of their stages.
 
 Compares FASeg with MMSegmentation's Mask2Former, both with ResNet-50. The
-models run alternately. FASeg is not timed if its scores differ from the
-reference implementations, and a training step is not timed if its loss is not
-finite. The scores of the baseline are not checked. *relative* is the time
-relative to the baseline::
+models run alternately. FASeg and the peers are not timed if their scores
+differ from the reference implementations, and a training step is not timed if
+its loss is not finite. The scores of the baseline are not checked. *relative*
+is the time relative to the baseline. *time / floor* is the time relative to
+that of a matrix product with as many multiply-adds, or of a copy of the
+results if it takes longer; both are timed in the same run::
 
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
+    python benchmarks/bench_model.py --peers huggingface onnxruntime openvino
     python benchmarks/bench_model.py --other my_module:make
 
-``make`` takes our model and returns a function that maps images to scores.
+``make`` takes our model and returns a function that maps images to scores. The
+peers are packages: ``pip install transformers onnxruntime openvino``.
 """
 
 import argparse
@@ -22,7 +26,9 @@ from typing import Any
 
 import torch
 from measure import (
+    Floor,
     Row,
+    count_work,
     describe,
     extra_memory,
     medians,
@@ -41,6 +47,7 @@ from models import (
     scores_match,
     training_step,
 )
+from peers import PEERS
 from plots import plot_cost
 from torch import Tensor, nn
 
@@ -62,6 +69,7 @@ def parse_args() -> argparse.Namespace:
     add('--threads', type=int, help='number of CPU threads')
     add('--seconds', type=float, default=6.0, help='duration per variant')
     add('--train', action='store_true', help='also time training at 512x512')
+    add('--peers', nargs='+', default=[], choices=PEERS, help='packages')
     add('--other', help='module:function that makes another FASeg variant')
     add('--json', help='write the rows to this file')
     add('--plot', help='plot cost against image area to this file')
@@ -102,6 +110,10 @@ def bench_inference(
             stages[args.other] = {'whole': run}
             right[args.other] = scores_match(run(), scores)
         del scores
+        for peer in args.peers:
+            run, expected = PEERS[peer](ours, image)
+            stages[peer] = {'whole': run}
+            right[peer] = scores_match(run(), expected)
         rows = []
         for stage in stages[ours_name]:
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
@@ -137,10 +149,16 @@ def compare(
     memory: bool = True,
 ) -> list[Row]:
     """Returns one row per variant; the variants run alternately."""
-    times = medians(list(runs.values()), args.device, args.seconds)
+    work = {name: count_work(run) for name, run in runs.items()}
+    floor = Floor(args.device, getattr(torch, args.amp or 'float32'))
+    *times, product, copy = medians(
+        [*runs.values(), *floor.probes], args.device, args.seconds
+    )
     rows = []
     for (name, run), ms in zip(runs.items(), times, strict=True):
         row = Row(stage, size, name, ms if right[name] else None)
+        if right[name] and name not in args.peers:
+            row.floor = ms / floor.of(work[name], product, copy)
         if right[name] and BASELINE in runs:
             row.relative = ms / times[list(runs).index(BASELINE)]
         if memory and right[name]:

@@ -22,10 +22,21 @@ BASELINE = 'mmseg Mask2Former'
 Stages = dict[str, Callable[[], Any]]
 
 
-def build(name: str, num_classes: int) -> nn.Module:
-    """Returns a model with random weights from a file of configs/_base_."""
+def build(
+    name: str, num_classes: int, head: dict[str, Any] | None = None
+) -> nn.Module:
+    """Returns a model with random weights from a file of configs/_base_.
+
+    Args:
+        name: Name of the file in configs/_base_/models.
+        num_classes: Number of classes.
+        head: Settings of the head to override, by dotted keys.
+    """
     init_default_scope('mmseg')
-    model = Config.fromfile(CONFIGS / f'{name}.py').model
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    for key, value in (head or {}).items():
+        cfg.merge_from_dict({f'model.decode_head.{key}': value})
+    model = cfg.model
     model.pop('data_preprocessor')
     model.backbone.init_cfg = None
     model.backbone.norm_cfg = dict(type='BN')

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parent.parent / 'benchmarks'
 STAGES = ('backbone', 'pixel decoder', 'decoder', 'post-processing', 'whole')
@@ -37,6 +38,7 @@ def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
         for model in ('mmfaseg FASeg', 'mmseg Mask2Former')
     ] + [('HRCA, 3 layers', 'mmfaseg FASeg')]
     assert all(x['ms'] > 0 and x['size'] == '64x64' for x in rows)
+    assert all(x['floor'] > 0 for x in rows)
     whole = [x['ms'] for x in rows if x['op'] == 'whole']
     found = [x['relative'] for x in rows if x['op'] == 'whole']
     assert found == pytest.approx([whole[0] / whole[1], 1])
@@ -71,3 +73,22 @@ def test_interrupted_run_keeps_rows(monkeypatch, tmp_path):
         run_all('title', [lambda: [first], fail], str(file))
     (row,) = json.loads(file.read_text())['rows']
     assert (row['op'], row['ms']) == ('op', 1.0)
+
+
+@pytest.mark.smoke
+def test_floor_is_the_slower_of_product_and_copy(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from measure import Floor, count_work
+
+    image, weight = torch.ones(2, 3, 8, 8), torch.ones(5, 3, 1, 1)
+    query = torch.ones(1, 2, 6, 4)  # 2 heads, 6 queries, 4 channels
+    work = count_work(lambda: torch.conv2d(image, weight))
+    assert work == (2 * 5 * 3 * 64, 4 * 2 * 5 * 64)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    work = count_work(lambda: attention(query, query, query))
+    assert work.multiply_adds == 2 * (2 * 6 * 6 * 4)
+    floor = Floor(torch.device('cpu'), torch.float32)
+    twice = work._replace(multiply_adds=2 * floor.SIDE**3, num_bytes=0)
+    assert floor.of(twice, 30.0, 1.0) == 60
+    half = work._replace(multiply_adds=0, num_bytes=floor.copied // 2)
+    assert floor.of(half, 30.0, 8.0) == 4
