@@ -18,6 +18,7 @@ from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.ops import use_backend
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
+OURS = 'mmfaseg FASeg'
 BASELINE = 'mmseg Mask2Former'
 Stages = dict[str, Callable[[], Any]]
 
@@ -54,7 +55,7 @@ def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
     baseline = build('mask2former_r50', num_classes)
     baseline.backbone.load_state_dict(ours.backbone.state_dict())
     return {
-        'mmfaseg FASeg': ours.to(device),
+        OURS: ours.to(device),
         BASELINE: baseline.to(device),
     }
 
