@@ -48,6 +48,19 @@ VIT = dict(
     num_heads=1,
     out_indices=(0, 1),
 )
+SVT = dict(
+    type='SVT',
+    embed_dims=[8, 8, 8, 8],
+    num_heads=[1, 1, 1, 1],
+    mlp_ratios=[1, 1, 1, 1],
+    out_indices=(0, 1, 2, 3),
+    depths=[2, 1, 1, 1],  # every second layer has global attention
+    sr_ratios=[8, 4, 2, 1],
+    patch_sizes=[4, 2, 2, 2],
+    strides=[4, 2, 2, 2],
+    windiow_sizes=[7, 7, 7, 7],  # spelled so in mmseg
+    norm_after_stage=[True] * 4,
+)
 
 
 def build(cfg):
@@ -133,7 +146,7 @@ def assert_equal_at_other_sizes(backbone, run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'cfg', [SWIN, HRNET, MIT, MOBILENET, VIT], ids=lambda x: x['type']
+    'cfg', [SWIN, HRNET, MIT, MOBILENET, VIT, SVT], ids=lambda x: x['type']
 )
 def test_exported_backbone_supports_other_batches_and_sizes(cfg):
     backbone = build(cfg)
