@@ -17,7 +17,7 @@ from .conversion import (
     Shapes,
     State,
 )
-from .key_mapping import DECODER, FASEG, Rule, map_key
+from .key_mapping import DECODER, FASEG_RULES, Rule, map_key
 from .patch_merging import from_unfold_order, reorder, to_unfold_order
 
 NO_OBJECT_WEIGHT = 0.1
@@ -36,7 +36,7 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
     """
     result = Conversion()
     for name, value in state.items():
-        found = map_key(name, FASEG)
+        found = map_key(name, FASEG_RULES)
         if name == CLASS_WEIGHTS:
             result.drop(name, value, _describe_class_weights(value))
         elif name in NORMALIZATION:
@@ -68,7 +68,7 @@ def to_faseg(
         ConversionError: if an entry is unexpected, missing or has another
             shape.
     """
-    return export(state, shapes, FASEG, no_object_weight)
+    return export(state, shapes, FASEG_RULES, no_object_weight)
 
 
 def export(

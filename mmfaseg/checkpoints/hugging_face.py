@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .conversion import Conversion, ConversionError, Shapes, State
 from .faseg import NO_OBJECT_WEIGHT, export
-from .key_mapping import DECODER, HUGGING_FACE
+from .key_mapping import DECODER, HUGGING_FACE_RULES
 
 CONFIG = 'config.json'
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
@@ -152,6 +152,6 @@ def to_hugging_face(
             f'the model has {problem}: only models that are configured as '
             'Mask2Former can be converted to Hugging Face'
         )
-    result = export(state, shapes, HUGGING_FACE, no_object_weight)
+    result = export(state, shapes, HUGGING_FACE_RULES, no_object_weight)
     result.state = split_projections(result.state)
     return result

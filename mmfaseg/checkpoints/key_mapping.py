@@ -22,6 +22,13 @@ DETECTOR = 'panoptic_head.'
 PIXEL_DECODER = 'decode_head.pixel_decoder.'
 DECODER = 'decode_head.transformer_decoder.'
 
+# formats, by the program that writes them; MASK2FORMER is that of detectron2
+MMFASEG = 'mmfaseg'
+FASEG = 'faseg'
+MASK2FORMER = 'mask2former'
+MMSEG_MASK2FORMER = 'mmseg-mask2former'
+HUGGING_FACE_MASK2FORMER = 'huggingface-mask2former'
+
 
 def map_key(
     name: str, rules: Sequence[Rule], reverse: bool = False
@@ -191,10 +198,10 @@ DECODERS: tuple[Rule, ...] = (
         ],
     ),
 )
-FASEG: tuple[Rule, ...] = (*RESNET, *SWIN, *DECODERS)
+FASEG_RULES: tuple[Rule, ...] = (*RESNET, *SWIN, *DECODERS)
 
 # Mask2Former of MMSegmentation
-MMSEG_MASK2FORMER: tuple[Rule, ...] = (
+MMSEG_RULES: tuple[Rule, ...] = (
     ('backbone.*', 'backbone.*'),
     *_with_prefix(
         PIXEL_DECODER,
@@ -262,7 +269,7 @@ def _hugging_face_resnet_stage(stage: int) -> tuple[Rule, ...]:
 
 # Hugging Face Mask2Former; see merge_projections() for the projections of
 # queries, keys and values
-HUGGING_FACE: tuple[Rule, ...] = (
+HUGGING_FACE_RULES: tuple[Rule, ...] = (
     *_with_prefix(
         'model.pixel_level_module.encoder.',
         'backbone.',
@@ -353,24 +360,24 @@ HUGGING_FACE: tuple[Rule, ...] = (
     ('class_predictor.*', DECODER + 'predictor.class_embed.*'),
 )
 
-# by the program that wrote the checkpoint
-RULES = {
-    'faseg': FASEG,
-    'mask2former': FASEG,
-    'mmseg-mask2former': MMSEG_MASK2FORMER,
-    'huggingface-mask2former': HUGGING_FACE,
+RULES: dict[str, tuple[Rule, ...]] = {
+    MMFASEG: (('*', '*'),),
+    FASEG: FASEG_RULES,
+    MASK2FORMER: FASEG_RULES,
+    MMSEG_MASK2FORMER: MMSEG_RULES,
+    HUGGING_FACE_MASK2FORMER: HUGGING_FACE_RULES,
 }
 
 
 def from_mmseg_keys(entries: Mapping[str, Value]) -> dict[str, Value]:
     """Returns the entries of mmseg's Mask2Former by mmfaseg's keys."""
     return {
-        found[0] if (found := map_key(name, MMSEG_MASK2FORMER)) else name: x
+        found[0] if (found := map_key(name, MMSEG_RULES)) else name: x
         for name, x in entries.items()
     }
 
 
 def to_mmseg_key(name: str) -> str:
     """Returns the key in mmseg's Mask2Former for one in mmfaseg."""
-    found = map_key(name, MMSEG_MASK2FORMER, reverse=True)
+    found = map_key(name, MMSEG_RULES, reverse=True)
     return found[0] if found else name

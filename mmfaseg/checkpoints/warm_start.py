@@ -8,18 +8,23 @@ from torch import Tensor
 from .conversion import (
     AUXILIARY,
     CLASS_WEIGHTS,
-    HUGGING_FACE_MASK2FORMER,
-    MMSEG_MASK2FORMER,
     NORMALIZATION,
     Conversion,
     Shapes,
     State,
 )
 from .hugging_face import UNUSED, merge_projections
-from .key_mapping import DECODER, PIXEL_DECODER, RULES, Rule, map_key
+from .key_mapping import (
+    DECODER,
+    HUGGING_FACE_MASK2FORMER,
+    MMFASEG,
+    MMSEG_MASK2FORMER,
+    PIXEL_DECODER,
+    RULES,
+    map_key,
+)
 from .patch_merging import reorder, to_unfold_order
 
-IDENTITY: Rule = ('*', '*')
 LEVEL_EMBED = DECODER + 'level_embed.weight'
 CLASSIFIER = DECODER + 'predictor.class_embed.'
 QUERY_EMBED = DECODER + 'query_embed.weight'
@@ -60,7 +65,7 @@ def from_mmfaseg(
             result.drop(name, value, reason)
             dropped.add(name)
             continue
-        result.keep(name, name, IDENTITY, value, value.shape)
+        result.keep(name, name, RULES[MMFASEG][0], value, value.shape)
     optional = (AUXILIARY, POSITIONAL_QUERY)
     result.check(
         result.state,
@@ -85,8 +90,8 @@ def from_mask2former(
         state (Mapping[str, Tensor]): names of detectron2, MMSegmentation or
             Hugging Face.
         shapes (Mapping[str, torch.Size]): entries of the target.
-        source (str): ``'mask2former'`` (detectron2),
-            ``'mmseg-mask2former'`` or ``'huggingface-mask2former'``.
+        source (str): ``MASK2FORMER`` (detectron2), ``MMSEG_MASK2FORMER`` or
+            ``HUGGING_FACE_MASK2FORMER``.
         keep_classes (bool): copy the classifier if it has the same number of
             classes.
 
