@@ -13,15 +13,6 @@ from pathlib import Path
 from mmfaseg.utils.command_line import hide_known_warnings
 
 TOOLS = Path(__file__).resolve().parent
-MODELS = (
-    'small',
-    'efficientnet-lite0',
-    'r50',
-    'swin-t',
-    'swin-s',
-    'swin-b',
-    'swin-l',
-)
 
 
 def parse_pair(text: str) -> tuple[int, int]:
@@ -48,6 +39,8 @@ def parse_color(text: str) -> tuple[int, ...]:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
+    from mmfaseg.data_check.config_template import MODELS
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
 from .config_template import format_config
 from .image_pairs import ImagePairs, find_pairs
-from .mask_conversion import IGNORED, convert_masks, find_labels
+
+IGNORED = 255
 
 
 def create_dataset(
@@ -74,10 +79,10 @@ def create_dataset(
         )
     pairs = find_pairs(images, masks, val_share, seed)
     if colors is None:
-        _check_labels(find_labels(pairs), remap, len(classes))
+        _check_labels(_find_labels(pairs), remap, len(classes))
     if remap or colors:
         by_color = {x: label for label, x in enumerate(colors or ())}
-        convert_masks(pairs, out / 'masks', remap, by_color)
+        _convert_masks(pairs, out / 'masks', remap, by_color)
         pairs = replace(pairs, masks=out / 'masks', seg_map_suffix='.png')
     for split, names in pairs.names.items():
         path = out / 'splits' / f'{split}.txt'
@@ -110,3 +115,55 @@ def _check_labels(
             f'the masks contain only the labels {sorted(labels)}, and '
             f'{IGNORED} is ignored: if it is a class, use --remap 255=1'
         )
+
+
+def _find_labels(pairs: ImagePairs) -> set[int] | None:
+    """Returns all labels in the masks, or None if a mask is colored."""
+    values: set[int] = set()
+    for _, _, path in pairs:
+        with Image.open(path) as image:
+            mask = np.asarray(image)
+        if mask.ndim == 3:
+            return None
+        values.update(np.unique(mask.astype(np.int64)).tolist())
+    return values
+
+
+def _convert_masks(
+    pairs: ImagePairs,
+    folder: Path,
+    remap: Mapping[int, int],
+    colors: Mapping[tuple[int, ...], int],
+) -> None:
+    """Writes masks of class indices, one channel, 8 bits, as PNG files.
+
+    Colors that are not in ``colors`` become 255.
+    """
+    total = sum(map(len, pairs.names.values()))
+    for name, _, path in track(pairs, f'masks to {folder}', total):
+        with Image.open(path) as image:
+            if colors:
+                old = _from_colors(np.asarray(image.convert('RGB')), colors)
+            else:
+                old = np.asarray(image).astype(np.int64)
+        mask = old.copy()
+        for before, after in remap.items():
+            mask[old == before] = after
+        if mask.min() < 0 or mask.max() > IGNORED:
+            raise ValueError(
+                f'the label {mask.max()} of {path} does not fit into 8 bits: '
+                f'use --remap {mask.max()}=LABEL'
+            )
+        file = folder / f'{name}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask.astype(np.uint8)).save(file)
+
+
+def _from_colors(
+    image: np.ndarray, colors: Mapping[tuple[int, ...], int]
+) -> np.ndarray:
+    """Returns the class of each pixel of a colored mask, shape (H, W, 3)."""
+    mask = np.full(image.shape[:2], IGNORED, np.int64)
+    for color, label in colors.items():
+        mask[(image == np.array(color)).all(-1)] = label
+    return mask
