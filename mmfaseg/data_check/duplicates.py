@@ -15,13 +15,9 @@ def check_duplicates(
 ) -> None:
     """Reports images that are in more than one of train, val and test.
 
-    Datasets that are concatenated into one split may share images.
-
-    Args:
-        splits (Mapping[str, Split]): splits by name.
-        diagnostics (Diagnostics): collects the duplicates.
-        compare_content (bool): compare the content of the files and report
-            errors; otherwise compare only their paths and report warnings.
+    Datasets that are concatenated into one split may share images. Without
+    ``compare_content``, equal paths are reported as warnings; with it, equal
+    files as errors.
     """
     if len({split.group for split in splits.values()}) < 2:
         return

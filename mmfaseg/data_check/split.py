@@ -66,11 +66,7 @@ def read_splits(
 ) -> dict[str, Split]:
     """Returns the splits that can be built, and reports the others.
 
-    Args:
-        cfg (Config): config of a semantic segmentation model.
-        names (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``; one
-            that has the dataset of another is read once.
-        diagnostics (Diagnostics): collects the errors.
+    A split that has the dataset of an earlier one is left out.
     """
     splits: dict[str, Split] = {}
     seen: list[Mapping] = []
