@@ -105,27 +105,22 @@ class Conversion:
         self,
         ours: State,
         shapes: Shapes,
-        allow_missing: Callable[[str], bool] = lambda name: False,
+        allow_missing: Callable[[str], bool],
     ) -> None:
         """Compares entries under the names of mmfaseg with a model.
 
-        Args:
-            ours (Mapping[str, Tensor]): the entries.
-            shapes (Mapping[str, torch.Size]): entries of the model.
-            allow_missing (Callable): returns whether an entry of the model
-                may be missing. ``NOT_LEARNED`` may always be missing.
+        Entries of the model for which ``allow_missing`` is true may be
+        missing, and so may ``NOT_LEARNED``.
 
         Raises:
             ConversionError: if an entry is unexpected, missing or has another
                 shape.
         """
         self.missing_keys = [name for name in shapes if name not in ours]
-        problems = [f'unexpected: {name}' for name in self.unexpected_keys]
-        problems += [
-            f'unexpected: {name}'
-            for name in ours
-            if name not in shapes and name not in self.unexpected_keys
-        ]
+        unknown = [name for name in ours if name not in shapes]
+        # an entry can be both
+        unexpected = dict.fromkeys(self.unexpected_keys + unknown)
+        problems = [f'unexpected: {name}' for name in unexpected]
         problems += [
             f'missing: {name}'
             for name in self.missing_keys

@@ -91,12 +91,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         ValueError: if the file is not valid or contains no weights.
     """
     content = read_checkpoint(path)
-    for key in STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(
-            content.get(key), Mapping
-        ):
-            content = content[key]
-            break
+    if isinstance(content, Mapping):
+        found = [content.get(key) for key in STATE_KEYS]
+        content = next((x for x in found if isinstance(x, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise ValueError(
             f'{path} contains no dictionary of weights, at the top level or '

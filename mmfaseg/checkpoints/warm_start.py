@@ -64,8 +64,8 @@ def from_mmfaseg(
         if reason:
             result.drop(name, value, reason)
             dropped.add(name)
-            continue
-        result.keep(name, name, RULES[MMFASEG][0], value, value.shape)
+        else:
+            result.keep(name, name, RULES[MMFASEG][0], value, value.shape)
     optional = (AUXILIARY, POSITIONAL_QUERY)
     result.check(
         result.state,
@@ -106,11 +106,8 @@ def from_mask2former(
     if source == HUGGING_FACE_MASK2FORMER:
         state = merge_projections(state)
     for name, value in state.items():
-        if name.startswith(UNUSED):
+        if name.startswith(UNUSED) or name in (CLASS_WEIGHTS, *NORMALIZATION):
             result.drop(name, value, 'the network does not use it')
-            continue
-        if name in (CLASS_WEIGHTS, *NORMALIZATION):
-            result.drop(name, value, 'not a weight of the network')
             continue
         if name.startswith(AUXILIARY):
             result.drop(name, value, 'only for training the source model')
