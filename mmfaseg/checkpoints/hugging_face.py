@@ -52,18 +52,19 @@ def find_weights(path: str | Path) -> Path:
     )
 
 
-def read_class_names(weights: Path) -> list[str] | None:
+def read_class_names(weights: Path, num_classes: int) -> list[str] | None:
     """Returns the names of the classes in ``config.json``.
 
     Args:
         weights (Path): the file of the weights, in the same folder.
+        num_classes (int): number of classes of its classifier, K.
 
     Returns:
         list[str] | None: K names, or None if there is no ``config.json`` or
         if it contains the default names ``LABEL_0``, ``LABEL_1``, ... only.
 
     Raises:
-        ValueError: if ``config.json`` has no valid ``id2label``.
+        ValueError: if ``config.json`` has no valid ``id2label`` of K classes.
     """
     path = weights.parent / CONFIG
     if not path.is_file():
@@ -77,7 +78,14 @@ def read_class_names(weights: Path) -> list[str] | None:
             'remove it'
         ) from error
     defaults = [f'LABEL_{index}' for index in range(len(names))]
-    return None if names == defaults else names
+    if names == defaults:
+        return None
+    if len(names) != num_classes:
+        raise ValueError(
+            f'{path} names {len(names)} classes, but the classifier has '
+            f'{num_classes}: it belongs to another checkpoint'
+        )
+    return names
 
 
 def merge_projections(state: State) -> dict[str, Tensor]:

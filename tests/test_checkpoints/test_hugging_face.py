@@ -298,18 +298,18 @@ def test_folder_of_a_saved_model(tmp_path):
     weights.touch()
     assert find_weights(tmp_path) == weights
     assert find_weights(weights) == weights
-    assert read_class_names(weights) is None
+    assert read_class_names(weights, 2) is None
     config = tmp_path / 'config.json'
     for labels, names in (
         ({'0': 'road', '1': 'sky'}, ['road', 'sky']),
         ({'0': 'LABEL_0', '1': 'LABEL_1'}, None),
     ):
         config.write_text(json.dumps(dict(id2label=labels)))
-        assert read_class_names(weights) == names
+        assert read_class_names(weights, 2) == names
     for text in ('{}', '[', '{"id2label": {"1": "road"}}'):
         config.write_text(text)
         with pytest.raises(ValueError, match='no id2label'):
-            read_class_names(weights)
+            read_class_names(weights, 2)
 
 
 @pytest.fixture(params=['swin-t', 'r50'])

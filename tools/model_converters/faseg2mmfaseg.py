@@ -187,12 +187,7 @@ def check_mask_threshold(model: nn.Module) -> None:
 
 
 def convert(
-    state: dict[str, Tensor],
-    cfg: Config,
-    reverse: bool = False,
-    no_object: float | None = None,
-    keep_classes: bool = False,
-    target_format: str = FASEG,
+    state: dict[str, Tensor], cfg: Config, args: argparse.Namespace
 ) -> Conversion:
     """Converts a state dict for the model of a config.
 
@@ -206,8 +201,8 @@ def convert(
     same_task = to_detector == is_detector(state)
     state, shapes = to_segmentor_keys(state), to_segmentor_keys(entries)
     source = detect_format(state)
-    to_hf = reverse and target_format == HUGGING_FACE
-    if to_detector and ((reverse and not to_hf) or source == FASEG):
+    to_hf = args.format == HUGGING_FACE  # which requires --reverse
+    if to_detector and ((args.reverse and not to_hf) or source == FASEG):
         raise ConversionError(
             'the authors have no detector: convert their weights to a '
             'semantic segmentation model, then initialize the detector from it'
@@ -215,7 +210,8 @@ def convert(
     to_mmseg = FORMATS[MMSEG_MASK2FORMER] in shapes
     if to_mmseg:
         shapes = from_mmseg_keys(shapes)
-    if reverse:
+    if args.reverse:
+        no_object = args.no_object_weight
         if no_object is None:
             head = model.panoptic_head if to_detector else model.decode_head
             # FASeg has the weights in its loss, Mask2Former in its head
@@ -230,7 +226,9 @@ def convert(
     if source == FASEG:
         return from_faseg(state, shapes)
     if source == MMFASEG:
-        conversion = from_mmfaseg(state, shapes, keep_classes and same_task)
+        conversion = from_mmfaseg(
+            state, shapes, args.keep_classes and same_task
+        )
     else:
         # the keys of Hugging Face are the same for all tasks
         same_task = same_task or source == HUGGING_FACE_MASK2FORMER
@@ -240,26 +238,6 @@ def convert(
     if to_detector:
         conversion.rename(to_detector_key)
     return conversion
-
-
-def class_names_of(
-    weights: Path, state: dict[str, Tensor], source: str
-) -> list[str] | None:
-    """Returns the class names in the config.json of Hugging Face, if any.
-
-    Raises:
-        ConversionError: if their number is not that of the classifier.
-    """
-    if source != HUGGING_FACE_MASK2FORMER:
-        return None
-    names = read_class_names(weights)
-    rows = len(state.get('class_predictor.bias', ())) - 1
-    if names is not None and len(names) != rows:
-        raise ConversionError(
-            f'{weights.parent / "config.json"} names {len(names)} classes, '
-            f'but the classifier has {rows}: it belongs to another checkpoint'
-        )
-    return names
 
 
 def compare_classes(names: list[str], dataset_meta: dict[str, list]) -> str:
@@ -326,7 +304,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
         check_target(Path(args.target), weights)
     state = read_state(weights)
     source = detect_format(to_segmentor_keys(state))
-    names = class_names_of(weights, state, source)
+    names = None
+    if source == HUGGING_FACE_MASK2FORMER:
+        rows = len(state.get('class_predictor.bias', ()))
+        names = read_class_names(weights, num_classes=rows - 1)
     to_hf = args.format == HUGGING_FACE
     ours = (MMFASEG, MMSEG_MASK2FORMER) if to_hf else (MMFASEG,)
     if args.reverse and source not in ours:
@@ -343,17 +324,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         *describe_network(to_segmentor_keys(state), source)
     )
     cfg = read_config(config)
-    config = cfg.filename
-    conversion = convert(
-        state,
-        cfg,
-        args.reverse,
-        args.no_object_weight,
-        args.keep_classes,
-        args.format,
-    )
+    conversion = convert(state, cfg, args)
     console.print(make_table(conversion, args.keys))
-    where = os.path.relpath(config)
+    where = os.path.relpath(cfg.filename)
     console.print(f'config: {where}', soft_wrap=True)
     if source in (FASEG, MASK2FORMER):
         console.print(describe_preprocessing(state, cfg), soft_wrap=True)
@@ -368,7 +341,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         return
     meta = {
         'converted_from': source,
-        'config': Path(config).name,
+        'config': Path(where).name,
         'mmfaseg_version': mmfaseg.__version__,
         'dataset_meta': dataset_meta,
     }
