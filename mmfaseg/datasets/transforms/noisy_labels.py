@@ -164,12 +164,6 @@ def smooth_field(
     field changes by at most half a pixel per pixel and axis, so that it has
     no folds.
 
-    Args:
-        height (int): H.
-        width (int): W.
-        max_length (float): maximum length of a vector in pixels, positive.
-        rng (np.random.Generator): source of the random numbers.
-
     Returns:
         np.ndarray: float64, shape (2, H, W), rows and columns in pixels.
     """
