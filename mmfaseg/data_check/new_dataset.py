@@ -30,22 +30,8 @@ def create_dataset(
 ) -> ImagePairs:
     """Writes a config, the lists of its splits, and masks where needed.
 
-    Args:
-        images (Path): folder of the images.
-        masks (Path): folder of the masks.
-        config (Path): config file to write.
-        out (Path): folder for ``splits/`` and converted ``masks/``.
-        classes (Sequence[str]): class names in the order of their indices.
-        val_share (float): share of the validation images, see
-            :func:`find_pairs`.
-        seed (int): seed of the random choice of validation images.
-        remap (Mapping[int, int], optional): new label of each label in the
-            masks that changes.
-        colors (Sequence, optional): color (R, G, B) of each class in
-            colored masks.
-        model (str): one of ``config_template.MODELS``.
-        iterations (int): number of training iterations.
-        batch_size (int): batch size per GPU.
+    The arguments are those of ``tools/new_dataset.py``; ``colors`` are
+    (R, G, B), and ``remap`` gives the new label of each label that changes.
 
     Returns:
         ImagePairs: images, with the masks that the config reads.
