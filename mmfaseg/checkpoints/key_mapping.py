@@ -115,15 +115,12 @@ RESNET: tuple[Rule, ...] = (
     ('backbone.stem.conv1.*', 'backbone.conv1.*'),
     *(rule for stage in (1, 2, 3, 4) for rule in _resnet_stage(stage)),
 )
-_SWIN_BLOCK = (
-    'backbone.layers.{i}.blocks.{j}.',
-    'backbone.stages.{i}.blocks.{j}.',
-)
 SWIN: tuple[Rule, ...] = (
     ('backbone.patch_embed.proj.*', 'backbone.patch_embed.projection.*'),
     ('backbone.patch_embed.norm.*',) * 2,
     *_with_prefix(
-        *_SWIN_BLOCK,
+        'backbone.layers.{i}.blocks.{j}.',
+        'backbone.stages.{i}.blocks.{j}.',
         [
             ('attn.*', 'attn.w_msa.*'),
             ('mlp.fc1.*', 'ffn.layers.0.0.*'),
@@ -164,28 +161,25 @@ DECODERS: tuple[Rule, ...] = (
         ],
     ),
     *_with_prefix(
+        'sem_seg_head.predictor.transformer_',
+        DECODER + 'layers.{i}.',
+        [
+            (
+                'cross_attention_layers.{i}.multihead_attn.*',
+                'cross_attn.attn.*',
+            ),
+            ('cross_attention_layers.{i}.norm.*', 'cross_norm.*'),
+            ('self_attention_layers.{i}.self_attn.*', 'self_attn.*'),
+            ('self_attention_layers.{i}.norm.*', 'self_norm.*'),
+            ('ffn_layers.{i}.linear1.*', 'ffn.0.*'),
+            ('ffn_layers.{i}.linear2.*', 'ffn.2.*'),
+            ('ffn_layers.{i}.norm.*', 'ffn_norm.*'),
+        ],
+    ),
+    *_with_prefix(
         'sem_seg_head.predictor.',
         DECODER,
         [
-            (
-                'transformer_cross_attention_layers.{i}.multihead_attn.*',
-                'layers.{i}.cross_attn.attn.*',
-            ),
-            (
-                'transformer_cross_attention_layers.{i}.norm.*',
-                'layers.{i}.cross_norm.*',
-            ),
-            (
-                'transformer_self_attention_layers.{i}.self_attn.*',
-                'layers.{i}.self_attn.*',
-            ),
-            (
-                'transformer_self_attention_layers.{i}.norm.*',
-                'layers.{i}.self_norm.*',
-            ),
-            ('transformer_ffn_layers.{i}.linear1.*', 'layers.{i}.ffn.0.*'),
-            ('transformer_ffn_layers.{i}.linear2.*', 'layers.{i}.ffn.2.*'),
-            ('transformer_ffn_layers.{i}.norm.*', 'layers.{i}.ffn_norm.*'),
             ('decoder_norm.*', 'predictor.norm.*'),
             ('class_embed.*', 'predictor.class_embed.*'),
             ('mask_embed.layers.0.*', 'predictor.mask_embed.0.*'),
@@ -277,11 +271,8 @@ HUGGING_FACE_RULES: tuple[Rule, ...] = (
             ('embedder.embedder.convolution.*', 'conv1.*'),
             ('embedder.embedder.normalization.*', 'bn1.*'),
             *(r for x in (1, 2, 3, 4) for r in _hugging_face_resnet_stage(x)),
-            (
-                'embeddings.patch_embeddings.projection.*',
-                'patch_embed.projection.*',
-            ),
             ('embeddings.norm.*', 'patch_embed.norm.*'),
+            ('embeddings.patch_embeddings.*', 'patch_embed.*'),
             *_with_prefix(
                 'encoder.layers.{i}.blocks.{j}.',
                 'stages.{i}.blocks.{j}.',
