@@ -18,12 +18,8 @@ SWINS = {
 def describe_network(state: State, source: str) -> tuple[str, int]:
     """Returns the backbone, as in config names, and the number of classes.
 
-    Args:
-        state (Mapping[str, Tensor]): a checkpoint.
-        source (str): its format; see :func:`detect_format`.
-
-    Returns:
-        tuple[str, int]: for example ``('swin-t', 150)``.
+    For example ``('swin-t', 150)``. ``source`` is the format of the
+    checkpoint, see :func:`detect_format`.
 
     Raises:
         ConversionError: if the backbone is not in ``RESNETS`` or ``SWINS``.

@@ -81,10 +81,7 @@ def _load(path: Path, map_location: Any, use_mmap: bool) -> Any:
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Returns the weights in a checkpoint.
-
-    Args:
-        path (str | Path): see :func:`read_checkpoint`.
+    """Returns the weights in a file, see :func:`read_checkpoint`.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -141,10 +138,6 @@ def write_state(
 
 def check_target(path: Path, source: Path | None = None) -> None:
     """Checks whether :func:`write_state` can write to a path.
-
-    Args:
-        path (Path): the file to write.
-        source (Path, optional): a file that must not be overwritten.
 
     Raises:
         ValueError: if the suffix is unsupported, the folder does not exist,

@@ -33,8 +33,7 @@ UNUSED = tuple(
 def find_weights(path: str | Path) -> Path:
     """Returns the weight file in a folder of ``save_pretrained()``.
 
-    Args:
-        path (str | Path): the folder; a file is returned unchanged.
+    The path of a file is returned unchanged.
 
     Raises:
         FileNotFoundError: if the folder contains none of ``WEIGHTS``.
@@ -139,11 +138,8 @@ def to_hugging_face(
 ) -> Conversion:
     """Converts Mask2Former to the names of Hugging Face.
 
-    Args:
-        state (Mapping[str, Tensor]): weights of an mmfaseg model that is
-            configured as Mask2Former, with segmentor keys.
-        shapes (Mapping[str, torch.Size]): entries of this model.
-        no_object_weight (float): class weight of "no object" in the loss.
+    The arguments are those of :func:`to_faseg`, for a model that is configured
+    as Mask2Former.
 
     Raises:
         ConversionError: if the model has parts that Mask2Former does not

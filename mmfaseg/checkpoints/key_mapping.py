@@ -33,16 +33,10 @@ HUGGING_FACE_MASK2FORMER = 'huggingface-mask2former'
 def map_key(
     name: str, rules: Sequence[Rule], reverse: bool = False
 ) -> tuple[str, Rule] | None:
-    """Returns the mapped name and the rule that maps it.
+    """Returns the new name and the rule, in the direction of the mapping.
 
-    Args:
-        name (str): name of a parameter or buffer.
-        rules (Sequence[Rule]): pairs of templates, tried in order.
-        reverse (bool): map from mmfaseg to the other program.
-
-    Returns:
-        tuple[str, Rule] | None: the new name and the rule in the direction of
-        the mapping, or None if no rule matches.
+    Returns None if no rule matches. ``reverse`` maps from mmfaseg to the other
+    program.
     """
     for rule in rules:
         source, target = rule[::-1] if reverse else rule
