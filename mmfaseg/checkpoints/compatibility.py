@@ -62,7 +62,7 @@ def check_compatible(
 def check_any_fits(
     state: Mapping[str, Tensor], network: nn.Module, path: str | Path
 ) -> None:
-    """Rejects weights of which none has a name and shape of the network.
+    """Raises ValueError if no weight matches the network in name and shape.
 
     The arguments are those of :func:`check_compatible`.
     """

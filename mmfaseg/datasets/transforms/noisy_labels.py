@@ -54,16 +54,13 @@ class NoisyLabels(BaseTransform):
         seed: int = 0,
         ignore_index: int = 255,
     ) -> None:
-        if kind not in ('swap', 'boundary'):
+        given = [rate is not None, shift is not None]
+        required = dict(swap=[True, False], boundary=[False, True])
+        if given != required.get(kind):
             raise ValueError(
-                f"kind must be 'swap' or 'boundary', got {kind!r}"
-            )
-        if (rate is None) == (kind == 'swap') or (shift is None) == (
-            kind == 'boundary'
-        ):
-            raise ValueError(
-                "kind 'swap' requires rate, and 'boundary' requires shift, "
-                f'got kind={kind!r}, rate={rate} and shift={shift}'
+                "kind must be 'swap', which requires rate, or 'boundary', "
+                f'which requires shift, got kind={kind!r}, rate={rate} and '
+                f'shift={shift}'
             )
         if num_classes < 2:
             raise ValueError(
