@@ -160,7 +160,7 @@ def _match_components(true: Components, found: Components) -> np.ndarray:
     number_of_true = len(true.areas)
     firsts = _first_pixels(true.numbers, number_of_true)
     pairs = found.numbers.astype(np.int64) * number_of_true + true.numbers
-    pairs, pixels = _count_values(pairs.ravel())
+    pairs, pixels = np.unique(pairs, return_counts=True)
     sources, targets = np.divmod(pairs, number_of_true)
     same = found.classes[sources] == true.classes[targets]
     sources, targets, pixels = sources[same], targets[same], pixels[same]
@@ -178,18 +178,6 @@ def _first_pixels(numbers: np.ndarray, total: int) -> np.ndarray:
     # of repeated indices, assignment keeps the last, here the first pixel
     firsts[backwards] = np.arange(len(backwards))[::-1]
     return firsts
-
-
-def _count_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the unique values and their counts.
-
-    Sorting runs of equal values is faster than sorting pixels.
-    """
-    starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
-    lengths = np.diff(starts, append=len(values))
-    unique, index = np.unique(values[starts], return_inverse=True)
-    counts = np.bincount(index, lengths, len(unique))
-    return unique, counts.astype(np.int64)
 
 
 def _bins_of(components: Components, areas: tuple[int, int]) -> np.ndarray:
