@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from .config_template import format_config
+from .config_template import MODELS, format_config
 from .image_pairs import ImagePairs, find_pairs
 
 IGNORED = 255
@@ -30,17 +30,34 @@ def create_dataset(
 ) -> ImagePairs:
     """Writes a config, the lists of its splits, and masks where needed.
 
-    The arguments are those of ``tools/new_dataset.py``; ``colors`` are
-    (R, G, B), and ``remap`` gives the new label of each label that changes.
+    Args:
+        images (Path): folder of the images, searched recursively.
+        masks (Path): folder of the masks, searched recursively.
+        config (Path): config file to write.
+        out (Path): folder for ``splits/`` and converted ``masks/``.
+        classes (Sequence[str]): class names in the order of their indices.
+        val_share (float): share of the validation images, unless ``images``
+            has folders ``train`` and ``val``.
+        seed (int): seed of the random choice of validation images.
+        remap (Mapping[int, int], optional): new label of each label in the
+            masks that changes.
+        colors (Sequence, optional): color (R, G, B) of each class in
+            colored masks.
+        model (str): one of ``config_template.MODELS``.
+        iterations (int): number of training iterations.
+        batch_size (int): batch size per GPU.
 
     Returns:
         ImagePairs: images, with the masks that the config reads.
 
     Raises:
-        ValueError: if a file exists, if images and masks do not match, or
-            if the masks contain labels that are not classes.
+        ValueError: if a file exists, if images and masks do not match, if
+            the masks contain labels that are not classes, or if another
+            argument is invalid.
     """
     remap = remap or {}
+    if model not in MODELS:
+        raise ValueError(f'model must be one of {MODELS}, got {model!r}')
     if config.suffix != '.py':
         raise ValueError(f'the config {config} must end in .py')
     for path in (config, out / 'splits'):
