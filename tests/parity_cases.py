@@ -20,7 +20,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmfaseg.checkpoints import from_faseg
-from mmfaseg.checkpoints.key_mapping import DECODER, FASEG, map_key
+from mmfaseg.checkpoints.key_mapping import DECODER, FASEG_RULES, map_key
 from mmfaseg.models import FASegDecoder
 from mmfaseg.models.layers import (
     CrossAttention,
@@ -257,7 +257,7 @@ def sample(x: Tensor) -> Tensor:
 
 def our_name(name: str) -> str:
     """Returns our name of a parameter of the authors' model."""
-    found = map_key(name, FASEG)
+    found = map_key(name, FASEG_RULES)
     assert found is not None, name
     return found[0]
 

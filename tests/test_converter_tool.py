@@ -104,6 +104,25 @@ def test_round_trip_is_the_identity(
         assert torch.equal(again[name], value), name
 
 
+@pytest.mark.parametrize('weight', [None, 0.2])
+def test_no_object_weight_of_the_loss_is_stored(
+    tool, authors, monkeypatch, tmp_path, weight
+):
+    """Or its default if the config does not set it."""
+    ours, back = tmp_path / 'ours.pth', tmp_path / 'back.pth'
+    config = tmp_path / 'config.py'
+    write_state(ours, authors[2], {})
+    cfg = Config.fromfile(CONFIG)
+    loss = cfg.model.decode_head.loss
+    del loss['no_object_weight']
+    if weight is not None:
+        loss.no_object_weight = weight
+    cfg.dump(config)
+    call(tool, monkeypatch, ours, back, '--reverse', '--config', config)
+    stored = read_state(back)['criterion.empty_weight']
+    assert stored[-1].item() == pytest.approx(weight or 0.1)
+
+
 def test_invalid_arguments_exit_with_message(
     tool, authors, monkeypatch, tmp_path
 ):

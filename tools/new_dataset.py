@@ -5,23 +5,11 @@ Masks contain the class index of each pixel, or 255 for ignored pixels. Use
 """
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
 
 from mmfaseg.utils.command_line import hide_known_warnings
-
-TOOLS = Path(__file__).resolve().parent
-MODELS = (
-    'small',
-    'efficientnet-lite0',
-    'r50',
-    'swin-t',
-    'swin-s',
-    'swin-b',
-    'swin-l',
-)
 
 
 def parse_pair(text: str) -> tuple[int, int]:
@@ -48,6 +36,8 @@ def parse_color(text: str) -> tuple[int, ...]:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
+    from mmfaseg.data_check.config_template import MODELS
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -143,15 +133,10 @@ def main(argv: list[str] | None = None) -> None:
     report = check_dataset(Config.fromfile(args.config), limit=50)
     for diagnostic in report.diagnostics:
         print(diagnostic)
-    python, tools = map(os.path.relpath, (sys.executable, TOOLS))
-    config = str(args.config)
-    check = f'{tools}/analysis_tools/check_dataset.py'
-    print(f'wrote {config}; next commands:')
-    for command in (
-        [python, check, config, '--out', 'classes.png'],
-        [python, f'{tools}/train.py', config],
-    ):
-        print(f'  {shlex.join(command)}')
+    config = shlex.quote(str(args.config))
+    print(f'wrote {args.config}; next commands:')
+    print(f'  mmfaseg check-data {config} --out classes.png')
+    print(f'  mmfaseg train {config}')
     sys.exit(1 if report.errors else 0)
 
 

@@ -2,8 +2,6 @@
 
 import re
 
-import torch
-
 from .conversion import ConversionError, State
 from .key_mapping import DECODER, RULES, map_key
 
@@ -20,17 +18,17 @@ SWINS = {
 def describe_network(state: State, source: str) -> tuple[str, int]:
     """Returns the backbone, as in config names, and the number of classes.
 
-    Args:
-        state (Mapping[str, Tensor]): a checkpoint.
-        source (str): its format; see :func:`detect_format`.
-
-    Returns:
-        tuple[str, int]: for example ``('swin-t', 150)``.
+    For example ``('swin-t', 150)``. ``source`` is the format of the
+    checkpoint, see :func:`detect_format`.
 
     Raises:
         ConversionError: if the backbone is not in ``RESNETS`` or ``SWINS``.
     """
-    shapes = _mapped_shapes(state, source)
+    shapes = {
+        found[0]: value.shape
+        for name, value in state.items()
+        if (found := map_key(name, RULES[source]))
+    }
     lateral = shapes.get('decode_head.pixel_decoder.lateral_conv.0.weight')
     classes = shapes.get(DECODER + 'predictor.class_embed.bias')
     if lateral is None or classes is None:
@@ -49,14 +47,3 @@ def describe_network(state: State, source: str) -> tuple[str, int]:
         f'{[*RESNETS.values(), *SWINS.values()]}: specify the config of the '
         'checkpoint'
     )
-
-
-def _mapped_shapes(state: State, source: str) -> dict[str, torch.Size]:
-    if source == 'mmfaseg':
-        return {name: value.shape for name, value in state.items()}
-    shapes = {}
-    for name, value in state.items():
-        found = map_key(name, RULES[source])
-        if found is not None:
-            shapes[found[0]] = value.shape
-    return shapes

@@ -62,15 +62,9 @@ def check_compatible(
 def check_any_fits(
     state: Mapping[str, Tensor], network: nn.Module, path: str | Path
 ) -> None:
-    """Raises an error if no weight matches the network.
+    """Raises ValueError if no weight matches the network in name and shape.
 
-    Args:
-        state (Mapping[str, Tensor]): the weights.
-        network (nn.Module): the network that loads them.
-        path (str | Path): path of the file, for error messages.
-
-    Raises:
-        ValueError: if no weight has the name and shape of one of the network.
+    The arguments are those of :func:`check_compatible`.
     """
     given = {name: value.shape for name, value in _named(state)}
     wanted = {name: x.shape for name, x in _named(network.state_dict())}
@@ -88,15 +82,7 @@ def check_any_fits(
 
 
 def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Rejects weights that are not finite.
-
-    Args:
-        state (Mapping[str, Tensor]): the weights.
-        path (str | Path): path of the file, for error messages.
-
-    Raises:
-        ValueError: if one is NaN or infinite.
-    """
+    """Raises ValueError if a weight in a file is NaN or infinite."""
     name = name_non_finite(_named(state))
     if name:
         raise ValueError(

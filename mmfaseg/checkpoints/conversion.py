@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .key_mapping import DECODER, Rule, to_detector_key, to_mmseg_key
+from .key_mapping import (
+    DECODER,
+    FASEG,
+    HUGGING_FACE_MASK2FORMER,
+    MASK2FORMER,
+    MMFASEG,
+    MMSEG_MASK2FORMER,
+    Rule,
+)
 
 State = Mapping[str, Tensor]
 Shapes = Mapping[str, torch.Size]
@@ -18,13 +26,11 @@ AUXILIARY = 'auxiliary_head.'  # for training only; the authors have none
 # and relative positions follow from the window size.
 NOT_LEARNED = ('.num_batches_tracked', '.relative_position_index')
 
-MMSEG_MASK2FORMER = 'mmseg-mask2former'
-HUGGING_FACE_MASK2FORMER = 'huggingface-mask2former'
 # a key that only checkpoints of this program have; the first match counts
 FORMATS = {
-    'mmfaseg': DECODER + 'predictor.norm.weight',
-    'faseg': 'sem_seg_head.predictor.adapt_pos2d.0.weight',
-    'mask2former': 'sem_seg_head.predictor.decoder_norm.weight',
+    MMFASEG: DECODER + 'predictor.norm.weight',
+    FASEG: 'sem_seg_head.predictor.adapt_pos2d.0.weight',
+    MASK2FORMER: 'sem_seg_head.predictor.decoder_norm.weight',
     MMSEG_MASK2FORMER: DECODER + 'post_norm.weight',
     HUGGING_FACE_MASK2FORMER: (
         'model.transformer_module.queries_features.weight'
@@ -99,27 +105,22 @@ class Conversion:
         self,
         ours: State,
         shapes: Shapes,
-        allow_missing: Callable[[str], bool] = lambda name: False,
+        allow_missing: Callable[[str], bool],
     ) -> None:
         """Compares entries under the names of mmfaseg with a model.
 
-        Args:
-            ours (Mapping[str, Tensor]): the entries.
-            shapes (Mapping[str, torch.Size]): entries of the model.
-            allow_missing (Callable): returns whether an entry of the model
-                may be missing. ``NOT_LEARNED`` may always be missing.
+        Entries of the model for which ``allow_missing`` is true may be
+        missing, and so may ``NOT_LEARNED``.
 
         Raises:
             ConversionError: if an entry is unexpected, missing or has another
                 shape.
         """
         self.missing_keys = [name for name in shapes if name not in ours]
-        problems = [f'unexpected: {name}' for name in self.unexpected_keys]
-        problems += [
-            f'unexpected: {name}'
-            for name in ours
-            if name not in shapes and name not in self.unexpected_keys
-        ]
+        unknown = [name for name in ours if name not in shapes]
+        # an entry can be both
+        unexpected = dict.fromkeys(self.unexpected_keys + unknown)
+        problems = [f'unexpected: {name}' for name in unexpected]
         problems += [
             f'missing: {name}'
             for name in self.missing_keys
@@ -137,15 +138,8 @@ class Conversion:
                 'this checkpoint:\n' + '\n'.join(problems)
             )
 
-    def rename_to_detector(self) -> None:
-        """Replaces the keys of a segmentor with those of a detector."""
-        self._rename(to_detector_key)
-
-    def rename_to_mmseg(self) -> None:
-        """Replaces the keys of mmfaseg with those of mmseg's Mask2Former."""
-        self._rename(to_mmseg_key)
-
-    def _rename(self, to_key: Callable[[str], str]) -> None:
+    def rename(self, to_key: Callable[[str], str]) -> None:
+        """Replaces the new names, for example by those of a detector."""
         self.state = {to_key(k): x for k, x in self.state.items()}
         self.missing_keys = [to_key(k) for k in self.missing_keys]
         for entry in self.entries:

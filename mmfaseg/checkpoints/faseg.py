@@ -17,7 +17,7 @@ from .conversion import (
     Shapes,
     State,
 )
-from .key_mapping import DECODER, FASEG, Rule, map_key
+from .key_mapping import DECODER, FASEG_RULES, Rule, map_key
 from .patch_merging import from_unfold_order, reorder, to_unfold_order
 
 NO_OBJECT_WEIGHT = 0.1
@@ -36,7 +36,7 @@ def from_faseg(state: State, shapes: Shapes) -> Conversion:
     """
     result = Conversion()
     for name, value in state.items():
-        found = map_key(name, FASEG)
+        found = map_key(name, FASEG_RULES)
         if name == CLASS_WEIGHTS:
             result.drop(name, value, _describe_class_weights(value))
         elif name in NORMALIZATION:
@@ -68,7 +68,7 @@ def to_faseg(
         ConversionError: if an entry is unexpected, missing or has another
             shape.
     """
-    return export(state, shapes, FASEG, no_object_weight)
+    return export(state, shapes, FASEG_RULES, no_object_weight)
 
 
 def export(
@@ -77,17 +77,9 @@ def export(
     rules: Sequence[Rule],
     no_object_weight: float,
 ) -> Conversion:
-    """Converts an mmfaseg checkpoint to the names of another program.
+    """Converts an mmfaseg checkpoint to the names in ``rules``.
 
-    Args:
-        state (Mapping[str, Tensor]): weights under the names of mmfaseg.
-        shapes (Mapping[str, torch.Size]): entries of the mmfaseg model.
-        rules (Sequence[Rule]): names of the other program and of mmfaseg.
-        no_object_weight (float): class weight of "no object" in the loss.
-
-    Raises:
-        ConversionError: if an entry is unexpected, missing or has another
-            shape.
+    Arguments and errors are those of :func:`to_faseg`.
     """
     result = Conversion()
     for name, value in state.items():
@@ -109,8 +101,6 @@ def export(
 
 
 def _describe_class_weights(weights: Tensor) -> str:
-    if weights.dim() != 1 or not len(weights):
-        return f'not class weights: shape {tuple(weights.shape)}'
     value = float(weights[-1])
     if abs(value - NO_OBJECT_WEIGHT) < 1e-6:
         return 'created by the loss'

@@ -4,17 +4,14 @@ Reading never runs code from a file.
 """
 
 import json
-import pickle
-import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -25,22 +22,6 @@ SUFFIXES = ('.pth', '.safetensors')
 # where programs keep the weights in a checkpoint
 STATE_KEYS = ('state_dict', 'model')
 PARALLEL = 'module.'  # of a model wrapped for several processes
-# what the loaders of PyTorch, NumPy and Python raise for invalid files
-_LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    SafetensorError,
-    RuntimeError,
-    MemoryError,
-    OverflowError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    TypeError,
-    struct.error,
-)
 
 
 def read_checkpoint(
@@ -64,43 +45,52 @@ def read_checkpoint(
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
-    with _readable_errors(path):
-        if path.suffix == '.safetensors':
-            with safe_open(path, 'pt') as file:
-                meta = json.loads((file.metadata() or {}).get('meta', '{}'))
-            return {'meta': meta, 'state_dict': load_file(path)}
-        is_archive = zipfile.is_zipfile(path)
-        if path.suffix == '.pkl' and not is_archive:
-            with path.open('rb') as stream:
-                content = NumpyUnpickler(stream, encoding='latin1').load()
-            if not isinstance(content, int):  # torch.save began with one
-                return content
-        _check_declared_size(path, is_archive)
-        return torch.load(
-            path,
-            map_location=map_location,
-            mmap=use_mmap and is_archive,
-            weights_only=True,
-        )
+    try:
+        return _load(path, map_location, use_mmap)
+    except (OSError, torch.OutOfMemoryError):  # not caused by the file
+        raise
+    except Exception as error:  # invalid files raise many types
+        # PyTorch's own message explains how to disable the safe loader
+        reason = error.__context__ or error
+        text = (str(reason) or type(reason).__name__).splitlines()[0]
+        raise ValueError(
+            f'{path} cannot be read as a checkpoint ({text}). If it is '
+            'damaged, download it again; if it contains other objects than '
+            'tensors and plain data, save its weights alone.'
+        ) from error
+
+
+def _load(path: Path, map_location: Any, use_mmap: bool) -> Any:
+    if path.suffix == '.safetensors':
+        with safe_open(path, 'pt') as file:
+            meta = json.loads((file.metadata() or {}).get('meta', '{}'))
+        return {'meta': meta, 'state_dict': load_file(path)}
+    is_archive = zipfile.is_zipfile(path)
+    if path.suffix == '.pkl' and not is_archive:
+        with path.open('rb') as stream:
+            content = NumpyUnpickler(stream, encoding='latin1').load()
+        if not isinstance(content, int):  # torch.save began with one
+            return content
+    _check_declared_size(path, is_archive)
+    return torch.load(
+        path,
+        map_location=map_location,
+        mmap=use_mmap and is_archive,
+        weights_only=True,
+    )
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """Returns the weights in a checkpoint.
-
-    Args:
-        path (str | Path): see :func:`read_checkpoint`.
+    """Returns the weights in a file, see :func:`read_checkpoint`.
 
     Raises:
         FileNotFoundError: if the file does not exist.
         ValueError: if the file is not valid or contains no weights.
     """
     content = read_checkpoint(path)
-    for key in STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(
-            content.get(key), Mapping
-        ):
-            content = content[key]
-            break
+    if isinstance(content, Mapping):
+        found = [content.get(key) for key in STATE_KEYS]
+        content = next((x for x in found if isinstance(x, Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise ValueError(
             f'{path} contains no dictionary of weights, at the top level or '
@@ -149,10 +139,6 @@ def write_state(
 def check_target(path: Path, source: Path | None = None) -> None:
     """Checks whether :func:`write_state` can write to a path.
 
-    Args:
-        path (Path): the file to write.
-        source (Path, optional): a file that must not be overwritten.
-
     Raises:
         ValueError: if the suffix is unsupported, the folder does not exist,
             or the path is a folder or the source.
@@ -165,24 +151,6 @@ def check_target(path: Path, source: Path | None = None) -> None:
         raise ValueError(f'folder {path.parent} does not exist: create it')
     if source is not None and path.exists() and path.samefile(source):
         raise ValueError(f'{path} is the source: name another file')
-
-
-@contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
-    """Turns errors of the loaders into one sentence with the file."""
-    try:
-        yield
-    except torch.OutOfMemoryError:  # of a GPU, not caused by the file
-        raise
-    except _LOAD_ERRORS as error:
-        # PyTorch's own message explains how to disable the safe loader
-        reason = error.__context__ or error
-        text = (str(reason) or type(reason).__name__).splitlines()[0]
-        raise ValueError(
-            f'{path} cannot be read as a checkpoint ({text}). If it is '
-            'damaged, download it again; if it contains other objects than '
-            'tensors and plain data, save its weights alone.'
-        ) from error
 
 
 def _check_declared_size(path: Path, is_archive: bool) -> None:

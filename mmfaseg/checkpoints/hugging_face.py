@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .conversion import Conversion, ConversionError, Shapes, State
 from .faseg import NO_OBJECT_WEIGHT, export
-from .key_mapping import DECODER, HUGGING_FACE
+from .key_mapping import DECODER, HUGGING_FACE_RULES
 
 CONFIG = 'config.json'
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
@@ -33,8 +33,7 @@ UNUSED = tuple(
 def find_weights(path: str | Path) -> Path:
     """Returns the weight file in a folder of ``save_pretrained()``.
 
-    Args:
-        path (str | Path): the folder; a file is returned unchanged.
+    The path of a file is returned unchanged.
 
     Raises:
         FileNotFoundError: if the folder contains none of ``WEIGHTS``.
@@ -52,18 +51,19 @@ def find_weights(path: str | Path) -> Path:
     )
 
 
-def read_class_names(weights: Path) -> list[str] | None:
+def read_class_names(weights: Path, num_classes: int) -> list[str] | None:
     """Returns the names of the classes in ``config.json``.
 
     Args:
         weights (Path): the file of the weights, in the same folder.
+        num_classes (int): number of classes of its classifier, K.
 
     Returns:
         list[str] | None: K names, or None if there is no ``config.json`` or
         if it contains the default names ``LABEL_0``, ``LABEL_1``, ... only.
 
     Raises:
-        ValueError: if ``config.json`` has no valid ``id2label``.
+        ValueError: if ``config.json`` has no valid ``id2label`` of K classes.
     """
     path = weights.parent / CONFIG
     if not path.is_file():
@@ -77,7 +77,14 @@ def read_class_names(weights: Path) -> list[str] | None:
             'remove it'
         ) from error
     defaults = [f'LABEL_{index}' for index in range(len(names))]
-    return None if names == defaults else names
+    if names == defaults:
+        return None
+    if len(names) != num_classes:
+        raise ValueError(
+            f'{path} names {len(names)} classes, but the classifier has '
+            f'{num_classes}: it belongs to another checkpoint'
+        )
+    return names
 
 
 def merge_projections(state: State) -> dict[str, Tensor]:
@@ -131,11 +138,8 @@ def to_hugging_face(
 ) -> Conversion:
     """Converts Mask2Former to the names of Hugging Face.
 
-    Args:
-        state (Mapping[str, Tensor]): weights of an mmfaseg model that is
-            configured as Mask2Former, with segmentor keys.
-        shapes (Mapping[str, torch.Size]): entries of this model.
-        no_object_weight (float): class weight of "no object" in the loss.
+    The arguments are those of :func:`to_faseg`, for a model that is configured
+    as Mask2Former.
 
     Raises:
         ConversionError: if the model has parts that Mask2Former does not
@@ -152,6 +156,6 @@ def to_hugging_face(
             f'the model has {problem}: only models that are configured as '
             'Mask2Former can be converted to Hugging Face'
         )
-    result = export(state, shapes, HUGGING_FACE, no_object_weight)
+    result = export(state, shapes, HUGGING_FACE_RULES, no_object_weight)
     result.state = split_projections(result.state)
     return result

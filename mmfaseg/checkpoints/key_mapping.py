@@ -22,20 +22,21 @@ DETECTOR = 'panoptic_head.'
 PIXEL_DECODER = 'decode_head.pixel_decoder.'
 DECODER = 'decode_head.transformer_decoder.'
 
+# formats, by the program that writes them; MASK2FORMER is that of detectron2
+MMFASEG = 'mmfaseg'
+FASEG = 'faseg'
+MASK2FORMER = 'mask2former'
+MMSEG_MASK2FORMER = 'mmseg-mask2former'
+HUGGING_FACE_MASK2FORMER = 'huggingface-mask2former'
+
 
 def map_key(
     name: str, rules: Sequence[Rule], reverse: bool = False
 ) -> tuple[str, Rule] | None:
-    """Returns the mapped name and the rule that maps it.
+    """Returns the new name and the rule, in the direction of the mapping.
 
-    Args:
-        name (str): name of a parameter or buffer.
-        rules (Sequence[Rule]): pairs of templates, tried in order.
-        reverse (bool): map from mmfaseg to the other program.
-
-    Returns:
-        tuple[str, Rule] | None: the new name and the rule in the direction of
-        the mapping, or None if no rule matches.
+    Returns None if no rule matches. ``reverse`` maps from mmfaseg to the other
+    program.
     """
     for rule in rules:
         source, target = rule[::-1] if reverse else rule
@@ -108,15 +109,12 @@ RESNET: tuple[Rule, ...] = (
     ('backbone.stem.conv1.*', 'backbone.conv1.*'),
     *(rule for stage in (1, 2, 3, 4) for rule in _resnet_stage(stage)),
 )
-_SWIN_BLOCK = (
-    'backbone.layers.{i}.blocks.{j}.',
-    'backbone.stages.{i}.blocks.{j}.',
-)
 SWIN: tuple[Rule, ...] = (
     ('backbone.patch_embed.proj.*', 'backbone.patch_embed.projection.*'),
     ('backbone.patch_embed.norm.*',) * 2,
     *_with_prefix(
-        *_SWIN_BLOCK,
+        'backbone.layers.{i}.blocks.{j}.',
+        'backbone.stages.{i}.blocks.{j}.',
         [
             ('attn.*', 'attn.w_msa.*'),
             ('mlp.fc1.*', 'ffn.layers.0.0.*'),
@@ -157,28 +155,25 @@ DECODERS: tuple[Rule, ...] = (
         ],
     ),
     *_with_prefix(
+        'sem_seg_head.predictor.transformer_',
+        DECODER + 'layers.{i}.',
+        [
+            (
+                'cross_attention_layers.{i}.multihead_attn.*',
+                'cross_attn.attn.*',
+            ),
+            ('cross_attention_layers.{i}.norm.*', 'cross_norm.*'),
+            ('self_attention_layers.{i}.self_attn.*', 'self_attn.*'),
+            ('self_attention_layers.{i}.norm.*', 'self_norm.*'),
+            ('ffn_layers.{i}.linear1.*', 'ffn.0.*'),
+            ('ffn_layers.{i}.linear2.*', 'ffn.2.*'),
+            ('ffn_layers.{i}.norm.*', 'ffn_norm.*'),
+        ],
+    ),
+    *_with_prefix(
         'sem_seg_head.predictor.',
         DECODER,
         [
-            (
-                'transformer_cross_attention_layers.{i}.multihead_attn.*',
-                'layers.{i}.cross_attn.attn.*',
-            ),
-            (
-                'transformer_cross_attention_layers.{i}.norm.*',
-                'layers.{i}.cross_norm.*',
-            ),
-            (
-                'transformer_self_attention_layers.{i}.self_attn.*',
-                'layers.{i}.self_attn.*',
-            ),
-            (
-                'transformer_self_attention_layers.{i}.norm.*',
-                'layers.{i}.self_norm.*',
-            ),
-            ('transformer_ffn_layers.{i}.linear1.*', 'layers.{i}.ffn.0.*'),
-            ('transformer_ffn_layers.{i}.linear2.*', 'layers.{i}.ffn.2.*'),
-            ('transformer_ffn_layers.{i}.norm.*', 'layers.{i}.ffn_norm.*'),
             ('decoder_norm.*', 'predictor.norm.*'),
             ('class_embed.*', 'predictor.class_embed.*'),
             ('mask_embed.layers.0.*', 'predictor.mask_embed.0.*'),
@@ -191,10 +186,10 @@ DECODERS: tuple[Rule, ...] = (
         ],
     ),
 )
-FASEG: tuple[Rule, ...] = (*RESNET, *SWIN, *DECODERS)
+FASEG_RULES: tuple[Rule, ...] = (*RESNET, *SWIN, *DECODERS)
 
 # Mask2Former of MMSegmentation
-MMSEG_MASK2FORMER: tuple[Rule, ...] = (
+MMSEG_RULES: tuple[Rule, ...] = (
     ('backbone.*', 'backbone.*'),
     *_with_prefix(
         PIXEL_DECODER,
@@ -262,7 +257,7 @@ def _hugging_face_resnet_stage(stage: int) -> tuple[Rule, ...]:
 
 # Hugging Face Mask2Former; see merge_projections() for the projections of
 # queries, keys and values
-HUGGING_FACE: tuple[Rule, ...] = (
+HUGGING_FACE_RULES: tuple[Rule, ...] = (
     *_with_prefix(
         'model.pixel_level_module.encoder.',
         'backbone.',
@@ -270,11 +265,8 @@ HUGGING_FACE: tuple[Rule, ...] = (
             ('embedder.embedder.convolution.*', 'conv1.*'),
             ('embedder.embedder.normalization.*', 'bn1.*'),
             *(r for x in (1, 2, 3, 4) for r in _hugging_face_resnet_stage(x)),
-            (
-                'embeddings.patch_embeddings.projection.*',
-                'patch_embed.projection.*',
-            ),
             ('embeddings.norm.*', 'patch_embed.norm.*'),
+            ('embeddings.patch_embeddings.*', 'patch_embed.*'),
             *_with_prefix(
                 'encoder.layers.{i}.blocks.{j}.',
                 'stages.{i}.blocks.{j}.',
@@ -353,24 +345,24 @@ HUGGING_FACE: tuple[Rule, ...] = (
     ('class_predictor.*', DECODER + 'predictor.class_embed.*'),
 )
 
-# by the program that wrote the checkpoint
-RULES = {
-    'faseg': FASEG,
-    'mask2former': FASEG,
-    'mmseg-mask2former': MMSEG_MASK2FORMER,
-    'huggingface-mask2former': HUGGING_FACE,
+RULES: dict[str, tuple[Rule, ...]] = {
+    MMFASEG: (('*', '*'),),
+    FASEG: FASEG_RULES,
+    MASK2FORMER: FASEG_RULES,
+    MMSEG_MASK2FORMER: MMSEG_RULES,
+    HUGGING_FACE_MASK2FORMER: HUGGING_FACE_RULES,
 }
 
 
 def from_mmseg_keys(entries: Mapping[str, Value]) -> dict[str, Value]:
     """Returns the entries of mmseg's Mask2Former by mmfaseg's keys."""
     return {
-        found[0] if (found := map_key(name, MMSEG_MASK2FORMER)) else name: x
+        found[0] if (found := map_key(name, MMSEG_RULES)) else name: x
         for name, x in entries.items()
     }
 
 
 def to_mmseg_key(name: str) -> str:
     """Returns the key in mmseg's Mask2Former for one in mmfaseg."""
-    found = map_key(name, MMSEG_MASK2FORMER, reverse=True)
+    found = map_key(name, MMSEG_RULES, reverse=True)
     return found[0] if found else name

@@ -14,13 +14,8 @@ def find_latest_checkpoint(work_dir: str | Path) -> str | None:
     mmengine's file ``last_checkpoint`` names it. A file of this name in
     ``work_dir`` comes first, because the work dir may have been copied or
     moved. If the named checkpoint is missing or truncated, the complete one
-    with the most iterations or epochs is returned.
-
-    Args:
-        work_dir (str | Path): work dir of a training run.
-
-    Returns:
-        str | None: its path, or None if there is no checkpoint.
+    with the most iterations or epochs is returned; None if there is no
+    checkpoint.
 
     Raises:
         ValueError: if there are checkpoints, but none is complete.

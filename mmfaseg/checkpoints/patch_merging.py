@@ -20,18 +20,11 @@ ORDER = [0, 2, 1, 3]  # between column-major and row-major, its own inverse
 def reorder(
     name: str, value: Tensor, order: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, str]:
-    """Reorders the parameters of patch merging; returns a note if it did.
-
-    Args:
-        name (str): the name in mmfaseg; entries of other modules are returned
-            unchanged.
-        value (Tensor): the entry; returned unchanged if its last dimension is
-            not a multiple of 4.
-        order (Callable): :func:`to_unfold_order` or
-            :func:`from_unfold_order`.
+    """Applies ``order`` to the parameters of patch merging.
 
     Returns:
-        tuple[Tensor, str]: the entry, and a note for the report.
+        tuple[Tensor, str]: the entry, and a note for the report. Entries of
+        other modules, by their name in mmfaseg, are returned unchanged.
     """
     is_merging = re.fullmatch(r'backbone\.stages\.\d+\.downsample\..*', name)
     if not is_merging or not value.dim() or value.size(-1) % 4:

@@ -8,18 +8,23 @@ from torch import Tensor
 from .conversion import (
     AUXILIARY,
     CLASS_WEIGHTS,
-    HUGGING_FACE_MASK2FORMER,
-    MMSEG_MASK2FORMER,
     NORMALIZATION,
     Conversion,
     Shapes,
     State,
 )
 from .hugging_face import UNUSED, merge_projections
-from .key_mapping import DECODER, PIXEL_DECODER, RULES, Rule, map_key
+from .key_mapping import (
+    DECODER,
+    HUGGING_FACE_MASK2FORMER,
+    MMFASEG,
+    MMSEG_MASK2FORMER,
+    PIXEL_DECODER,
+    RULES,
+    map_key,
+)
 from .patch_merging import reorder, to_unfold_order
 
-IDENTITY: Rule = ('*', '*')
 LEVEL_EMBED = DECODER + 'level_embed.weight'
 CLASSIFIER = DECODER + 'predictor.class_embed.'
 QUERY_EMBED = DECODER + 'query_embed.weight'
@@ -59,8 +64,8 @@ def from_mmfaseg(
         if reason:
             result.drop(name, value, reason)
             dropped.add(name)
-            continue
-        result.keep(name, name, IDENTITY, value, value.shape)
+        else:
+            result.keep(name, name, RULES[MMFASEG][0], value, value.shape)
     optional = (AUXILIARY, POSITIONAL_QUERY)
     result.check(
         result.state,
@@ -85,8 +90,8 @@ def from_mask2former(
         state (Mapping[str, Tensor]): names of detectron2, MMSegmentation or
             Hugging Face.
         shapes (Mapping[str, torch.Size]): entries of the target.
-        source (str): ``'mask2former'`` (detectron2),
-            ``'mmseg-mask2former'`` or ``'huggingface-mask2former'``.
+        source (str): ``MASK2FORMER`` (detectron2), ``MMSEG_MASK2FORMER`` or
+            ``HUGGING_FACE_MASK2FORMER``.
         keep_classes (bool): copy the classifier if it has the same number of
             classes.
 
@@ -101,11 +106,8 @@ def from_mask2former(
     if source == HUGGING_FACE_MASK2FORMER:
         state = merge_projections(state)
     for name, value in state.items():
-        if name.startswith(UNUSED):
+        if name.startswith(UNUSED) or name in (CLASS_WEIGHTS, *NORMALIZATION):
             result.drop(name, value, 'the network does not use it')
-            continue
-        if name in (CLASS_WEIGHTS, *NORMALIZATION):
-            result.drop(name, value, 'not a weight of the network')
             continue
         if name.startswith(AUXILIARY):
             result.drop(name, value, 'only for training the source model')

@@ -20,10 +20,6 @@ def check_categories(cfg: Config, diagnostics: Diagnostics) -> None:
     file. A class without a category is never trained, which the losses do not
     show. Each annotation file is read once more than by the training, which
     takes seconds for COCO.
-
-    Args:
-        cfg (Config): config of a detector.
-        diagnostics (Diagnostics): collects the errors and warnings.
     """
     seen: list[tuple] = []
     for name in ('train', 'val'):

@@ -1,7 +1,9 @@
 """Checks of all splits of a config."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
@@ -9,7 +11,6 @@ from mmengine.registry import init_default_scope
 
 from ..utils.diagnostics import Diagnostic, Diagnostics
 from ..utils.input_channels import input_channels
-from .duplicates import check_duplicates
 from .images import ImageChecker
 from .labels import (
     LabelStatistics,
@@ -87,7 +88,7 @@ def check_dataset(
     diagnostics = Diagnostics()
     found = read_splits(cfg, splits, diagnostics)
     check_settings(cfg, found, diagnostics, check_colors=limit is None)
-    check_duplicates(found, diagnostics, compare_content=limit is None)
+    _check_duplicates(found, diagnostics, compare_content=limit is None)
     statistics = {}
     channels = input_channels(cfg.model)
     for name, split in found.items():
@@ -108,3 +109,54 @@ def check_dataset(
         for name, split in found.items():
             check_label_statistics(split, statistics[name], diagnostics)
     return DatasetReport(diagnostics.list(), found, statistics)
+
+
+def _check_duplicates(
+    splits: Mapping[str, Split],
+    diagnostics: Diagnostics,
+    compare_content: bool,
+) -> None:
+    """Reports images that are in more than one of train, val and test.
+
+    Datasets that are concatenated into one split may share images. Without
+    ``compare_content``, equal paths are reported as warnings; with it, equal
+    files as errors.
+    """
+    if len({split.group for split in splits.values()}) < 2:
+        return
+    paths = [
+        (split, str(entry['img_path']))
+        for split in splits.values()
+        for entry in split.entries
+        if entry.get('img_path') is not None
+    ]
+    digests: dict[str, str] = {}
+    report = diagnostics.warn
+    if compare_content:
+        digests = _compute_digests([path for _, path in paths])
+        report = diagnostics.error
+    first_seen: dict[str, tuple[str, str]] = {}
+    for split, path in paths:
+        digest = digests.get(path, path)
+        group, other = first_seen.setdefault(digest, (split.group, path))
+        if group != split.group:
+            report(
+                split.name,
+                f'an image is also in {group}',
+                'remove it from one of the two splits',
+                example=path if path == other else f'{path} = {other}',
+            )
+
+
+def _compute_digests(paths: Sequence[str]) -> dict[str, str]:
+    """Returns a digest of the content of local files of the same size."""
+    by_size: dict[int, set[str]] = {}
+    for path in paths:
+        if '://' not in path and Path(path).is_file():
+            by_size.setdefault(Path(path).stat().st_size, set()).add(path)
+    return {
+        path: hashlib.sha1(Path(path).read_bytes()).hexdigest()
+        for same in by_size.values()
+        if len(same) > 1
+        for path in same
+    }

@@ -59,12 +59,7 @@ def find_pairs(
     and ``a_mask.png`` are a pair. If the folder of the images has folders
     ``train`` and ``val``, they are the splits, and all others are ignored.
 
-    Args:
-        images (Path): folder of the images, searched recursively.
-        masks (Path): folder of the masks, searched recursively.
-        val_share (float): share of the images in ``val`` if there are no
-            such folders.
-        seed (int): seed of that random choice.
+    Both folders are searched recursively.
 
     Raises:
         ValueError: if there are no images, if they have several suffixes,

@@ -20,11 +20,6 @@ DARK = 16  # of 255: images of 12 bits in 16-bit files stay below
 class ImageChecker:
     """Reads images of a split as the pipeline does and reports problems.
 
-    Args:
-        split (Split): split of the images.
-        diagnostics (Diagnostics): collects the problems.
-        channels (int): number of channels of the network input.
-
     Attributes:
         statistics (LabelStatistics): frequencies of the valid labels.
         sizes (set[tuple[int, int]]): heights and widths of the images.

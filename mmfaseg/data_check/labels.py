@@ -102,13 +102,7 @@ def check_label_statistics(
 
 
 def suggest_label_fix(split: Split, invalid: list[int], lowest: int) -> str:
-    """Suggests a fix for labels that are not class indices.
-
-    Args:
-        split (Split): split of the image.
-        invalid (list[int]): invalid labels, as stored in the file.
-        lowest (int): lowest label in the file.
-    """
+    """Suggests a fix for labels, as stored, that are not class indices."""
     count = len(split.classes)
     set_key = f'set {split.key}.reduce_zero_label=True in all splits'
     remap = (

@@ -4,9 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .config_template import format_config
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from .config_template import MODELS, format_config
 from .image_pairs import ImagePairs, find_pairs
-from .mask_conversion import IGNORED, convert_masks, find_labels
+
+IGNORED = 255
 
 
 def create_dataset(
@@ -26,13 +31,13 @@ def create_dataset(
     """Writes a config, the lists of its splits, and masks where needed.
 
     Args:
-        images (Path): folder of the images.
-        masks (Path): folder of the masks.
+        images (Path): folder of the images, searched recursively.
+        masks (Path): folder of the masks, searched recursively.
         config (Path): config file to write.
         out (Path): folder for ``splits/`` and converted ``masks/``.
         classes (Sequence[str]): class names in the order of their indices.
-        val_share (float): share of the validation images, see
-            :func:`find_pairs`.
+        val_share (float): share of the validation images, unless ``images``
+            has folders ``train`` and ``val``.
         seed (int): seed of the random choice of validation images.
         remap (Mapping[int, int], optional): new label of each label in the
             masks that changes.
@@ -46,10 +51,13 @@ def create_dataset(
         ImagePairs: images, with the masks that the config reads.
 
     Raises:
-        ValueError: if a file exists, if images and masks do not match, or
-            if the masks contain labels that are not classes.
+        ValueError: if a file exists, if images and masks do not match, if
+            the masks contain labels that are not classes, or if another
+            argument is invalid.
     """
     remap = remap or {}
+    if model not in MODELS:
+        raise ValueError(f'model must be one of {MODELS}, got {model!r}')
     if config.suffix != '.py':
         raise ValueError(f'the config {config} must end in .py')
     for path in (config, out / 'splits'):
@@ -74,10 +82,10 @@ def create_dataset(
         )
     pairs = find_pairs(images, masks, val_share, seed)
     if colors is None:
-        _check_labels(find_labels(pairs), remap, len(classes))
+        _check_labels(_find_labels(pairs), remap, len(classes))
     if remap or colors:
         by_color = {x: label for label, x in enumerate(colors or ())}
-        convert_masks(pairs, out / 'masks', remap, by_color)
+        _convert_masks(pairs, out / 'masks', remap, by_color)
         pairs = replace(pairs, masks=out / 'masks', seg_map_suffix='.png')
     for split, names in pairs.names.items():
         path = out / 'splits' / f'{split}.txt'
@@ -110,3 +118,55 @@ def _check_labels(
             f'the masks contain only the labels {sorted(labels)}, and '
             f'{IGNORED} is ignored: if it is a class, use --remap 255=1'
         )
+
+
+def _find_labels(pairs: ImagePairs) -> set[int] | None:
+    """Returns all labels in the masks, or None if a mask is colored."""
+    values: set[int] = set()
+    for _, _, path in pairs:
+        with Image.open(path) as image:
+            mask = np.asarray(image)
+        if mask.ndim == 3:
+            return None
+        values.update(np.unique(mask.astype(np.int64)).tolist())
+    return values
+
+
+def _convert_masks(
+    pairs: ImagePairs,
+    folder: Path,
+    remap: Mapping[int, int],
+    colors: Mapping[tuple[int, ...], int],
+) -> None:
+    """Writes masks of class indices, one channel, 8 bits, as PNG files.
+
+    Colors that are not in ``colors`` become 255.
+    """
+    total = sum(map(len, pairs.names.values()))
+    for name, _, path in track(pairs, f'masks to {folder}', total):
+        with Image.open(path) as image:
+            if colors:
+                old = _from_colors(np.asarray(image.convert('RGB')), colors)
+            else:
+                old = np.asarray(image).astype(np.int64)
+        mask = old.copy()
+        for before, after in remap.items():
+            mask[old == before] = after
+        if mask.min() < 0 or mask.max() > IGNORED:
+            raise ValueError(
+                f'the label {mask.max()} of {path} does not fit into 8 bits: '
+                f'use --remap {mask.max()}=LABEL'
+            )
+        file = folder / f'{name}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask.astype(np.uint8)).save(file)
+
+
+def _from_colors(
+    image: np.ndarray, colors: Mapping[tuple[int, ...], int]
+) -> np.ndarray:
+    """Returns the class of each pixel of a colored mask, shape (H, W, 3)."""
+    mask = np.full(image.shape[:2], IGNORED, np.int64)
+    for color, label in colors.items():
+        mask[(image == np.array(color)).all(-1)] = label
+    return mask

@@ -19,11 +19,7 @@ def check_settings(
 ) -> None:
     """Reports contradictions between model, datasets and preprocessor.
 
-    Args:
-        cfg (Config): config of a semantic segmentation model.
-        splits (Mapping[str, Split]): splits that could be built, by name.
-        diagnostics (Diagnostics): collects the problems.
-        check_colors (bool): also report classes that share a color.
+    With ``check_colors``, also reports classes that share a color.
     """
     for split in splits.values():
         _check_palette(split, diagnostics, check_colors)

@@ -1,5 +1,6 @@
 """Splits of a config, as their datasets list them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,11 +67,7 @@ def read_splits(
 ) -> dict[str, Split]:
     """Returns the splits that can be built, and reports the others.
 
-    Args:
-        cfg (Config): config of a semantic segmentation model.
-        names (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``; one
-            that has the dataset of another is read once.
-        diagnostics (Diagnostics): collects the errors.
+    A split that has the dataset of an earlier one is left out.
     """
     splits: dict[str, Split] = {}
     seen: list[Mapping] = []
@@ -200,9 +197,9 @@ def _suggest_path_fix(settings: Mapping, key: str) -> str:
 @lru_cache(maxsize=64)
 def count_suffixes(folder: Path) -> str:
     """Returns for example ``'3 .png, 1 .txt'``, the most frequent first."""
-    counts: dict[str, int] = {}
-    for path in islice(folder.rglob('*'), MAX_LISTED_FILES):
-        if path.is_file() and not path.name.startswith('.'):
-            counts[path.suffix] = counts.get(path.suffix, 0) + 1
-    ordered = sorted(counts.items(), key=lambda x: -x[1])
-    return ', '.join(f'{count} {suffix}' for suffix, count in ordered)
+    counts = Counter(
+        path.suffix
+        for path in islice(folder.rglob('*'), MAX_LISTED_FILES)
+        if path.is_file() and not path.name.startswith('.')
+    ).most_common()
+    return ', '.join(f'{count} {suffix}' for suffix, count in counts)

@@ -54,11 +54,6 @@ class ShapesCanvas:
         labels (np.ndarray): class of each pixel, uint8, shape (H, W).
         areas (np.ndarray): area number of each pixel, from 1; 0 on the
             ground and on lines; uint8, shape (H, W).
-
-    Args:
-        rng (np.random.Generator): source of all random numbers.
-        height (int): H.
-        width (int): W.
     """
 
     def __init__(
@@ -81,12 +76,9 @@ class ShapesCanvas:
         self._image: np.ndarray | None = None
 
     def fill(self, label: int, outline: np.ndarray) -> None:
-        """Fills an outline with a new area.
+        """Fills an outline, shape (P,), with a new area of a class.
 
-        Args:
-            label (int): class of the area, which determines its texture.
-            outline (np.ndarray): complex, shape (P,); may extend beyond the
-                image.
+        The outline may extend beyond the image.
         """
         points = np.ascontiguousarray(outline).view(float).reshape(-1, 2)
         left, top = np.maximum(points.min(axis=0), 0).astype(int)
@@ -179,12 +171,7 @@ class ShapesCanvas:
     ) -> None:
         """Draws a line with antialiased edges.
 
-        Args:
-            label (int): class of the line.
-            half_width (float): half of the width in pixels.
-            distance (np.ndarray): distance of each pixel of the box to the
-                center line.
-            box (tuple[slice, slice]): rows and columns around the line.
+        ``distance`` is that of each pixel of the box to the center line.
         """
         image, labels = self._colored()[box], self.labels[box]
         rows, columns = np.nonzero(distance < half_width + 0.5)
@@ -201,14 +188,9 @@ class ShapesCanvas:
         self._count += 1
 
     def _contrasting_color(self, under: np.ndarray) -> np.ndarray:
-        """Returns a color that contrasts with the colors below it.
+        """Returns the candidate that differs most from the colors below it.
 
-        Args:
-            under (np.ndarray): colors below, shape (M, 3).
-
-        Returns:
-            np.ndarray: shape (3,), the candidate of the next instance with
-            the largest minimum distance to ``under``.
+        ``under`` has shape (M, 3), and the result (3,).
         """
         candidates = self._candidates[self._count]
         gaps = np.abs(candidates[:, None] - under).sum(axis=2)

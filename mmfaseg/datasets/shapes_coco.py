@@ -127,12 +127,7 @@ def write_shapes_coco(
 
 
 def _find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
-    """Returns category, box and area of each segment.
-
-    Args:
-        labels (np.ndarray): class of each pixel, shape (H, W).
-        ids (np.ndarray): segment id of each pixel, shape (H, W).
-    """
+    """Returns category, box and area of each segment."""
     segments = []
     for number in np.unique(ids).tolist():
         ys, xs = np.nonzero(ids == number)

@@ -66,28 +66,14 @@ class ClassCountMetric(BaseMetric):
     def process(
         self, data_batch: object, data_samples: Sequence[dict]
     ) -> None:
-        """Counts the pixels of each image.
-
-        Args:
-            data_batch (object): not used.
-            data_samples (Sequence[dict]): samples with ``gt_sem_seg`` and
-                ``pred_sem_seg``.
-
-        Raises:
-            ValueError: if there is no ground truth, the shapes of ground
-                truth and prediction differ, or a label is out of range.
-        """
+        """Counts the pixels of each image; see :func:`read_label_maps`."""
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             maps = read_label_maps(sample, num_classes, self.ignore_index)
             self.results.append(self.count(*maps, num_classes))
 
     def compute_metrics(self, results: list[np.ndarray]) -> dict[str, float]:
-        """Returns the IoUs in percent and logs a per-class table.
-
-        Args:
-            results (list[np.ndarray]): counts of all images.
-        """
+        """Returns the IoUs in percent and logs a per-class table."""
         classes = self.dataset_meta['classes']
         shape = (2, len(self.names), len(classes))
         intersections, unions = sum(results, np.zeros(shape, np.int64))

@@ -3,16 +3,37 @@
 Shapes:
     H, W: height and width of the image in pixels.
     K: number of classes. In a label map, the value K marks ignored pixels.
+    C: number of components plus one. Component 0 contains the ignored pixels
+        and has class K.
 """
 
+from typing import NamedTuple
+
+import cv2
 import numpy as np
 
 from mmfaseg.registry import METRICS
 
-from .class_count_metric import ClassCountMetric
-from .components import Components, find_components, match_components
+from .class_count_metric import ClassCountMetric, find_uniform_windows
 
 BINS = ('small', 'medium', 'large', 'thin')
+
+
+class Components(NamedTuple):
+    """The 8-connected components of each class.
+
+    Attributes:
+        numbers (np.ndarray): int32, shape (H, W), component of each pixel.
+        classes (np.ndarray): int64, shape (C,), values in [0, K].
+        areas (np.ndarray): int64, shape (C,), in pixels.
+        thin (np.ndarray): bool, shape (C,), whether no axis-aligned square
+            wider than ``thin_width`` fits into it.
+    """
+
+    numbers: np.ndarray
+    classes: np.ndarray
+    areas: np.ndarray
+    thin: np.ndarray
 
 
 @METRICS.register_module()
@@ -83,14 +104,14 @@ class ComponentIoU(ClassCountMetric):
         num_classes: int,
     ) -> np.ndarray:
         """Counts the pixels of each bin and class, shape (2, 4, K)."""
-        true = find_components(ground_truth, num_classes, self.thin_width)
-        found = find_components(prediction, num_classes, self.thin_width)
+        true = _find_components(ground_truth, num_classes, self.thin_width)
+        found = _find_components(prediction, num_classes, self.thin_width)
         correct = ground_truth == prediction
         hits = np.bincount(true.numbers[correct], minlength=len(true.areas))
         extras = np.bincount(
             found.numbers[~correct], minlength=len(found.areas)
         )
-        matches = match_components(true, found)
+        matches = _match_components(true, found)
         bins = _bins_of(true, self.areas)
         bins_of_extras = np.where(
             matches > 0, bins[:, matches], _bins_of(found, self.areas)
@@ -99,6 +120,64 @@ class ComponentIoU(ClassCountMetric):
         union = _sum_by_class(true, true.areas * bins, num_classes)
         union += _sum_by_class(found, extras * bins_of_extras, num_classes)
         return np.stack([intersection, union])
+
+
+def _find_components(
+    label_map: np.ndarray, num_classes: int, thin_width: int
+) -> Components:
+    """Finds the 8-connected components of each class.
+
+    A square with a single class is connected and thus part of one component.
+    Therefore, one pass over the label map finds all components that contain a
+    square of side ``thin_width + 1``.
+    """
+    numbers = np.zeros(label_map.shape, np.int32)
+    classes = [np.array([num_classes])]
+    total = 1
+    present = np.bincount(label_map.ravel(), minlength=num_classes)
+    for label in np.flatnonzero(present[:num_classes]):
+        mask = label_map == label
+        count, parts = cv2.connectedComponents(
+            mask.view(np.uint8), connectivity=8
+        )
+        parts += total - 1
+        np.copyto(numbers, parts, where=mask)
+        classes.append(np.full(count - 1, label))
+        total += count - 1
+    thin = np.ones(total, bool)
+    thin[numbers[find_uniform_windows(label_map, thin_width + 1)]] = False
+    areas = np.bincount(numbers.ravel(), minlength=total)
+    return Components(numbers, np.concatenate(classes), areas, thin)
+
+
+def _match_components(true: Components, found: Components) -> np.ndarray:
+    """Matches predicted components to ground truth components.
+
+    Returns:
+        np.ndarray: index of the ground truth component, or 0 without a match,
+        int64, shape (C of ``found``,).
+    """
+    number_of_true = len(true.areas)
+    firsts = _first_pixels(true.numbers, number_of_true)
+    pairs = found.numbers.astype(np.int64) * number_of_true + true.numbers
+    pairs, pixels = np.unique(pairs, return_counts=True)
+    sources, targets = np.divmod(pairs, number_of_true)
+    same = found.classes[sources] == true.classes[targets]
+    sources, targets, pixels = sources[same], targets[same], pixels[same]
+    matches = np.zeros(len(found.areas), np.int64)
+    # of repeated indices, assignment keeps the last: sort the best match last
+    order = np.lexsort((-firsts[targets], pixels))
+    matches[sources[order]] = targets[order]
+    return matches
+
+
+def _first_pixels(numbers: np.ndarray, total: int) -> np.ndarray:
+    """Returns the first pixel of each component, int64, shape (C,)."""
+    backwards = numbers.ravel()[::-1]
+    firsts = np.zeros(total, np.int64)
+    # of repeated indices, assignment keeps the last, here the first pixel
+    firsts[backwards] = np.arange(len(backwards))[::-1]
+    return firsts
 
 
 def _bins_of(components: Components, areas: tuple[int, int]) -> np.ndarray:

@@ -13,15 +13,9 @@ _FRACTIONS = 'coco/'  # only mmdet's CocoMetric returns fractions
 
 
 def in_percent(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Returns metrics in percent.
+    """Returns metrics of mmseg, mmdet or mmfaseg in percent.
 
-    Args:
-        metrics (Mapping[str, float]): metrics of mmseg, mmdet or mmfaseg by
-            name.
-
-    Returns:
-        dict[str, float]: metrics with NaN instead of COCO's -1, which means
-        that there are no objects of a size.
+    COCO's -1, which means that there are no objects of a size, becomes NaN.
     """
     percent = {}
     for name, value in metrics.items():

@@ -20,12 +20,13 @@ from mmfaseg.checkpoints import (
     from_mmseg_keys,
     read_class_names,
     to_hugging_face,
+    to_mmseg_key,
 )
 from mmfaseg.checkpoints.hugging_face import (
     merge_projections,
     split_projections,
 )
-from mmfaseg.checkpoints.key_mapping import HUGGING_FACE, map_key
+from mmfaseg.checkpoints.key_mapping import HUGGING_FACE_RULES, map_key
 from mmfaseg.checkpoints.patch_merging import from_unfold_order
 
 ENCODER = 'model.pixel_level_module.encoder.'
@@ -178,14 +179,14 @@ def build_small(build_faseg):
 @pytest.mark.parametrize(('theirs', 'ours'), NAMES.items())
 def test_modules_map_in_both_directions(theirs, ours):
     for end in ('.weight', '.bias'):
-        assert map_key(theirs + end, HUGGING_FACE)[0] == ours + end
-        assert map_key(ours + end, HUGGING_FACE, True)[0] == theirs + end
+        assert map_key(theirs + end, HUGGING_FACE_RULES)[0] == ours + end
+        assert map_key(ours + end, HUGGING_FACE_RULES, True)[0] == theirs + end
 
 
 @pytest.mark.parametrize(('theirs', 'ours'), SINGLE.items())
 def test_parameters_map_in_both_directions(theirs, ours):
-    assert map_key(theirs, HUGGING_FACE)[0] == ours
-    assert map_key(ours, HUGGING_FACE, reverse=True)[0] == theirs
+    assert map_key(theirs, HUGGING_FACE_RULES)[0] == ours
+    assert map_key(ours, HUGGING_FACE_RULES, reverse=True)[0] == theirs
 
 
 @pytest.mark.parametrize('backbone', ['resnet', 'swin'])
@@ -241,7 +242,7 @@ def test_projections_are_concatenated_in_order(names, ours):
     }
     merged = merge_projections(state)
     ((name, value),) = merged.items()
-    assert map_key(name, HUGGING_FACE)[0] == ours
+    assert map_key(name, HUGGING_FACE_RULES)[0] == ours
     assert value[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
     split = split_projections(merged)
     assert split.keys() == state.keys()
@@ -297,18 +298,18 @@ def test_folder_of_a_saved_model(tmp_path):
     weights.touch()
     assert find_weights(tmp_path) == weights
     assert find_weights(weights) == weights
-    assert read_class_names(weights) is None
+    assert read_class_names(weights, 2) is None
     config = tmp_path / 'config.json'
     for labels, names in (
         ({'0': 'road', '1': 'sky'}, ['road', 'sky']),
         ({'0': 'LABEL_0', '1': 'LABEL_1'}, None),
     ):
         config.write_text(json.dumps(dict(id2label=labels)))
-        assert read_class_names(weights) == names
+        assert read_class_names(weights, 2) == names
     for text in ('{}', '[', '{"id2label": {"1": "road"}}'):
         config.write_text(text)
         with pytest.raises(ValueError, match='no id2label'):
-            read_class_names(weights)
+            read_class_names(weights, 2)
 
 
 @pytest.fixture(params=['swin-t', 'r50'])
@@ -374,7 +375,7 @@ def test_predictions_equal_transformers(root, theirs):
     dropped = {x.source for x in conversion.entries if x.target is None}
     assert dropped == {CLASS_WEIGHTS, *UNUSED} & set(state)
     ours.load_state_dict(conversion.state, strict=False)
-    conversion.rename_to_mmseg()
+    conversion.rename(to_mmseg_key)
     missing, unexpected = mmseg.load_state_dict(conversion.state, strict=False)
     assert unexpected == []
     assert missing == conversion.missing_keys

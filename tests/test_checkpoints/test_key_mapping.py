@@ -1,6 +1,6 @@
 import pytest
 
-from mmfaseg.checkpoints.key_mapping import FASEG, MMSEG_MASK2FORMER, map_key
+from mmfaseg.checkpoints.key_mapping import FASEG_RULES, MMSEG_RULES, map_key
 
 HEAD = 'sem_seg_head.'
 OURS = 'decode_head.'
@@ -57,9 +57,9 @@ NAMES = [
 
 @pytest.mark.parametrize(('theirs', 'ours'), NAMES)
 def test_keys_map_in_both_directions(theirs, ours):
-    renamed, (source, target) = map_key(theirs, FASEG)
+    renamed, (source, target) = map_key(theirs, FASEG_RULES)
     assert renamed == ours
-    renamed, rule = map_key(ours, FASEG, reverse=True)
+    renamed, rule = map_key(ours, FASEG_RULES, reverse=True)
     assert renamed == theirs
     assert rule == (target, source)
 
@@ -75,12 +75,12 @@ def test_keys_map_in_both_directions(theirs, ours):
     ],
 )
 def test_unknown_key_maps_to_none(name):
-    assert map_key(name, FASEG) is None
+    assert map_key(name, FASEG_RULES) is None
 
 
 def test_every_rule_is_invertible():
     """No rule shadows another one, in either direction."""
-    for rules in (FASEG, MMSEG_MASK2FORMER):
+    for rules in (FASEG_RULES, MMSEG_RULES):
         assert len(set(rules)) == len(rules)
         for theirs, ours in rules:
             fill = dict(i=3, j=4)

@@ -12,6 +12,7 @@ from mmfaseg.checkpoints import (
     from_mask2former,
     from_mmfaseg,
     is_detector,
+    to_detector_key,
     to_segmentor_keys,
 )
 from mmfaseg.testing import make_pyramid
@@ -55,7 +56,7 @@ def test_detector_is_initialized_from_a_segmentor(build):
     assert is_detector(target.state_dict())
     assert not is_detector(source.state_dict())
     conversion = from_mmfaseg(source.state_dict(), shapes_of(target))
-    conversion.rename_to_detector()
+    conversion.rename(to_detector_key)
     dropped = {x.source for x in conversion.entries if x.target is None}
     classes = {DECODER + f'predictor.class_embed.{x}' for x in BOTH}
     auxiliary = {x for x in source.state_dict() if x.startswith('auxiliary')}
@@ -132,7 +133,7 @@ def test_converted_mask2former_equals_mmdet(build):
     state = to_segmentor_keys(peer.state_dict())
     assert detect_format(state) == 'mmseg-mask2former'
     conversion = from_mask2former(state, shapes_of(ours), 'mmseg-mask2former')
-    conversion.rename_to_detector()
+    conversion.rename(to_detector_key)
     assert conversion.missing_keys == []
     ours.load_state_dict(conversion.state)
     peer, ours = peer.double().eval(), ours.double().eval()
@@ -154,7 +155,7 @@ def test_detector_is_initialized_from_mmdet(build):
         shapes_of(ours),
         'mmseg-mask2former',
     )
-    conversion.rename_to_detector()
+    conversion.rename(to_detector_key)
     assert all(x.target is not None for x in conversion.entries)
     missing, unexpected = ours.load_state_dict(conversion.state, strict=False)
     assert unexpected == []

@@ -195,6 +195,7 @@ def test_invalid_options_raise(folders, create, tmp_path):
         (dict(remap={2: 300, 0: 255}), r'labels \[1, 255, 300\]'),
         (dict(colors=[(255, 0, 0)]), '1 --colors for 3 classes'),
         (dict(classes='a'), r"at least two classes .*\['a'\]"),
+        (dict(model='r34'), "model must be one of .* got 'r34'"),
     ):
         with pytest.raises(ValueError, match=message):
             create(where, **options)

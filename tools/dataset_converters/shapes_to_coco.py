@@ -41,26 +41,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def write_all(args: argparse.Namespace) -> None:
-    """Writes all splits with a progress bar for each."""
+def main() -> None:
+    """Writes all splits, with a progress bar for each."""
+    hide_known_warnings()
+    args = parse_args()
     from mmfaseg.datasets.shapes_coco import write_shapes_coco
 
-    height, width = args.image_size
-    with Progress() as progress:
-        for split in LENGTHS:
-            length = getattr(args, split)
-            task = progress.add_task(f'{args.out}/{split}', total=length)
-            for done in write_shapes_coco(
-                args.out, split, length, (height, width), args.seed
-            ):
-                progress.update(task, completed=done)
-
-
-def main() -> None:
-    """Writes the dataset, or exits with an error message."""
-    hide_known_warnings()
     try:
-        write_all(parse_args())
+        with Progress() as progress:
+            for split in LENGTHS:
+                length = getattr(args, split)
+                task = progress.add_task(f'{args.out}/{split}', total=length)
+                for done in write_shapes_coco(
+                    args.out, split, length, tuple(args.image_size), args.seed
+                ):
+                    progress.update(task, completed=done)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 

@@ -14,17 +14,19 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 import mmfaseg
 from mmfaseg.checkpoints import (
+    FASEG,
     FORMATS,
     HUGGING_FACE_MASK2FORMER,
+    MASK2FORMER,
+    MMFASEG,
     MMSEG_MASK2FORMER,
     NORMALIZATION,
     Conversion,
@@ -41,8 +43,10 @@ from mmfaseg.checkpoints import (
     make_table,
     read_class_names,
     read_state,
+    to_detector_key,
     to_faseg,
     to_hugging_face,
+    to_mmseg_key,
     to_segmentor_keys,
     write_state,
 )
@@ -52,6 +56,7 @@ from mmfaseg.utils.config_files import read_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
 SAFE = '.safetensors'
+HUGGING_FACE = 'huggingface'  # value of --format
 MASK_THRESHOLD = 0.5  # of Mask2Former
 LOG_WIDTH = 240  # of tables in log files
 DATASETS_BY_CLASSES = {
@@ -89,8 +94,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--format',
-        choices=['faseg', 'huggingface'],
-        default='faseg',
+        choices=[FASEG, HUGGING_FACE],
+        default=FASEG,
         help="with --reverse, the target: faseg (the authors' names) or "
         'huggingface (default: %(default)s)',
     )
@@ -115,7 +120,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.target is None and not args.dry_run:
         parser.error('specify a target, or --dry-run')
-    if args.format == 'huggingface':
+    if args.format == HUGGING_FACE:
         if not args.reverse:
             parser.error('--format is used with --reverse only')
         if args.config is None:
@@ -147,12 +152,11 @@ def find_config(backbone: str, num_classes: int) -> Path:
     return found[0]
 
 
-def entries_of(cfg: Config) -> dict[str, tuple[int, ...]]:
-    """Returns the names and shapes of the state dict of a config's model."""
+def build_model(cfg: Config) -> nn.Module:
+    """Builds the model of a config without pretrained weights."""
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model)
-    return {name: x.shape for name, x in model.state_dict().items()}
+    return MODELS.build(cfg.model)
 
 
 def classes_of(cfg: Config) -> dict[str, list]:
@@ -166,44 +170,24 @@ def classes_of(cfg: Config) -> dict[str, list]:
     }
 
 
-def no_object_weight_of(cfg: Config) -> float:
-    """Returns the class weight of "no object" in a config."""
-    head = head_of(cfg)
-    if 'loss' in head:
-        return head.loss.no_object_weight
-    return head.loss_cls.class_weight[-1]
-
-
-def head_of(cfg: Config) -> dict[str, Any]:
-    """Returns the config of the head of a segmentor or detector."""
-    return cfg.model.get('panoptic_head') or cfg.model.decode_head
-
-
-def check_mask_threshold(cfg: Config) -> None:
+def check_mask_threshold(model: nn.Module) -> None:
     """Checks the mask threshold, which Hugging Face does not store.
 
     Raises:
         ConversionError: if it differs from Mask2Former's.
     """
-    head = head_of(cfg)
-    # defaults of FASegDecoder and of Mask2FormerHead
-    default = 0.15 if 'loss' in head else MASK_THRESHOLD
-    threshold = head.transformer_decoder.get('mask_threshold', default)
-    if threshold != MASK_THRESHOLD:
-        raise ConversionError(
-            f'the model has mask_threshold={threshold}; Mask2Former of Hugging'
-            f' Face has {MASK_THRESHOLD}: fine-tune the model with '
-            f'transformer_decoder.mask_threshold={MASK_THRESHOLD} first'
-        )
+    for module in model.modules():
+        threshold = getattr(module, 'mask_threshold', MASK_THRESHOLD)
+        if threshold != MASK_THRESHOLD:
+            raise ConversionError(
+                f'the model has mask_threshold={threshold}; Mask2Former of '
+                f'Hugging Face has {MASK_THRESHOLD}: fine-tune the model with '
+                f'transformer_decoder.mask_threshold={MASK_THRESHOLD} first'
+            )
 
 
 def convert(
-    state: dict[str, Tensor],
-    cfg: Config,
-    reverse: bool = False,
-    no_object: float | None = None,
-    keep_classes: bool = False,
-    target_format: str = 'faseg',
+    state: dict[str, Tensor], cfg: Config, args: argparse.Namespace
 ) -> Conversion:
     """Converts a state dict for the model of a config.
 
@@ -211,13 +195,14 @@ def convert(
         ConversionError: if an entry is unexpected, missing or has another
             shape.
     """
-    entries = entries_of(cfg)
+    model = build_model(cfg)
+    entries = {name: x.shape for name, x in model.state_dict().items()}
     to_detector = is_detector(entries)
     same_task = to_detector == is_detector(state)
     state, shapes = to_segmentor_keys(state), to_segmentor_keys(entries)
     source = detect_format(state)
-    to_hf = reverse and target_format == 'huggingface'
-    if to_detector and ((reverse and not to_hf) or source == 'faseg'):
+    to_hf = args.format == HUGGING_FACE  # which requires --reverse
+    if to_detector and ((args.reverse and not to_hf) or source == FASEG):
         raise ConversionError(
             'the authors have no detector: convert their weights to a '
             'semantic segmentation model, then initialize the detector from it'
@@ -225,48 +210,34 @@ def convert(
     to_mmseg = FORMATS[MMSEG_MASK2FORMER] in shapes
     if to_mmseg:
         shapes = from_mmseg_keys(shapes)
-    if reverse:
+    if args.reverse:
+        no_object = args.no_object_weight
         if no_object is None:
-            no_object = no_object_weight_of(cfg)
+            head = model.panoptic_head if to_detector else model.decode_head
+            # FASeg has the weights in its loss, Mask2Former in its head
+            weights = getattr(head, 'loss_module', head).class_weight
+            no_object = float(weights[-1])
         if source == MMSEG_MASK2FORMER:
             state = from_mmseg_keys(state)
         if to_hf:
-            check_mask_threshold(cfg)
+            check_mask_threshold(model)
             return to_hugging_face(state, shapes, no_object)
         return to_faseg(state, shapes, no_object)
-    if source == 'faseg':
+    if source == FASEG:
         return from_faseg(state, shapes)
-    if source == 'mmfaseg':
-        conversion = from_mmfaseg(state, shapes, keep_classes and same_task)
+    if source == MMFASEG:
+        conversion = from_mmfaseg(
+            state, shapes, args.keep_classes and same_task
+        )
     else:
         # the keys of Hugging Face are the same for all tasks
         same_task = same_task or source == HUGGING_FACE_MASK2FORMER
         conversion = from_mask2former(state, shapes, source, same_task)
     if to_mmseg:
-        conversion.rename_to_mmseg()
+        conversion.rename(to_mmseg_key)
     if to_detector:
-        conversion.rename_to_detector()
+        conversion.rename(to_detector_key)
     return conversion
-
-
-def class_names_of(
-    weights: Path, state: dict[str, Tensor], source: str
-) -> list[str] | None:
-    """Returns the class names in the config.json of Hugging Face, if any.
-
-    Raises:
-        ConversionError: if their number is not that of the classifier.
-    """
-    if source != HUGGING_FACE_MASK2FORMER:
-        return None
-    names = read_class_names(weights)
-    rows = len(state.get('class_predictor.bias', ())) - 1
-    if names is not None and len(names) != rows:
-        raise ConversionError(
-            f'{weights.parent / "config.json"} names {len(names)} classes, '
-            f'but the classifier has {rows}: it belongs to another checkpoint'
-        )
-    return names
 
 
 def compare_classes(names: list[str], dataset_meta: dict[str, list]) -> str:
@@ -333,36 +304,31 @@ def run(args: argparse.Namespace, console: Console) -> None:
         check_target(Path(args.target), weights)
     state = read_state(weights)
     source = detect_format(to_segmentor_keys(state))
-    names = class_names_of(weights, state, source)
-    to_hf = args.format == 'huggingface'
-    ours = ('mmfaseg', MMSEG_MASK2FORMER) if to_hf else ('mmfaseg',)
+    names = None
+    if source == HUGGING_FACE_MASK2FORMER:
+        rows = len(state.get('class_predictor.bias', ()))
+        names = read_class_names(weights, num_classes=rows - 1)
+    to_hf = args.format == HUGGING_FACE
+    ours = (MMFASEG, MMSEG_MASK2FORMER) if to_hf else (MMFASEG,)
     if args.reverse and source not in ours:
         raise ConversionError(
             f'{args.source} has the format {source}: convert it without '
             '--reverse'
         )
-    if source == 'mmfaseg' and not args.reverse and args.config is None:
+    if source == MMFASEG and not args.reverse and args.config is None:
         raise ConversionError(
-            f'{args.source} has the format mmfaseg: use --reverse, or specify '
-            'the --config of the model to initialize'
+            f'{args.source} has the format {source}: use --reverse, or '
+            'specify the --config of the model to initialize'
         )
     config = args.config or find_config(
         *describe_network(to_segmentor_keys(state), source)
     )
     cfg = read_config(config)
-    config = cfg.filename
-    conversion = convert(
-        state,
-        cfg,
-        args.reverse,
-        args.no_object_weight,
-        args.keep_classes,
-        args.format,
-    )
+    conversion = convert(state, cfg, args)
     console.print(make_table(conversion, args.keys))
-    where = os.path.relpath(config)
+    where = os.path.relpath(cfg.filename)
     console.print(f'config: {where}', soft_wrap=True)
-    if source in ('faseg', 'mask2former'):
+    if source in (FASEG, MASK2FORMER):
         console.print(describe_preprocessing(state, cfg), soft_wrap=True)
     dataset_meta = classes_of(cfg)
     if names and not any(
@@ -375,14 +341,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
         return
     meta = {
         'converted_from': source,
-        'config': Path(config).name,
+        'config': Path(where).name,
         'mmfaseg_version': mmfaseg.__version__,
         'dataset_meta': dataset_meta,
     }
     key = 'model' if args.reverse else 'state_dict'
     write_state(args.target, conversion.state, meta, key)
     console.print(f'wrote {args.target}', soft_wrap=True)
-    if source == 'faseg':
+    if source == FASEG:
         command = f'mmfaseg test {where} {args.target}'
         console.print(f'evaluate: {command}', soft_wrap=True)
     elif not args.reverse:
@@ -394,9 +360,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 def main() -> None:
     """Converts, or exits with an error message."""
     hide_known_warnings()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=LOG_WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
     try:
         run(parse_args(), console)
     except (ValueError, OSError, ImportError) as error:

@@ -7,12 +7,9 @@ import re
 def image_seed(results: dict, *parts: object) -> int:
     """Returns a seed that depends only on the image and the given values.
 
-    An image is identified by the last two components of its path, so that
-    seeds do not change when a dataset is moved.
-
-    Args:
-        results (dict): entry of a dataset with the key img_path.
-        *parts (object): further values, by their text.
+    Values are identified by their text, and an image by the last two
+    components of its path, so that seeds do not change when a dataset is
+    moved.
 
     Returns:
         int: in [0, 2**32), as NumPy accepts it.

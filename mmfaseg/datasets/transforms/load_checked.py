@@ -186,10 +186,6 @@ class LoadCheckedAnnotations(LoadAnnotations):
     def read_mask(self, results: dict) -> np.ndarray:
         """Returns the labels as stored in the file.
 
-        Args:
-            results (dict): entry with ``seg_map_path``, and ``ori_shape`` if
-                its image is loaded.
-
         Returns:
             np.ndarray: uint8, or uint16 for labels above 255, shape (H, W).
 

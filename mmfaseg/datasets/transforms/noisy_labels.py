@@ -54,16 +54,13 @@ class NoisyLabels(BaseTransform):
         seed: int = 0,
         ignore_index: int = 255,
     ) -> None:
-        if kind not in ('swap', 'boundary'):
+        given = [rate is not None, shift is not None]
+        required = dict(swap=[True, False], boundary=[False, True])
+        if given != required.get(kind):
             raise ValueError(
-                f"kind must be 'swap' or 'boundary', got {kind!r}"
-            )
-        if (rate is None) == (kind == 'swap') or (shift is None) == (
-            kind == 'boundary'
-        ):
-            raise ValueError(
-                "kind 'swap' requires rate, and 'boundary' requires shift, "
-                f'got kind={kind!r}, rate={rate} and shift={shift}'
+                "kind must be 'swap', which requires rate, or 'boundary', "
+                f'which requires shift, got kind={kind!r}, rate={rate} and '
+                f'shift={shift}'
             )
         if num_classes < 2:
             raise ValueError(
@@ -163,12 +160,6 @@ def smooth_field(
     disc of radius max_length, and interpolated bilinearly in between. The
     field changes by at most half a pixel per pixel and axis, so that it has
     no folds.
-
-    Args:
-        height (int): H.
-        width (int): W.
-        max_length (float): maximum length of a vector in pixels, positive.
-        rng (np.random.Generator): source of the random numbers.
 
     Returns:
         np.ndarray: float64, shape (2, H, W), rows and columns in pixels.
