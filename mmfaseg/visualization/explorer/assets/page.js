@@ -234,7 +234,7 @@ async function request(url, options) {
 function upload(file) {
   if (!file) return;
   byId('examples').selectedIndex = -1; // so that the same example can be selected again
-  request('explore', { method: 'POST', body: file });
+  request(`explore?name=${encodeURIComponent(file.name)}`, { method: 'POST', body: file });
 }
 
 function offer(examples) {
