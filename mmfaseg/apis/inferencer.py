@@ -21,7 +21,8 @@ from rich.progress import Progress
 
 from ..utils.type_name import type_name
 from ..visualization import draw_focus, image_to_rgb
-from ..visualization.decoder_trace import can_trace
+from ..visualization.canvas import blend
+from ..visualization.decoder_trace import find_traceable_head
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .image_loader import ImageLoader, plain_test_pipeline
 from .model import load_model
@@ -134,24 +135,18 @@ class FASegInferencer:
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1: {batch_size}')
-        if focus and not can_trace(self.model.decode_head):
-            raise ValueError(
-                f'{type(self.model.decode_head).__name__} has no FASegDecoder '
-                'to trace: use focus=False'
-            )
+        if focus:
+            find_traceable_head(self.model)  # raises if there is none
         total = count_frames(inputs, self.loader) if progress else None
         writer = Writer(out_dir, self.palette) if out_dir else None
         with Progress(disable=not progress) as bar:
             task = bar.add_task('images', total=total)
             try:
                 for frames, items in self._batches(inputs, batch_size):
-                    for frame, found in zip(
-                        frames,
-                        self._predict(
-                            frames, items, overlay, probabilities, focus
-                        ),
-                        strict=True,
-                    ):
+                    predictions = self._predict(
+                        frames, items, overlay, probabilities, focus
+                    )
+                    for frame, found in zip(frames, predictions, strict=True):
                         if writer is not None:
                             writer.write(frame, found)
                         bar.advance(task)
@@ -237,15 +232,15 @@ class FASegInferencer:
             yield Prediction(
                 frame.name,
                 labels,
-                self._overlay(frame, labels) if overlay else None,
+                self._overlay(frame.image, labels) if overlay else None,
                 _probabilities(head, sample) if probabilities else None,
                 draw_focus(self._explore(item)) if focus else None,
             )
 
-    def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
-        colors = np.asarray(self.palette, np.float32)[labels]
-        mixed = (1 - OPACITY) * image_to_rgb(frame.image) + OPACITY * colors
-        return mixed.round().astype(np.uint8)
+    def _overlay(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return blend(
+            image_to_rgb(image), np.asarray(self.palette)[labels], OPACITY
+        )
 
 
 def _array_pipeline(cfg: Any) -> list:
