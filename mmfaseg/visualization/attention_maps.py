@@ -23,11 +23,7 @@ DENSITY_RANGE = (0.1, 100.0)  # times uniform attention
 
 
 def to_density(attention: np.ndarray) -> np.ndarray:
-    """Returns attention relative to uniform attention.
-
-    Args:
-        attention (np.ndarray): Shape (..., H_l, W_l), each map sums to 1.
-    """
+    """Returns attention, (..., H_l, W_l), relative to uniform attention."""
     return attention * (attention.shape[-2] * attention.shape[-1])
 
 
