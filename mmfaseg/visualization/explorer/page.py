@@ -143,7 +143,7 @@ def _describe_layer(
     return {
         'focus': _describe_attention(layer.attention[n]),
         'preference': _describe_attention(layer.preference[n]),
-        'mask': _describe_map(layer.masks[n]),
+        'mask': _to_png(255 * layer.masks[n]),
         'best': _best_class(layer.scores[n], names),
         'center': [round(float(x), 1) for x in layer.centers[n]],
         **{
@@ -157,13 +157,7 @@ def _describe_attention(attention: np.ndarray) -> dict[str, Any]:
     """Returns a map on the fixed scale, and its maximum."""
     density = to_density(attention)
     peak = float(f'{density.max():.2g}')
-    return _describe_map(to_scale(density)) | {'peak': peak}
-
-
-def _describe_map(values: np.ndarray) -> dict[str, Any]:
-    """Returns a map of values from 0 to 1."""
-    gray = (255 * values).round()
-    return {'png': _to_png(gray), 'shape': list(values.shape)}
+    return {'png': _to_png(255 * to_scale(density)), 'peak': peak}
 
 
 def _best_class(scores: np.ndarray, names: list[str]) -> list:
@@ -173,7 +167,7 @@ def _best_class(scores: np.ndarray, names: list[str]) -> list:
 
 def _to_png(image: np.ndarray) -> str:
     """Returns a data URI; colors are in BGR order."""
-    done, content = cv2.imencode('.png', image.astype(np.uint8))
+    done, content = cv2.imencode('.png', image.round().astype(np.uint8))
     assert done  # any uint8 array can be encoded as PNG
     encoded = base64.b64encode(content.tobytes()).decode('ascii')
     return f'data:image/png;base64,{encoded}'

@@ -95,8 +95,8 @@ async function drawModel(model) {
   const done = query.layers[now];
   const [mask, focus, preference] = await Promise.all([
     readMap(done.mask, 4, model),
-    readMap(done.focus, layer.stride, model),
-    readMap(done.preference, layer.stride, model),
+    readMap(done.focus.png, layer.stride, model),
+    readMap(done.preference.png, layer.stride, model),
   ]);
   drawInput(panels.image.context, model, false);
   drawHeat(panels.focus.context, model, focus);
@@ -220,10 +220,7 @@ async function request(url, options) {
     return;
   }
   if (!isLatest()) return;
-  if (!response.ok) {
-    showMessage(content.error, 'error');
-    return;
-  }
+  if (!response.ok) return showMessage(content.error, 'error');
   try {
     if (await showContent(content, isLatest)) showMessage('');
   } catch (error) {
