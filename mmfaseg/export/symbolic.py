@@ -99,9 +99,7 @@ def _shifted_window_attention(
 def _remainder(values: Tensor, divisor: int) -> Tensor:
     """Computes ``values % divisor``, which ONNX has for constants only.
 
-    Args:
-        values (Tensor): integers of at least 0.
-        divisor (int): may be symbolic.
+    The values are at least 0; the divisor may be symbolic.
     """
     return values - values // divisor * divisor
 

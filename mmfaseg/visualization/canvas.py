@@ -78,12 +78,9 @@ def show_image(
 
 
 def draw_outline(axes: Axes, mask: np.ndarray, **style: Any) -> None:
-    """Draws the border of a mask, also along the edges of the image.
+    """Draws the border of a mask, bool, (H, W), also along the image edges.
 
-    Args:
-        axes (Axes): Panel with an image of the same size.
-        mask (np.ndarray): bool, shape (H, W).
-        **style (Any): Arguments of matplotlib's ``contour``.
+    ``style`` are arguments of matplotlib's ``contour``.
     """
     height, width = mask.shape
     axes.contour(
@@ -120,14 +117,7 @@ def check_image(image: np.ndarray) -> None:
 def check_classes(
     classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> np.ndarray:
-    """Validates class names and their colors.
-
-    Args:
-        classes (Sequence[str]): K names.
-        palette (Sequence[Sequence[int]]): K colors, RGB in 0..255.
-
-    Returns:
-        np.ndarray: The colors, uint8, shape (K, 3).
+    """Returns the colors of K classes, RGB, uint8, (K, 3).
 
     Raises:
         ValueError: If there are no classes, if the palette does not have one
