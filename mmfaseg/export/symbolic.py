@@ -41,18 +41,11 @@ def symbolic_sizes() -> Iterator[None]:
 def _shifted_window_attention(
     layer: Any, query: Tensor, hw_shape: tuple[int, int]
 ) -> Tensor:
-    """Computes ``ShiftWindowMSA`` with gathered windows.
+    """Computes ``ShiftWindowMSA`` in evaluation mode with gathered windows.
 
     Reshaping a padded map into windows requires to divide symbolic sizes,
-    which takes minutes in each layer.
-
-    Args:
-        layer (ShiftWindowMSA): layer of a Swin Transformer in evaluation mode.
-        query (Tensor): shape (B, H * W, C).
-        hw_shape (tuple[int, int]): H and W.
-
-    Returns:
-        Tensor: shape (B, H * W, C).
+    which takes minutes in each layer. ``query`` and the result have shape
+    (B, H * W, C); ``hw_shape`` is (H, W).
     """
     size, shift = layer.window_size, layer.shift_size
     batch, _, channels = query.shape

@@ -25,13 +25,7 @@ from .attention_maps import (
     to_density,
     upsample,
 )
-from .canvas import (
-    FONT_SIZE,
-    blend,
-    draw_outline,
-    make_panels,
-    show_image,
-)
+from .canvas import FONT_SIZE, blend, draw_outline, make_panels, show_image
 from .explorer.measures import describe_entropy
 from .explorer.views import Exploration, LayerView, WindowBox
 from .objects import Objects, mask_ious

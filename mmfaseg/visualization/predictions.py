@@ -12,13 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .canvas import (
-    FONT_SIZE,
-    WIDTH,
-    check_classes,
-    make_panels,
-    show_image,
-)
+from .canvas import FONT_SIZE, WIDTH, check_classes, make_panels, show_image
 
 LEGEND_ROW = 0.22  # inches
 EDGE = '#8c959f'

@@ -54,18 +54,12 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def centers(
     attention: np.ndarray, stride: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns the center of the attention of each query in the image.
+    """Returns the center of the attention of each query, x and y, (N, 2).
 
-    Attention in the padding is ignored.
-
-    Args:
-        attention (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
-        stride (int): Pixels of the image per cell, along each side.
-        size (tuple[int, int]): Height and width of the image.
-
-    Returns:
-        np.ndarray: x and y in pixels of the image, shape (N, 2); the center
-        of the image for a query that attends to the padding only.
+    Units are pixels of the image, whose height and width are ``size``; a cell
+    covers ``stride`` of them along each side. Attention in the padding is
+    ignored. The result for attention to the padding only is the center of the
+    image. Each map of ``attention``, shape (N, H_l, W_l), sums to 1.
     """
     starts = [np.arange(0, length, stride) for length in size]
     rows, columns = (

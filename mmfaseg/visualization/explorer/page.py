@@ -26,9 +26,7 @@ MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
 def describe(explorations: Mapping[str, Exploration]) -> dict[str, Any]:
     """Returns the content of the page, ready for JSON.
 
-    Args:
-        explorations (Mapping[str, Exploration]): Explorations of one image,
-            by name of the network.
+    The explorations are those of one image, by name of the network.
     """
     models = [_describe_model(name, x) for name, x in explorations.items()]
     return {'models': models}
