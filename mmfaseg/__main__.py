@@ -13,37 +13,33 @@ from pathlib import Path
 from .utils.config_files import PACKAGE
 from .version import __version__
 
-# scripts relative to tools/, or modules
+# Python files of the tools and of the package
 COMMANDS = {
-    'train': 'train.py',
-    'test': 'test.py',
-    'infer': 'mmfaseg.infer',
-    'explore': 'mmfaseg.explore',
-    'export': 'deployment/export.py',
-    'run-onnx': 'deployment/run_onnx.py',
-    'new-dataset': 'new_dataset.py',
-    'check-data': 'analysis_tools/check_dataset.py',
-    'convert': 'model_converters/faseg2mmfaseg.py',
-    'publish': 'model_converters/publish_model.py',
-    'flops': 'analysis_tools/get_flops.py',
-    'confusion-matrix': 'analysis_tools/confusion_matrix.py',
-    'study': 'analysis_tools/study.py',
-    'robustness': 'analysis_tools/robustness.py',
-    'focus-statistics': 'analysis_tools/focus_statistics.py',
-    'env': 'mmfaseg.utils.collect_env',
+    'train': 'tools/train.py',
+    'test': 'tools/test.py',
+    'infer': 'mmfaseg/infer.py',
+    'explore': 'mmfaseg/explore.py',
+    'export': 'tools/deployment/export.py',
+    'run-onnx': 'tools/deployment/run_onnx.py',
+    'new-dataset': 'tools/new_dataset.py',
+    'check-data': 'tools/analysis_tools/check_dataset.py',
+    'convert': 'tools/model_converters/faseg2mmfaseg.py',
+    'publish': 'tools/model_converters/publish_model.py',
+    'flops': 'tools/analysis_tools/get_flops.py',
+    'confusion-matrix': 'tools/analysis_tools/confusion_matrix.py',
+    'study': 'tools/analysis_tools/study.py',
+    'robustness': 'tools/analysis_tools/robustness.py',
+    'focus-statistics': 'tools/analysis_tools/focus_statistics.py',
+    'env': 'mmfaseg/utils/collect_env.py',
 }
 
 
 def find_source(command: str) -> Path:
     """Returns the Python file of a command in :data:`COMMANDS`."""
-    target = COMMANDS[command]
-    if target.endswith('.py'):
-        # the link of a checkout or the folder of an installed wheel
-        tools = PACKAGE / '.mim' / 'tools'
-        return (tools if tools.is_dir() else PACKAGE.parent / 'tools') / target
-    spec = importlib.util.find_spec(target)
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin)
+    path = COMMANDS[command]
+    # the link of a checkout or the folder of an installed wheel
+    installed = PACKAGE / '.mim' / path
+    return installed if installed.is_file() else PACKAGE.parent / path
 
 
 def usage() -> str:
@@ -54,15 +50,13 @@ def usage() -> str:
         description = ast.get_docstring(ast.parse(text)) or ''
         summary = description.partition('\n')[0].partition(', ``')[0]
         lines.append(f'  {command:<18}{summary.rstrip(".")}')
-    return '\n'.join(
-        [
-            *lines,
-            '',
-            '"mmfaseg COMMAND --help" describes the arguments; configs are '
-            'given by path or name.',
-            '',
-        ]
-    )
+    lines += [
+        '',
+        '"mmfaseg COMMAND --help" describes the arguments; configs are given '
+        'by path or name.',
+        '',
+    ]
+    return '\n'.join(lines)
 
 
 def main() -> None:
@@ -82,7 +76,7 @@ def main() -> None:
         source = find_source(command)
         # for custom_imports, as with python -m
         sys.path.insert(0, os.getcwd())
-        if COMMANDS[command].endswith('.py'):
+        if COMMANDS[command].startswith('tools'):
             # tools import their neighbors
             sys.path.insert(0, str(source.parent))
         run_as_main(source)

@@ -5,63 +5,24 @@ so that a config with ``default_scope = 'mmseg'`` can use each class by its
 prefixed name, for example ``dict(type='mmfaseg.FASegHead')``.
 """
 
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import (
-    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-)
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine import registry
 from mmengine.registry import Registry
 
-MODELS = Registry(
-    'model',
-    parent=MMENGINE_MODELS,
-    scope='mmfaseg',
-    locations=['mmfaseg.models'],
+
+def _make_node(parent: Registry, module: str) -> Registry:
+    """Returns a child registry whose classes are defined in a module."""
+    return Registry(
+        parent.name, parent=parent, scope='mmfaseg', locations=[module]
+    )
+
+
+MODELS = _make_node(registry.MODELS, 'mmfaseg.models')
+DATASETS = _make_node(registry.DATASETS, 'mmfaseg.datasets')
+TRANSFORMS = _make_node(registry.TRANSFORMS, 'mmfaseg.datasets')
+METRICS = _make_node(registry.METRICS, 'mmfaseg.evaluation')
+HOOKS = _make_node(registry.HOOKS, 'mmfaseg.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _make_node(
+    registry.OPTIM_WRAPPER_CONSTRUCTORS, 'mmfaseg.engine'
 )
-DATASETS = Registry(
-    'dataset',
-    parent=MMENGINE_DATASETS,
-    scope='mmfaseg',
-    locations=['mmfaseg.datasets'],
-)
-TRANSFORMS = Registry(
-    'transform',
-    parent=MMENGINE_TRANSFORMS,
-    scope='mmfaseg',
-    locations=['mmfaseg.datasets'],
-)
-METRICS = Registry(
-    'metric',
-    parent=MMENGINE_METRICS,
-    scope='mmfaseg',
-    locations=['mmfaseg.evaluation'],
-)
-HOOKS = Registry(
-    'hook',
-    parent=MMENGINE_HOOKS,
-    scope='mmfaseg',
-    locations=['mmfaseg.engine'],
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mmfaseg',
-    locations=['mmfaseg.engine'],
-)
-OPTIM_WRAPPERS = Registry(
-    'optim_wrapper',
-    parent=MMENGINE_OPTIM_WRAPPERS,
-    scope='mmfaseg',
-    locations=['mmfaseg.engine'],
-)
-STRATEGIES = Registry(
-    'strategy',
-    parent=MMENGINE_STRATEGIES,
-    scope='mmfaseg',
-    locations=['mmfaseg.engine'],
-)
+OPTIM_WRAPPERS = _make_node(registry.OPTIM_WRAPPERS, 'mmfaseg.engine')
+STRATEGIES = _make_node(registry.STRATEGIES, 'mmfaseg.engine')

@@ -36,13 +36,8 @@ def make_pyramid(
 ) -> list[Tensor]:
     """Returns random feature maps with strides 4, 8, 16 and 32.
 
-    Args:
-        batch (int): Batch size.
-        channels (tuple[int, int, int, int]): Channels of each map.
-        height (int): Height of the image in pixels.
-        width (int): Width of the image in pixels.
-        dtype (torch.dtype): Dtype of the maps.
-        seed (int): Seed of the generator.
+    ``height`` and ``width`` are those of the image in pixels, ``channels``
+    those of each map.
     """
     generator = torch.Generator().manual_seed(seed)
     return [

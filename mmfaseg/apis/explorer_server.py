@@ -3,7 +3,7 @@
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -33,11 +34,11 @@ def make_app(
 ) -> Starlette:
     """Returns the ASGI application, for uvicorn or another server.
 
-    ``GET /`` returns the page. ``POST /explore`` explores an uploaded image,
-    ``POST /explore/N`` the N-th example. Both return the result of
-    :func:`mmfaseg.visualization.explorer.describe`, or a message as
-    ``error``. Images are processed one by one; uploads are
-    written to a temporary file that is deleted afterwards.
+    ``GET /`` returns the page. ``POST /explore?name=FILE`` explores an
+    uploaded image, ``POST /explore/N`` the N-th example. Both return the
+    result of :func:`mmfaseg.visualization.explorer.describe`, or a message as
+    ``error``. Images are processed one by one; uploads are written to a
+    temporary file with the suffix of their name, and deleted afterwards.
     Cross-origin requests are rejected.
 
     Args:
@@ -53,7 +54,7 @@ def make_app(
     def explore_bytes(content: bytes, name: str) -> dict[str, Any]:
         _check_size(content, name, is_color)
         with lock, tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, 'image').with_suffix(Path(name).suffix)
+            path = Path(folder, 'image' + ''.join(Path(name).suffixes))
             path.write_bytes(content)  # loading transforms read files
             try:
                 found = {key: x.explore(path) for key, x in networks.items()}
@@ -65,44 +66,65 @@ def make_app(
     async def index(request: Request) -> Response:
         return HTMLResponse(page)
 
-    async def explore_upload(request: Request) -> Response:
+    async def explore(request: Request) -> Response:
         if _is_cross_origin(request):
-            return _error('cross-origin requests are not allowed', 403)
-        content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > MAX_BYTES:
-                return _error(
-                    f'the file is larger than {MAX_BYTES >> 20} MiB', 413
-                )
-        return await _explore_response(
-            explore_bytes, bytes(content), 'the uploaded file'
-        )
-
-    async def explore_example(request: Request) -> Response:
-        if _is_cross_origin(request):
-            return _error('cross-origin requests are not allowed', 403)
-        number = request.path_params['number']
-        if number >= len(examples):
-            return _error(f'there is no example {number}', 404)
-        path = examples[number]
+            raise HTTPException(403, 'cross-origin requests are not allowed')
+        number = request.path_params.get('number')
+        if number is None:
+            name = request.query_params.get('name') or 'the uploaded file'
+            content = await _read_upload(request)
+        elif number < len(examples):
+            name = examples[number].name
+            content = _read_example(examples[number])
+        else:
+            raise HTTPException(404, f'there is no example {number}')
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            return _error(f'{path.name} cannot be read: {error}', 404)
-        return await _explore_response(explore_bytes, content, path.name)
+            return JSONResponse(
+                await run_in_threadpool(explore_bytes, content, name)
+            )
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
+        except (RuntimeError, MemoryError) as error:  # such as out of memory
+            text = f'{name}: {error!r}'
+            print_log(text, logger='current', level=logging.ERROR)
+            reason = str(error).splitlines()[:1] or ['no reason given']
+            raise HTTPException(
+                500,
+                f'{name} could not be explored: {type(error).__name__}, '
+                f'{reason[0]}',
+            ) from error
 
     return Starlette(
         routes=[
             Route('/', index),
-            Route('/explore', explore_upload, methods=['POST']),
-            Route('/explore/{number:int}', explore_example, methods=['POST']),
+            Route('/explore', explore, methods=['POST']),
+            Route('/explore/{number:int}', explore, methods=['POST']),
         ],
-        exception_handlers={Exception: _server_error},
+        exception_handlers={HTTPException: _respond, Exception: _respond},
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
         ],
     )
+
+
+async def _read_upload(request: Request) -> bytes:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_BYTES:
+            raise HTTPException(
+                413, f'the file is larger than {MAX_BYTES >> 20} MiB'
+            )
+    return bytes(content)
+
+
+def _read_example(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HTTPException(
+            404, f'{path.name} cannot be read: {error}'
+        ) from error
 
 
 def _check_size(content: bytes, name: str, is_color: bool) -> None:
@@ -141,30 +163,9 @@ def _is_cross_origin(request: Request) -> bool:
     )
 
 
-async def _explore_response(
-    explore_bytes: Callable[[bytes, str], dict[str, Any]],
-    content: bytes,
-    name: str,
-) -> Response:
-    try:
-        return JSONResponse(
-            await run_in_threadpool(explore_bytes, content, name)
-        )
-    except ValueError as error:
-        return _error(str(error), 400)
-    except (RuntimeError, MemoryError) as error:  # such as out of memory
-        print_log(f'{name}: {error!r}', logger='current', level=logging.ERROR)
-        text = str(error).splitlines()[:1] or ['no reason given']
-        return _error(
-            f'{name} could not be explored: {type(error).__name__}, {text[0]}',
-            500,
-        )
-
-
-async def _server_error(request: Request, error: Exception) -> Response:
-    """Responds to an unexpected error, which starlette logs."""
-    return _error(f'the server failed: {type(error).__name__}', 500)
-
-
-def _error(text: str, status: int) -> Response:
-    return JSONResponse({'error': text}, status)
+async def _respond(request: Request, error: Exception) -> Response:
+    """Responds to an error; starlette logs the unexpected ones."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({'error': error.detail}, error.status_code)
+    text = f'the server failed: {type(error).__name__}'
+    return JSONResponse({'error': text}, 500)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
-from ..datasets.decode_image import UnreadableError, decode_image
+from ..datasets.decode_image import UnreadableError
+from ..datasets.transforms import LoadCheckedImage
 from ..utils.input_channels import input_channels
 from ..utils.type_name import type_name
 
@@ -27,8 +28,8 @@ class ImageLoader:
     Args:
         channels (int): C.
         transform (Callable, optional): Loading transform, which adds ``img``
-            to a dict with ``img_path``. By default, OpenCV decodes files,
-            with one or three channels to 8 bits.
+            to a dict with ``img_path``; by default :class:`LoadCheckedImage`,
+            which decodes one or three channels to 8 bits.
         suffixes (tuple[str, ...]): Suffixes of images in folders, lower case.
     """
 
@@ -40,7 +41,8 @@ class ImageLoader:
     ) -> None:
         self.channels = channels
         self.suffixes = suffixes
-        self._transform = transform
+        color_type = COLOR_TYPES.get(channels, 'unchanged')
+        self._transform = transform or LoadCheckedImage(color_type=color_type)
 
     @classmethod
     def from_config(cls, cfg: Any) -> 'ImageLoader':
@@ -66,7 +68,7 @@ class ImageLoader:
         suffixes: tuple[str, ...] = IMAGES
         suffix = cfg.test_dataloader.dataset.get('img_suffix', '').lower()
         if suffix and not suffix.endswith(IMAGES):
-            suffixes = (*IMAGES, suffix)
+            suffixes += (suffix,)
         return cls(input_channels(cfg.model), transform, suffixes)
 
     def load(self, path: Path) -> np.ndarray:
@@ -78,19 +80,12 @@ class ImageLoader:
 
         Raises:
             UnreadableError: A ValueError, if the file cannot be decoded.
-            ValueError: If the number of channels is not C.
+            ValueError: If the shape is invalid.
         """
-        if self._transform is None:
-            image = decode_image(
-                path.read_bytes(),
-                str(path),
-                COLOR_TYPES.get(self.channels, 'unchanged'),
-            )
-            return self._check_channels(image, str(path))
         name = type(self._transform).__name__
         try:
             loaded = self._transform(dict(img_path=str(path)))
-        except (FileNotFoundError, ImportError):
+        except (FileNotFoundError, ImportError, UnreadableError):
             raise
         except Exception as error:  # custom transforms may raise anything
             raise UnreadableError(
@@ -115,7 +110,14 @@ class ImageLoader:
             TypeError: If the dtype is not supported.
             ValueError: If the number of channels is not C.
         """
-        image = self._check_channels(image, 'the array')
+        image = self._check_shape(image, 'the array')
+        found = image.shape[2] if image.ndim == 3 else 1
+        if found != self.channels:
+            raise ValueError(
+                f'the array has {found} channels, shape {image.shape}, but '
+                f'the model takes {self.channels}: move the channels to the '
+                'end, or select them'
+            )
         if self.channels == 3 and image.dtype != np.uint8:
             raise TypeError(
                 f'an image must have dtype uint8, got {image.dtype}; convert '
@@ -128,28 +130,13 @@ class ImageLoader:
         return image
 
     def check_input(self, channels: int, name: str) -> None:
-        """Raises an error unless the pipeline returned C channels.
-
-        Raises:
-            ValueError: If it returned another number of channels.
-        """
+        """Raises ValueError unless the pipeline returned C channels."""
         if channels != self.channels:
             raise ValueError(
                 f'{name} has {channels} channels after the test pipeline, but '
                 f'the model takes {self.channels}: set color_type of the '
                 'loading transform'
             )
-
-    def _check_channels(self, image: np.ndarray, name: str) -> np.ndarray:
-        image = self._check_shape(image, name)
-        found = image.shape[2] if image.ndim == 3 else 1
-        if found != self.channels:
-            raise ValueError(
-                f'{name} has {found} channels, shape {image.shape}, but the '
-                f'model takes {self.channels}: move the channels to the end, '
-                'or select them'
-            )
-        return image
 
     def _check_shape(self, image: np.ndarray, name: str) -> np.ndarray:
         if image.ndim not in (2, 3) or 0 in image.shape:

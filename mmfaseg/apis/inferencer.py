@@ -6,10 +6,12 @@ Shapes:
     K: number of classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -17,11 +19,12 @@ from mmcv.transforms import Compose
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import init_default_scope
-from rich.progress import Progress
+from rich.progress import track
 
 from ..utils.type_name import type_name
 from ..visualization import draw_focus, image_to_rgb
-from ..visualization.decoder_trace import can_trace
+from ..visualization.canvas import blend
+from ..visualization.decoder_trace import find_traceable_head
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .image_loader import ImageLoader, plain_test_pipeline
 from .model import load_model
@@ -134,31 +137,21 @@ class FASegInferencer:
         """
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1: {batch_size}')
-        if focus and not can_trace(self.model.decode_head):
-            raise ValueError(
-                f'{type(self.model.decode_head).__name__} has no FASegDecoder '
-                'to trace: use focus=False'
-            )
-        total = count_frames(inputs, self.loader) if progress else None
+        if focus:
+            find_traceable_head(self.model)  # raises if there is none
+        batches = self._batches(inputs, batch_size)
+        pairs = self._predict(batches, overlay, probabilities, focus)
+        if progress:
+            pairs = track(pairs, 'images', count_frames(inputs, self.loader))
         writer = Writer(out_dir, self.palette) if out_dir else None
-        with Progress(disable=not progress) as bar:
-            task = bar.add_task('images', total=total)
-            try:
-                for frames, items in self._batches(inputs, batch_size):
-                    for frame, found in zip(
-                        frames,
-                        self._predict(
-                            frames, items, overlay, probabilities, focus
-                        ),
-                        strict=True,
-                    ):
-                        if writer is not None:
-                            writer.write(frame, found)
-                        bar.advance(task)
-                        yield found
-            finally:
+        try:
+            for frame, found in pairs:
                 if writer is not None:
-                    writer.close()
+                    writer.write(frame, found)
+                yield found
+        finally:
+            if writer is not None:
+                writer.close()
 
     def explore(
         self, source: str | Path | np.ndarray, max_queries: int = MAX_QUERIES
@@ -193,59 +186,48 @@ class FASegInferencer:
 
     def _batches(
         self, inputs: Sources, size: int
-    ) -> Iterator[tuple[list[Frame], list[dict]]]:
+    ) -> Iterator[list[tuple[Frame, dict]]]:
         """Yields consecutive images whose network inputs have equal size."""
-        frames: list[Frame] = []
-        items: list[dict] = []
-        for frame in read_frames(inputs, self.loader):
-            item = self._prepare(frame)
-            same = not items or (
-                item['inputs'].shape == items[0]['inputs'].shape
-            )
-            if len(items) == size or not same:
-                yield frames, items
-                frames, items = [], []
-            frames.append(frame)
-            items.append(item)
-        if items:
-            yield frames, items
+        frames = read_frames(inputs, self.loader)
+        pairs = ((frame, self._prepare(frame)) for frame in frames)
+        for _, group in groupby(pairs, lambda x: x[1]['inputs'].shape):
+            while batch := list(islice(group, size)):
+                yield batch
 
     @torch.no_grad()
     def _predict(
         self,
-        frames: Sequence[Frame],
-        items: Sequence[dict],
+        batches: Iterable[list[tuple[Frame, dict]]],
         overlay: bool,
         probabilities: bool,
         focus: bool,
-    ) -> Iterator[Prediction]:
-        head, settings = self.model.decode_head, self.model.test_cfg
-        before = dict(settings)
+    ) -> Iterable[tuple[Frame, Prediction]]:
+        head = self.model.decode_head
         # labels without scores need less memory, if the head supports it
-        settings['return_logits'] = (
+        return_logits = (
             probabilities
             or not hasattr(head, 'predict_labels')
             or self.model.align_corners
         )
-        try:
-            samples = self.model.test_step(pseudo_collate(list(items)))
-        finally:
-            settings.clear()
-            settings.update(before)
-        for frame, item, sample in zip(frames, items, samples, strict=True):
-            labels = sample.pred_sem_seg.data[0].to(torch.int64).cpu().numpy()
-            yield Prediction(
-                frame.name,
-                labels,
-                self._overlay(frame, labels) if overlay else None,
-                _probabilities(head, sample) if probabilities else None,
-                draw_focus(self._explore(item)) if focus else None,
-            )
+        for batch in batches:
+            items = [item for _, item in batch]
+            with patch.dict(self.model.test_cfg, return_logits=return_logits):
+                samples = self.model.test_step(pseudo_collate(items))
+            for (frame, item), sample in zip(batch, samples, strict=True):
+                labels = sample.pred_sem_seg.data[0].long().cpu().numpy()
+                found = Prediction(
+                    frame.name,
+                    labels,
+                    self._overlay(frame.image, labels) if overlay else None,
+                    _probabilities(head, sample) if probabilities else None,
+                    draw_focus(self._explore(item)) if focus else None,
+                )
+                yield frame, found
 
-    def _overlay(self, frame: Frame, labels: np.ndarray) -> np.ndarray:
-        colors = np.asarray(self.palette, np.float32)[labels]
-        mixed = (1 - OPACITY) * image_to_rgb(frame.image) + OPACITY * colors
-        return mixed.round().astype(np.uint8)
+    def _overlay(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return blend(
+            image_to_rgb(image), np.asarray(self.palette)[labels], OPACITY
+        )
 
 
 def _array_pipeline(cfg: Any) -> list:

@@ -122,11 +122,9 @@ def _checkpoint_in(folder: Path) -> Path:
     best = sorted(folder.glob('best_*.pth'), key=lambda x: x.stat().st_mtime)
     if best:
         return best[-1]
-    latest = find_latest_checkpoint(folder)
-    if latest is not None:
-        return Path(latest)
-    for path in folder.glob('*.safetensors'):
-        return path
+    published = next(folder.glob('*.safetensors'), None)
+    if found := find_latest_checkpoint(folder) or published:
+        return Path(found)
     raise FileNotFoundError(
         f'{folder} has no checkpoint: best_*.pth, iter_*.pth, epoch_*.pth or '
         '*.safetensors'

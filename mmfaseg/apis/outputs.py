@@ -31,13 +31,14 @@ class Writer:
         """Writes all parts of a prediction."""
         from ..visualization import save_figure
 
-        self._write_labels(found)
+        path = self._path('labels', found.name, '.png')
+        write_label_png(path, found.labels, len(self.palette), self.palette)
         if found.overlay is not None:
-            if frame.video is not None:
-                self._write_frame(frame, found.overlay)
-            else:
+            if frame.video is None:
                 path = self._path('overlay', found.name, '.png')
                 Image.fromarray(found.overlay).save(path)
+            else:
+                self._write_frame(frame.video, frame.rate, found.overlay)
         if found.probabilities is not None:
             np.savez_compressed(
                 self._path('probabilities', found.name, '.npz'),
@@ -57,23 +58,15 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _write_labels(self, found: 'Prediction') -> None:
-        """Writes class indices as a PNG with a palette."""
-        path = self._path('labels', found.name, '.png')
-        write_label_png(path, found.labels, len(self.palette), self.palette)
-
-    def _write_frame(self, frame: Frame, overlay: np.ndarray) -> None:
-        assert frame.video is not None
-        if frame.video not in self._videos:
-            path = self._path('overlay', frame.video, '.mp4')
-            height, width = overlay.shape[:2]
-            video = cv2.VideoWriter(
-                str(path),
-                cv2.VideoWriter.fourcc(*'mp4v'),
-                frame.rate,
-                (width, height),
-            )
+    def _write_frame(
+        self, name: str, rate: float, overlay: np.ndarray
+    ) -> None:
+        if name not in self._videos:
+            path = self._path('overlay', name, '.mp4')
+            size = overlay.shape[1], overlay.shape[0]
+            fourcc = cv2.VideoWriter.fourcc(*'mp4v')
+            video = cv2.VideoWriter(str(path), fourcc, rate, size)
             if not video.isOpened():
                 raise ValueError(f'{path} cannot be written as a video')
-            self._videos[frame.video] = video
-        self._videos[frame.video].write(overlay[..., ::-1].copy())
+            self._videos[name] = video
+        self._videos[name].write(overlay[..., ::-1].copy())

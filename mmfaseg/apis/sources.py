@@ -67,30 +67,29 @@ def read_frames(
             another number of channels than the model.
         TypeError: If a source or the dtype of an array is not supported.
     """
-    taken: set[str] = set()
-    for number, source in enumerate(_as_list(sources)):
-        yield from _read_source(source, number, taken, loader)
+    for name, item in _list_items(sources, loader):
+        if isinstance(item, np.ndarray):
+            yield Frame(name, loader.check_array(item))
+        elif isinstance(item, int) or item.suffix.lower() in VIDEOS:
+            yield from _read_video(item, name, loader)
+        else:
+            yield Frame(name, loader.load(item))
 
 
 def count_frames(sources: Sources, loader: ImageLoader = COLOR) -> int | None:
     """Returns the number of images; None if it is unknown."""
     total = 0
-    for source in _as_list(sources):
-        if isinstance(source, np.ndarray):
-            total += 1
-        elif _is_camera(source):
+    for _, item in _list_items(sources, loader):
+        if isinstance(item, int):  # a camera
             return None
-        elif isinstance(source, (str, Path)):
-            for path in _list_files(source, loader.suffixes + VIDEOS):
-                if path.suffix.lower() not in VIDEOS:
-                    total += 1
-                    continue
-                video = _open_video(str(path))
-                frames = video.get(cv2.CAP_PROP_FRAME_COUNT)
-                video.release()
-                if frames <= 0:
-                    return None
-                total += int(frames)
+        count = 1
+        if isinstance(item, Path) and item.suffix.lower() in VIDEOS:
+            video = _open_video(item)
+            count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            video.release()
+            if count <= 0:
+                return None
+        total += count
     return total
 
 
@@ -106,38 +105,32 @@ def list_images(source: str | Path) -> list[Path]:
     return _list_files(source, IMAGES)
 
 
-def _as_list(sources: Sources) -> list[Source]:
-    if isinstance(sources, (list, tuple)):
-        return list(sources)
-    return [cast(Source, sources)]
-
-
-def _read_source(
-    source: Source, number: int, taken: set[str], loader: ImageLoader
-) -> Iterator[Frame]:
-    if isinstance(source, np.ndarray):
-        name = _unique_name(f'array_{number:06d}', taken)
-        yield Frame(name, loader.check_array(source))
-    elif _is_camera(source):
-        device = 0 if source == WEBCAM else int(source)  # type: ignore
-        name = _unique_name(f'{WEBCAM}_{device}', taken)
-        yield from _read_video(device, name, loader)
-    elif isinstance(source, (str, Path)):
-        folder = Path(source) if Path(source).is_dir() else None
-        for path in _list_files(source, loader.suffixes + VIDEOS):
-            # results keep the subfolders of a folder
-            place = path.relative_to(folder) if folder else Path(path.name)
-            name = _unique_name(place.with_suffix('').as_posix(), taken)
-            if path.suffix.lower() in VIDEOS:
-                yield from _read_video(str(path), name, loader)
-            else:
-                yield Frame(name, loader.load(path))
-    else:
-        raise TypeError(
-            f'{type(source).__name__} is not supported as a source: pass a '
-            'path, a glob pattern, an array, the index of a camera, or a list '
-            'of these'
-        )
+def _list_items(
+    sources: Sources, loader: ImageLoader
+) -> Iterator[tuple[str, np.ndarray | int | Path]]:
+    """Yields arrays, cameras and files with unique names of their results."""
+    taken: set[str] = set()
+    if not isinstance(sources, (list, tuple)):
+        sources = [cast(Source, sources)]
+    for number, source in enumerate(sources):
+        if isinstance(source, np.ndarray):
+            yield _unique_name(f'array_{number:06d}', taken), source
+        elif source == WEBCAM or type(source) is int:
+            device = 0 if source == WEBCAM else source
+            yield _unique_name(f'{WEBCAM}_{device}', taken), device
+        elif isinstance(source, (str, Path)):
+            folder = Path(source) if Path(source).is_dir() else None
+            for path in _list_files(source, loader.suffixes + VIDEOS):
+                # results keep the subfolders of a folder
+                place = path.relative_to(folder) if folder else Path(path.name)
+                name = place.with_suffix('').as_posix()
+                yield _unique_name(name, taken), path
+        else:
+            raise TypeError(
+                f'{type(source).__name__} is not supported as a source: pass '
+                'a path, a glob pattern, an array, the index of a camera, or '
+                'a list of these'
+            )
 
 
 def _unique_name(name: str, taken: set[str]) -> str:
@@ -148,12 +141,6 @@ def _unique_name(name: str, taken: set[str]) -> str:
         free = f'{name}_{count}'
     taken.add(free)
     return free
-
-
-def _is_camera(source: Source) -> bool:
-    return source == WEBCAM or (
-        isinstance(source, int) and not isinstance(source, bool)
-    )
 
 
 def _list_files(source: str | Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -175,15 +162,16 @@ def _list_files(source: str | Path, suffixes: tuple[str, ...]) -> list[Path]:
     return sorted(found)
 
 
-def _open_video(source: str | int) -> cv2.VideoCapture:
-    video = cv2.VideoCapture(source)
+def _open_video(source: Path | int) -> cv2.VideoCapture:
+    device = source if isinstance(source, int) else str(source)
+    video = cv2.VideoCapture(device)
     if not video.isOpened():
         raise ValueError(f'{source} cannot be opened as a video or camera')
     return video
 
 
 def _read_video(
-    source: str | int, name: str, loader: ImageLoader
+    source: Path | int, name: str, loader: ImageLoader
 ) -> Iterator[Frame]:
     if loader.channels not in (1, 3):
         raise ValueError(
@@ -202,7 +190,6 @@ def _read_video(
                 break
             if loader.channels == 1:
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-            image = loader.check_array(image)
             yield Frame(f'{name}_{number:06d}', image, name, rate)
             number += 1
     finally:

@@ -2,7 +2,7 @@
 
 from .comparison import compare
 from .network import ExportedNetwork, export_program
-from .onnx_file import SIZES, check_onnx, write_onnx
+from .onnx_file import SIZES, check_onnx, load_onnx, write_onnx
 
 __all__ = [
     'SIZES',
@@ -10,5 +10,6 @@ __all__ = [
     'check_onnx',
     'compare',
     'export_program',
+    'load_onnx',
     'write_onnx',
 ]

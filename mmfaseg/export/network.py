@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from ..models import FASegHead
 from ..models.layers.mask_merge import merge_scores_plain
 from ..ops import use_backend
+from ..utils.input_channels import input_channels
 from .symbolic import symbolic_sizes
 
 STRIDE = 32
@@ -29,8 +30,9 @@ class ExportedNetwork(nn.Module):
     """Computes class scores from the pixels of images.
 
     Args:
-        model (nn.Module): Segmentor with a :class:`FASegHead`; its backbone,
-            neck and head are shared, not copied.
+        model (nn.Module): Segmentor with a :class:`FASegHead` and its ``cfg``,
+            as returned by :func:`load_model`; its backbone, neck and head are
+            shared, not copied.
 
     Raises:
         TypeError: If the model has another head.
@@ -47,6 +49,7 @@ class ExportedNetwork(nn.Module):
         self.backbone = model.backbone
         self.neck = model.neck if model.with_neck else nn.Identity()
         self.head = head
+        self.in_channels = input_channels(model.cfg.model)
         preprocessor = model.data_preprocessor
         for name in ('mean', 'std'):
             self.register_buffer(
@@ -56,11 +59,6 @@ class ExportedNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
-
-    @property
-    def in_channels(self) -> int:
-        """Number of channels of the image."""
-        return self.mean.shape[1]
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

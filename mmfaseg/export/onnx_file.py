@@ -1,7 +1,7 @@
 """ONNX files with standard operators."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,29 @@ def write_onnx(
         )
 
 
+def load_onnx(
+    path: str | Path,
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Returns a function that runs a file in onnxruntime, on the CPU.
+
+    It has the arguments and results of :class:`ExportedNetwork` and uses as
+    many threads as PyTorch.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider']
+    )
+
+    def run(image: Tensor) -> tuple[Tensor, Tensor]:
+        scores, labels = session.run(None, {INPUT: image.numpy()})
+        return torch.from_numpy(scores), torch.from_numpy(labels)
+
+    return run
+
+
 def check_onnx(
     network: ExportedNetwork,
     path: str | Path,
@@ -80,16 +103,7 @@ def check_onnx(
         RuntimeError: If a difference exceeds 1e-3; see
             :func:`mmfaseg.export.comparison.compare`.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        str(path), providers=['CPUExecutionProvider']
-    )
-
-    def run(image: Tensor) -> tuple[Tensor, Tensor]:
-        scores, labels = session.run(None, {INPUT: image.numpy()})
-        return torch.from_numpy(scores), torch.from_numpy(labels)
-
+    run = load_onnx(path)
     return [
         dict(size=size, **compare(network, run, size, str(path))._asdict())
         for size in sizes

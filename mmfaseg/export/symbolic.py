@@ -4,7 +4,6 @@ Shapes:
     B: batch size.
     C: number of channels.
     H, W: height and width of the map.
-    M: number of windows in the batch, B * N.
     N: number of windows in an image.
     S: side of the windows.
 
@@ -42,18 +41,11 @@ def symbolic_sizes() -> Iterator[None]:
 def _shifted_window_attention(
     layer: Any, query: Tensor, hw_shape: tuple[int, int]
 ) -> Tensor:
-    """Computes ``ShiftWindowMSA`` with gathered windows.
+    """Computes ``ShiftWindowMSA`` in evaluation mode with gathered windows.
 
     Reshaping a padded map into windows requires to divide symbolic sizes,
-    which takes minutes in each layer.
-
-    Args:
-        layer (ShiftWindowMSA): layer of a Swin Transformer in evaluation mode.
-        query (Tensor): shape (B, H * W, C).
-        hw_shape (tuple[int, int]): H and W.
-
-    Returns:
-        Tensor: shape (B, H * W, C).
+    which takes minutes in each layer. ``query`` and the result have shape
+    (B, H * W, C); ``hw_shape`` is (H, W).
     """
     size, shift = layer.window_size, layer.shift_size
     batch, _, channels = query.shape
@@ -85,7 +77,7 @@ def _shifted_window_attention(
         region = region.flatten(1)
         mask = torch.where(region[:, None] == region[:, :, None], 0.0, -100.0)
         mask = mask.to(query.dtype).expand(batch, -1, -1, -1).flatten(0, 1)
-    output = _window_attention(layer.w_msa, windows, mask).flatten(0, 1)
+    output = layer.w_msa(windows, mask).flatten(0, 1)
     # index of each pixel of the map in the windows, (H, W)
     y = torch.arange(height, device=device).unsqueeze(1) + (bottom - shift)
     y = _remainder(y, bottom)
@@ -100,38 +92,9 @@ def _shifted_window_attention(
 def _remainder(values: Tensor, divisor: int) -> Tensor:
     """Computes ``values % divisor``, which ONNX has for constants only.
 
-    Args:
-        values (Tensor): integers of at least 0.
-        divisor (int): may be symbolic.
+    The values are at least 0; the divisor may be symbolic.
     """
     return values - values // divisor * divisor
-
-
-def _window_attention(
-    layer: Any, windows: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Computes ``WindowMSA`` with one mask per window of the batch.
-
-    Args:
-        layer (WindowMSA): layer in evaluation mode.
-        windows (Tensor): shape (M, S * S, C).
-        mask (Tensor, optional): added to the scores, shape (M, S * S, S * S).
-
-    Returns:
-        Tensor: shape (M, S * S, C).
-    """
-    count, length, channels = windows.shape
-    heads = layer.num_heads
-    qkv = layer.qkv(windows).view(count, length, 3, heads, channels // heads)
-    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
-    table = layer.relative_position_bias_table
-    bias = table[layer.relative_position_index.flatten()]
-    scores = (query * layer.scale) @ key.transpose(-2, -1)
-    scores = scores + bias.view(length, length, heads).permute(2, 0, 1)
-    if mask is not None:
-        scores = scores + mask.unsqueeze(1)
-    output = (scores.softmax(-1) @ value).transpose(1, 2)
-    return layer.proj(output.reshape(count, length, channels))
 
 
 def _get_pad_shape(layer: Any, input_shape: tuple) -> tuple[int, ...]:

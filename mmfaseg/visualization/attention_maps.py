@@ -23,11 +23,7 @@ DENSITY_RANGE = (0.1, 100.0)  # times uniform attention
 
 
 def to_density(attention: np.ndarray) -> np.ndarray:
-    """Returns attention relative to uniform attention.
-
-    Args:
-        attention (np.ndarray): Shape (..., H_l, W_l), each map sums to 1.
-    """
+    """Returns attention, (..., H_l, W_l), relative to uniform attention."""
     return attention * (attention.shape[-2] * attention.shape[-1])
 
 
@@ -41,22 +37,12 @@ def to_scale(density: np.ndarray) -> np.ndarray:
 def upsample(
     values: np.ndarray, stride: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Resizes maps to the pixels of the image and crops the padding.
+    """Returns maps, (N, H_l, W_l), at the size of the image, (N, H, W).
 
-    Args:
-        values (np.ndarray): Shape (N, H_l, W_l).
-        stride (int): Pixels of the image per cell, along each side.
-        size (tuple[int, int]): H and W.
-
-    Returns:
-        np.ndarray: float32, shape (N, H, W).
+    A cell covers ``stride`` pixels along each side. The padding is cropped.
     """
-    full = F.interpolate(
-        torch.from_numpy(values).float()[None],
-        scale_factor=stride,
-        mode='bilinear',
-        align_corners=False,
-    )[0]
+    maps = torch.from_numpy(values).float()[None]
+    full = F.interpolate(maps, scale_factor=stride, mode='bilinear')[0]
     return full[:, : size[0], : size[1]].numpy()
 
 
@@ -67,7 +53,7 @@ def overlay_density(
 
     Args:
         image (np.ndarray): uint8, shape (H, W, 3).
-        density (np.ndarray): Shape (H_l, W_l), relative to uniform attention.
+        density (np.ndarray): Relative to uniform attention, shape (H_l, W_l).
         stride (int): Pixels of the image per cell, along each side.
 
     Returns:

@@ -34,12 +34,8 @@ def make_panels(
 ) -> tuple[Figure, np.ndarray]:
     """Makes a grid of empty panels for images.
 
-    Args:
-        rows (int): Number of rows.
-        columns (int): Number of columns.
-        aspect (float): Height over width of a panel.
-        head (float): Space above each panel, in inches.
-        footer (float): Space below the last row, in inches.
+    The height of a panel is ``aspect`` times its width. There are ``head``
+    inches above each panel and ``footer`` inches below the last row.
 
     Returns:
         tuple[Figure, np.ndarray]: The figure and its axes, shape
@@ -71,14 +67,9 @@ def make_panels(
 def show_image(
     axes: Axes, image: np.ndarray, title: str = '', bold: bool = False
 ) -> None:
-    """Shows an image below its title.
+    """Shows an RGB image, uint8, (H, W, 3), below its title.
 
-    Args:
-        axes (Axes): The panel; its data coordinates become pixels, with the
-            top left corner of the image at (0, 0).
-        image (np.ndarray): uint8, shape (H, W, 3), RGB.
-        title (str): Text above the panel.
-        bold (bool): Whether the title is bold.
+    The data coordinates become pixels, with the top left corner at (0, 0).
     """
     height, width = image.shape[:2]
     axes.imshow(image, extent=(0, width, height, 0))
@@ -87,12 +78,9 @@ def show_image(
 
 
 def draw_outline(axes: Axes, mask: np.ndarray, **style: Any) -> None:
-    """Draws the border of a mask, also along the edges of the image.
+    """Draws the border of a mask, bool, (H, W), also along the image edges.
 
-    Args:
-        axes (Axes): A panel with an image of the same size.
-        mask (np.ndarray): bool, shape (H, W).
-        **style: Arguments of matplotlib's ``contour``.
+    ``style`` are arguments of matplotlib's ``contour``.
     """
     height, width = mask.shape
     axes.contour(
@@ -109,16 +97,11 @@ def blend(
     under: np.ndarray, over: np.ndarray, alpha: float | np.ndarray
 ) -> np.ndarray:
     """Blends two arrays that broadcast to (H, W, 3) into a uint8 image."""
-    return ((1 - alpha) * under + alpha * over).clip(0, 255).astype(np.uint8)
+    return ((1 - alpha) * under + alpha * over).round().astype(np.uint8)
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raises an error unless the array is a non-empty uint8 RGB image.
-
-    Raises:
-        TypeError: If the values are not uint8.
-        ValueError: If the shape is not (H, W, 3) with H, W > 0.
-    """
+    """Raises TypeError or ValueError unless the image is uint8, (H, W, 3)."""
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(
             f'an image must have shape (H, W, 3), got {image.shape}; move '
@@ -134,14 +117,7 @@ def check_image(image: np.ndarray) -> None:
 def check_classes(
     classes: Sequence[str], palette: Sequence[Sequence[int]]
 ) -> np.ndarray:
-    """Validates class names and their colors.
-
-    Args:
-        classes (Sequence[str]): K names.
-        palette (Sequence[Sequence[int]]): K colors, RGB in 0..255.
-
-    Returns:
-        np.ndarray: The colors, uint8, shape (K, 3).
+    """Returns the colors of K classes, RGB, uint8, (K, 3).
 
     Raises:
         ValueError: If there are no classes, if the palette does not have one

@@ -47,7 +47,7 @@ class LayerTrace:
         window_index (Tensor | None): Selected windows, most important first,
             int64, row-major in ``window_grid``, shape (B, K), or (B, Q, K)
             if selected per query; None for attention to the whole level.
-        window_grid (tuple[int, int] | None): (H_0, W_0).
+        window_grid (tuple[int, int]): (H_0, W_0).
         window_size (int | None): Pixels of the stride-4 map per side.
         importance (Tensor | None): Importance by which windows are selected,
             shape (B, H_0, W_0), or (B, Q, H_0, W_0); None if not available.
@@ -60,10 +60,10 @@ class LayerTrace:
     position: Tensor
     attention: Tensor
     cross_attn: CrossAttention
-    window_index: Tensor | None = None
-    window_grid: tuple[int, int] | None = None
-    window_size: int | None = None
-    importance: Tensor | None = None
+    window_index: Tensor | None
+    window_grid: tuple[int, int]
+    window_size: int | None
+    importance: Tensor | None
 
 
 @dataclass
@@ -81,7 +81,7 @@ class DecoderTrace:
     traces: list[LayerTrace]
 
 
-def can_trace(head: BaseModule | None) -> bool:
+def can_trace(head: BaseModule) -> bool:
     """Returns whether a head has a decoder that can be traced."""
     from mmfaseg.models import FASegDecoder  # other figures do not need it
 
@@ -94,15 +94,13 @@ def find_traceable_head(model: BaseModel) -> BaseModule:
     Raises:
         ValueError: If it has no :class:`FASegDecoder`.
     """
-    head = getattr(model, 'panoptic_head', None)
-    if head is None:
-        head = getattr(model, 'decode_head', None)
+    head = getattr(model, 'decode_head', model)
+    head = getattr(model, 'panoptic_head', head)
     if not can_trace(head):
-        name = type(model if head is None else head).__name__
         raise ValueError(
-            f'{name} has no FASegDecoder to trace: use a config of mmfaseg; '
-            "faseg2mmfaseg.py converts Mask2Former's checkpoints to one with "
-            'mmfaseg.LearnedPositionalQuery'
+            f'{type(head).__name__} has no FASegDecoder to trace: use a '
+            "config of mmfaseg; faseg2mmfaseg.py converts Mask2Former's "
+            'checkpoints to one with mmfaseg.LearnedPositionalQuery'
         )
     return head
 
@@ -179,7 +177,13 @@ def _make_trace(
     level: FeatureLevel,
     probability: Tensor,
 ) -> LayerTrace:
-    trace = LayerTrace(
+    windows = attention.select_windows(state, level)
+    if windows is not None and attention.window_size is None:
+        raise ValueError(
+            f'{type(attention).__name__} selects windows: it must set '
+            'window_size'
+        )
+    return LayerTrace(
         index,
         level.index,
         level.shape,
@@ -187,16 +191,8 @@ def _make_trace(
         level.position,
         probability,
         attention,
+        windows,
+        level.window_grid,
+        attention.window_size,
+        None if windows is None else attention.importance(state, level),
     )
-    windows = attention.select_windows(state, level)
-    if windows is not None:
-        trace.window_index = windows
-        trace.window_grid = level.window_grid
-        trace.window_size = attention.window_size
-        if attention.window_size is None:
-            raise ValueError(
-                f'{type(attention).__name__} selects windows: it must set '
-                'window_size'
-            )
-        trace.importance = attention.importance(state, level)
-    return trace

@@ -25,13 +25,7 @@ from .attention_maps import (
     to_density,
     upsample,
 )
-from .canvas import (
-    FONT_SIZE,
-    blend,
-    draw_outline,
-    make_panels,
-    show_image,
-)
+from .canvas import FONT_SIZE, blend, draw_outline, make_panels, show_image
 from .explorer.measures import describe_entropy
 from .explorer.views import Exploration, LayerView, WindowBox
 from .objects import Objects, mask_ious
@@ -95,7 +89,7 @@ def choose_queries(
         if ground_truth is not None:
             iou = _best_iou(mask, label, ground_truth)
         found.append(ChosenQuery(int(row), label, score, iou, mask))
-    found.sort(key=lambda x: -(x.score if x.iou is None else x.iou))
+    found.sort(key=lambda x: x.score if x.iou is None else x.iou, reverse=True)
     chosen: dict[int, ChosenQuery] = {}
     for query in found:
         chosen.setdefault(query.label, query)
@@ -108,9 +102,8 @@ def _best_iou(mask: np.ndarray, label: int, ground_truth: Objects) -> float:
         mmcv.imresize(x.astype(np.uint8), mask.shape[::-1], False, 'nearest')
         for x in masks
     ]
-    if not resized:
-        return 0.0
-    return float(mask_ious(mask[None], np.stack(resized) > 0).max())
+    ious = [mask_ious(mask[None], x[None] > 0).item() for x in resized]
+    return max(ious, default=0.0)
 
 
 def draw_focus(
@@ -212,11 +205,9 @@ def _draw_query(
     layers: list[LayerView],
 ) -> None:
     """Draws the mask of a query and its attention in some layers."""
-    quality = (
-        f'score {query.score:.2f}'
-        if query.iou is None
-        else f'IoU {query.iou:.2f}'
-    )
+    quality = f'score {query.score:.2f}'
+    if query.iou is not None:
+        quality = f'IoU {query.iou:.2f}'
     gray = view.image.mean(-1, keepdims=True)
     colored = blend(gray, view.palette[query.label], 0.65)
     show_image(

@@ -52,14 +52,10 @@ class Objects:
 
 
 def mask_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the IoU of each pair of masks.
+    """Returns the IoU of each pair of masks, float32, (n, m).
 
-    Args:
-        first (np.ndarray): bool, shape (n, H, W).
-        second (np.ndarray): bool, shape (m, H, W).
-
-    Returns:
-        np.ndarray: float32, shape (n, m); 0 where both masks are empty.
+    The masks are bool, (n, H, W) and (m, H, W). The IoU of two empty masks is
+    0.
     """
     a, b = first.astype(np.float32), second.astype(np.float32)
     both = np.tensordot(a, b, ((1, 2), (1, 2)))
@@ -72,13 +68,8 @@ def match_objects(
 ) -> np.ndarray:
     """Matches predictions to ground truth objects.
 
-    As in COCO's evaluation, predictions are matched in order, each to the
-    unmatched object of its class with the highest IoU.
-
-    Args:
-        ground_truth (Objects): Annotated objects.
-        prediction (Objects): Best first.
-        min_iou (float): Lowest IoU of a match.
+    As in COCO's evaluation, predictions are matched in order, best first, each
+    to the unmatched object of its class with the highest IoU.
 
     Returns:
         np.ndarray: int64, indices into ``ground_truth``, -1 for no match.
@@ -143,30 +134,26 @@ def _draw(
     axes: Axes, objects: Objects, matches: np.ndarray, classes: Sequence[str]
 ) -> None:
     """Draws masks, outlines and names over an image."""
-    count, height, width = objects.masks.shape
+    height, width = objects.masks.shape[1:]
     overlay = np.zeros((height, width, 4))
     colors = np.array(make_palette(max(matches, default=0) + 1)) / 255
     # large objects first, so that small ones stay on top
-    order = np.argsort(-objects.masks.sum((1, 2)))
+    areas = objects.masks.sum((1, 2))
+    order = [n for n in np.argsort(-areas) if areas[n]]
     for n in order:
         matched = matches[n] >= 0
         color = colors[matches[n]] if matched else UNMATCHED
         overlay[objects.masks[n]] = (*color, 0.45 if matched else 0.25)
-        if objects.masks[n].any():
-            draw_outline(
-                axes,
-                objects.masks[n],
-                colors=[tuple(color)],
-                linewidths=1.2,
-                linestyles='solid' if matched else 'dashed',
-            )
+        draw_outline(
+            axes,
+            objects.masks[n],
+            colors=[tuple(color)],
+            linewidths=1.2,
+            linestyles='solid' if matched else 'dashed',
+        )
     axes.imshow(overlay, extent=(0, width, height, 0), interpolation='nearest')
-    if count > MAX_NAMES:
-        return
-    for n in order:
+    for n in order if len(order) <= MAX_NAMES else ():
         ys, xs = np.nonzero(objects.masks[n])
-        if not len(ys):
-            continue
         name = classes[objects.labels[n]]
         if objects.scores is not None:
             name += f' {objects.scores[n]:.2f}'

@@ -12,13 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .canvas import (
-    FONT_SIZE,
-    WIDTH,
-    check_classes,
-    make_panels,
-    show_image,
-)
+from .canvas import FONT_SIZE, WIDTH, check_classes, make_panels, show_image
 
 LEGEND_ROW = 0.22  # inches
 EDGE = '#8c959f'
@@ -35,27 +29,15 @@ def segmentation_scores(
     """Returns mIoU and pixel accuracy of one image, in percent.
 
     The mean is taken over the classes that occur in the ground truth or in
-    the prediction, without ignored pixels. Both scores are NaN if all pixels
-    are ignored.
-
-    Args:
-        ground_truth (np.ndarray): Integers, shape (H, W).
-        prediction (np.ndarray): Integers, shape (H, W).
-        num_classes (int): K.
-        ignore_index (int): Label of the ignored pixels.
-
-    Returns:
-        tuple[float, float]: mIoU and accuracy.
+    the prediction, integers, shape (H, W), without pixels of the label
+    ``ignore_index``. Both scores are NaN if all pixels are ignored.
     """
     from mmseg.evaluation import IoUMetric
 
-    areas = IoUMetric.intersect_and_union(
-        torch.from_numpy(prediction),
-        torch.from_numpy(ground_truth),
-        num_classes,
-        ignore_index,
+    maps = map(torch.from_numpy, (prediction, ground_truth))
+    intersection, union, _, labeled = IoUMetric.intersect_and_union(
+        *maps, num_classes, ignore_index
     )
-    intersection, union, _, labeled = areas
     miou = (intersection / union).nanmean()
     return 100 * float(miou), 100 * float(intersection.sum() / labeled.sum())
 
@@ -63,15 +45,9 @@ def segmentation_scores(
 def color_labels(
     labels: np.ndarray, colors: np.ndarray, ignore_index: int
 ) -> np.ndarray:
-    """Colors a label map; ignored pixels become black with gray stripes.
+    """Colors a label map, (H, W), with the colors of K classes, uint8, (K, 3).
 
-    Args:
-        labels (np.ndarray): Integers, shape (H, W).
-        colors (np.ndarray): uint8, shape (K, 3).
-        ignore_index (int): Label of the ignored pixels.
-
-    Returns:
-        np.ndarray: uint8, shape (H, W, 3).
+    Ignored pixels become black with gray stripes.
 
     Raises:
         ValueError: If there is another label that is not in 0..K-1.
@@ -180,12 +156,7 @@ def _legend_handles(
         for k in sorted(occurring - {ignore_index})
     ]
     if ignore_index in occurring:
-        handles.append(
-            Patch(
-                facecolor='black',
-                edgecolor=EDGE,
-                hatch='////',
-                label='ignored',
-            )
-        )
+        stripes = Patch(facecolor='black', edgecolor=EDGE, label='ignored')
+        stripes.set_hatch('////')
+        handles.append(stripes)
     return handles

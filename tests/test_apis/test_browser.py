@@ -272,7 +272,8 @@ def test_server_errors_are_shown(address, browser, tmp_path):
     broken.write_bytes(b'no image')
     page.locator('#file').set_input_files(broken)
     page.wait_for_selector('#message.error')
-    assert 'cannot be read' in page.locator('#message').inner_text()
+    message = page.locator('#message').inner_text()
+    assert message.startswith('broken.png cannot be read')
     assert page.locator('canvas').count() == 6  # the previous image stays
     page.close()
 

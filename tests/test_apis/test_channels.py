@@ -32,9 +32,11 @@ LOADERS = {  # loading transform and suffix of the files
 
 @TRANSFORMS.register_module()
 class LoadArray:
-    """A custom loader of uint16 images."""
+    """A custom loader of uint16 images, for one suffix."""
 
     def __call__(self, results):
+        if not results['img_path'].endswith('.npy'):
+            raise ValueError('unknown suffix')
         image = np.load(results['img_path'])
         shape = image.shape[:2]
         return {
@@ -199,7 +201,8 @@ def test_server_explores_example_and_upload(trained):
     url = f'http://127.0.0.1:{port}/explore'
     try:
         found = []
-        for place, body in (('/0', b''), ('', trained.image.read_bytes())):
+        upload = f'?name={trained.image.name}', trained.image.read_bytes()
+        for place, body in (('/0', b''), upload):
             request = urllib.request.Request(url + place, body, method='POST')
             with urllib.request.urlopen(request, timeout=60) as answer:
                 found.append(json.load(answer))

@@ -167,6 +167,9 @@ def test_invalid_image_returns_error(server):
     assert status == 400
     assert 'the uploaded file cannot be read as an image' in answer['error']
     assert post(f'{server}/explore', b'')[0] == 400
+    status, answer = post(f'{server}/explore?name=a%20b.png', b'no image')
+    assert status == 400 and answer['error'].startswith('a b.png cannot be')
+    assert post(f'{server}/explore?name=a.%00', b'no image')[0] == 400
 
 
 def test_missing_example_returns_error(server):

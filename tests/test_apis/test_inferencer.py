@@ -78,6 +78,17 @@ def test_batch_size_does_not_change_results(inferencer, images):
     assert [x.labels.shape for x in one] == [(64, 96), (64, 96), (96, 64)]
 
 
+def test_prediction_does_not_wait_for_the_next_image(
+    inferencer, images, tmp_path
+):
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'')
+    found = inferencer.iterate([images / '0.png', broken])
+    assert next(found).name == '0'
+    with pytest.raises(ValueError, match=r'broken\.png cannot be read'):
+        next(found)
+
+
 def test_probabilities_sum_to_one_and_match_labels(inferencer, images):
     (found,) = inferencer(images / '2.png', probabilities=True)
     assert found.probabilities.shape == (7, 96, 64)

@@ -68,16 +68,18 @@ def test_exported_network_equals_segmentor(model):
     assert len(labels.unique()) > 1
 
 
-@pytest.mark.parametrize('channels', [1, 4])
-def test_other_channel_counts(root, channels):
-    """The number of channels is that of the model's mean."""
+@pytest.mark.parametrize(('channels', 'num_means'), [(1, 1), (4, 4), (4, 1)])
+def test_other_channel_counts(root, channels, num_means):
+    """Also with one mean for all channels."""
     cfg = Config.fromfile(root / f'configs/faseg/{NAME}.py')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.update(in_channels=channels, init_cfg=None)
     cfg.model.data_preprocessor.update(
-        mean=[100.0] * channels, std=[50.0] * channels, bgr_to_rgb=False
+        mean=[100.0] * num_means, std=[50.0] * num_means, bgr_to_rgb=False
     )
-    network = ExportedNetwork(MODELS.build(cfg.model))
+    model = MODELS.build(cfg.model)
+    model.cfg = cfg
+    network = ExportedNetwork(model)
     assert network.in_channels == channels
     sizes = []
 

@@ -41,36 +41,29 @@ def make_output(size=(96, 128), grid=None):
         query_pos = torch.zeros(1, 4, 8)
         position = torch.zeros(1, 8, *shape)
         attention = torch.zeros(1, 4, *shape)
+        windows = importance = None
         if level == 3:
             attention[..., 8, 20] = 1
+            windows = torch.tensor([[columns + 2, 3]])
             importance = torch.zeros(1, rows, columns)
             importance[0, 1, 2] = 4 * 0.75
             importance[0, 0, 3] = 4 * 0.25
-            trace = LayerTrace(
-                layer,
-                level,
-                shape,
-                query_pos,
-                position,
-                attention.flatten(2),
-                cross_attn=attn,
-                window_index=torch.tensor([[columns + 2, 3]]),
-                window_grid=(rows, columns),
-                window_size=8,
-                importance=importance,
-            )
         else:
             attention[..., 1, 2] = 0.75
             attention[..., 0, 3] = 0.25
-            trace = LayerTrace(
-                layer,
-                level,
-                shape,
-                query_pos,
-                position,
-                attention.flatten(2),
-                cross_attn=attn,
-            )
+        trace = LayerTrace(
+            layer,
+            level,
+            shape,
+            query_pos,
+            position,
+            attention.flatten(2),
+            cross_attn=attn,
+            window_index=windows,
+            window_grid=(rows, columns),
+            window_size=8,
+            importance=importance,
+        )
         traces.append(trace)
     return DecoderTrace(
         [scores * 0] * 5 + [scores], [masks * 0] * 5 + [masks], traces

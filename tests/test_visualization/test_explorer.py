@@ -269,7 +269,7 @@ def test_maps_of_the_page_equal_the_layers(view):
                     focus=layer.attention, preference=layer.preference
                 )[name][n]
                 gray = read(shown[name]['png']) / 255
-                assert shown[name]['shape'] == list(values.shape)
+                assert gray.shape == values.shape
                 density = values * values.size
                 wanted = (np.log10(density.clip(0.1, 100)) + 1) / 3
                 np.testing.assert_allclose(gray, wanted, atol=0.5 / 255 + 1e-6)
@@ -285,7 +285,7 @@ def test_page_is_complete_and_holds_the_data(view, tmp_path):
     page = path.read_text(encoding='utf-8')
     assert not re.search(r'(src|href)="(?!data:)', page)
     text = re.sub(r'base64,[^"]*', '', page)
-    assert 'http' not in text.replace('http://www.w3.org/2000/svg', '')
+    assert 'http' not in text
     found = re.search(r'id="data">(.*?)</script>', page, re.DOTALL)
     assert json.loads(found[1])['content'] == describe({'x': view})
     with pytest.raises(ValueError, match=r'focus\.png must end in \.html'):

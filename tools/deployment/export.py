@@ -16,7 +16,6 @@ it with only onnxruntime and NumPy. A .pt2 file requires only PyTorch:
 import argparse
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -104,11 +103,6 @@ def read_sizes(texts: list[str]) -> list[tuple[int, int, int]]:
     return sizes
 
 
-def show(step: str) -> None:
-    """Prints the current step."""
-    print(f'{step} ...', flush=True)
-
-
 def write_and_compare(
     network,
     target: Path,
@@ -120,65 +114,52 @@ def write_and_compare(
 
     The file is renamed to ``target`` only after the comparison has passed.
     """
-    from mmfaseg.export import check_onnx, compare, export_program, write_onnx
+    from mmfaseg.export import compare, export_program, load_onnx, write_onnx
 
-    show('tracing the network, which takes minutes for deep models')
+    print(
+        'tracing the network, which takes minutes for deep models ...',
+        flush=True,
+    )
     program = export_program(network, fixed)
     with atomic_write(target) as unchecked:
-        show(f'writing {target.suffix}')
+        print(f'writing {target.suffix} ...', flush=True)
         if target.suffix == '.onnx':
             write_onnx(program, unchecked, opset)
-            show('comparing with PyTorch')
-            rows = check_onnx(network, unchecked, sizes)
+            run = load_onnx(unchecked)
         else:
             torch.export.save(program, unchecked)
-            show('comparing with PyTorch')
             # the guards allow only the example's number of windows
             run = torch.export.load(unchecked).module(check_guards=False)
-            rows = [
-                dict(
-                    size=size,
-                    **compare(network, run, size, str(target))._asdict(),
-                )
-                for size in sizes
-            ]
-    for row in rows:
-        size = 'x'.join(map(str, row['size']))
-        print(
-            f'{size}: maximum difference {row["difference"]:.1e}, '
-            f'{row["labels"]:.2%} of the labels differ'
-        )
+        print('comparing with PyTorch ...', flush=True)
+        for size in sizes:
+            difference, labels = compare(network, run, size, str(target))
+            print(
+                f'{"x".join(map(str, size))}: maximum difference '
+                f'{difference:.1e}, {labels:.2%} of the labels differ'
+            )
 
 
 def measure(network, target: Path, sizes: list) -> None:
     """Prints the median time of PyTorch and of onnxruntime."""
-    import onnxruntime
+    from mmfaseg.export import load_onnx
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        str(target), options, providers=['CPUExecutionProvider']
-    )
+    run = load_onnx(target)
     for size in sizes:
         image = 255 * torch.rand(size[0], network.in_channels, *size[1:])
-        feed = {'image': image.numpy()}
-        seconds = [
-            _time(network, image),
-            _time(lambda x: session.run(None, x), feed),
-        ]
-        print(
-            f'{"x".join(map(str, size))}: PyTorch {1000 * seconds[0]:.0f} ms, '
-            f'onnxruntime {1000 * seconds[1]:.0f} ms'
+        pytorch, onnxruntime = (
+            Timer(
+                'function(image)',
+                globals=dict(function=function, image=image),
+                num_threads=torch.get_num_threads(),
+            )
+            .timeit(5)
+            .median
+            for function in (network, run)
         )
-
-
-def _time(function: Callable, argument) -> float:
-    timer = Timer(
-        'function(argument)',
-        globals=dict(function=function, argument=argument),
-        num_threads=torch.get_num_threads(),
-    )
-    return timer.timeit(5).median
+        print(
+            f'{"x".join(map(str, size))}: PyTorch {1000 * pytorch:.0f} ms, '
+            f'onnxruntime {1000 * onnxruntime:.0f} ms'
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

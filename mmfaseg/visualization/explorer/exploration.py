@@ -120,6 +120,14 @@ def view_trace(
     queries = queries[area[queries] > 0]
     place = np.full(len(scores) + 1, -1)
     place[queries] = np.arange(len(queries))
+    layer_masks = [
+        output.mask_preds[n][0, queries].float().sigmoid().cpu().numpy()
+        for n in range(len(output.mask_preds))
+    ]
+    layer_scores = [
+        logits[0, queries].float().softmax(-1).cpu().numpy()
+        for logits in output.cls_scores
+    ]
     return Exploration(
         image=image,
         classes=list(classes),
@@ -127,19 +135,25 @@ def view_trace(
         labels=labels,
         owners=place[owners],
         queries=queries,
-        masks=_masks(output, 0, queries),
-        scores=_scores(output, 0, queries),
-        layers=_view_layers(output, queries, size),
+        masks=layer_masks[0],
+        scores=layer_scores[0],
+        layers=_view_layers(
+            output.traces, queries, layer_masks, layer_scores, size
+        ),
     )
 
 
 def _view_layers(
-    output: DecoderTrace, queries: np.ndarray, size: tuple[int, int]
+    traces: Sequence[LayerTrace],
+    queries: np.ndarray,
+    masks: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    size: tuple[int, int],
 ) -> list[LayerView]:
+    """Returns views, given masks and scores before and after each layer."""
     views: list[LayerView] = []
-    masks_before = _masks(output, 0, queries)
     dynamic: np.ndarray | None = None  # latest positional query above stride 4
-    for trace in output.traces:
+    for n, trace in enumerate(traces):
         stride = STRIDES[trace.level]
         query_pos = trace.query_pos[0, queries]
         attention = _maps(trace.attention[0, queries], trace)
@@ -147,12 +161,10 @@ def _view_layers(
         preference, agreement = np.zeros_like(attention), unknown
         if trace.cross_attn.attn is not None:
             position = trace.position[0].flatten(1)
-            preference = _maps(
-                positional_preference(
-                    trace.cross_attn.attn, query_pos, position
-                ),
-                trace,
+            values = positional_preference(
+                trace.cross_attn.attn, query_pos, position
             )
+            preference = _maps(values, trace)
             agreement = overlap(attention, preference)
         turn, vectors = unknown, query_pos.float().cpu().numpy()
         if stride > MASK_STRIDE:
@@ -163,7 +175,6 @@ def _view_layers(
         if views:
             shift = np.linalg.norm(middle - views[-1].centers, axis=1)
             drift = shift / np.hypot(*size)
-        masks = _masks(output, trace.layer + 1, queries)
         importance = None
         if trace.importance is not None and trace.importance.dim() == 3:
             importance = trace.importance[0].float().cpu().numpy()
@@ -173,19 +184,18 @@ def _view_layers(
                 stride=stride,
                 attention=attention,
                 preference=preference,
-                masks=masks,
-                scores=_scores(output, trace.layer + 1, queries),
+                masks=masks[n + 1],
+                scores=scores[n + 1],
                 entropy=entropy(attention, _attended_cells(trace, queries)),
                 overlap=agreement,
                 centers=middle,
                 drift=drift,
                 turn=turn,
-                change=changes(masks, masks_before),
+                change=changes(masks[n + 1], masks[n]),
                 windows=window_boxes(trace, size),
                 importance=importance,
             )
         )
-        masks_before = masks
     return views
 
 
@@ -195,7 +205,7 @@ def _attended_cells(
     """Returns how many cells a layer, or each query, can attend to."""
     if trace.window_index is None:
         return trace.shape[0] * trace.shape[1]
-    assert trace.window_grid is not None and trace.window_size is not None
+    assert trace.window_size is not None
     side = trace.window_size
     index = trace.window_index[0].cpu().numpy()
     if index.ndim == 2:
@@ -212,16 +222,12 @@ def window_boxes(trace: LayerTrace, size: tuple[int, int]) -> list[WindowBox]:
     """Returns the windows that all queries share, most important first.
 
     Windows in the padding are left out; the ranks of the others do not
-    change.
-
-    Args:
-        trace (LayerTrace): Trace of a layer.
-        size (tuple[int, int]): H and W.
+    change. ``size`` is (H, W).
     """
     index = trace.window_index
     if index is None or index.dim() == 3:  # the whole map, or one per query
         return []
-    assert trace.window_grid is not None and trace.window_size is not None
+    assert trace.window_size is not None
     side = trace.window_size * MASK_STRIDE
     boxes = []
     for rank, window in enumerate(index[0].tolist(), start=1):
@@ -235,17 +241,3 @@ def window_boxes(trace: LayerTrace, size: tuple[int, int]) -> list[WindowBox]:
 
 def _maps(values: Tensor, trace: LayerTrace) -> np.ndarray:
     return values.float().unflatten(1, trace.shape).cpu().numpy()
-
-
-def _masks(
-    output: DecoderTrace, number: int, queries: np.ndarray
-) -> np.ndarray:
-    logits = output.mask_preds[number][0, queries]
-    return logits.float().sigmoid().cpu().numpy()
-
-
-def _scores(
-    output: DecoderTrace, number: int, queries: np.ndarray
-) -> np.ndarray:
-    logits = output.cls_scores[number][0, queries]
-    return logits.float().softmax(-1).cpu().numpy()

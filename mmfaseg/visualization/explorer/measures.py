@@ -24,16 +24,11 @@ NEARLY_UNIFORM = 0.95  # minimum entropy of nearly uniform attention
 def entropy(
     attention: np.ndarray, cells: int | np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns the normalized entropy of the attention of each query.
+    """Returns the normalized entropy of the attention of each query, (N,).
 
-    Args:
-        attention (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
-        cells (int | np.ndarray, optional): Number of cells that can be
-            attended to, for all queries or for each; by default all.
-
-    Returns:
-        np.ndarray: Shape (N,), 0 if one cell gets all attention, 1 if it is
-        uniform.
+    It is 0 if one cell gets all attention and 1 if attention is uniform over
+    the ``cells`` that all queries, or each query, can attend to; by default
+    all. Each map of ``attention``, shape (N, H_l, W_l), sums to 1.
     """
     p = attention.astype(np.float64)
     logs = np.log(p, out=np.zeros_like(p), where=p > 0)
@@ -49,14 +44,9 @@ def describe_entropy(value: float) -> str:
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the overlap of two distributions.
+    """Returns the sum of the minimum of two distributions, 0 to 1, (N,).
 
-    Args:
-        first (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
-        second (np.ndarray): Same shape and normalization.
-
-    Returns:
-        np.ndarray: Shape (N,), sum of the minimum of both, 0 to 1.
+    Each map of the arguments, shape (N, H_l, W_l), sums to 1.
     """
     return np.minimum(first, second).sum((1, 2), dtype=np.float64)
 
@@ -64,18 +54,12 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def centers(
     attention: np.ndarray, stride: int, size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns the center of the attention of each query in the image.
+    """Returns the center of the attention of each query, x and y, (N, 2).
 
-    Attention in the padding is ignored.
-
-    Args:
-        attention (np.ndarray): Shape (N, H_l, W_l), each map sums to 1.
-        stride (int): Pixels of the image per cell, along each side.
-        size (tuple[int, int]): Height and width of the image.
-
-    Returns:
-        np.ndarray: x and y in pixels of the image, shape (N, 2); the center
-        of the image for a query that attends to the padding only.
+    Units are pixels of the image, whose height and width are ``size``; a cell
+    covers ``stride`` of them along each side. Attention in the padding is
+    ignored. The result for attention to the padding only is the center of the
+    image. Each map of ``attention``, shape (N, H_l, W_l), sums to 1.
     """
     starts = [np.arange(0, length, stride) for length in size]
     rows, columns = (
@@ -90,14 +74,9 @@ def centers(
 
 
 def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Returns 1 minus the cosine of each pair of vectors, 0 to 2.
+    """Returns 1 minus the cosine of each pair of vectors, 0 to 2, (N,).
 
-    Args:
-        vectors (np.ndarray): Shape (N, C).
-        before (np.ndarray): Shape (N, C).
-
-    Returns:
-        np.ndarray: Shape (N,); 0 for a vector of zeros.
+    The vectors have shape (N, C). The result for a vector of zeros is 0.
     """
     now, then = vectors.astype(np.float64), before.astype(np.float64)
     products = (now * then).sum(1)
@@ -109,14 +88,10 @@ def turns(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def changes(masks: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Returns 1 minus the IoU of each pair of masks, 0 to 1.
+    """Returns 1 minus the IoU of each pair of masks, 0 to 1, (N,).
 
-    Args:
-        masks (np.ndarray): Probabilities, shape (N, H_l, W_l).
-        before (np.ndarray): Probabilities, shape (N, H_l, W_l).
-
-    Returns:
-        np.ndarray: Shape (N,); 0 if both masks are empty.
+    Masks are probabilities, shape (N, H_l, W_l). The result for two empty
+    masks is 0.
     """
     now, then = masks > 0.5, before > 0.5
     both = (now & then).sum((1, 2))

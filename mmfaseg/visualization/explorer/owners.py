@@ -22,8 +22,7 @@ def find_owners(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the class of each pixel and the query that contributes most.
 
-    Rows are computed in chunks, so that no tensor holds all masks at full
-    size. The returned query *owns* the pixel.
+    That query *owns* the pixel. No tensor holds all masks at full size.
 
     Args:
         classes (Tensor): Class probabilities without "no object", shape

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from ..attention_maps import COLOR_MAP, DENSITY_RANGE, to_density, to_scale
 from .measures import NEARLY_UNIFORM
@@ -25,15 +26,10 @@ MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
 def describe(explorations: Mapping[str, Exploration]) -> dict[str, Any]:
     """Returns the content of the page, ready for JSON.
 
-    Args:
-        explorations (Mapping[str, Exploration]): Explorations of one image,
-            by name of the network.
+    The explorations are those of one image, by name of the network.
     """
-    return {
-        'models': [
-            _describe_model(name, x) for name, x in explorations.items()
-        ],
-    }
+    models = [_describe_model(name, x) for name, x in explorations.items()]
+    return {'models': models}
 
 
 def make_page(
@@ -107,6 +103,7 @@ def _describe_model(name: str, view: Exploration) -> dict[str, Any]:
     labels = np.where(view.labels[..., None] < 0, 0, view.palette[view.labels])
     best = view.layers[-1].scores.argmax(1)
     names = [*view.classes, 'no object']
+    colors = [*map(to_hex, view.palette / 255), '#888888']
     return {
         'name': name,
         'size': list(view.image.shape[:2]),
@@ -117,7 +114,7 @@ def _describe_model(name: str, view: Exploration) -> dict[str, Any]:
             {
                 'number': int(number),
                 'name': names[best[n]],
-                'color': _to_hex(view.palette, best[n]),
+                'color': colors[best[n]],
                 'share': round(float((view.owners == n).mean()), 4),
                 'best': _best_class(view.scores[n], names),
                 'layers': [
@@ -130,10 +127,7 @@ def _describe_model(name: str, view: Exploration) -> dict[str, Any]:
             {
                 'number': layer.layer,
                 'stride': layer.stride,
-                'windows': [
-                    [box.left, box.top, box.right, box.bottom]
-                    for box in layer.windows
-                ],
+                'windows': [list(box[1:]) for box in layer.windows],
             }
             for layer in view.layers
         ],
@@ -143,15 +137,15 @@ def _describe_model(name: str, view: Exploration) -> dict[str, Any]:
 def _describe_layer(
     layer: LayerView, n: int, names: list[str]
 ) -> dict[str, Any]:
-    measures = {name: float(getattr(layer, name)[n]) for name in MEASURES}
+    measures = {name: getattr(layer, name)[n] for name in MEASURES}
     return {
         'focus': _describe_attention(layer.attention[n]),
         'preference': _describe_attention(layer.preference[n]),
-        'mask': _describe_map(layer.masks[n]),
+        'mask': _to_png(255 * layer.masks[n]),
         'best': _best_class(layer.scores[n], names),
         'center': [round(float(x), 1) for x in layer.centers[n]],
         **{
-            name: None if np.isnan(value) else round(value, 4)
+            name: None if np.isnan(value) else round(float(value), 4)
             for name, value in measures.items()
         },
     }
@@ -161,13 +155,7 @@ def _describe_attention(attention: np.ndarray) -> dict[str, Any]:
     """Returns a map on the fixed scale, and its maximum."""
     density = to_density(attention)
     peak = float(f'{density.max():.2g}')
-    return {**_describe_map(to_scale(density)), 'peak': peak}
-
-
-def _describe_map(values: np.ndarray) -> dict[str, Any]:
-    """Returns a map of values from 0 to 1."""
-    gray = (255 * values).round()
-    return {'png': _to_png(gray), 'shape': list(values.shape)}
+    return {'png': _to_png(255 * to_scale(density)), 'peak': peak}
 
 
 def _best_class(scores: np.ndarray, names: list[str]) -> list:
@@ -175,15 +163,9 @@ def _best_class(scores: np.ndarray, names: list[str]) -> list:
     return [names[label], round(float(scores[label]), 3)]
 
 
-def _to_hex(palette: np.ndarray, label: int) -> str:
-    if label >= len(palette):
-        return '#888888'
-    return '#' + ''.join(f'{x:02x}' for x in palette[label])
-
-
 def _to_png(image: np.ndarray) -> str:
     """Returns a data URI; colors are in BGR order."""
-    done, content = cv2.imencode('.png', image.astype(np.uint8))
+    done, content = cv2.imencode('.png', image.round().astype(np.uint8))
     assert done  # any uint8 array can be encoded as PNG
     encoded = base64.b64encode(content.tobytes()).decode('ascii')
     return f'data:image/png;base64,{encoded}'

@@ -8,13 +8,13 @@ Shapes:
     H_l, W_l: size of a layer's level; H_3, W_3: size of the masks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class WindowBox:
+class WindowBox(NamedTuple):
     """One selected window, cropped to the image.
 
     Attributes:
@@ -79,8 +79,8 @@ class LayerView:
     drift: np.ndarray
     turn: np.ndarray
     change: np.ndarray
-    windows: list[WindowBox] = field(default_factory=list)
-    importance: np.ndarray | None = None
+    windows: list[WindowBox]
+    importance: np.ndarray | None
 
 
 @dataclass(frozen=True)

@@ -14,25 +14,23 @@ function loadImage(uri) {
   return images.get(uri);
 }
 
-// Returns the values 0..255 of a map at the size of a canvas. A map of stride
-// s covers s pixels per cell, and may extend beyond the image.
-async function readMap(map, stride, model) {
-  const image = await loadImage(map.png);
-  const canvas = new OffscreenCanvas(model.width, model.height);
+// Returns the pixels of an image, RGBA, after resizing it by a factor.
+async function readPixels(uri, { width, height }, factor, smooth) {
+  const image = await loadImage(uri);
+  const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.imageSmoothingEnabled = state.smooth;
-  const scale = stride * model.scale;
-  context.drawImage(image, 0, 0, map.shape[1] * scale, map.shape[0] * scale);
-  return context.getImageData(0, 0, model.width, model.height).data;
+  context.imageSmoothingEnabled = smooth;
+  context.drawImage(image, 0, 0, image.width * factor, image.height * factor);
+  return context.getImageData(0, 0, width, height).data;
 }
 
+// Returns the values 0..255 of a map at the size of a canvas. A map of stride
+// s covers s pixels per cell, and may extend beyond the image.
+const readMap = (map, stride, model) => readPixels(map, model, stride * model.scale, state.smooth);
+
 // Returns the query of each pixel of the image.
-async function readOwners(data) {
-  const image = await loadImage(data.owners);
-  const canvas = new OffscreenCanvas(image.width, image.height);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
-  context.drawImage(image, 0, 0);
-  return context.getImageData(0, 0, image.width, image.height).data;
+function readOwners({ owners, size: [height, width] }) {
+  return readPixels(owners, { width, height }, 1, false);
 }
 
 function drawInput(context, model, dark) {
@@ -95,15 +93,11 @@ function drawCross(context, model) {
   if (!model.marked) return;
   const [x, y] = model.marked.map((v) => (v + 0.5) * model.scale);
   const arm = Math.max(5, model.width / 50);
+  const cross = new Path2D(`M${x - arm} ${y}H${x + arm}M${x} ${y - arm}V${y + arm}`);
   for (const [color, line] of [['#000', 4], ['#fff', 2]]) {
     context.strokeStyle = color;
     context.lineWidth = line;
-    context.beginPath();
-    context.moveTo(x - arm, y);
-    context.lineTo(x + arm, y);
-    context.moveTo(x, y - arm);
-    context.lineTo(x, y + arm);
-    context.stroke();
+    context.stroke(cross);
   }
 }
 

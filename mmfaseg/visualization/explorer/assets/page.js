@@ -15,12 +15,6 @@ function make(tag, properties = {}, children = []) {
   return element;
 }
 
-function makeSvg(tag, attributes) {
-  const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
-
 // one model
 
 function addModel(data, owners) {
@@ -51,9 +45,9 @@ function addModel(data, owners) {
   });
   const rowsOfTable = MEASURES.map((name) => {
     const now = make('td', { className: 'now' });
-    const line = makeSvg('svg', { class: 'line', viewBox: '0 0 260 26' });
-    model.lines[name] = { now, line };
-    return make('tr', {}, [make('th', { textContent: name, scope: 'row' }), now, make('td', {}, [line])]);
+    const plot = make('td', { innerHTML: '<svg class="line" viewBox="0 0 260 26"></svg>' });
+    model.lines[name] = { now, line: plot.firstChild };
+    return make('tr', {}, [make('th', { textContent: name, scope: 'row' }), now, plot]);
   });
   const element = make('article', { className: 'model' }, [
     make('h2', { textContent: data.name }),
@@ -74,10 +68,9 @@ function drawLine(model, name, query, now) {
   const top = Math.max(name === 'entropy' || name === 'overlap' || name === 'change' ? 1 : 0.1, ...values.map((v) => v ?? 0));
   const x = (n) => 6 + (n * 248) / Math.max(1, values.length - 1);
   const y = (v) => 23 - (20 * v) / top;
-  line.replaceChildren(makeSvg('rect', { x: 6, y: 25, width: 248, height: 1 }));
   const points = values.flatMap((v, n) => (v === null ? [] : [`${x(n)},${y(v).toFixed(1)}`]));
-  line.append(makeSvg('polyline', { points: points.join(' ') }));
-  if (values[now] !== null) line.append(makeSvg('circle', { cx: x(now), cy: y(values[now]), r: 3.2 }));
+  const dot = values[now] === null ? '' : `<circle cx="${x(now)}" cy="${y(values[now])}" r="3.2"/>`;
+  line.innerHTML = `<rect x="6" y="25" width="248" height="1"/><polyline points="${points.join(' ')}"/>${dot}`;
 }
 
 async function drawModel(model) {
@@ -95,8 +88,8 @@ async function drawModel(model) {
   const done = query.layers[now];
   const [mask, focus, preference] = await Promise.all([
     readMap(done.mask, 4, model),
-    readMap(done.focus, layer.stride, model),
-    readMap(done.preference, layer.stride, model),
+    readMap(done.focus.png, layer.stride, model),
+    readMap(done.preference.png, layer.stride, model),
   ]);
   drawInput(panels.image.context, model, false);
   drawHeat(panels.focus.context, model, focus);
@@ -220,10 +213,7 @@ async function request(url, options) {
     return;
   }
   if (!isLatest()) return;
-  if (!response.ok) {
-    showMessage(content.error, 'error');
-    return;
-  }
+  if (!response.ok) return showMessage(content.error, 'error');
   try {
     if (await showContent(content, isLatest)) showMessage('');
   } catch (error) {
@@ -234,7 +224,7 @@ async function request(url, options) {
 function upload(file) {
   if (!file) return;
   byId('examples').selectedIndex = -1; // so that the same example can be selected again
-  request('explore', { method: 'POST', body: file });
+  request(`explore?name=${encodeURIComponent(file.name)}`, { method: 'POST', body: file });
 }
 
 function offer(examples) {
