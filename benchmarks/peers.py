@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from models import build, reference_scores
 from torch import Tensor, nn
@@ -112,14 +113,11 @@ def _write_scores(model: nn.Module, image: Tensor, folder: str) -> str:
     """Writes an ONNX file for the size of the image, without the labels."""
     import onnx
 
-    channels = image.shape[1]
+    preprocessor = dict(mean=[0.0] * 3, std=[1.0] * 3)
     model.data_preprocessor = MODELS.build(
-        dict(
-            type='mmseg.SegDataPreProcessor',
-            mean=[0.0] * channels,
-            std=[1.0] * channels,
-        )
+        dict(type='mmseg.SegDataPreProcessor', **preprocessor)
     )
+    model.cfg = Config(dict(model=dict(data_preprocessor=preprocessor)))
     whole, scores = (str(Path(folder) / x) for x in ('all.onnx', 'one.onnx'))
     batch, _, height, width = image.shape
     network = ExportedNetwork(model)

@@ -22,6 +22,8 @@ def write_onnx(
 ) -> None:
     """Writes an ONNX file with dynamic batch and image size.
 
+    Its metadata contains ``mean``, the padding value of each channel.
+
     Args:
         program (ExportedProgram): Result of :func:`export_program`.
         path (str | Path): Ends in ``.onnx``.
@@ -44,6 +46,8 @@ def write_onnx(
     finally:
         logging.disable(logging.NOTSET)
     assert exported is not None
+    mean = program.state_dict['mean'].flatten().tolist()
+    exported.model.metadata_props['mean'] = ' '.join(map(str, mean))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     exported.save(str(path))

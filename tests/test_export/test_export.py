@@ -1,6 +1,7 @@
 """Exported networks equal the segmentor."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mmfaseg.export import (
 )
 from mmfaseg.ops import use_backend
 
+MEAN = [123.675, 116.28, 103.53]
 NAME = 'faseg_r18_1xb8-demo_shapes-128x128'
 
 
@@ -154,6 +156,8 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
         x.dim_param for x in file.graph.input[0].type.tensor_type.shape.dim
     ]
     assert all(free[n] for n in (0, 2, 3))
+    (mean,) = (x.value for x in file.metadata_props if x.key == 'mean')
+    assert [round(float(x), 3) for x in mean.split()] == MEAN
 
     # an image of any size, padded as in the segmentor
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
@@ -180,6 +184,33 @@ def test_tool_writes_onnx_that_runs_with_numpy_only(
     onnx.save(file, target)
     with pytest.raises(RuntimeError, match='differs from PyTorch'):
         check_onnx(ExportedNetwork(load_model(work_dir)), target)
+
+
+def test_images_with_other_channels_are_padded_with_the_mean(
+    root, monkeypatch
+):
+    pytest.importorskip('onnxruntime')
+    monkeypatch.syspath_prepend(root / 'tools/deployment')
+    from run_onnx import label_image
+
+    class Session:
+        """Returns the rounded values of the last channel as labels."""
+
+        def get_modelmeta(self):
+            return SimpleNamespace(custom_metadata_map={'mean': '1 2 3.5 4'})
+
+        def run(self, outputs, feed):
+            self.batch = feed['image']
+            return [self.batch[:, -1].round().astype(np.int64)]
+
+    session = Session()
+    image = np.random.default_rng(0).integers(0, 256, (3, 40, 4), np.uint8)
+    assert np.array_equal(label_image(session, image), image[..., 3])
+    assert session.batch.shape == (1, 4, 32, 64)
+    assert session.batch.dtype == np.float32
+    for channel, mean in enumerate((1, 2, 3.5, 4)):
+        assert (session.batch[0, channel, 3:] == mean).all()
+        assert (session.batch[0, channel, :3, 40:] == mean).all()
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """Segments an image with an exported network, onnxruntime and NumPy.
 
 This file does not use mmfaseg or PyTorch and can be copied. The image is a
-.npy file, RGB, uint8, (height, width, 3), at the size at which the network was
-tested. The labels are a .npy file, int64, (height, width).
+.npy file with values from 0 to 255, (height, width, channels), at the size at
+which the network was tested, with the channels in the order used in training
+(RGB in all configs of mmfaseg). The labels are a .npy file, int64,
+(height, width).
 """
 
 import argparse
@@ -11,8 +13,6 @@ import numpy as np
 import onnxruntime
 
 STRIDE = 32
-# padding value of the test pipelines: the mean color
-MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 
 
 def label_image(
@@ -22,12 +22,14 @@ def label_image(
 
     Args:
         session (InferenceSession): session of the exported file.
-        image (np.ndarray): RGB, uint8, shape (height, width, 3).
+        image (np.ndarray): 0 to 255, shape (height, width, channels).
     """
-    height, width = image.shape[:2]
+    height, width, channels = image.shape
     bottom, right = -height % STRIDE, -width % STRIDE
-    padded = np.empty((height + bottom, width + right, 3), np.float32)
-    padded[:] = MEAN
+    padded = np.empty((height + bottom, width + right, channels), np.float32)
+    # as in the test pipelines
+    mean = session.get_modelmeta().custom_metadata_map['mean']
+    padded[:] = np.array(mean.split(), np.float32)
     padded[:height, :width] = image
     batch = padded.transpose(2, 0, 1)[None]
     (labels,) = session.run(['labels'], {'image': batch})
@@ -38,7 +40,7 @@ def main() -> None:
     """Segments the image given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('onnx', help='exported file')
-    parser.add_argument('image', help='.npy, uint8, (H, W, 3), RGB')
+    parser.add_argument('image', help='.npy, 0 to 255, (H, W, C)')
     parser.add_argument('labels', help='output, .npy')
     args = parser.parse_args()
     session = onnxruntime.InferenceSession(
