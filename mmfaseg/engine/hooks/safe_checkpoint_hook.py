@@ -76,22 +76,6 @@ class SafeCheckpointHook(CheckpointHook):
         # EMAHook has swapped the two state dicts
         check_finite(checkpoint.get('ema_state_dict', {}), path)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Any = None,
-    ) -> None:
-        """Saves a checkpoint, then removes outdated ones."""
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        self._remove_outdated()
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Saves a checkpoint, then removes outdated ones."""
-        super().after_train_epoch(runner)
-        self._remove_outdated()
-
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """Saves the best checkpoint, then removes the previous one."""
         self._is_iter_counted = True
@@ -108,6 +92,10 @@ class SafeCheckpointHook(CheckpointHook):
         if self._is_iter_counted:
             done = dict(epoch=runner.epoch, iter=runner.iter)
             checkpoint['meta'].update(done)
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        super()._save_checkpoint(runner)
+        self._remove_outdated()
 
     def _remove_outdated(self) -> None:
         # the backend is created before training
