@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from . import config_names
+from .config_conflicts import check_conflicts
 from .config_files import read_config
-from .config_names import ConfigNameError, reject_unknown_names
 from .cpu_processes import prepare_cpu_processes
-from .diagnostics import Diagnostics
+from .diagnostics import Diagnostic, Diagnostics
 from .stack_info import log_stack_info
 
 # warnings of PyTorch, mmengine, mmseg and mmdet that users cannot act on
@@ -38,6 +39,7 @@ KNOWN_WARNINGS = (
 )
 # errors of the user, which the commands print without a traceback
 USER_ERRORS = (OSError, ValueError, TypeError, RuntimeError, ImportError)
+NO_CHECK = 'pass --no-check to run without this check'
 # set by torchrun, Slurm and Open MPI
 RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -146,11 +148,11 @@ def load_run_config(args: argparse.Namespace) -> Config:
 
 
 def check_names(cfg: Config) -> None:
-    """Exits with an error message if the config has unknown names."""
-    try:
-        reject_unknown_names(cfg)
-    except ConfigNameError as error:
-        sys.exit(f'{error}\npass --no-check to run without this check')
+    """Exits with an error message for unknown names or conflicts."""
+    diagnostics = Diagnostics()
+    config_names.check_names(cfg, diagnostics)
+    check_conflicts(cfg, diagnostics)
+    _exit_on_errors(diagnostics.list(), NO_CHECK)
 
 
 def check_data(cfg: Config) -> None:
@@ -168,11 +170,14 @@ def check_data(cfg: Config) -> None:
     ranks = [os.environ[x] for x in RANK_VARIABLES if x in os.environ]
     if (ranks or ['0'])[0] != '0':
         return
-    is_segmentor = 'decode_head' in cfg.model
+    remedy = NO_CHECK
     try:
-        if is_segmentor:
+        if 'decode_head' in cfg.model:
             report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
             found = report.diagnostics
+            remedy = (
+                f'run `mmfaseg check-data` to check every image, or {remedy}'
+            )
         else:
             diagnostics = Diagnostics()
             check_categories(cfg, diagnostics)
@@ -181,15 +186,15 @@ def check_data(cfg: Config) -> None:
         # an unusual dataset may still be valid for training
         _warn(f'the data check failed: {error!r}')
         return
+    _exit_on_errors(found, remedy)
+
+
+def _exit_on_errors(found: Sequence[Diagnostic], remedy: str) -> None:
+    """Logs the warnings; exits with the errors and the remedy, if any."""
     for diagnostic in found:
         if not diagnostic.is_error:
             _warn(str(diagnostic))
     if errors := [str(x) for x in found if x.is_error]:
-        remedy = 'pass --no-check to run without this check'
-        if is_segmentor:
-            remedy = (
-                f'run `mmfaseg check-data` to check every image, or {remedy}'
-            )
         sys.exit('\n'.join([*errors, remedy]))
 
 
