@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from mmfaseg.utils.atomic_write import atomic_write
@@ -64,12 +57,8 @@ class GridProgress:
     ) -> None:
         self.total, self.done = total, 0
         self.progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            MofNCompleteColumn(),
+            *Progress.get_default_columns(),
             TimeElapsedColumn(),
-            TextColumn('left'),
-            TimeRemainingColumn(),
             console=console,
             auto_refresh=False,  # a thread is unsafe with forked workers
             disable=not console.is_terminal,

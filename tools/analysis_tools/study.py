@@ -134,7 +134,7 @@ def run_cells(cells: list[Cell], jobs: int, console: Console) -> bool:
                         continue
                     del running[cell]
                     text = 'done'
-                    if process.returncode or not cell.is_done():
+                    if process.returncode:
                         succeeded = False
                         text = f'FAILED, see {cell.work_dir}/output.txt'
                     progress.finish_cell(f'{cell.name}: {text}')

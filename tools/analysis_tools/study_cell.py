@@ -113,13 +113,6 @@ class Cell:
         is_current = result and result['test'] == expected['test']
         return result if is_current else None
 
-    def is_done(self) -> bool:
-        """Returns whether there is a result for the current config."""
-        try:
-            return self.result() is not None
-        except GridError:  # the config was changed during the run
-            return False
-
     def iteration(self) -> int:
         """Returns the number of logged iterations."""
         return max((x['step'] for x in self.scalars()), default=0)
