@@ -1,27 +1,9 @@
 """Hooks, optimizer constructors and strategies."""
 
+from . import hooks
 from .decay_free_norm_constructor import DecayFreeNormConstructor
-from .hooks import (
-    DrawSegmentationHook,
-    ExactResumeHook,
-    FocusHook,
-    NonFiniteHook,
-    ProgressBarHook,
-    SafeCheckpointHook,
-    SavePredictionsHook,
-    ValidationLossHook,
-)
+from .hooks import *  # noqa: F403
 from .strategies import FullyShardStrategy
 
-__all__ = [
-    'DecayFreeNormConstructor',
-    'DrawSegmentationHook',
-    'ExactResumeHook',
-    'FocusHook',
-    'FullyShardStrategy',
-    'NonFiniteHook',
-    'ProgressBarHook',
-    'SafeCheckpointHook',
-    'SavePredictionsHook',
-    'ValidationLossHook',
-]
+__all__ = ['DecayFreeNormConstructor', 'FullyShardStrategy']
+__all__ += hooks.__all__
