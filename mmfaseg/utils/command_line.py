@@ -63,12 +63,7 @@ def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds ``--cfg-options`` to a parser.
-
-    Args:
-        parser (argparse.ArgumentParser): parser of a tool.
-        example (str): example of a setting for the help text.
-    """
+    """Adds ``--cfg-options``, with an example for its help, to a parser."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -81,12 +76,7 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds the common arguments of training and testing to a parser.
-
-    Args:
-        parser (argparse.ArgumentParser): parser of a tool.
-        example (str): example of a setting for the help of ``--cfg-options``.
-    """
+    """Adds the common arguments of training and testing to a parser."""
     parser.add_argument(
         '--work-dir',
         help='directory for logs and results (default: work_dir of the '
@@ -117,12 +107,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
     """Returns a config with ``--cfg-options`` applied.
 
-    Exits with an error message if there is no such config, or if it needs a
-    package that is not installed.
-
-    Args:
-        path (str | Path): file, or name of a config of this package.
-        options (Mapping[str, Any]): settings that override the config.
+    Exits with an error message if :func:`read_config` raises one.
     """
     try:
         cfg = read_config(path)
@@ -199,11 +184,9 @@ def _exit_on_errors(found: Sequence[Diagnostic], remedy: str) -> None:
 
 
 def make_folder(path: str, kind: str) -> None:
-    """Creates a local folder, or exits with an error message.
+    """Creates a folder, or exits with an error message that names its kind.
 
-    Args:
-        path (str): folder, or URL, which is left to its backend.
-        kind (str): name of the folder in the message.
+    Remote folders are left to their backends.
     """
     if '://' in path:
         return

@@ -57,13 +57,7 @@ LAYER_KEYS = ('dcn', 'plugins')
 
 
 def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
-    """Checks that the keys, classes and arguments of a config exist.
-
-    Args:
-        cfg (Config): config of any task.
-        diagnostics (Diagnostics): receives the errors and warnings, with
-            suggestions of similar names.
-    """
+    """Checks that the keys, classes and arguments of a config exist."""
     scope = cfg.get('default_scope') or 'mmseg'
     registries.init_default_scope(scope)
     _check_keys(cfg, diagnostics)

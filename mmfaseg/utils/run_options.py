@@ -27,11 +27,7 @@ def add_logger(cfg: Config, name: str) -> None:
 
 
 def train_with_amp(cfg: Config, precision: str) -> None:
-    """Switches the optimizer wrapper of a config to mixed precision.
-
-    Args:
-        cfg (Config): training config.
-        precision (str): key of :data:`AMP_DTYPES`.
+    """Switches a config to mixed precision with a key of AMP_DTYPES.
 
     Raises:
         ValueError: if mmengine does not support mixed precision on this

@@ -26,13 +26,7 @@ class GridError(Exception):
 
 
 def run_main(run: Callable[[], bool], console: Console) -> int:
-    """Runs an experiment and returns the exit status.
-
-    Args:
-        run (Callable): function that runs the cells, writes the report, and
-            returns whether all cells succeeded.
-        console (Console): console for messages.
-    """
+    """Returns the exit status of ``run``, which returns its success."""
     try:
         return 0 if run() else 1
     except GridError as error:
@@ -46,10 +40,7 @@ def run_main(run: Callable[[], bool], console: Console) -> int:
 class GridProgress:
     """Shows a progress bar on terminals and prints a line for each cell.
 
-    Args:
-        console (Console): console to print to.
-        total (int): number of cells.
-        partial (float): sum of the completed fractions of all cells.
+    ``partial`` is the sum of the completed fractions of unfinished cells.
     """
 
     def __init__(
@@ -74,7 +65,7 @@ class GridProgress:
         self.progress.stop()
 
     def update(self, description: str, partial: float = 0) -> None:
-        """Shows the running cells and their completed fraction."""
+        """Shows the running cells."""
         self.progress.update(
             self.task, completed=self.done + partial, description=description
         )

@@ -23,21 +23,13 @@ Cell = tuple[str, int]  # corruption and severity
 
 @dataclass
 class Result:
-    """Results of one model.
-
-    Args:
-        name (str): name of the model in tables and plot.
-        config (str): config file.
-        checkpoint (str): checkpoint file.
-        fingerprint (str): hash of everything that the cells depend on.
-        cells (dict[str, dict]): metrics or ``error`` of each cell by
-            'corruption/severity'.
-    """
+    """Results of one model."""
 
     name: str
     config: str
     checkpoint: str
-    fingerprint: str
+    fingerprint: str  # hash of everything that the cells depend on
+    # metrics or 'error' of each cell by 'corruption/severity'
     cells: dict[str, dict] = field(default_factory=dict)
 
     def metrics(self, cell: Cell) -> dict:
@@ -101,13 +93,7 @@ def read_results(path: Path) -> dict[str, Result]:
 
 
 class Report:
-    """Tables and plot for several models.
-
-    Args:
-        results (Sequence[Result]): results of the models.
-        corruptions (Sequence[str]): rows of the grid.
-        severities (Sequence[int]): columns of the grid.
-    """
+    """Tables of corruptions by severities, and a plot, for several models."""
 
     def __init__(
         self,

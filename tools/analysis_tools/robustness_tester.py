@@ -24,12 +24,6 @@ InsertionPoint = tuple[list, int]  # transforms of a pipeline, and an index
 class Tester:
     """Tests a trained model with the dataset and metric of its config.
 
-    Args:
-        cfg (Config): config of the model; not modified.
-        checkpoint (str): checkpoint file.
-        device (str): cpu, cuda or cuda:N.
-        seed (int): random seed of the corruptions.
-
     Raises:
         ValueError: if the test pipeline does not load an image, or the
             checkpoint is damaged or does not match the config.
@@ -58,9 +52,6 @@ class Tester:
     @torch.no_grad()
     def test(self, cell: Cell) -> dict[str, float]:
         """Returns the metrics of a cell.
-
-        Args:
-            cell (Cell): corruption and severity, or :data:`CLEAN`.
 
         Raises:
             ValueError: if the corruption fails on an image, or the metric

@@ -41,19 +41,12 @@ IGNORED_HOOKS = ('logger', 'checkpoint', 'timer', 'visualization')
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A config and a seed.
-
-    Attributes:
-        config (Path): config file.
-        seed (int): random seed.
-        out (Path): directory of the study.
-        options (dict): settings that override those of the config.
-    """
+    """A config and a seed."""
 
     config: Path
     seed: int
-    out: Path
-    options: dict
+    out: Path  # directory of the study
+    options: dict  # settings that override those of the config
 
     @property
     def row(self) -> str:
@@ -201,9 +194,7 @@ def run(cell: Cell) -> None:
 def versions(codes: list[str]) -> dict[str, str | int]:
     """Returns the versions that a result depends on.
 
-    Args:
-        codes (list[str]): hashes of the source code, in order, if it changed
-            between resumed runs.
+    ``codes`` are the hashes of the source code, one per resumed version.
     """
     return dict(
         mmfaseg=f'{mmfaseg.__version__} (sources {" then ".join(codes)})',
