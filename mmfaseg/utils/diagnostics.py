@@ -10,21 +10,15 @@ MAX_EXAMPLES = 3
 class Diagnostic:
     """One error or warning, and how to fix it.
 
-    Attributes:
-        is_error (bool): whether training would fail or give wrong results.
-        where (str): dataset split or location in the config.
-        problem (str): description of the problem.
-        remedy (str): how to fix the problem.
-        count (int): number of occurrences.
-        examples (tuple[str, ...]): examples of affected files.
+    With an error, training would fail or give wrong results.
     """
 
     is_error: bool
-    where: str
+    where: str  # dataset split or location in the config
     problem: str
     remedy: str
     count: int = 1
-    examples: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()  # affected files
 
     def __str__(self) -> str:
         times = f' ({self.count} times)' if self.count > 1 else ''
@@ -37,12 +31,9 @@ class Diagnostic:
 
 @dataclass
 class Diagnostics:
-    """Collects diagnostics in order and counts duplicates.
+    """Collects diagnostics in order and counts duplicates."""
 
-    Attributes:
-        entries (dict): count and examples of each diagnostic.
-    """
-
+    # count and examples of each diagnostic
     entries: dict[tuple[bool, str, str, str], tuple[int, list[str]]] = field(
         default_factory=dict
     )
