@@ -56,14 +56,6 @@ class Result:
         ]
         return fmean(scores) if scores else math.nan
 
-    def drop(
-        self, corruptions: Iterable[str], severities: Sequence[int]
-    ) -> float:
-        """Returns the mean relative drop of the mIoU in percent."""
-        clean = self.score(CLEAN)
-        difference = clean - self.mean(corruptions, severities)
-        return 100 * difference / clean if clean else math.nan
-
 
 def fingerprint(cfg: Config, checkpoint: str, seed: int) -> str:
     """Returns a hash of the config, the weights and the seed."""
@@ -118,8 +110,9 @@ class Report:
                 result.mean(names, self.severities)
                 for names in (*self.groups.values(), self.corruptions)
             ]
-            drop = result.drop(self.corruptions, self.severities)
-            numbers = map(_text, (result.score(CLEAN), *means, drop))
+            clean = result.score(CLEAN)
+            drop = 100 * (clean - means[-1]) / clean if clean else math.nan
+            numbers = map(_text, (clean, *means, drop))
             rows.append([result.name, *numbers])
         return rows
 
