@@ -37,7 +37,7 @@ def run_main(run: Callable[[], bool], console: Console) -> int:
         return 130
 
 
-class GridProgress:
+class GridProgress(Progress):
     """Shows a progress bar on terminals and prints a line for each cell.
 
     ``partial`` is the sum of the completed fractions of unfinished cells.
@@ -46,8 +46,7 @@ class GridProgress:
     def __init__(
         self, console: Console, total: int, partial: float = 0
     ) -> None:
-        self.total, self.done = total, 0
-        self.progress = Progress(
+        super().__init__(
             *Progress.get_default_columns(),
             TimeElapsedColumn(),
             console=console,
@@ -55,26 +54,19 @@ class GridProgress:
             disable=not console.is_terminal,
             speed_estimate_period=600,  # cells differ in speed
         )
-        self.task = self.progress.add_task('', total=total, completed=partial)
+        self.total, self.done = total, 0
+        self.task = self.add_task('', total=total, completed=partial)
 
-    def __enter__(self) -> 'GridProgress':
-        self.progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.progress.stop()
-
-    def update(self, description: str, partial: float = 0) -> None:
+    def show(self, description: str, partial: float = 0) -> None:
         """Shows the running cells."""
-        self.progress.update(
-            self.task, completed=self.done + partial, description=description
-        )
-        self.progress.refresh()
+        completed = self.done + partial
+        self.update(self.task, completed=completed, description=description)
+        self.refresh()
 
     def finish_cell(self, text: str) -> None:
         """Counts a cell and prints its result."""
         self.done += 1
-        self.progress.console.print(
+        self.console.print(
             f'[{self.done}/{self.total}] {text}',
             markup=False,
             highlight=False,

@@ -158,7 +158,7 @@ def run_cells(args: argparse.Namespace, console: Console) -> Report:
             tester = Tester(cfg, result.checkpoint, args.device, args.seed)
             for cell in todo:
                 name = ' '.join(map(str, (result.name, *cell)))
-                progress.update(name)
+                progress.show(name)
                 metrics = measure(cell, tester)
                 result.set_metrics(cell, metrics)
                 write_json(

@@ -139,7 +139,7 @@ def run_cells(cells: list[Cell], jobs: int, console: Console) -> bool:
                         text = f'FAILED, see {cell.work_dir}/output.txt'
                     progress.finish_cell(f'{cell.name}: {text}')
                 partial = sum(x.fraction() for x in (*running, *waiting))
-                progress.update(', '.join(x.name for x in running), partial)
+                progress.show(', '.join(x.name for x in running), partial)
         finally:
             for process in running.values():
                 process.terminate()
