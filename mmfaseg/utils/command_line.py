@@ -87,6 +87,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
         action='store_true',
         help='skip the config check and, before training, the data check',
     )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='fp16',
+        choices=['fp16', 'bf16'],
+        help='use mixed precision: float16 (default), with loss scaling in '
+        'training, or bfloat16',
+    )
     add_cfg_options(parser, example)
     parser.add_argument(
         '--launcher',
