@@ -63,7 +63,7 @@ def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds ``--cfg-options``, with an example for its help, to a parser."""
+    """Adds ``--cfg-options`` to a parser, with an example in the help."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -49,7 +49,7 @@ def find_config(config: str | Path) -> Path:
 
 
 def read_config(config: str | Path) -> Config:
-    """Reads a config, see :func:`find_config`, and its ``custom_imports``.
+    """Reads a config, see :func:`find_config`, and its custom imports.
 
     Raises:
         ImportError: if a custom import fails.

@@ -10,7 +10,7 @@ MAX_EXAMPLES = 3
 class Diagnostic:
     """One error or warning, and how to fix it.
 
-    With an error, training would fail or give wrong results.
+    An error means that training would fail or give wrong results.
     """
 
     is_error: bool

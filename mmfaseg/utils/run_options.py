@@ -27,7 +27,7 @@ def add_logger(cfg: Config, name: str) -> None:
 
 
 def train_with_amp(cfg: Config, precision: str) -> None:
-    """Switches a config to mixed precision with a key of AMP_DTYPES.
+    """Switches a training config to mixed precision, fp16 or bf16.
 
     Raises:
         ValueError: if mmengine does not support mixed precision on this

@@ -26,7 +26,7 @@ class GridError(Exception):
 
 
 def run_main(run: Callable[[], bool], console: Console) -> int:
-    """Returns the exit status of ``run``, which returns its success."""
+    """Returns the exit status; ``run`` returns whether all cells succeeded."""
     try:
         return 0 if run() else 1
     except GridError as error:

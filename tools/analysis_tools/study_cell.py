@@ -194,7 +194,8 @@ def run(cell: Cell) -> None:
 def versions(codes: list[str]) -> dict[str, str | int]:
     """Returns the versions that a result depends on.
 
-    ``codes`` are the hashes of the source code, one per resumed version.
+    ``codes`` are the hashes of the source code, in order, if it changed
+    between resumed runs.
     """
     return dict(
         mmfaseg=f'{mmfaseg.__version__} (sources {" then ".join(codes)})',
