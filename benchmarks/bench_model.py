@@ -1,15 +1,19 @@
 """Measures time and memory of whole models and of their stages.
 
 Compares FASeg with MMSegmentation's Mask2Former, both with ResNet-50. The
-models run alternately. FASeg is not timed if its scores differ from the
-reference implementations, and a training step is not timed if its loss is not
-finite. The scores of the baseline are not checked. *relative* is the time
-relative to the baseline::
+models run alternately. FASeg and the peers are not timed if their scores
+differ from the reference implementations, and a training step is not timed if
+its loss is not finite. The scores of the baseline are not checked. *relative*
+is the time relative to the baseline. *time / floor* is the time relative to
+that of a matrix product with as many multiply-adds, or of a copy of the
+results if it takes longer; both are timed in the same run::
 
     python benchmarks/bench_model.py --threads 2 --train --json rows.json
+    python benchmarks/bench_model.py --peers huggingface onnxruntime openvino
     python benchmarks/bench_model.py --other my_module:make
 
-``make`` takes our model and returns a function that maps images to scores.
+``make`` takes our model and returns a function that maps images to scores. The
+peers are packages: ``pip install transformers onnxruntime openvino``.
 """
 
 import argparse
@@ -22,7 +26,9 @@ from typing import Any
 
 import torch
 from measure import (
+    Floor,
     Row,
+    count_work,
     describe,
     extra_memory,
     medians,
@@ -32,15 +38,18 @@ from measure import (
 )
 from models import (
     BASELINE,
+    OURS,
     build_pair,
     faseg_stages,
     hrca_stage,
+    make_metas,
     make_samples,
     mask2former_stages,
     reference_scores,
     scores_match,
     training_step,
 )
+from peers import PEERS
 from plots import plot_cost
 from torch import Tensor, nn
 
@@ -48,6 +57,9 @@ from mmfaseg.ops import describe_backend
 
 SIZES = ['512x512', '640x640', '512x1024', '1024x2048']
 TRAIN_BATCH = 2
+HRCA = 'HRCA, 3 layers'  # a stage
+# reduce-overhead: with CUDA graphs, on GPUs
+COMPILE_MODES = ['default', 'reduce-overhead', 'max-autotune']
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,7 +73,22 @@ def parse_args() -> argparse.Namespace:
     add('--amp', choices=['bfloat16', 'float16'], help='run under autocast')
     add('--threads', type=int, help='number of CPU threads')
     add('--seconds', type=float, default=6.0, help='duration per variant')
-    add('--train', action='store_true', help='also time training at 512x512')
+    add(
+        '--train',
+        nargs='?',
+        const='512x512',
+        metavar='HEIGHTxWIDTH',
+        help='also time training, by default at 512x512',
+    )
+    add('--stages', nargs='+', help='stages to time (default: all)')
+    add(
+        '--compile',
+        nargs='+',
+        default=[],
+        choices=COMPILE_MODES,
+        help='also time our whole model with torch.compile',
+    )
+    add('--peers', nargs='+', default=[], choices=PEERS, help='packages')
     add('--other', help='module:function that makes another FASeg variant')
     add('--json', help='write the rows to this file')
     add('--plot', help='plot cost against image area to this file')
@@ -90,33 +117,51 @@ def bench_inference(
                 models.items(), (faseg_stages, mask2former_stages), strict=True
             )
         }
-        names = list(stages)
-        ours_name = names[0]
-        right = dict.fromkeys(names, True)
-        scores = stages[ours_name]['whole']()
-        right[ours_name] = scores_match(scores, reference_scores(ours, image))
+        stages[OURS][HRCA] = hrca_stage(ours, image)
+        right = dict.fromkeys(stages, True)
+        scores = stages[OURS]['whole']()
+        right[OURS] = scores_match(scores, reference_scores(ours, image))
         if args.other:
             module, function = args.other.split(':')
             make = getattr(importlib.import_module(module), function)
             run = partial(make(ours), image)
             stages[args.other] = {'whole': run}
             right[args.other] = scores_match(run(), scores)
+        for mode in args.compile:
+            name = f'{OURS}, compile {mode}'
+            run = compile_model(ours, image, mode)
+            stages[name] = {'whole': run}
+            right[name] = scores_match(run(), scores)
         del scores
+        for peer in args.peers:
+            run, expected = PEERS[peer](ours, image)
+            stages[peer] = {'whole': run}
+            right[peer] = scores_match(run(), expected)
         rows = []
-        for stage in stages[ours_name]:
+        for stage in args.stages or stages[OURS]:
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
-            rows += compare(args, stage, size, runs, right)
-        once = {ours_name: hrca_stage(ours, image)}
-        stage = 'HRCA, 3 layers'
-        rows += compare(args, stage, size, once, right, memory=False)
+            rows += compare(args, stage, size, runs, right, stage != HRCA)
     return rows
+
+
+def compile_model(
+    model: nn.Module, image: Tensor, mode: str
+) -> Callable[[], Tensor]:
+    """Returns the whole model for one image, compiled when first called."""
+    metas = make_metas(image)
+    network = torch.compile(
+        lambda x: model.encode_decode(x, metas), fullgraph=True, mode=mode
+    )
+    # CUDA graphs reuse the memory of their results
+    return lambda: network(image).clone()
 
 
 def bench_training(
     args: argparse.Namespace, models: dict[str, nn.Module]
 ) -> list[Row]:
     """Measures the forward and backward pass of two crops."""
-    size = (512, 512)
+    height, width = (int(x) for x in args.train.split('x'))
+    size = (height, width)
     image = torch.randn(TRAIN_BATCH, 3, *size, device=args.device)
     samples = make_samples(TRAIN_BATCH, size, args.classes, args.device)
     runs, right = {}, {}
@@ -125,7 +170,7 @@ def bench_training(
             model.train()
             runs[name] = partial(training_step, model, image, samples)
             right[name] = bool(runs[name]().isfinite())
-        return compare(args, 'training step, batch 2', '512x512', runs, right)
+        return compare(args, 'training step, batch 2', args.train, runs, right)
 
 
 def compare(
@@ -137,10 +182,20 @@ def compare(
     memory: bool = True,
 ) -> list[Row]:
     """Returns one row per variant; the variants run alternately."""
-    times = medians(list(runs.values()), args.device, args.seconds)
+    work = {
+        name: count_work(run)
+        for name, run in runs.items()
+        if name in (OURS, BASELINE)
+    }
+    floor = Floor(args.device, getattr(torch, args.amp or 'float32'))
+    *times, product, copy = medians(
+        [*runs.values(), *floor.probes], args.device, args.seconds
+    )
     rows = []
     for (name, run), ms in zip(runs.items(), times, strict=True):
         row = Row(stage, size, name, ms if right[name] else None)
+        if right[name] and name in work:
+            row.floor = ms / floor.of(work[name], product, copy)
         if right[name] and BASELINE in runs:
             row.relative = ms / times[list(runs).index(BASELINE)]
         if memory and right[name]:

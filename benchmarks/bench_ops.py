@@ -4,7 +4,7 @@
 
 Variants run alternately; the table shows medians. A variant whose result
 differs from the reference is not timed, and the script exits with status 1.
-*rel. to copy* is the time relative to a large copy of the bytes that are read
+*time / floor* is the time relative to a large copy of the bytes that are read
 and written. *rel. to lines* counts whole cache lines of 64 bytes instead, of
 which a window of a planar map uses only a part.
 """

@@ -12,16 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from mmfaseg.testing import peak_memory
 
+os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # no messages of the profiler
 # maximum norm of the difference relative to the norm of the reference
 GATES = {
     torch.float64: 1e-9,
@@ -32,7 +36,7 @@ GATES = {
 # titles of the columns that are shown if they contain values
 NUMBERS = {
     'relative': 'relative',
-    'floor': 'rel. to copy',
+    'floor': 'time / floor',
     'lines': 'rel. to lines',
     'extra': 'extra MiB',
     'rss': 'RSS MiB',
@@ -50,7 +54,9 @@ class Row:
         ms: Median milliseconds of one run; None if the result is wrong.
         relative: Time relative to the first variant, or to the baseline for
             whole models.
-        floor: Time relative to a copy of the necessary bytes.
+        floor: Time relative to the floor: a copy of the necessary bytes or,
+            for whole models, the multiply-adds at the rate of a matrix
+            product, if these take longer.
         lines: The same for whole cache lines, if these are more bytes.
         extra: Peak memory without the results, MiB.
         rss: Growth of the resident memory of the process at the peak, MiB.
@@ -65,6 +71,13 @@ class Row:
     lines: float | None = None
     extra: float | None = None
     rss: float | None = None
+
+
+class Work(NamedTuple):
+    """Multiply-adds and bytes of a computation."""
+
+    multiply_adds: int
+    num_bytes: int
 
 
 def synchronize(device: torch.device) -> None:
@@ -91,6 +104,86 @@ def medians(
             synchronize(device)
             taken.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(x) for x in times]
+
+
+class Floor:
+    """Smallest time of a computation on this machine.
+
+    Its two probes are a matrix product and a copy. They are timed together
+    with the computation, because the speed of a shared machine varies.
+
+    Args:
+        device: Device of the computation.
+        dtype: Data type of the matrix product.
+    """
+
+    SIDE = 2048  # 16 MiB per float32 matrix
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        one, two = torch.randn(2, self.SIDE, self.SIDE, device=device)
+        one, two, out = one.to(dtype), two.to(dtype), two.to(dtype).clone()
+        source = torch.randn(32 << 20, device=device)
+        target = torch.empty_like(source)
+        self.probes = [
+            lambda: torch.mm(one, two, out=out),
+            lambda: target.copy_(source),
+        ]
+        self.copied = 2 * source.nbytes
+
+    def of(self, work: Work, product_ms: float, copy_ms: float) -> float:
+        """Returns the milliseconds of some work.
+
+        Args:
+            work: Multiply-adds and bytes.
+            product_ms: Time of the first probe.
+            copy_ms: Time of the second probe.
+        """
+        compute = work.multiply_adds / self.SIDE**3 * product_ms
+        return max(compute, work.num_bytes / self.copied * copy_ms)
+
+
+aten = torch.ops.aten
+CPU_ATTENTION = aten._scaled_dot_product_flash_attention_for_cpu
+# PyTorch's formulas, and the attention on CPUs, which it does not count
+FORMULAS = {
+    **flop_registry,
+    CPU_ATTENTION: flop_registry[aten._scaled_dot_product_flash_attention],
+}
+
+
+class _MultiplyAdds(TorchDispatchMode):
+    """Counts multiply-adds.
+
+    ``FlopCounterMode`` also tracks modules, which fails for parameters that
+    are used without a graph.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Runs an operator and adds its multiply-adds."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        count = FORMULAS.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **kwargs, out_val=result) // 2
+        return result
+
+
+def count_work(function: Callable[[], Any]) -> Work:
+    """Runs a function and counts the work that it cannot avoid.
+
+    These are the multiply-adds of matrix products and convolutions, and the
+    bytes of the results, which must be written.
+    """
+    with _MultiplyAdds() as counter:
+        results = tree_leaves(function())
+    tensors = [x for x in results if isinstance(x, Tensor)]
+    return Work(counter.total, sum(x.nbytes for x in tensors))
 
 
 def copy_rate(device: torch.device, seconds: float = 1.0) -> float:

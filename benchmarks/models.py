@@ -18,14 +18,26 @@ from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.ops import use_backend
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs/_base_/models'
+OURS = 'mmfaseg FASeg'
 BASELINE = 'mmseg Mask2Former'
 Stages = dict[str, Callable[[], Any]]
 
 
-def build(name: str, num_classes: int) -> nn.Module:
-    """Returns a model with random weights from a file of configs/_base_."""
+def build(
+    name: str, num_classes: int, head: dict[str, Any] | None = None
+) -> nn.Module:
+    """Returns a model with random weights from a file of configs/_base_.
+
+    Args:
+        name: Name of the file in configs/_base_/models.
+        num_classes: Number of classes.
+        head: Settings of the head to override, by dotted keys.
+    """
     init_default_scope('mmseg')
-    model = Config.fromfile(CONFIGS / f'{name}.py').model
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
+    for key, value in (head or {}).items():
+        cfg.merge_from_dict({f'model.decode_head.{key}': value})
+    model = cfg.model
     model.pop('data_preprocessor')
     model.backbone.init_cfg = None
     model.backbone.norm_cfg = dict(type='BN')
@@ -43,7 +55,7 @@ def build_pair(num_classes: int, device: torch.device) -> dict[str, nn.Module]:
     baseline = build('mask2former_r50', num_classes)
     baseline.backbone.load_state_dict(ours.backbone.state_dict())
     return {
-        'mmfaseg FASeg': ours.to(device),
+        OURS: ours.to(device),
         BASELINE: baseline.to(device),
     }
 

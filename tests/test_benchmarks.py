@@ -1,9 +1,13 @@
 """Benchmarks of models: rows, incorrect results and interrupted runs."""
 
 import json
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 FOLDER = Path(__file__).parent.parent / 'benchmarks'
 STAGES = ('backbone', 'pixel decoder', 'decoder', 'post-processing', 'whole')
@@ -37,6 +41,7 @@ def test_every_stage_of_both_models_is_measured(bench, monkeypatch, tmp_path):
         for model in ('mmfaseg FASeg', 'mmseg Mask2Former')
     ] + [('HRCA, 3 layers', 'mmfaseg FASeg')]
     assert all(x['ms'] > 0 and x['size'] == '64x64' for x in rows)
+    assert all(x['floor'] > 0 for x in rows)
     whole = [x['ms'] for x in rows if x['op'] == 'whole']
     found = [x['relative'] for x in rows if x['op'] == 'whole']
     assert found == pytest.approx([whole[0] / whole[1], 1])
@@ -71,3 +76,100 @@ def test_interrupted_run_keeps_rows(monkeypatch, tmp_path):
         run_all('title', [lambda: [first], fail], str(file))
     (row,) = json.loads(file.read_text())['rows']
     assert (row['op'], row['ms']) == ('op', 1.0)
+
+
+@pytest.mark.smoke
+def test_floor_is_the_slower_of_product_and_copy(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from measure import Floor, count_work
+
+    image, weight = torch.ones(2, 3, 8, 8), torch.ones(5, 3, 1, 1)
+    query = torch.ones(1, 2, 6, 4)  # 2 heads, 6 queries, 4 channels
+    work = count_work(lambda: torch.conv2d(image, weight))
+    assert work == (2 * 5 * 3 * 64, 4 * 2 * 5 * 64)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    work = count_work(lambda: attention(query, query, query))
+    assert work.multiply_adds == 2 * (2 * 6 * 6 * 4)
+    floor = Floor(torch.device('cpu'), torch.float32)
+    twice = work._replace(multiply_adds=2 * floor.SIDE**3, num_bytes=0)
+    assert floor.of(twice, 30.0, 1.0) == 60
+    half = work._replace(multiply_adds=0, num_bytes=floor.copied // 2)
+    assert floor.of(half, 30.0, 8.0) == 4
+
+
+# records its arguments, and fails for one script
+FAKE_PYTHON = """#!/bin/sh
+{ printf "'%s' " "$@"; echo; } >> "$0.calls"
+case "$*" in *"${FAILING:-nothing}"*) echo broken; exit 3;; esac
+"""
+
+
+@pytest.fixture
+def gpu_script(tmp_path):
+    """Runs gpu.sh without Python; returns status, output and commands."""
+    python = tmp_path / 'python'
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    calls = tmp_path / 'python.calls'
+
+    def run(**variables):
+        calls.write_text('')
+        done = subprocess.run(
+            [FOLDER / 'gpu.sh', tmp_path / 'my results'],
+            env={**os.environ, 'PYTHON': str(python), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout, calls.read_text().splitlines()
+
+    return run
+
+
+def test_gpu_script_repeats_only_the_parts_that_failed(gpu_script, tmp_path):
+    status, printed, commands = gpu_script(FAILING='bench_ops.py')
+    assert status == 1
+    assert 'bench_ops: failed with status 3' in printed
+    assert printed.splitlines()[-1] == 'failed: bench_ops'
+    assert printed.count(': passed in ') == len(commands) - 1 == 13
+    log = tmp_path / 'my results/bench_ops.log'
+    assert log.read_text() == 'broken\n'
+    status, printed, commands = gpu_script()
+    assert status == 0
+    assert printed.count(': passed in ') == len(commands) == 1
+    assert shlex.split(commands[0])[:3] == [
+        *('benchmarks/bench_ops.py', '--device', 'cuda')
+    ]
+    assert gpu_script() == (0, '', [])
+
+
+def test_gpu_script_uses_existing_options(
+    gpu_script, bench, monkeypatch, root
+):
+    monkeypatch.syspath_prepend(root / 'tools/analysis_tools')
+    import bench_ops
+    import study
+
+    parsers = {
+        'bench_model.py': bench.parse_args,
+        'bench_ops.py': bench_ops.parse_args,
+        'study.py': study.parse_args,
+    }
+    _, _, commands = gpu_script(DEVICE='cpu', SIZE='64x64')
+    parsed = []
+    for command in commands:
+        words = shlex.split(command)
+        name = Path(words[0]).name
+        if name in parsers:
+            monkeypatch.setattr('sys.argv', words)
+            parsed.append((name, parsers[name]()))
+    models = [args for name, args in parsed if name == 'bench_model.py']
+    assert [name for name, _ in parsed].count('study.py') == 1
+    assert {(x.amp, x.batch) for x in models} == {
+        (amp, batch)
+        for amp in (None, 'bfloat16', 'float16')
+        for batch in (1, 8)
+    }
+    assert {x.device.type for x in models} == {'cpu'}
+    assert all((root / x).is_file() for x in study.parse_args().configs)

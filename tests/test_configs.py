@@ -64,6 +64,7 @@ def _scope():
         yield
 
 
+@pytest.mark.slow
 def test_each_architecture_predicts():
     """An image of 60x90, which the preprocessor pads to 64x96."""
     architectures = {}
@@ -93,6 +94,7 @@ def test_each_architecture_predicts():
         assert scores.isfinite().all(), path.stem
 
 
+@pytest.mark.slow
 def test_parameters_equal_the_metafile_and_the_authors_count():
     """Heads that only training needs are not counted."""
     for path in buildable(EXPERIMENTS):

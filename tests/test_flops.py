@@ -20,6 +20,7 @@ def get_flops(root, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_faseg_r50_costs_less_than_was_published(root, get_flops):
     """72 G and 51 M for ADE20K at 512x512 (README of the paper's release).
 

@@ -68,6 +68,7 @@ def names_in(wheel: Path) -> set[str]:
         return set(archive.namelist())
 
 
+@pytest.mark.slow
 def test_wheel_contains_one_package(wheel: Path) -> None:
     info = f'mmfaseg-{mmfaseg.__version__}.dist-info'
     assert {name.split('/')[0] for name in names_in(wheel)} == {
@@ -79,6 +80,7 @@ def test_wheel_contains_one_package(wheel: Path) -> None:
     assert top_level.split() == ['mmfaseg']
 
 
+@pytest.mark.slow
 def test_wheel_contains_all_modules(wheel: Path, root: Path) -> None:
     modules = {
         path.relative_to(root).as_posix()
@@ -98,6 +100,7 @@ def test_wheel_contains_all_modules(wheel: Path, root: Path) -> None:
     assert files <= names_in(wheel)
 
 
+@pytest.mark.slow
 def test_wheel_contains_the_files_of_mim(wheel: Path, root: Path) -> None:
     configs = {
         path.relative_to(root).as_posix()
@@ -108,6 +111,7 @@ def test_wheel_contains_the_files_of_mim(wheel: Path, root: Path) -> None:
     assert not [name for name in names_in(wheel) if '__pycache__' in name]
 
 
+@pytest.mark.slow
 @WITH_COMPILER
 def test_wheel_with_operators_supports_all_python_versions(
     wheel: Path,
@@ -120,6 +124,7 @@ def test_wheel_with_operators_supports_all_python_versions(
     assert str(Path.home()).encode() not in library
 
 
+@pytest.mark.slow
 def test_wheel_without_operators_supports_all_platforms(
     build, source, tmp_path, monkeypatch
 ) -> None:
@@ -158,6 +163,7 @@ def test_requested_operators_that_cannot_be_built_raise(
     assert message in done.stdout
 
 
+@pytest.mark.slow
 def test_wheel_requires_no_openmmlab_packages(wheel: Path) -> None:
     """They would overwrite the OneDL forks."""
     with zipfile.ZipFile(wheel) as archive:
@@ -187,6 +193,7 @@ def test_sdist_builds_the_same_wheel(build, source, wheel, tmp_path) -> None:
     assert names_in(again) == names_in(wheel)
 
 
+@pytest.mark.slow
 def test_editable_install_links_the_files_of_mim(
     build, source, tmp_path, monkeypatch
 ) -> None:
@@ -268,11 +275,13 @@ sys.path.append({sysconfig.get_path('purelib')!r})
 """
 
 
+@pytest.mark.slow
 def test_names_work_in_a_checkout_that_is_not_installed(root, tmp_path):
     found = run_script(tmp_path, root, '-S', before=PACKAGES)
     assert found == f'MaskEncoderDecoder {root / "mmfaseg/__init__.py"}'
 
 
+@pytest.mark.slow
 def test_names_work_with_the_wheel(wheel, tmp_path):
     site = tmp_path / 'site'
     with zipfile.ZipFile(wheel) as archive:
@@ -281,6 +290,7 @@ def test_names_work_with_the_wheel(wheel, tmp_path):
     assert found == f'MaskEncoderDecoder {site / "mmfaseg/__init__.py"}'
 
 
+@pytest.mark.slow
 def test_names_work_with_an_editable_install(
     build, source, tmp_path, monkeypatch
 ):
@@ -293,6 +303,7 @@ def test_names_work_with_an_editable_install(
     assert found == f'MaskEncoderDecoder {source / "mmfaseg/__init__.py"}'
 
 
+@pytest.mark.slow
 def test_wheel_installs_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (
@@ -302,6 +313,7 @@ def test_wheel_installs_the_command(wheel: Path) -> None:
     assert 'mmfaseg = mmfaseg.__main__:main' in text
 
 
+@pytest.mark.slow
 def test_wheel_segments_an_image_by_model_name(wheel, root, tmp_path):
     """Config, weights and tools come from the wheel."""
     site = tmp_path / 'site'

@@ -71,7 +71,9 @@ def whole(case: str, dtype: torch.dtype) -> tuple[dict, dict]:
     return expected, run
 
 
-CASES = pytest.mark.parametrize('case', ['A', 'B'])
+CASES = pytest.mark.parametrize(
+    'case', ['A', pytest.param('B', marks=pytest.mark.slow)]
+)
 
 
 @CASES

@@ -86,6 +86,7 @@ def test_losses_matching_and_gradients_of_random_predictions(monkeypatch):
         assert difference(wanted, norms) < 1e-6
 
 
+@pytest.mark.slow
 def test_training_step_of_r50(monkeypatch):
     """Case E: all losses, the matching, and the gradient of every parameter.
 

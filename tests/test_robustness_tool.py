@@ -167,6 +167,7 @@ def test_changed_settings_repeat_a_cell(tool, run, checkpoints):
             assert len(tool.tested) == 2 * number
 
 
+@pytest.mark.slow
 def test_models_are_compared_from_the_command_line(
     tool, checkpoints, tmp_path, run_python
 ):

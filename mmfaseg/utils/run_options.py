@@ -1,5 +1,6 @@
 """Application of training and testing options to a config."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -30,31 +31,51 @@ def train_with_amp(cfg: Config, precision: str) -> None:
     """Switches a training config to mixed precision, fp16 or bf16.
 
     Raises:
-        ValueError: if mmengine does not support mixed precision on this
-            device or with this optimizer wrapper.
+        ValueError: if mixed precision is not supported on this device or
+            with this optimizer wrapper.
     """
-    device = get_device()
-    if device not in AMP_DEVICES:
-        raise ValueError(
-            f'--amp {precision}: mmengine supports mixed precision on '
-            f'{", ".join(AMP_DEVICES)}, but this process runs on {device!r}; '
-            'omit --amp, or use a machine with a supported device'
-        )
+    _check_amp_device(precision)
     wrapper = type_name({'type': 'OptimWrapper', **cfg.optim_wrapper})
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise ValueError(
             f'--amp replaces OptimWrapper, but the config has {wrapper!r}; '
             'omit --amp and set optim_wrapper in the config'
         )
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
     if precision == 'bf16':
-        # bfloat16 has the range of float32 and needs no loss scaling. The
-        # wrapper always passes loss_scale to a GradScaler.
-        cfg.optim_wrapper.dtype = 'bfloat16'
-        cfg.optim_wrapper.loss_scale = dict(enabled=False)
+        for key in ('dtype', 'loss_scale', 'use_fsdp'):
+            cfg.optim_wrapper.pop(key, None)
+        cfg.optim_wrapper.type = 'mmfaseg.Bfloat16OptimWrapper'
     else:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.dtype = 'float16'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _check_amp_device(precision: str) -> None:
+    """Raises ValueError, or warns, if this device is unsuitable."""
+    device = get_device()
+    devices = AMP_DEVICES if precision == 'fp16' else (*AMP_DEVICES, 'cpu')
+    if device not in devices:
+        raise ValueError(
+            f'--amp {precision} is supported on {", ".join(devices)}, but '
+            f'this process runs on {device!r}; omit --amp, or use a machine '
+            'with a supported device'
+        )
+    if device == 'cpu' and not has_bfloat16_instructions():
+        print_log(
+            '--amp bf16: this processor has no bfloat16 instructions, and '
+            'emulating them is slower than float32; omit --amp',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def has_bfloat16_instructions() -> bool:
+    """Returns whether oneDNN computes in bfloat16 on this processor."""
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 def predict_with_amp(model: nn.Module, precision: str) -> None:

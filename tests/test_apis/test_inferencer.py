@@ -375,6 +375,7 @@ def test_labels_equal_mmseg_inferencer(inferencer, work_dir, images):
     assert np.array_equal(ours.labels, found.pred_sem_seg.data[0])
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_command_line(work_dir, images, tmp_path, root):
     def call(*arguments):

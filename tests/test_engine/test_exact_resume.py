@@ -271,6 +271,7 @@ def test_checkpoint_is_removed_after_the_next_is_written(
     assert {x.name: x.read_bytes() for x in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_a_valid_checkpoint(tmp_path):
     """Up to 100 times; each run resumes from the previous one."""
     torch.set_num_threads(1)

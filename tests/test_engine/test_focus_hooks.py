@@ -31,6 +31,8 @@ def make_config(root, tmp_path):
         cfg.train_dataloader.update(batch_size=2, **QUICK)
         cfg.val_dataloader.update(QUICK)
         cfg.val_dataloader.dataset.update(length=3)
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            loader.dataset.image_size = (64, 64)
         cfg.custom_hooks = list(hooks)
         cfg.default_hooks.checkpoint.update(save_best=None, interval=100)
         cfg.experiment_name = tmp_path.name

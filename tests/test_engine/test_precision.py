@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
@@ -58,3 +59,28 @@ def test_losses_are_finite_and_decrease(dtype, device, root, tmp_path):
     # the scaler skips steps until it has found its factor
     assert num_skipped <= (10 if dtype == 'float16' else 0)
     assert sum(totals[-20:]) < 0.9 * sum(totals[:20])
+
+
+@pytest.mark.smoke
+def test_bfloat16_optim_wrapper_keeps_weights_in_float32():
+    model = torch.nn.Linear(4, 2)
+    before = model.weight.clone()
+    wrapper = build_optim_wrapper(
+        model,
+        dict(
+            type='mmfaseg.Bfloat16OptimWrapper',
+            optimizer=dict(type='SGD', lr=0.1),
+            accumulative_counts=2,
+        ),
+    )
+    wrapper.initialize_count_status(model, 0, 2)
+    for step in range(2):
+        with wrapper.optim_context(model):
+            output = model(torch.ones(3, 4))
+        assert output.dtype == torch.bfloat16
+        wrapper.update_params(output.float().sum())
+        assert torch.equal(model.weight, before) == (step == 0)
+    assert model.weight.dtype == torch.float32
+    # the losses are divided by 2, and the gradient of a weight is 3
+    torch.testing.assert_close(model.weight, before - 0.1 * 3)
+    assert model(torch.ones(3, 4)).dtype == torch.float32

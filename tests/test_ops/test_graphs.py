@@ -49,6 +49,7 @@ def _losses_and_gradients(function, inputs):
     return [loss, *(x.grad for x in leaves if x.requires_grad)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_compiles_without_breaks_for_changing_sizes(backend):
     torch._dynamo.reset()
