@@ -576,7 +576,7 @@ def test_scripts_pass_their_arguments(
     done = run_script(script, *arguments, *more, tmp_path=tmp_path, GPUS='4')
     lines = done.stdout.splitlines()
     launcher = 'slurm' if script.startswith('slurm') else 'pytorch'
-    end = [*passed[1:], '--launcher', launcher, *more]
+    end = ['--launcher', launcher, *passed[1:], *more]
     assert lines[-len(end) :] == end, done.stderr
     assert lines[-len(end) - 1] == str(TOOLS / passed[0])
     count = '--ntasks=4' if launcher == 'slurm' else '--nproc_per_node=4'

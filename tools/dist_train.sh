@@ -19,4 +19,4 @@ PYTHONPATH="${tools}/..${PYTHONPATH:+:${PYTHONPATH}}" \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" \
   --master_port="${PORT:-29500}" \
   --nproc_per_node="${gpus}" \
-  "${tools}/train.py" "${config}" --launcher pytorch "${@:3}"
+  "${tools}/${MMFASEG_TOOL:-train.py}" --launcher pytorch "${config}" "${@:3}"

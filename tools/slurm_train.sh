@@ -25,5 +25,5 @@ PYTHONPATH="${tools}/..${PYTHONPATH:+:${PYTHONPATH}}" \
   --cpus-per-task="${CPUS_PER_TASK:-5}" \
   --kill-on-bad-exit=1 \
   ${srun_args[@]+"${srun_args[@]}"} \
-  "${PYTHON:-python}" -u "${tools}/train.py" "${config}" \
-  --launcher slurm "${@:4}"
+  "${PYTHON:-python}" -u "${tools}/${MMFASEG_TOOL:-train.py}" \
+  --launcher slurm "${config}" "${@:4}"

@@ -16,7 +16,6 @@ from mmfaseg.utils.command_line import (
 )
 from mmfaseg.utils.cpu_processes import destroy_process_group
 from mmfaseg.utils.run_options import (
-    AMP_DTYPES,
     draw_predictions,
     predict_with_amp,
     remove_sharding,
@@ -59,13 +58,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--tta',
         action='store_true',
         help='use test-time augmentation (tta_pipeline of the config)',
-    )
-    parser.add_argument(
-        '--amp',
-        nargs='?',
-        const='fp16',
-        choices=list(AMP_DTYPES),
-        help='use mixed precision: float16 (default) or bfloat16',
     )
     add_run_arguments(parser, 'test_dataloader.batch_size=4')
     args = parser.parse_args(argv)

@@ -15,7 +15,6 @@ from mmfaseg.utils.command_line import (
 )
 from mmfaseg.utils.cpu_processes import destroy_process_group
 from mmfaseg.utils.run_options import (
-    AMP_DTYPES,
     LOGGERS,
     add_logger,
     resume_from,
@@ -34,14 +33,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='resume from this checkpoint, or by default from the latest one '
         'in the work dir, if any',
-    )
-    parser.add_argument(
-        '--amp',
-        nargs='?',
-        const='fp16',
-        choices=list(AMP_DTYPES),
-        help='use mixed precision: float16 with loss scaling (default) or '
-        'bfloat16',
     )
     parser.add_argument('--seed', type=int, help='random seed')
     parser.add_argument(

@@ -13,11 +13,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path whose file replaces ``path`` on exit.
 
     If the block raises, the temporary file is removed and ``path`` stays
-    unchanged. The folder is created if needed.
-
-    Args:
-        path (str | Path): the file to write. The temporary file is hidden, in
-            the same folder and has the same suffix.
+    unchanged. The folder is created if needed. The temporary file is hidden,
+    in the same folder and has the same suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from . import config_names
+from .config_conflicts import check_conflicts
 from .config_files import read_config
-from .config_names import ConfigNameError, reject_unknown_names
 from .cpu_processes import prepare_cpu_processes
-from .diagnostics import Diagnostics
+from .diagnostics import Diagnostic, Diagnostics
 from .stack_info import log_stack_info
 
 # warnings of PyTorch, mmengine, mmseg and mmdet that users cannot act on
@@ -38,6 +39,7 @@ KNOWN_WARNINGS = (
 )
 # errors of the user, which the commands print without a traceback
 USER_ERRORS = (OSError, ValueError, TypeError, RuntimeError, ImportError)
+NO_CHECK = 'pass --no-check to run without this check'
 # set by torchrun, Slurm and Open MPI
 RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -61,12 +63,7 @@ def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
 
 
 def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds ``--cfg-options`` to a parser.
-
-    Args:
-        parser (argparse.ArgumentParser): parser of a tool.
-        example (str): example of a setting for the help text.
-    """
+    """Adds ``--cfg-options`` to a parser, with an example in the help."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -79,12 +76,7 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
-    """Adds the common arguments of training and testing to a parser.
-
-    Args:
-        parser (argparse.ArgumentParser): parser of a tool.
-        example (str): example of a setting for the help of ``--cfg-options``.
-    """
+    """Adds the common arguments of training and testing to a parser."""
     parser.add_argument(
         '--work-dir',
         help='directory for logs and results (default: work_dir of the '
@@ -94,6 +86,14 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
         '--no-check',
         action='store_true',
         help='skip the config check and, before training, the data check',
+    )
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='fp16',
+        choices=['fp16', 'bf16'],
+        help='use mixed precision: float16 (default), with loss scaling in '
+        'training, or bfloat16',
     )
     add_cfg_options(parser, example)
     parser.add_argument(
@@ -115,12 +115,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:
 def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
     """Returns a config with ``--cfg-options`` applied.
 
-    Exits with an error message if there is no such config, or if it needs a
-    package that is not installed.
-
-    Args:
-        path (str | Path): file, or name of a config of this package.
-        options (Mapping[str, Any]): settings that override the config.
+    Exits with an error message if :func:`read_config` raises one.
     """
     try:
         cfg = read_config(path)
@@ -146,11 +141,11 @@ def load_run_config(args: argparse.Namespace) -> Config:
 
 
 def check_names(cfg: Config) -> None:
-    """Exits with an error message if the config has unknown names."""
-    try:
-        reject_unknown_names(cfg)
-    except ConfigNameError as error:
-        sys.exit(f'{error}\npass --no-check to run without this check')
+    """Exits with an error message for unknown names or conflicts."""
+    diagnostics = Diagnostics()
+    config_names.check_names(cfg, diagnostics)
+    check_conflicts(cfg, diagnostics)
+    _exit_on_errors(diagnostics.list(), NO_CHECK)
 
 
 def check_data(cfg: Config) -> None:
@@ -168,11 +163,14 @@ def check_data(cfg: Config) -> None:
     ranks = [os.environ[x] for x in RANK_VARIABLES if x in os.environ]
     if (ranks or ['0'])[0] != '0':
         return
-    is_segmentor = 'decode_head' in cfg.model
+    remedy = NO_CHECK
     try:
-        if is_segmentor:
+        if 'decode_head' in cfg.model:
             report = check_dataset(cfg, ('train', 'val'), NUM_QUICK_IMAGES)
             found = report.diagnostics
+            remedy = (
+                f'run `mmfaseg check-data` to check every image, or {remedy}'
+            )
         else:
             diagnostics = Diagnostics()
             check_categories(cfg, diagnostics)
@@ -181,24 +179,22 @@ def check_data(cfg: Config) -> None:
         # an unusual dataset may still be valid for training
         _warn(f'the data check failed: {error!r}')
         return
+    _exit_on_errors(found, remedy)
+
+
+def _exit_on_errors(found: Sequence[Diagnostic], remedy: str) -> None:
+    """Logs the warnings; exits with the errors and the remedy, if any."""
     for diagnostic in found:
         if not diagnostic.is_error:
             _warn(str(diagnostic))
     if errors := [str(x) for x in found if x.is_error]:
-        remedy = 'pass --no-check to run without this check'
-        if is_segmentor:
-            remedy = (
-                f'run `mmfaseg check-data` to check every image, or {remedy}'
-            )
         sys.exit('\n'.join([*errors, remedy]))
 
 
 def make_folder(path: str, kind: str) -> None:
-    """Creates a local folder, or exits with an error message.
+    """Creates a folder, or exits with an error message that names its kind.
 
-    Args:
-        path (str): folder, or URL, which is left to its backend.
-        kind (str): name of the folder in the message.
+    Remote folders are left to their backends.
     """
     if '://' in path:
         return

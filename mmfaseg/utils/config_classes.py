@@ -78,10 +78,7 @@ def required_arguments(cls: type) -> list[str]:
 def dataset_metainfo(settings: Mapping, scope: str) -> dict[str, Any]:
     """Returns the ``metainfo`` of a dataset without building it.
 
-    Args:
-        settings (Mapping): config of the dataset; ``type`` is a name or a
-            class.
-        scope (str): default scope.
+    ``type`` in its settings is a name or a class.
     """
     kind = settings.get('type')
     if isinstance(kind, str):
@@ -100,10 +97,7 @@ def dataset_metainfo(settings: Mapping, scope: str) -> dict[str, Any]:
 def find_class(name: str, registry_key: str, scope: str) -> Any:
     """Returns a registered class, or None if there is none.
 
-    Args:
-        name (str): class name with or without its scope.
-        registry_key (str): config key whose registry is searched first.
-        scope (str): default scope.
+    The registry of the key, see :data:`REGISTRIES`, is searched first.
     """
     first = REGISTRIES.get(registry_key, registries.MODELS)
     others = [x for x in vars(registries).values() if isinstance(x, Registry)]
@@ -116,11 +110,7 @@ def find_class(name: str, registry_key: str, scope: str) -> Any:
 
 
 def registered_names(registry_key: str, scope: str) -> dict[str, str]:
-    """Returns the classes that are valid for a config key.
-
-    Args:
-        registry_key (str): config key, see :data:`REGISTRIES`.
-        scope (str): default scope.
+    """Returns the classes that are valid for a key of :data:`REGISTRIES`.
 
     Returns:
         dict[str, str]: names with scope by name, such as ``'mmdet.DETR'`` for

@@ -14,12 +14,7 @@ LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
-    """Reports settings that end a run or that are ignored.
-
-    Args:
-        cfg (Config): config of any task.
-        diagnostics (Diagnostics): collects the errors.
-    """
+    """Reports settings that end a run or that are ignored."""
     _check_strategy(cfg, diagnostics)
     _check_train_loop(cfg, diagnostics)
     _check_plain_transformer(cfg, diagnostics)

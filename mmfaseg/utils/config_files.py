@@ -49,14 +49,9 @@ def find_config(config: str | Path) -> Path:
 
 
 def read_config(config: str | Path) -> Config:
-    """Reads a config and imports its ``custom_imports``.
-
-    Args:
-        config (str | Path): see :func:`find_config`.
+    """Reads a config, see :func:`find_config`, and its custom imports.
 
     Raises:
-        FileNotFoundError: if there is no such config.
-        ValueError: if the name is ambiguous.
         ImportError: if a custom import fails.
     """
     path = find_config(config)

@@ -7,14 +7,12 @@ not include the location in the config.
 import difflib
 import importlib.util
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine import registry as registries
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.runner import FlexibleRunner, Runner
 from torch.utils.data import DataLoader
 
@@ -25,7 +23,7 @@ from .config_classes import (
     registered_names,
     required_arguments,
 )
-from .config_conflicts import LOADER_KEYS, check_conflicts
+from .config_conflicts import LOADER_KEYS
 from .diagnostics import Diagnostics
 from .misplaced_arguments import find_remedies
 from .stack_info import install_hint
@@ -58,41 +56,8 @@ SELF_CONTAINED = (
 LAYER_KEYS = ('dcn', 'plugins')
 
 
-class ConfigNameError(ValueError):
-    """A config has unknown names; the message lists them."""
-
-
-def reject_unknown_names(cfg: Config) -> None:
-    """Raises an error for unknown names or conflicts in a config.
-
-    Warnings are logged.
-
-    Args:
-        cfg (Config): config of any task.
-
-    Raises:
-        ConfigNameError: if a name is unknown or missing, or settings
-            contradict each other.
-    """
-    diagnostics = Diagnostics()
-    check_names(cfg, diagnostics)
-    check_conflicts(cfg, diagnostics)
-    found = diagnostics.list()
-    for diagnostic in found:
-        if not diagnostic.is_error:
-            print_log(str(diagnostic), logger='current', level=logging.WARNING)
-    if errors := [str(x) for x in found if x.is_error]:
-        raise ConfigNameError('\n'.join(errors))
-
-
 def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
-    """Checks that the keys, classes and arguments of a config exist.
-
-    Args:
-        cfg (Config): config of any task.
-        diagnostics (Diagnostics): receives the errors and warnings, with
-            suggestions of similar names.
-    """
+    """Checks that the keys, classes and arguments of a config exist."""
     scope = cfg.get('default_scope') or 'mmseg'
     registries.init_default_scope(scope)
     _check_keys(cfg, diagnostics)

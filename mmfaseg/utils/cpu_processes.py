@@ -25,9 +25,6 @@ def prepare_cpu_processes(cfg: Config) -> None:
     wrapper. It replaces ``SyncBN``, which does not support CPUs, with ``BN``,
     which uses the statistics of a single process. With a GPU or another
     launcher, the config is not changed.
-
-    Args:
-        cfg (Config): config of the runner.
     """
     if cfg.get('launcher') != 'pytorch' or get_device() != 'cpu':
         return

@@ -1,30 +1,24 @@
 """Diagnostics: errors and warnings about a config or its data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 MAX_EXAMPLES = 3
 
 
-@dataclass(frozen=True)
+@dataclass
 class Diagnostic:
     """One error or warning, and how to fix it.
 
-    Attributes:
-        is_error (bool): whether training would fail or give wrong results.
-        where (str): dataset split or location in the config.
-        problem (str): description of the problem.
-        remedy (str): how to fix the problem.
-        count (int): number of occurrences.
-        examples (tuple[str, ...]): examples of affected files.
+    An error means that training would fail or give wrong results.
     """
 
     is_error: bool
-    where: str
+    where: str  # dataset split or location in the config
     problem: str
     remedy: str
-    count: int = 1
-    examples: tuple[str, ...] = ()
+    count: int = 0
+    examples: tuple[str, ...] = ()  # affected files
 
     def __str__(self) -> str:
         times = f' ({self.count} times)' if self.count > 1 else ''
@@ -35,17 +29,11 @@ class Diagnostic:
         )
 
 
-@dataclass
 class Diagnostics:
-    """Collects diagnostics in order and counts duplicates.
+    """Collects diagnostics in order and counts duplicates."""
 
-    Attributes:
-        entries (dict): count and examples of each diagnostic.
-    """
-
-    entries: dict[tuple[bool, str, str, str], tuple[int, list[str]]] = field(
-        default_factory=dict
-    )
+    def __init__(self) -> None:
+        self._entries: dict[tuple[bool, str, str, str], Diagnostic] = {}
 
     def error(
         self, where: str, problem: str, remedy: str, example: str = ''
@@ -60,15 +48,11 @@ class Diagnostics:
         self._add((False, where, problem, remedy), example)
 
     def _add(self, key: tuple[bool, str, str, str], example: str) -> None:
-        count, examples = self.entries.setdefault(key, (0, []))
-        if example and len(examples) < MAX_EXAMPLES:
-            examples.append(example)
-        self.entries[key] = (count + 1, examples)
+        entry = self._entries.setdefault(key, Diagnostic(*key))
+        entry.count += 1
+        if example and len(entry.examples) < MAX_EXAMPLES:
+            entry.examples += (example,)
 
     def list(self) -> Sequence[Diagnostic]:
         """Returns all diagnostics, errors first."""
-        diagnostics = [
-            Diagnostic(*key, count, tuple(examples))
-            for key, (count, examples) in self.entries.items()
-        ]
-        return sorted(diagnostics, key=lambda x: not x.is_error)
+        return sorted(self._entries.values(), key=lambda x: not x.is_error)

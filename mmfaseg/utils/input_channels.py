@@ -10,9 +10,6 @@ def input_channels(model: Mapping[str, Any]) -> int:
     This is the length of ``data_preprocessor.mean``. If there is no mean, or
     one value for all channels, it is ``in_channels`` of the backbone, or 3 if
     the backbone does not set it.
-
-    Args:
-        model (Mapping): ``model`` of a config.
     """
     mean = (model.get('data_preprocessor') or {}).get('mean')
     if isinstance(mean, Sequence) and len(mean) > 1:

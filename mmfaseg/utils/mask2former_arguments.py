@@ -69,11 +69,6 @@ TRAIN_CFG = {
 def check_train_cfg(train_cfg: Mapping | None, head: str) -> None:
     """Raises an error if the ``train_cfg`` of a model or head is not empty.
 
-    Args:
-        train_cfg (Mapping, optional): ``train_cfg`` of the head, or of the
-            model as passed by mmseg or mmdet.
-        head (str): class name of the head.
-
     Raises:
         ValueError: if there is a key; the message explains where it belongs.
     """

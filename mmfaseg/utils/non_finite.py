@@ -16,12 +16,7 @@ class NonFiniteError(ValueError):
 def name_non_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str:
     """Returns the name of the first non-finite tensor, and the count.
 
-    Args:
-        tensors (Iterable[tuple[str, Tensor | None]]): names and tensors.
-
-    Returns:
-        str: for example ``'layers.3.bias (and 4 more)'``; empty if all tensors
-        are finite.
+    For example ``'layers.3.bias (and 4 more)'``; empty if all are finite.
     """
     names = [
         name
@@ -40,10 +35,6 @@ def find_non_finite(model: nn.Module, data: Any) -> str:
     Checks the images, parameters and buffers, then the outputs of all modules
     in evaluation mode, without changing the model. As the function is called
     after an error, it never raises one itself.
-
-    Args:
-        model (nn.Module): mmengine model without wrapper.
-        data (Any): batch from the dataloader.
     """
     modes = [(module, module.training) for module in model.modules()]
     devices = {x.device for x in model.parameters() if x.is_cuda}

@@ -22,10 +22,7 @@ class OutputNames:
         self._sources: dict[str, str] = {}
 
     def __call__(self, path: str) -> str:
-        """Returns the name of an image.
-
-        Args:
-            path (str): ``img_path`` of the image.
+        """Returns the name of the image with this ``img_path``.
 
         Raises:
             ValueError: if another image has the same name.

@@ -28,11 +28,7 @@ def add_logger(cfg: Config, name: str) -> None:
 
 
 def train_with_amp(cfg: Config, precision: str) -> None:
-    """Switches the optimizer wrapper of a config to mixed precision.
-
-    Args:
-        cfg (Config): training config.
-        precision (str): key of :data:`AMP_DTYPES`.
+    """Switches a training config to mixed precision, fp16 or bf16.
 
     Raises:
         ValueError: if mixed precision is not supported on this device or

@@ -106,13 +106,8 @@ def log_stack_info() -> None:
 
 
 def install_hint(module: str) -> str:
-    """Returns the command that installs a missing package.
-
-    Args:
-        module (str): name of the package. Each release of torchvision
-            requires one release of PyTorch.
-    """
-    if module == 'torchvision':
+    """Returns the command that installs a missing package."""
+    if module == 'torchvision':  # each release requires one of PyTorch
         release = importlib.metadata.version('torch').split('.')
         return f'run `pip install "torchvision==0.{int(release[1]) + 15}.*"`'
     return f'run `pip install {module.replace("_", "-")}`'

@@ -2,9 +2,10 @@
 
 import argparse
 
-from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.model import BaseModel, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
 
 from mmfaseg.utils.command_line import (
     add_cfg_options,
@@ -41,30 +42,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_network(cfg: Config, checkpoint: str, device: str) -> BaseModel:
-    """Returns the trained segmentor or detector of a config."""
-    if 'panoptic_head' in cfg.model:
-        from mmdet.apis import init_detector
-
-        return init_detector(cfg, checkpoint, device=device)
-    from mmseg.apis import init_model
-
-    return init_model(cfg, checkpoint, device)
-
-
 def main(argv: list[str] | None = None) -> None:
     """Draws the figures and prints the paths of the files."""
     hide_known_warnings()
-    from mmengine.registry import DATASETS, init_default_scope
-
     from mmfaseg.visualization import write_figures
 
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options)
-    model = load_network(cfg, args.checkpoint, args.device)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    load_checkpoint(model, args.checkpoint, map_location='cpu')
     if args.device == 'cpu':
         model = revert_sync_batchnorm(model)
-    init_default_scope(cfg.default_scope)
+    model.to(args.device)
     dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
     for path in write_figures(model, dataset, args.out, args.indices):
         print(f'wrote {path}')

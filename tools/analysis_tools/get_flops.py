@@ -60,12 +60,7 @@ def count_attention(inputs: list[Any], outputs: list[Any]) -> int:
 
 
 class Network(nn.Module):
-    """Backbone and head of a model, from images to class and mask logits.
-
-    Args:
-        model (nn.Module): segmentor with a ``decode_head`` or detector with a
-            ``panoptic_head``.
-    """
+    """Backbone and head of a model, from images to class and mask logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

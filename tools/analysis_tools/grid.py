@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from mmfaseg.utils.atomic_write import atomic_write
@@ -33,13 +26,7 @@ class GridError(Exception):
 
 
 def run_main(run: Callable[[], bool], console: Console) -> int:
-    """Runs an experiment and returns the exit status.
-
-    Args:
-        run (Callable): function that runs the cells, writes the report, and
-            returns whether all cells succeeded.
-        console (Console): console for messages.
-    """
+    """Returns the exit status; ``run`` returns whether all cells succeeded."""
     try:
         return 0 if run() else 1
     except GridError as error:
@@ -50,51 +37,36 @@ def run_main(run: Callable[[], bool], console: Console) -> int:
         return 130
 
 
-class GridProgress:
+class GridProgress(Progress):
     """Shows a progress bar on terminals and prints a line for each cell.
 
-    Args:
-        console (Console): console to print to.
-        total (int): number of cells.
-        partial (float): sum of the completed fractions of all cells.
+    ``partial`` is the sum of the completed fractions of unfinished cells.
     """
 
     def __init__(
         self, console: Console, total: int, partial: float = 0
     ) -> None:
-        self.total, self.done = total, 0
-        self.progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            MofNCompleteColumn(),
+        super().__init__(
+            *Progress.get_default_columns(),
             TimeElapsedColumn(),
-            TextColumn('left'),
-            TimeRemainingColumn(),
             console=console,
             auto_refresh=False,  # a thread is unsafe with forked workers
             disable=not console.is_terminal,
             speed_estimate_period=600,  # cells differ in speed
         )
-        self.task = self.progress.add_task('', total=total, completed=partial)
+        self.total, self.done = total, 0
+        self.task = self.add_task('', total=total, completed=partial)
 
-    def __enter__(self) -> 'GridProgress':
-        self.progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.progress.stop()
-
-    def update(self, description: str, partial: float = 0) -> None:
-        """Shows the running cells and their completed fraction."""
-        self.progress.update(
-            self.task, completed=self.done + partial, description=description
-        )
-        self.progress.refresh()
+    def show(self, description: str, partial: float = 0) -> None:
+        """Shows the running cells."""
+        completed = self.done + partial
+        self.update(self.task, completed=completed, description=description)
+        self.refresh()
 
     def finish_cell(self, text: str) -> None:
         """Counts a cell and prints its result."""
         self.done += 1
-        self.progress.console.print(
+        self.console.print(
             f'[{self.done}/{self.total}] {text}',
             markup=False,
             highlight=False,

@@ -13,19 +13,26 @@ Several models: robustness.py --model A CONFIG CHECKPOINT --model B CONFIG ...
 import argparse
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from grid import GridProgress, folder_lock, rich_table, run_main
+from grid import (
+    GridProgress,
+    folder_lock,
+    rich_table,
+    run_main,
+    write_json,
+)
 from rich.console import Console
-from robustness_report import Report
 from robustness_results import (
     CLEAN,
     METRIC,
     Cell,
+    Report,
     Result,
-    ResultFile,
     fingerprint,
+    read_results,
 )
 from robustness_tester import Tester
 
@@ -129,12 +136,16 @@ def measure(cell: Cell, tester: Tester) -> dict:
 def run_cells(args: argparse.Namespace, console: Console) -> Report:
     """Measures the remaining cells and returns the report."""
     grid = [(name, s) for name in args.corruptions for s in args.severities]
-    file = ResultFile(Path(args.out) / 'robustness.json')
+    file = Path(args.out) / 'robustness.json'
+    results = read_results(file)
     work = []
     for name, path, checkpoint in args.model:
         cfg = load_config(path, args.cfg_options)
         digest = fingerprint(cfg, checkpoint, args.seed)
-        result = file.add(Result(name, path, checkpoint, digest))
+        result = Result(name, path, checkpoint, digest)
+        if name in results and results[name].fingerprint == digest:
+            result.cells = results[name].cells
+        results[name] = result
         todo = [x for x in (CLEAN, *grid) if METRIC not in result.metrics(x)]
         work.append((result, cfg, todo))
     total = sum(len(todo) for _, _, todo in work)
@@ -147,16 +158,18 @@ def run_cells(args: argparse.Namespace, console: Console) -> Report:
             tester = Tester(cfg, result.checkpoint, args.device, args.seed)
             for cell in todo:
                 name = ' '.join(map(str, (result.name, *cell)))
-                progress.update(name)
+                progress.show(name)
                 metrics = measure(cell, tester)
                 result.set_metrics(cell, metrics)
-                file.save()
+                write_json(
+                    file, dict(models=list(map(asdict, results.values())))
+                )
                 text = (
                     metrics.get('error') or f'{METRIC} {metrics[METRIC]:.2f}'
                 )
                 progress.finish_cell(f'{name}: {text}')
-    results = [result for result, _, _ in work]
-    return Report(results, args.corruptions, args.severities)
+    tested = [result for result, _, _ in work]
+    return Report(tested, args.corruptions, args.severities)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,12 +24,6 @@ InsertionPoint = tuple[list, int]  # transforms of a pipeline, and an index
 class Tester:
     """Tests a trained model with the dataset and metric of its config.
 
-    Args:
-        cfg (Config): config of the model; not modified.
-        checkpoint (str): checkpoint file.
-        device (str): cpu, cuda or cuda:N.
-        seed (int): random seed of the corruptions.
-
     Raises:
         ValueError: if the test pipeline does not load an image, or the
             checkpoint is damaged or does not match the config.
@@ -58,9 +52,6 @@ class Tester:
     @torch.no_grad()
     def test(self, cell: Cell) -> dict[str, float]:
         """Returns the metrics of a cell.
-
-        Args:
-            cell (Cell): corruption and severity, or :data:`CLEAN`.
 
         Raises:
             ValueError: if the corruption fails on an image, or the metric
@@ -110,10 +101,10 @@ def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
         inner = [dataset.dataset]
     if inner is not None:  # dataset wrapper
         return [point for x in inner for point in find_insertion_points(x)]
-    transforms = _transforms_of(getattr(dataset, 'pipeline', None))
     point = None
-    if transforms is not None:
-        point = _find_insertion_point(transforms, dataset.get_data_info(0))
+    if hasattr(dataset, 'pipeline'):
+        first = dataset.get_data_info(0)
+        point = _find_insertion_point(dataset.pipeline, first)
     if point is None:
         raise ValueError(
             f'no transform in the test pipeline of {type(dataset).__name__} '
@@ -124,8 +115,12 @@ def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
 
 
 def _find_insertion_point(
-    transforms: list, results: Any
+    pipeline: Any, results: Any
 ) -> InsertionPoint | None:
+    # mmengine's or mmcv's Compose; other pipelines have several branches
+    transforms = getattr(pipeline, 'transforms', None)
+    if not isinstance(transforms, list):
+        return None
     for number, transform in enumerate(transforms, 1):
         before = copy.deepcopy(results)
         results = transform(results)
@@ -134,12 +129,5 @@ def _find_insertion_point(
         if 'img' in results:
             if not hasattr(transform, 'transforms'):
                 return transforms, number
-            inner = _transforms_of(transform.transforms)
-            return inner and _find_insertion_point(inner, before)
+            return _find_insertion_point(transform.transforms, before)
     return None
-
-
-def _transforms_of(pipeline: Any) -> list | None:
-    """Returns the transforms of mmengine's or mmcv's ``Compose``."""
-    transforms = getattr(pipeline, 'transforms', None)
-    return transforms if isinstance(transforms, list) else None

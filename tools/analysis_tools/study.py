@@ -134,12 +134,12 @@ def run_cells(cells: list[Cell], jobs: int, console: Console) -> bool:
                         continue
                     del running[cell]
                     text = 'done'
-                    if process.returncode or not cell.is_done():
+                    if process.returncode:
                         succeeded = False
                         text = f'FAILED, see {cell.work_dir}/output.txt'
                     progress.finish_cell(f'{cell.name}: {text}')
                 partial = sum(x.fraction() for x in (*running, *waiting))
-                progress.update(', '.join(x.name for x in running), partial)
+                progress.show(', '.join(x.name for x in running), partial)
         finally:
             for process in running.values():
                 process.terminate()

@@ -41,19 +41,12 @@ IGNORED_HOOKS = ('logger', 'checkpoint', 'timer', 'visualization')
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A config and a seed.
-
-    Attributes:
-        config (Path): config file.
-        seed (int): random seed.
-        out (Path): directory of the study.
-        options (dict): settings that override those of the config.
-    """
+    """A config and a seed."""
 
     config: Path
     seed: int
-    out: Path
-    options: dict
+    out: Path  # directory of the study
+    options: dict  # settings that override those of the config
 
     @property
     def row(self) -> str:
@@ -112,13 +105,6 @@ class Cell:
             )
         is_current = result and result['test'] == expected['test']
         return result if is_current else None
-
-    def is_done(self) -> bool:
-        """Returns whether there is a result for the current config."""
-        try:
-            return self.result() is not None
-        except GridError:  # the config was changed during the run
-            return False
 
     def iteration(self) -> int:
         """Returns the number of logged iterations."""
@@ -208,9 +194,8 @@ def run(cell: Cell) -> None:
 def versions(codes: list[str]) -> dict[str, str | int]:
     """Returns the versions that a result depends on.
 
-    Args:
-        codes (list[str]): hashes of the source code, in order, if it changed
-            between resumed runs.
+    ``codes`` are the hashes of the source code, in order, if it changed
+    between resumed runs.
     """
     return dict(
         mmfaseg=f'{mmfaseg.__version__} (sources {" then ".join(codes)})',

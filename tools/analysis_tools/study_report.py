@@ -76,9 +76,8 @@ def paired_difference(
         mean=float(np.mean(pairs)), pairs=len(pairs)
     )
     if len(pairs) > 1:
-        error = np.std(pairs, ddof=1) / math.sqrt(len(pairs))
         quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(pairs) - 1)
-        difference['half_width'] = float(quantile * error)
+        difference['half_width'] = float(quantile * stats.sem(pairs))
     return difference
 
 

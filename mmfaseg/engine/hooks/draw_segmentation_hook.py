@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from mmengine import fileio
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.structures import SegDataSample
@@ -36,38 +37,25 @@ class DrawSegmentationHook(SegVisualizationHook):
         """Prepares the names of the drawings."""
         self._name = OutputNames(runner.test_dataloader.dataset, '_')
 
-    def after_val_iter(
+    # OneDL's hook overrides the methods that call _after_iter
+    after_val_iter = Hook.after_val_iter
+    after_test_iter = Hook.after_test_iter
+
+    def _after_iter(
         self,
         runner: Runner,
         batch_idx: int,
         data_batch: dict | None = None,
         outputs: Sequence[SegDataSample] | None = None,
+        mode: str = 'val',
     ) -> None:
-        """Draws the samples of every ``interval``-th validation batch."""
-        self._draw(runner, batch_idx, data_batch, outputs, 'val')
-
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence[SegDataSample] | None = None,
-    ) -> None:
-        """Draws the samples of every ``interval``-th test batch."""
-        self._draw(runner, batch_idx, data_batch, outputs, 'test')
-
-    def _draw(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None,
-        outputs: Sequence[SegDataSample] | None,
-        mode: str,
-    ) -> None:
-        if not self.draw or data_batch is None or outputs is None:
+        """Draws the samples of every ``interval``-th batch."""
+        if not self.draw or mode == 'train':
             return
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
+        assert data_batch is not None
+        assert outputs is not None
         inputs = data_batch['inputs']
         if isinstance(inputs[0], (list, tuple)):
             inputs = inputs[0]  # test-time augmentation: the first view

@@ -13,7 +13,7 @@ from mmfaseg.registry import HOOKS
 from mmfaseg.utils.unwrap_model import unwrap_model
 from mmfaseg.visualization import dataset_palette, draw_focus, figure_pixels
 from mmfaseg.visualization.decoder_trace import find_traceable_head
-from mmfaseg.visualization.explorer import Exploration, explore, nan_mean
+from mmfaseg.visualization.explorer import explore, nan_mean
 
 
 @HOOKS.register_module()
@@ -79,7 +79,7 @@ class FocusHook(Hook):
         model = unwrap_model(runner.model)
         classes = dataset.metainfo['classes']
         palette = dataset_palette(dataset)
-        views = []
+        layers: list = []
         for index in self.indices:
             view = explore(model, dataset[index], classes, palette)
             runner.visualizer.add_image(
@@ -87,17 +87,12 @@ class FocusHook(Hook):
                 figure_pixels(draw_focus(view)),
                 step=runner.iter,
             )
-            views.append(view)
+            layers += view.layers
         numbers = {
-            f'focus/{name}': _mean(views, name)
+            f'focus/{name}': nan_mean([getattr(x, name) for x in layers])
             for name in ('entropy', 'overlap', 'drift', 'turn')
         }
         runner.visualizer.add_scalars(
             {key: x for key, x in numbers.items() if not np.isnan(x)},
             step=runner.iter,
         )
-
-
-def _mean(views: Sequence[Exploration], name: str) -> float:
-    """Returns the mean over layers, queries and images, ignoring NaN."""
-    return nan_mean([getattr(x, name) for view in views for x in view.layers])

@@ -1,6 +1,7 @@
 """Atomic writing and validation of checkpoints."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -38,6 +39,7 @@ class SafeCheckpointHook(CheckpointHook):
     backend_args: dict | None
     file_backend: Any
     _is_iter_counted = False
+    _outdated: Sequence[tuple[str, int]] = ()
 
     def before_train(self, runner: Runner) -> None:
         """Selects the atomic backend for local files."""
@@ -48,7 +50,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=ATOMIC)
         super().before_train(runner)
         if is_local:
-            self.file_backend = _DeferredRemoval(self.file_backend)
+            self.file_backend.remove = self._mark_outdated
             if is_main_process():
                 remove_partial_files(self.out_dir)
 
@@ -76,22 +78,6 @@ class SafeCheckpointHook(CheckpointHook):
         # EMAHook has swapped the two state dicts
         check_finite(checkpoint.get('ema_state_dict', {}), path)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Any = None,
-    ) -> None:
-        """Saves a checkpoint, then removes outdated ones."""
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        self._remove_outdated()
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Saves a checkpoint, then removes outdated ones."""
-        super().after_train_epoch(runner)
-        self._remove_outdated()
-
     def after_val_epoch(self, runner: Runner, metrics: Any) -> None:
         """Saves the best checkpoint, then removes the previous one."""
         self._is_iter_counted = True
@@ -109,33 +95,16 @@ class SafeCheckpointHook(CheckpointHook):
             done = dict(epoch=runner.epoch, iter=runner.iter)
             checkpoint['meta'].update(done)
 
+    def _save_checkpoint(self, runner: Runner) -> None:
+        super()._save_checkpoint(runner)
+        self._remove_outdated()
+
+    def _mark_outdated(self, path: str) -> None:
+        self._outdated = [*self._outdated, (path, os.stat(path).st_ino)]
+
     def _remove_outdated(self) -> None:
-        # the backend is created before training
-        backend = getattr(self, 'file_backend', None)
-        if isinstance(backend, _DeferredRemoval):
-            backend.remove_outdated()
-
-
-class _DeferredRemoval:
-    """File backend that delays the removal of local files."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.outdated: list[tuple[str, int]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def remove(self, path: str) -> None:
-        """Removes a remote file, or marks a local file as outdated."""
-        if os.path.isfile(path):
-            self.outdated.append((path, os.stat(path).st_ino))
-        else:
-            self.backend.remove(path)
-
-    def remove_outdated(self) -> None:
         """Removes outdated files that have not been replaced since."""
-        for path, inode in self.outdated:
+        for path, inode in self._outdated:
             if os.path.isfile(path) and os.stat(path).st_ino == inode:
-                self.backend.remove(path)
-        self.outdated.clear()
+                os.remove(path)
+        self._outdated = ()

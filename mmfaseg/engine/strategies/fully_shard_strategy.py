@@ -111,11 +111,7 @@ class FullyShardStrategy(DDPStrategy):
         return model
 
     def compile_model(self, model: nn.Module, compile: Any = False) -> Any:
-        """Returns the model; compilation is not supported.
-
-        Raises:
-            ValueError: if ``compile`` is set.
-        """
+        """Returns the model; compilation is not supported."""
         if compile:
             raise ValueError(
                 'FullyShardStrategy does not support compile; set '
@@ -126,11 +122,7 @@ class FullyShardStrategy(DDPStrategy):
     def build_optim_wrapper(
         self, optim_wrapper: Any, model: nn.Module | None = None
     ) -> OptimWrapper:
-        """Returns the optimizer wrapper.
-
-        Raises:
-            ValueError: if there are several optimizers or a loss scaler.
-        """
+        """Returns the optimizer wrapper."""
         wrapper = super().build_optim_wrapper(optim_wrapper, model)
         if isinstance(wrapper, OptimWrapperDict):
             raise ValueError(
@@ -222,11 +214,7 @@ class FullyShardStrategy(DDPStrategy):
     def resume(
         self, filename: str, *, callback: Callable | None = None, **kwargs: Any
     ) -> dict:
-        """Resumes from a checkpoint.
-
-        Raises:
-            ValueError: if a part of the training state is missing.
-        """
+        """Resumes from a checkpoint with the whole training state."""
 
         def check(checkpoint: dict) -> None:
             required = ['meta', 'optimizer']

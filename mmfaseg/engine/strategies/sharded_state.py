@@ -15,9 +15,6 @@ def gather_full_state(state: Any) -> Any:
 
     All processes must call this function. Other processes receive None instead
     of sharded tensors. Tensors are gathered on the device one at a time.
-
-    Args:
-        state (Any): nested dicts and lists of tensors.
     """
     if isinstance(state, DTensor):
         tensor = state.full_tensor()
@@ -36,10 +33,6 @@ def shard_like(value: Any, like: Any) -> Any:
 
     All processes must call this function; the values of the main process are
     used. Other objects and tensors of another shape are returned unchanged.
-
-    Args:
-        value (Any): full tensor or another object.
-        like (Any): sharded or regular parameter.
     """
     if not (isinstance(value, Tensor) and isinstance(like, DTensor)):
         return value
@@ -51,11 +44,7 @@ def shard_like(value: Any, like: Any) -> Any:
 
 
 def shard_optimizer_state(state: dict, optimizer: Optimizer) -> dict:
-    """Shards the full state of an optimizer.
-
-    Args:
-        state (dict): state dict of an optimizer or optimizer wrapper.
-        optimizer (Optimizer): optimizer of sharded parameters.
+    """Shards the full state of an optimizer or optimizer wrapper.
 
     Raises:
         ValueError: if the numbers of parameters differ.
