@@ -90,12 +90,6 @@ class FASegHead(MaskClassificationHead):
         self.align_corners = align_corners
         self.threshold = None  # mmseg: used with one output channel only
 
-    def forward(
-        self, feats: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class and mask logits; see :meth:`predictions`."""
-        return self.predictions(feats)
-
     def loss(
         self,
         feats: Sequence[Tensor],
@@ -162,23 +156,20 @@ class FASegHead(MaskClassificationHead):
         without a tensor of all classes at all pixels.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
+            feats (Sequence[Tensor]): as for :meth:`predict`.
             batch_img_metas (Sequence[dict]): meta information for
                 :meth:`predict` and :func:`predict_label_map`.
-            test_cfg (dict, optional): ``test_cfg`` of the model.
+            test_cfg (dict, optional): as for :meth:`predict`.
 
         Returns:
             list[Tensor]: int64, each with the ``ori_shape`` of its image.
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
-        images = zip(classes, masks, batch_img_metas, strict=True)
+        images = zip(classes, masks, strict=True)
         return [
-            predict_label_map(
-                MergedScores(image_classes, image_masks, size), meta
-            )
-            for image_classes, image_masks, meta in images
+            predict_label_map(MergedScores(*image, size), meta)
+            for image, meta in zip(images, batch_img_metas, strict=True)
         ]
 
     def _last_prediction(

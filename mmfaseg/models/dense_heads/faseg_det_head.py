@@ -109,18 +109,6 @@ class FASegDetHead(MaskClassificationHead):
         self.num_stuff_classes = num_stuff_classes
         self._has_warned = False
 
-    def forward(
-        self, x: Sequence[Tensor], batch_data_samples: Sequence | None = None
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class and mask logits; see :meth:`predictions`.
-
-        Args:
-            x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
-            batch_data_samples (Sequence, optional): not used; mmdet passes
-                them.
-        """
-        return self.predictions(x)
-
     def loss(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
     ) -> dict[str, Tensor]:
