@@ -1,8 +1,17 @@
-"""Point sampling (Kirillov et al., *PointRend*, CVPR 2020)."""
+"""Sampling at random points (Kirillov et al., *PointRend*, CVPR 2020).
+
+Shapes:
+    n: number of targets of the image.
+    N: number of masks to sample.
+    P: number of points per mask.
+    H, W: height and width of the image.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .mask_targets import MaskTargets
 
 
 def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
@@ -30,3 +39,54 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
         align_corners=False,
     )
     return samples.squeeze(2)
+
+
+class PointTargets:
+    """Targets of one image as floating-point maps for point sampling.
+
+    Args:
+        targets (MaskTargets): targets of the image.
+        dtype (torch.dtype): dtype of the maps and samples.
+    """
+
+    def __init__(self, targets: MaskTargets, dtype: torch.dtype) -> None:
+        self.masks = targets.masks.to(dtype)  # (n, H, W)
+        self.ignored = None
+        if targets.ignored is not None:
+            self.ignored = targets.ignored.to(dtype)[None, None]
+
+    def sample(self, index: Tensor, points: Tensor) -> Tensor:
+        """Samples one target mask per row of points.
+
+        Points are sorted by target instead of maps by row, as points are much
+        smaller. Maps are copied only if some targets are not sampled.
+
+        Args:
+            index (Tensor): index of the target for each row of points, int64,
+                shape (N,), values in [0, n).
+            points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
+
+        Returns:
+            Tensor: shape (N, P).
+        """
+        order = index.argsort()
+        maps = self.masks
+        if len(order) < len(maps):
+            maps = maps[index[order]]
+        samples = torch.empty_like(points[..., 0], dtype=maps.dtype)
+        samples[order] = sample_points(maps[:, None], points[order])[:, 0]
+        return samples
+
+    def sample_ignored(self, points: Tensor) -> Tensor:
+        """Returns 1 at points that touch an ignored pixel and 0 elsewhere.
+
+        Args:
+            points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
+
+        Returns:
+            Tensor: shape (N, P).
+        """
+        if self.ignored is None:
+            return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
+        samples = sample_points(self.ignored, points.flatten(0, 1)[None])
+        return (samples > 0).view(points.shape[:2]).to(self.masks.dtype)
