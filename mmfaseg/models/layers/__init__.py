@@ -2,7 +2,6 @@
 
 from .attention import MultiheadAttention
 from .cross_attention import CrossAttention, MaskedCrossAttention
-from .decoder_output import DecoderOutput
 from .deformable_encoder import (
     DeformableEncoder,
     MultiScaleDeformableAttention,
@@ -17,7 +16,7 @@ from .hrca import (
     sum_windows,
 )
 from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
-from .mask_predictor import MaskPredictions, MaskPredictor
+from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
 from .positional_encoding import (
     ConditionalPositionalEncoding,
     LearnedPositionalEncoding,

@@ -22,7 +22,6 @@ from mmfaseg.utils.misplaced_arguments import reject_misplaced
 from .build_part import build_part, check_part, init_parts
 from .checkpointing import run_layer
 from .cross_attention import CrossAttention, check_attention
-from .decoder_output import DecoderOutput
 from .dfpq import PositionalQuery
 from .feature_level import (
     HIGH_RESOLUTION,
@@ -30,7 +29,7 @@ from .feature_level import (
     FeatureLevel,
     make_levels,
 )
-from .mask_predictor import MaskPredictions, MaskPredictor
+from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
 
 
 @dataclass(frozen=True)

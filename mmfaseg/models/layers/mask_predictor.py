@@ -64,6 +64,29 @@ class MaskPredictions:
         return masks.unflatten(1, (depth, queries)).transpose(0, 1)
 
 
+@dataclass
+class DecoderOutput:
+    """Predictions of the initial queries and of every layer.
+
+    Attributes:
+        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1); the last
+            class is "no object".
+        mask_preds (MaskPredictions): mask logits, each (B, Q, H, W),
+            computed on access.
+    """
+
+    cls_scores: list[Tensor]
+    mask_preds: MaskPredictions
+
+    def last(self) -> 'DecoderOutput':
+        """Returns only the prediction of the last layer."""
+        masks = self.mask_preds
+        return DecoderOutput(
+            self.cls_scores[-1:],
+            MaskPredictions(masks.embeds[-1:], masks.features),
+        )
+
+
 class MaskPredictor(nn.Module):
     """LayerNorm followed by a linear classifier and a 3-layer mask MLP.
 
