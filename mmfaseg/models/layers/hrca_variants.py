@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mmfaseg.ops import windows_tile_map
+from mmfaseg.ops.reference import window_pixels
 from mmfaseg.registry import MODELS
 
 from .cross_attention import CrossAttention
@@ -79,19 +80,20 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
     ) -> tuple[Tensor, Tensor | None]:
         windows_tile_map(level.window_grid, self.window_size, level.shape)
         window_index = self.select_windows(state, level)  # (B, Q, K)
-        rows, columns = level.window_grid
+        pixels, _ = window_pixels(
+            window_index.flatten(1),
+            self.window_size,
+            level.window_grid,
+            level.shape,
+        )
+        height, width = level.shape
         blocked = torch.ones(
-            *window_index.shape[:2],
-            rows * columns,
+            *query.shape[:2],
+            height * width,
             dtype=torch.bool,
             device=query.device,
         )
-        blocked.scatter_(2, window_index, False)
-        blocked = blocked.unflatten(2, (rows, columns))
-        for axis in (2, 3):
-            blocked = blocked.repeat_interleave(self.window_size, axis)
-        height, width = level.shape
-        blocked = blocked[..., :height, :width].flatten(2)
+        blocked.scatter_(2, pixels.unflatten(1, (query.size(1), -1)), False)
         query = query + self.select_query_pos(state)
         return self.attn(
             query, level.key, level.value, blocked, need_attention
