@@ -147,12 +147,7 @@ def _softmax(logits: Tensor) -> Tensor:
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and FFN, each followed by LayerNorm.
 
-    Args:
-        embed_dims (int): number of channels, C.
-        feedforward_channels (int): hidden channels of the FFN.
-        num_heads (int): number of attention heads, h.
-        num_levels (int): number of feature levels, n_l.
-        num_points (int): number of sampling points, P.
+    The arguments are those of :class:`DeformableEncoder`.
     """
 
     def __init__(
@@ -177,16 +172,7 @@ class DeformableEncoderLayer(nn.Module):
         token_pos: Tensor,
         grid: PixelGrid,
     ) -> Tensor:
-        """Returns the updated tokens.
-
-        Args:
-            tokens (Tensor): shape (B, S, C).
-            token_pos (Tensor): added to queries only, shape (B, S, C).
-            grid (PixelGrid): coordinates of the tokens.
-
-        Returns:
-            Tensor: shape (B, S, C).
-        """
+        """Returns the updated tokens, shape (B, S, C)."""
         attended = self.self_attn(tokens, token_pos, grid)
         tokens = self.self_norm(tokens + attended)
         return self.ffn_norm(tokens + self.ffn(tokens))

@@ -60,15 +60,12 @@ def merge_scores_plain(
 class MergedScores:
     """Class scores of one image, computed a few rows at a time.
 
+    Its interface is :class:`ScoreRows`.
+
     Args:
         classes (Tensor): class probabilities, shape (Q, K).
         masks (Tensor): mask logits, shape (h, w, Q).
         size (tuple[int, int]): (H, W).
-
-    Attributes:
-        size (tuple[int, int]): (H, W).
-        values_per_pixel (int): values that :meth:`rows` allocates per pixel.
-        device (torch.device): device of the scores.
     """
 
     def __init__(
@@ -81,15 +78,9 @@ class MergedScores:
         self._masks = masks
 
     def rows(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Returns the scores of rows ``start`` to ``stop - 1``.
+        """Returns the scores of rows ``start`` to ``stop - 1``, (.., W, K).
 
-        Args:
-            start (int): first row.
-            stop (int): row after the last one.
-            out (Tensor, optional): contiguous output tensor.
-
-        Returns:
-            Tensor: shape (stop - start, W, K).
+        ``out`` is an optional contiguous output tensor.
         """
         masks, classes = self._masks, self._classes
         rows = slice(start, stop)

@@ -191,12 +191,6 @@ class MaskClassificationLoss(nn.Module):
         """Returns the target class of each query, int64, shape (D, B, Q).
 
         Unmatched queries have the class K, "no object".
-
-        Args:
-            scores (Tensor): class logits, shape (D, B, Q, K + 1).
-            matches (Sequence[Sequence[Match]]): matches of each image and
-                prediction.
-            targets (Sequence[MaskTargets]): targets of each image.
         """
         no_object = scores.size(-1) - 1
         labels = torch.full(scores.shape[:-1], no_object, device=scores.device)
@@ -211,20 +205,11 @@ class MaskClassificationLoss(nn.Module):
     def _avg_factors(
         targets: Sequence[MaskTargets], weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns the normalization factors of the summed losses.
+        """Returns the number of masks, and the summed ``weights``, (D,).
 
-        Factors are averaged over all processes, so that averaged gradients
-        equal those of one process with all images.
-
-        Args:
-            targets (Sequence[MaskTargets]): targets of each image.
-            weights (Tensor): weight of the target class of each query, shape
-                (D, B, Q).
-
-        Returns:
-            tuple[Tensor, Tensor]:
-            - number of target masks, a scalar.
-            - sum of the query weights of each prediction, shape (D,).
+        Both are averaged over all processes, so that averaged gradients equal
+        those of one process with all images. The weights are those of the
+        target classes of all queries, shape (D, B, Q).
         """
         count = weights.new_tensor([sum(len(x.labels) for x in targets)])
         numbers = torch.cat([count, weights.sum((1, 2))])
@@ -240,12 +225,8 @@ class MaskClassificationLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Returns the mask and dice losses of all matches, each (N,).
 
-        Args:
-            masks (Sequence[Tensor]): mask logits of the matched queries of
-                each image, shape (n, h, w).
-            targets (Sequence[PointTargets]): targets of each image.
-            target_indices (Sequence[Tensor]): index of the matched targets of
-                each image, int64, shape (n,).
+        Each image has mask logits of shape (n, h, w), its targets, and the
+        int64 indices, (n,), of the targets that the masks are matched with.
         """
         matched = torch.cat(list(masks))[:, None]  # (N, 1, h, w)
         if not len(matched):  # keeps parameters in the graph, as DDP requires
@@ -279,15 +260,10 @@ class MaskClassificationLoss(nn.Module):
         targets: Sequence[PointTargets],
         counts: Sequence[int],
     ) -> Tensor:
-        """Returns uncertain and uniform random points for each mask.
+        """Returns uncertain and uniform random points, shape (N, P, 2).
 
-        Args:
-            matched (Tensor): mask logits of all matches, shape (N, 1, h, w).
-            targets (Sequence[PointTargets]): targets of each image.
-            counts (Sequence[int]): number of matches of each image.
-
-        Returns:
-            Tensor: (x, y) in [0, 1), shape (N, P, 2).
+        ``matched`` has the mask logits of all matches, shape (N, 1, h, w), of
+        which each image has as many as ``counts``.
         """
         count = len(matched)
         points = draw_points((count, self.num_candidates), matched.device)
@@ -305,15 +281,7 @@ class MaskClassificationLoss(nn.Module):
 def _sample_ignored(
     targets: Sequence[PointTargets], points: Sequence[Tensor]
 ) -> Tensor:
-    """Returns 1 at points that touch an ignored pixel and 0 elsewhere.
-
-    Args:
-        targets (Sequence[PointTargets]): targets of each image.
-        points (Sequence[Tensor]): points of each image, shape (n, P, 2).
-
-    Returns:
-        Tensor: shape (N, P).
-    """
+    """Returns :meth:`PointTargets.sample_ignored` of all images, (N, P)."""
     return torch.cat(
         [x.sample_ignored(y) for x, y in zip(targets, points, strict=True)]
     )
@@ -324,15 +292,7 @@ def _matched_masks(
 ) -> Sequence[Tensor]:
     """Returns the mask logits of the matched queries of one image.
 
-    A single matrix product computes them for all predictions.
-
-    Args:
-        mask_preds (MaskPredictions): mask logits.
-        image (int): index of the image in the batch.
-        matches (Sequence[Match]): matches of each prediction.
-
-    Returns:
-        Sequence[Tensor]: mask logits of each prediction, shape (n, h, w).
+    A single matrix product computes those of all predictions, each (n, h, w).
     """
     counts = [len(query_index) for query_index, _ in matches]
     embeds = torch.cat(

@@ -154,12 +154,9 @@ class MaskMatcher(nn.Module):
     ) -> Tensor:
         """Returns the weighted mask and dice costs, shape (d, Q, n).
 
-        Args:
-            embeds (Tensor): mask embeddings, shape (d, Q, M).
-            features (Tensor): mask features, shape (M, h, w).
-            points (Tensor): (x, y) in [0, 1), shape (d, P, 2).
-            target_masks (Tensor): 0 or 1, shape (n, H, W).
-            ignored (Tensor | None): 1 at ignored pixels, shape (1, H, W).
+        The arguments are those of :meth:`cost` for a chunk of d predictions,
+        points (d, P, 2), and maps of 0 or 1: target masks (n, H, W) and
+        ignored pixels (1, H, W).
         """
         masks = multiply_masks(
             embeds, features.expand(len(embeds), -1, -1, -1)
@@ -194,14 +191,6 @@ def _to_device(
 
 
 def _sample_shared(maps: Tensor, points: Tensor) -> Tensor:
-    """Samples the same maps at the points of each prediction.
-
-    Args:
-        maps (Tensor): shape (n, H, W).
-        points (Tensor): (x, y) in [0, 1), shape (d, P, 2).
-
-    Returns:
-        Tensor: shape (d, n, P).
-    """
+    """Samples maps (n, H, W) at points (d, P, 2); returns (d, n, P)."""
     samples = sample_points(maps[None], points.flatten(0, 1)[None])
     return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)
