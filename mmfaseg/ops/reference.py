@@ -132,8 +132,6 @@ def ms_deform_attn(
         samples = F.grid_sample(
             maps,
             grids[:, :, :, level].transpose(1, 2).flatten(0, 1),
-            mode='bilinear',
-            padding_mode='zeros',
             align_corners=False,
         )  # (B·h, d, N, P)
         weights = attention_weights[:, :, :, level].transpose(1, 2)

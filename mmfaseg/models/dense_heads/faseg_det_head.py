@@ -144,12 +144,8 @@ class FASegDetHead(MaskClassificationHead):
             (B, Q, H, W).
         """
         output = self.decode(x)
-        masks = F.interpolate(
-            output.mask_preds[-1],
-            batch_data_samples[0].metainfo['batch_input_shape'],
-            mode='bilinear',
-            align_corners=False,
-        )
+        size = batch_data_samples[0].metainfo['batch_input_shape']
+        masks = F.interpolate(output.mask_preds[-1], size, mode='bilinear')
         return output.cls_scores[-1], masks
 
     def _targets(self, sample: 'DetDataSample') -> MaskTargets:

@@ -130,10 +130,7 @@ def make_levels(
         features = mask_features
         if index != HIGH_RESOLUTION:
             features = F.interpolate(
-                mask_features,
-                memory.shape[2:],
-                mode='bilinear',
-                align_corners=False,
+                mask_features, memory.shape[2:], mode='bilinear'
             )
         levels.append(
             FeatureLevel(

@@ -51,9 +51,8 @@ def merge_scores_plain(
     classes: Tensor, masks: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Reference implementation of :func:`merge_scores`, differentiable."""
-    probability = F.interpolate(
-        masks.permute(0, 3, 1, 2), size, mode='bilinear', align_corners=False
-    ).sigmoid()
+    planar = masks.permute(0, 3, 1, 2)
+    probability = F.interpolate(planar, size, mode='bilinear').sigmoid()
     return torch.einsum('bqk,bqhw->bkhw', classes.to(masks.dtype), probability)
 
 

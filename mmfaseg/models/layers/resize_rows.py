@@ -46,12 +46,7 @@ def resize_rows(
         resized = weights.to(maps) @ source.flatten(1)
     resized = resized.unflatten(1, source.shape[1:])  # (r, w, N)
     planar = resized[None].permute(0, 3, 1, 2)  # channels-last strides
-    planar = F.interpolate(
-        planar,
-        (planar.size(2), size[1]),
-        mode='bilinear',
-        align_corners=False,
-    )
+    planar = F.interpolate(planar, (len(first), size[1]), mode='bilinear')
     return planar[0].permute(1, 2, 0)
 
 

@@ -192,10 +192,7 @@ class FASegPixelDecoder(nn.Module):
         memories = self.encoder(projected[encoded], positions[encoded])
         lateral = self.lateral_conv(feats[0])
         upsampled = F.interpolate(
-            memories[-1],
-            size=lateral.shape[2:],
-            mode='bilinear',
-            align_corners=False,
+            memories[-1], lateral.shape[2:], mode='bilinear'
         )
         finest = self.output_conv(upsampled.add_(lateral))
         memories = [*memories, finest][: self.num_levels]

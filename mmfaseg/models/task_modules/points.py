@@ -31,14 +31,8 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
         Tensor: shape (N, M, P).
     """
     grid = (2 * points - 1).unsqueeze(1)  # (N, 1, P, 2)
-    samples = F.grid_sample(
-        maps,
-        grid.to(maps.dtype),
-        mode='bilinear',
-        padding_mode='zeros',
-        align_corners=False,
-    )
-    return samples.squeeze(2)
+    grid = grid.to(maps.dtype)
+    return F.grid_sample(maps, grid, align_corners=False).squeeze(2)
 
 
 class PointTargets:
