@@ -1,12 +1,8 @@
 """Gathering of windows for high-resolution cross-attention.
 
-Shapes:
-    B: batch size.
-    C: channels.
-    K: number of selected windows.
-    s: window size, pixels of the stride-4 map.
-    H_0, W_0: the grid of windows, which is the stride-32 map.
-    H_3, W_3: the stride-4 map.
+Shapes: B batch size, C channels, K selected windows, s window size in pixels
+of the stride-4 map, H_0 x W_0 the grid of windows (the stride-32 map), H_3 x
+W_3 the stride-4 map.
 """
 
 from typing import Any

@@ -3,19 +3,11 @@
 They are the fallback if no operator is compiled for a device, and the expected
 results in tests.
 
-Shapes:
-    B: batch size.
-    C: channels of a map.
-    K: number of selected windows.
-    s: window size, pixels of the stride-4 map.
-    H_0, W_0: the grid of windows, which is the stride-32 map.
-    H_3, W_3: the stride-4 map.
-    h: number of heads.
-    d: channels per head.
-    S: number of value tokens, the sum of H_l * W_l over the levels.
-    N: number of queries.
-    n_l: number of levels.
-    P: number of sampling points per level.
+Shapes: B batch size, C channels of a map, K selected windows, s window size in
+pixels of the stride-4 map, H_0 x W_0 the grid of windows (the stride-32 map),
+H_3 x W_3 the stride-4 map, h heads, d channels per head, S value tokens (the
+sum of H_l * W_l over the levels), N queries, n_l levels, P sampling points per
+level.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,6 @@
 """Decode head of FASeg for MMSegmentation.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes.
+Shapes: B batch size, Q queries, K classes.
 """
 
 from collections.abc import Sequence

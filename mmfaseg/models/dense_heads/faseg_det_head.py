@@ -1,11 +1,7 @@
 """FASeg for instance and panoptic segmentation with MMDetection.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes, things and stuff.
-    n: number of masks.
-    H, W: height and width of the padded input.
+Shapes: B batch size, Q queries, K classes of things and stuff, n masks, H x W
+the padded input.
 """
 
 from collections.abc import Sequence

@@ -1,11 +1,6 @@
 """Multi-head attention with optional head-averaged probabilities.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    L: number of keys.
-    C: embed_dims.
-    h: num_heads.
+Shapes: B batch size, Q queries, L keys, C embed_dims, h num_heads.
 """
 
 import torch

@@ -1,11 +1,7 @@
 """Interface of cross-attention in decoder layers, and masked attention.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    L: number of pixels of the level, H_l * W_l.
-    K: number of selected windows.
+Shapes: B batch size, Q queries, C embed_dims, L = H_l * W_l pixels of the
+level, K selected windows.
 """
 
 from typing import Any

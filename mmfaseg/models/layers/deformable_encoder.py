@@ -2,13 +2,8 @@
 
 Zhu et al., *Deformable DETR*, ICLR 2021, section 4.
 
-Shapes:
-    B: batch size.
-    C: embed_dims.
-    S: number of tokens, the sum of H_l * W_l over the levels.
-    h: num_heads.
-    n_l: number of levels.
-    P: number of sampling points per level.
+Shapes: B batch size, C embed_dims, S tokens (the sum of H_l * W_l over the
+levels), h num_heads, n_l levels, P sampling points per level.
 """
 
 import math

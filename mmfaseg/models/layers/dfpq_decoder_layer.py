@@ -1,10 +1,7 @@
 """Decoder layer with dynamic focus-aware positional queries.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    L: number of pixels of the level, H_l * W_l.
+Shapes: B batch size, Q queries, C embed_dims, L = H_l * W_l pixels of the
+level.
 """
 
 from typing import Any

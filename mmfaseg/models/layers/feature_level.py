@@ -1,11 +1,7 @@
 """Inputs of the decoder layers: feature levels and the decoder state.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    M: channels of the mask features.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+Shapes: B batch size, Q queries, C embed_dims, M channels of the mask features,
+H_l x W_l the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
 """
 
 from collections.abc import Collection, Sequence

@@ -1,12 +1,8 @@
 """Efficient high-resolution cross-attention, HRCA (FASeg, section 3.3).
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    H_0, W_0: the stride-32 map, which is the grid of windows.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
-    K: number of selected windows.
+Shapes: B batch size, Q queries, C embed_dims, K selected windows, H_l x W_l
+the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4; the pixels of level 0
+are the grid of windows.
 """
 
 import torch.nn.functional as F

@@ -1,10 +1,7 @@
 """Alternatives to HRCA for ablations.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    H_0, W_0: the grid of windows.
-    K: number of selected windows per query.
+Shapes: B batch size, Q queries, H_0 x W_0 the grid of windows, K selected
+windows per query.
 """
 
 import torch

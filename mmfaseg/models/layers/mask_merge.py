@@ -4,12 +4,7 @@ The score of a class at a pixel is the sum over queries of class probability
 times mask probability. Full-resolution masks would be the largest tensor
 during inference, so only a few rows are computed at a time.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes.
-    h, w: size of the masks.
-    H, W: size of the result.
+Shapes: B batch size, Q queries, K classes, h x w the masks, H x W the result.
 """
 
 import torch

@@ -1,13 +1,8 @@
 """Prediction of the class and the mask of each query.
 
-Shapes:
-    B: batch size.
-    D: number of predictions, of the initial queries and of each layer.
-    Q: number of queries.
-    C: embed_dims.
-    M: mask_channels.
-    K: number of classes.
-    H, W: the map of the mask features, at stride 4 or resized.
+Shapes: B batch size, D predictions (of the initial queries and of each layer),
+Q queries, C embed_dims, M mask_channels, K classes, H x W the map of the mask
+features, at stride 4 or resized.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Coordinates of the tokens of a feature pyramid.
 
-Shapes:
-    S: number of tokens, the sum of H_l * W_l over the levels.
-    n_l: number of levels.
+Shapes: S tokens (the sum of H_l * W_l over the levels), n_l levels.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,6 @@
 """Positional encodings K_p of the feature maps.
 
-Shapes:
-    B: batch size.
-    C: embed_dims.
-    H, W: the map.
+Shapes: B batch size, C embed_dims, H x W the map.
 """
 
 import math

@@ -1,10 +1,6 @@
 """Alternatives to DFPQ for ablations.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    H, W: the map of the masks.
+Shapes: B batch size, Q queries, C embed_dims, H x W the map of the masks.
 """
 
 import torch

@@ -1,9 +1,6 @@
 """Bilinear resizing of a few rows at a time.
 
-Shapes:
-    N: number of channels.
-    h, w: size of the source.
-    H, W: size of the result.
+Shapes: N channels, h x w the source, H x W the result.
 """
 
 import torch

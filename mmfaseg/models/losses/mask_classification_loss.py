@@ -3,15 +3,9 @@
 Cheng et al., *Mask2Former*, CVPR 2022, section 3.3: mask and dice losses are
 computed at sampled points.
 
-Shapes:
-    B: batch size.
-    D: number of predictions, of the initial queries and of each layer.
-    Q: number of queries.
-    K: number of classes.
-    n: number of matches of an image.
-    N: number of matches in the batch.
-    P: number of points.
-    h, w: size of the mask features, stride 4.
+Shapes: B batch size, D predictions (of the initial queries and of each layer),
+Q queries, K classes, n matches of an image, N matches in the batch, P points,
+h x w the mask features (stride 4).
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,7 @@
 """Pixel decoder of FASeg.
 
-Shapes:
-    B: batch size.
-    C: embed_dims.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+Shapes: B batch size, C embed_dims, H_l x W_l the map of level l = 0, 1, 2, 3
+with stride 32, 16, 8, 4.
 """
 
 from collections.abc import Sequence

@@ -3,15 +3,9 @@
 Cheng et al., *Masked-attention Mask Transformer for Universal Image
 Segmentation* (Mask2Former), CVPR 2022, section 3.3.
 
-Shapes:
-    B: batch size.
-    D: number of predictions, of the initial queries and of each layer.
-    Q: number of queries.
-    K: number of classes.
-    n: number of targets of an image.
-    P: number of points.
-    M: channels of the mask features.
-    h, w: size of the mask features, stride 4.
+Shapes: B batch size, D predictions (of the initial queries and of each layer),
+Q queries, K classes, n targets of an image, P points, M channels of the mask
+features, h x w the mask features (stride 4).
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,7 @@
 """Sampling at random points (Kirillov et al., *PointRend*, CVPR 2020).
 
-Shapes:
-    n: number of targets of the image.
-    N: number of masks to sample.
-    P: number of points per mask.
-    H, W: height and width of the image.
+Shapes: n targets of the image, N masks to sample, P points per mask, H x W the
+image.
 """
 
 import torch
