@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.models.layers import InvertedResidual
+from mmdet.models.utils import make_divisible
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -217,7 +218,7 @@ def _build_stages(
         blocks = []
         for group in groups:
             kernel_size, stride, expansion, channels, _ = group
-            channels = _scale_channels(channels, width)
+            channels = make_divisible(channels * width, 8)
             for i in range(counts[group]):
                 blocks.append(
                     InvertedResidual(
@@ -234,18 +235,6 @@ def _build_stages(
                 in_channels, index = channels, index + 1
         stages.append(nn.Sequential(*blocks))
     return nn.ModuleList(stages)
-
-
-def _scale_channels(channels: int, width: float) -> int:
-    """Rounds to a multiple of 8, at least 90 % of ``channels * width``.
-
-    Args:
-        channels (int): channels of lite0.
-        width (float): width relative to lite0.
-    """
-    scaled = channels * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
 def _rename_keys(
