@@ -66,9 +66,8 @@ class MaskClassificationHead(BaseModule):
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns the predictions of :meth:`forward`, masks on access."""
-        output = self.transformer_decoder(*self.pixel_decoder(feats))
-        return output if self.training else output.last()
+        """Returns all predictions; masks are computed on access."""
+        return self.transformer_decoder(*self.pixel_decoder(feats))
 
     def forward(
         self,
@@ -88,6 +87,8 @@ class MaskClassificationHead(BaseModule):
             mode, the last one in evaluation mode.
         """
         output = self.decode(feats)
+        if not self.training:
+            return output.cls_scores[-1:], [output.mask_preds[-1]]
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
 
 

@@ -11,15 +11,7 @@ from torch import Tensor, nn
 
 
 def multiply_masks(embeds: Tensor, features: Tensor) -> Tensor:
-    """Returns mask logits.
-
-    Args:
-        embeds (Tensor): mask embeddings, shape (B, Q, M).
-        features (Tensor): mask features, shape (B, M, H, W).
-
-    Returns:
-        Tensor: shape (B, Q, H, W).
-    """
+    """Returns the mask logits (B, Q, H, W) of mask embeddings (B, Q, M)."""
     return (embeds @ features.flatten(2)).unflatten(2, features.shape[2:])
 
 
@@ -72,14 +64,6 @@ class DecoderOutput:
 
     cls_scores: list[Tensor]
     mask_preds: MaskPredictions
-
-    def last(self) -> 'DecoderOutput':
-        """Returns only the prediction of the last layer."""
-        masks = self.mask_preds
-        return DecoderOutput(
-            self.cls_scores[-1:],
-            MaskPredictions(masks.embeds[-1:], masks.features),
-        )
 
 
 class MaskPredictor(nn.Module):

@@ -70,10 +70,8 @@ def _merge(
     """Averages the scores of versions, keeping one version at a time."""
     merged: list[SegDataSample] = []
     totals: list[Tensor] = []
-    count = 0
-    for samples in versions:
-        count += 1
-        if not totals:
+    for count, samples in enumerate(versions, 1):
+        if count == 1:
             merged = list(samples)
             # sums in half precision would lose small scores
             totals = [_take_scores(sample).float() for sample in samples]
