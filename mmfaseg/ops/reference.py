@@ -98,19 +98,9 @@ def ms_deform_attn(
 ) -> Tensor:
     """Returns multi-scale deformable attention by bilinear sampling.
 
-    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. Samples outside a map
-    are zero; the center of pixel ``i`` of ``n`` is at ``(i + 0.5) / n``.
-
-    Args:
-        value (Tensor): shape (B, S, h, d), each level row-major.
-        spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
-        level_starts (Sequence[int]): first token of each level.
-        sampling_locations (Tensor): shape (B, N, h, n_l, P, 2), (x, y) in
-            units of the map, 0 to 1 inside.
-        attention_weights (Tensor): shape (B, N, h, n_l, P).
-
-    Returns:
-        Tensor: shape (B, N, h * d).
+    Samples outside a map are zero; the center of pixel ``i`` of ``n`` is at
+    ``(i + 0.5) / n``. See :func:`mmfaseg.ops.ms_deform_attn` for the arguments
+    and the result.
     """
     batch, _, heads, dims = value.shape
     grids = 2 * sampling_locations - 1  # in units of grid_sample, -1 to 1

@@ -37,26 +37,16 @@ class FASegDetHead(MaskClassificationHead):
     ``exclude_ignored=True``. If an image has more targets than queries, the
     loss uses only the matched targets.
 
+    The arguments below differ from those of :class:`FASegHead`.
+
     Args:
-        in_channels (Sequence[int]): channels of the backbone stages with
-            stride 4, 8, 16, 32.
         num_things_classes (int): number of thing classes, which come first.
         num_stuff_classes (int): number of stuff classes; 0 for instance
             segmentation.
-        feat_channels (int): channels of both decoders.
-        num_queries (int): number of queries, Q.
-        pixel_decoder (dict): config of the pixel decoder, without
-            ``in_channels``, ``embed_dims`` and ``num_levels``.
-        transformer_decoder (dict): config of the transformer decoder, without
-            ``embed_dims``, ``num_classes`` and ``num_queries``.
-        loss (dict): config of the loss, without ``num_classes``.
-        ignore_index (int): label of pixels that belong to no class.
         train_cfg (dict, optional): ``train_cfg`` of the detector, passed by
             mmdet; must be empty. Mask2Former's settings belong in ``loss``.
         test_cfg (dict, optional): ``test_cfg`` of the detector, passed by
             mmdet for the fusion head; only ``max_per_image`` is checked here.
-        init_cfg (dict, optional): initialization config of
-            :class:`mmengine.model.BaseModule`.
 
     Raises:
         TypeError: if ``num_queries`` or the number of classes is not an
@@ -159,8 +149,8 @@ class FASegDetHead(MaskClassificationHead):
             crowds = sample.ignored_instances.get('masks')
         return targets_from_instances(
             instances.labels,
-            _pad(_as_tensor(instances.masks, size, device), size, False),
-            _pad(_as_tensor(crowds, size, device), size, False),
+            _as_tensor(instances.masks, size, device),
+            _as_tensor(crowds, size, device),
             self._label_map(sample, size),
             self.num_things_classes,
             self.num_classes,
@@ -200,10 +190,10 @@ def _as_tensor(
     size: tuple[int, int],
     device: torch.device,
 ) -> Tensor:
-    """Returns mmdet's masks as a tensor, bool, (n, any height, any width)."""
+    """Returns mmdet's masks as a tensor, bool, (n, H, W)."""
     if masks is None or not len(masks):
         return torch.zeros(0, *size, dtype=torch.bool, device=device)
-    return masks.to_tensor(torch.bool, device)
+    return _pad(masks.to_tensor(torch.bool, device), size, False)
 
 
 def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
@@ -211,11 +201,6 @@ def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
 
     mmdet pads instance masks, pads label maps only with ``pad_seg=True``, and
     does not pad crowd masks.
-
-    Args:
-        maps (Tensor): shape (..., any height, any width).
-        size (tuple[int, int]): (H, W).
-        value (float): value of the padding.
     """
     below, beside = size[0] - maps.size(-2), size[1] - maps.size(-1)
     return F.pad(maps, (0, beside, 0, below), value=value)

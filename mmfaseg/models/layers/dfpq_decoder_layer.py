@@ -59,15 +59,7 @@ class DFPQDecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the updated queries and, on request, the attention.
 
-        Args:
-            query (Tensor): shape (B, Q, C).
-            state (DecoderState): decoder state before this layer.
-            level (FeatureLevel): the level to attend to.
-            need_attention (bool): also return the attention.
-
-        Returns:
-            tuple[Tensor, Tensor | None]: queries, shape (B, Q, C), and the
-            head-averaged cross-attention, shape (B, Q, L), or None.
+        Arguments and results are those of :meth:`CrossAttention.forward`.
         """
         attended, attention = self.cross_attn(
             query, state, level, need_attention=need_attention

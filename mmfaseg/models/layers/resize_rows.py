@@ -50,10 +50,7 @@ def resize_rows(
 def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
     """Returns start and stop of the source rows for rows of the result.
 
-    Args:
-        height (int): height of the source, h.
-        target (int): height of the result, H.
-        rows (slice): rows of the result.
+    The source has ``height`` rows, h, and the result ``target`` rows, H.
     """
     first, last, _ = _neighbors(height, target, rows)
     return int(first[0]), int(last[-1]) + 1

@@ -39,11 +39,7 @@ class MaskEncoderDecoder(EncoderDecoder):
         self.channels_last = channels_last
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the backbone stages.
-
-        Args:
-            inputs (Tensor): images, shape (B, 3, H, W).
-        """
+        """Returns the backbone stages of images, shape (B, 3, H, W)."""
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return super().extract_feat(inputs)

@@ -47,18 +47,10 @@ class PointTargets:
             self.ignored = targets.ignored.to(dtype)[None, None]
 
     def sample(self, index: Tensor, points: Tensor) -> Tensor:
-        """Samples one target mask per row of points.
+        """Samples the target masks ``index``, (N,), at points (N, P, 2).
 
         Points are sorted by target instead of maps by row, as points are much
         smaller. Maps are copied only if some targets are not sampled.
-
-        Args:
-            index (Tensor): index of the target for each row of points, int64,
-                shape (N,), values in [0, n).
-            points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
-
-        Returns:
-            Tensor: shape (N, P).
         """
         order = index.argsort()
         maps = self.masks
@@ -69,14 +61,7 @@ class PointTargets:
         return samples
 
     def sample_ignored(self, points: Tensor) -> Tensor:
-        """Returns 1 at points that touch an ignored pixel and 0 elsewhere.
-
-        Args:
-            points (Tensor): (x, y) in [0, 1], shape (N, P, 2).
-
-        Returns:
-            Tensor: shape (N, P).
-        """
+        """Returns 1 at points that touch an ignored pixel, else 0, (N, P)."""
         if self.ignored is None:
             return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
         samples = sample_points(self.ignored, points.flatten(0, 1)[None])
