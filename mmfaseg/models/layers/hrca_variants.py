@@ -30,17 +30,6 @@ class DenseCrossAttention(CrossAttention):
     def select_query_pos(self, state: DecoderState) -> Tensor:
         return state.query_embed
 
-    @override
-    def forward(
-        self,
-        query: Tensor,
-        state: DecoderState,
-        level: FeatureLevel,
-        need_attention: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        query = query + self.select_query_pos(state)
-        return self.attn(query, level.key, level.value, None, need_attention)
-
 
 @MODELS.register_module()
 class PerQueryWindowAttention(HighResolutionCrossAttention):
@@ -52,6 +41,7 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
     """
 
     needs_tokens = True
+    forward = CrossAttention.forward  # masks instead of gathering
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
@@ -68,30 +58,17 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
         )
 
     @override
-    def forward(
-        self,
-        query: Tensor,
-        state: DecoderState,
-        level: FeatureLevel,
-        need_attention: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        windows_tile_map(level.window_grid, self.window_size, level.shape)
-        window_index = self.select_windows(state, level)  # (B, Q, K)
+    def blocked_pixels(
+        self, state: DecoderState, level: FeatureLevel
+    ) -> Tensor:
+        grid, shape = level.window_grid, level.shape
+        windows_tile_map(grid, self.window_size, shape)
+        index = self.select_windows(state, level)  # (B, Q, K)
         pixels, _ = window_pixels(
-            window_index.flatten(1),
-            self.window_size,
-            level.window_grid,
-            level.shape,
+            index.flatten(1), self.window_size, grid, shape
         )
-        height, width = level.shape
-        blocked = torch.ones(
-            *query.shape[:2],
-            height * width,
-            dtype=torch.bool,
-            device=query.device,
+        batch, queries = index.shape[:2]
+        blocked = index.new_ones(
+            batch, queries, shape[0] * shape[1], dtype=torch.bool
         )
-        blocked.scatter_(2, pixels.unflatten(1, (query.size(1), -1)), False)
-        query = query + self.select_query_pos(state)
-        return self.attn(
-            query, level.key, level.value, blocked, need_attention
-        )
+        return blocked.scatter_(2, pixels.view(batch, queries, -1), False)
