@@ -176,16 +176,11 @@ def _fake_gather(
     grid_width: int,
     level_embed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    shape = (
-        feature.size(0),
-        window_index.size(1) * window_size**2,
-        feature.size(1),
-    )
+    batch, channels = feature.shape[:2]
+    tokens = window_index.size(1) * window_size**2
     dtype = torch.promote_types(feature.dtype, position.dtype)
-    return (
-        feature.new_empty(shape, dtype=dtype),
-        feature.new_empty(shape, dtype=dtype),
-    )
+    value = feature.new_empty(batch, tokens, channels, dtype=dtype)
+    return value, torch.empty_like(value)
 
 
 def _fake_scatter(

@@ -124,10 +124,7 @@ class LearnedPositionalEncoding(PositionalEncoding):
     @override
     def forward(self, feature: Tensor) -> Tensor:
         encoding = F.interpolate(
-            self.learned_pos_embed,
-            feature.shape[2:],
-            mode='bicubic',
-            align_corners=False,
+            self.learned_pos_embed, feature.shape[2:], mode='bicubic'
         )
         return encoding.to(feature.dtype).expand(len(feature), -1, -1, -1)
 

@@ -163,17 +163,12 @@ class MaskClassificationLoss(nn.Module):
                     point_targets,
                     [x[i][1] for x in matches],
                 )
-                losses |= {
-                    f'{prefix}loss_cls': self.loss_cls_weight
-                    * loss_cls
-                    / weight_sums[i],
-                    f'{prefix}loss_mask': self.loss_mask_weight
-                    * loss_mask.sum()
-                    / num_masks,
-                    f'{prefix}loss_dice': self.loss_dice_weight
-                    * loss_dice.sum()
-                    / num_masks,
-                }
+                loss_cls = self.loss_cls_weight * loss_cls
+                loss_mask = self.loss_mask_weight * loss_mask.sum()
+                loss_dice = self.loss_dice_weight * loss_dice.sum()
+                losses[f'{prefix}loss_cls'] = loss_cls / weight_sums[i]
+                losses[f'{prefix}loss_mask'] = loss_mask / num_masks
+                losses[f'{prefix}loss_dice'] = loss_dice / num_masks
         return losses
 
     @staticmethod
