@@ -1,9 +1,4 @@
-"""EfficientNet-Lite: EfficientNet (Tan and Le, ICML 2019) without SE.
-
-Shapes:
-    B: batch size.
-    H, W: height and width of the image.
-"""
+"""EfficientNet-Lite: EfficientNet (Tan and Le, ICML 2019) without SE."""
 
 import math
 from collections.abc import Sequence
@@ -70,12 +65,9 @@ class SamePadConv2d(nn.Conv2d):
             reversed(self.kernel_size), (x.size(3), x.size(2)), strict=True
         ):
             padding += [(kernel - 3) // 2 + size % 2, (kernel - 1) // 2]
+        x = F.pad(x, padding)
         return F.conv2d(
-            F.pad(x, padding),
-            self.weight,
-            self.bias,
-            self.stride,
-            groups=self.groups,
+            x, self.weight, self.bias, self.stride, groups=self.groups
         )
 
 
@@ -164,14 +156,9 @@ class EfficientNetLite(BaseModule):
 
     @override
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the stages in ``out_indices``.
+        """Returns the stages in ``out_indices``, with sizes rounded up.
 
-        Args:
-            x (Tensor): normalized images, shape (B, 3, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: maps of stride 4, 8, 16 and 32, with sizes
-            rounded up.
+        The normalized images have the shape (B, 3, H, W).
         """
         x = self.stem(x)
         outputs = []

@@ -1,8 +1,6 @@
 """Prediction of label maps in bounded memory.
 
-Shapes:
-    K: number of classes.
-    H, W: size of the padded image.
+Shapes: K classes, H x W the padded image.
 """
 
 from typing import Protocol

@@ -254,12 +254,8 @@ class DeformableEncoder(nn.Module):
 
         Args:
             features (Sequence[Tensor]): projected maps, coarsest first, each
-                (B, C, H_l, W_l).
-            positions (Sequence[Tensor]): positional encoding K_p of each map,
-                same shapes.
-
-        Returns:
-            list[Tensor]: maps of the same shapes.
+                (B, C, H_l, W_l), as are their K_p and the results.
+            positions (Sequence[Tensor]): positional encoding K_p of each map.
         """
         shapes = [(x.size(2), x.size(3)) for x in features]
         tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in features], 1)

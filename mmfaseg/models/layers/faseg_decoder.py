@@ -182,30 +182,24 @@ class FASegDecoder(nn.Module):
     def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
         """Returns the steps, given the declared requirements of the parts."""
         attentions = [self._cross_attn(key) for key in keys]
-        coarse_levels = {
-            x.attention_level
-            for x in attentions
-            if x.attention_level is not None
-        }
+        coarse_levels = {x.attention_level for x in attentions} - {None}
         if len(coarse_levels) > 1 or not coarse_levels <= {0, 1, 2}:
             raise ValueError(
                 'attention_level must be None, 0, 1 or 2, and the same in '
                 f'all layers, got {sorted(coarse_levels)}'
             )
         steps = []
-        for index, key in enumerate(keys):
+        for index, attention in enumerate(attentions):
             level = index % self.num_levels
             is_last = index == len(keys) - 1
-            updates_query_pos = (
-                attentions[index].updates_query_pos and not is_last
-            )
+            updates_query_pos = attention.updates_query_pos and not is_last
             updates_coarse_attention = level in coarse_levels and not is_last
             need_attention = updates_coarse_attention or (
                 updates_query_pos and self.positional_query.needs_attention
             )
             steps.append(
                 LayerStep(
-                    key,
+                    keys[index],
                     level,
                     need_attention,
                     updates_query_pos,

@@ -224,14 +224,10 @@ class MaskClassificationLoss(nn.Module):
         counts = [len(x) for x in target_indices]
         points = self._choose_points(matched.detach(), targets, counts)
         image_points = points.split(counts)
-        target = torch.cat(
-            [
-                x.sample(index, part)
-                for x, index, part in zip(
-                    targets, target_indices, image_points, strict=True
-                )
-            ]
+        samples = map(
+            PointTargets.sample, targets, target_indices, image_points
         )
+        target = torch.cat(list(samples))
         logits = sample_points(matched, points)[:, 0]  # (N, P)
         weight = 1 - _sample_ignored(targets, image_points)
         entropy = F.binary_cross_entropy_with_logits(
@@ -271,9 +267,7 @@ def _sample_ignored(
     targets: Sequence[PointTargets], points: Sequence[Tensor]
 ) -> Tensor:
     """Returns :meth:`PointTargets.sample_ignored` of all images, (N, P)."""
-    return torch.cat(
-        [x.sample_ignored(y) for x, y in zip(targets, points, strict=True)]
-    )
+    return torch.cat(list(map(PointTargets.sample_ignored, targets, points)))
 
 
 def _matched_masks(

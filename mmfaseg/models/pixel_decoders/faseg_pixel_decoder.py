@@ -148,11 +148,9 @@ class FASegPixelDecoder(nn.Module):
                 16, 32.
 
         Returns:
-            tuple[list[Tensor], list[Tensor], Tensor]:
-            - memories of levels 0 to ``num_levels - 1``, each
-              (B, C, H_l, W_l).
-            - positional encodings K_p of the same levels, same shapes.
-            - mask features, shape (B, mask_channels, H_3, W_3).
+            tuple[list[Tensor], list[Tensor], Tensor]: memories and K_p of
+            levels 0 to ``num_levels - 1``, each (B, C, H_l, W_l), and mask
+            features, (B, mask_channels, H_3, W_3).
 
         Raises:
             ValueError: if the channels differ from ``in_channels``.

@@ -1,8 +1,6 @@
 """Test-time augmentation for mask classification.
 
-Shapes:
-    K: number of classes.
-    H, W: original size of the image.
+Shapes: K classes, H x W the original size of the image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,12 +53,7 @@ class MaskClassificationTTA(BaseTTAModel):
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]
     ) -> list[SegDataSample]:
-        """Merges existing predictions.
-
-        Args:
-            data_samples_list (Sequence[Sequence[SegDataSample]]): predictions
-                of all versions of each image.
-        """
+        """Merges predictions of all versions of each image."""
         return _merge(zip(*data_samples_list, strict=True))
 
 

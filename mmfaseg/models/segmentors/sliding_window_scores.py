@@ -1,8 +1,6 @@
 """Sliding window inference in the memory of one row of windows.
 
-Shapes:
-    K: number of classes.
-    H, W: size of the padded image.
+Shapes: K classes, H x W the padded image.
 """
 
 import torch

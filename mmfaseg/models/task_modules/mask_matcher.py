@@ -57,12 +57,7 @@ class MaskMatcher(nn.Module):
         """Returns the matches of each image for each prediction.
 
         All costs are computed on the device and copied to the CPU in one
-        transfer.
-
-        Args:
-            cls_scores (Tensor): class logits, shape (D, B, Q, K + 1).
-            mask_preds (MaskPredictions): mask logits.
-            targets (Sequence[MaskTargets]): targets of each image.
+        transfer. The class logits have the shape (D, B, Q, K + 1).
 
         Returns:
             list[list[tuple[Tensor, Tensor]]]: for each image and prediction,

@@ -1,8 +1,6 @@
 """Training targets: a class and a mask for each target of an image.
 
-Shapes:
-    n: number of targets.
-    H, W: height and width of the image.
+Shapes: n targets, H x W the image.
 """
 
 from dataclasses import dataclass
