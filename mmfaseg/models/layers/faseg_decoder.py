@@ -182,7 +182,11 @@ class FASegDecoder(nn.Module):
     def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
         """Returns the steps, given the declared requirements of the parts."""
         attentions = [self._cross_attn(key) for key in keys]
-        coarse_levels = {x.attention_level for x in attentions} - {None}
+        coarse_levels = {
+            x.attention_level
+            for x in attentions
+            if x.attention_level is not None
+        }
         if len(coarse_levels) > 1 or not coarse_levels <= {0, 1, 2}:
             raise ValueError(
                 'attention_level must be None, 0, 1 or 2, and the same in '
