@@ -21,7 +21,7 @@ from mmfaseg.utils.non_finite import NonFiniteError
 from ..layers.chunks import chunks
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
 from .mask_targets import MaskTargets
-from .points import draw_points, sample_points
+from .points import PointTargets, draw_points, sample_points
 
 
 class MaskMatcher(nn.Module):
@@ -101,7 +101,7 @@ class MaskMatcher(nn.Module):
         features: Tensor,
         targets: MaskTargets,
     ) -> Tensor:
-        """Returns the costs of all pairs of queries and targets of an image.
+        """Returns the costs of all pairs of queries and targets, (D, Q, n).
 
         Random points are drawn separately for each prediction.
 
@@ -110,9 +110,6 @@ class MaskMatcher(nn.Module):
             embeds (Tensor): mask embeddings, shape (D, Q, M).
             features (Tensor): mask features, shape (M, h, w).
             targets (MaskTargets): targets of the image.
-
-        Returns:
-            Tensor: shape (D, Q, n).
         """
         depth, queries = cls_scores.shape[:2]
         if not len(targets.labels):
@@ -122,12 +119,10 @@ class MaskMatcher(nn.Module):
         numel = queries * max(self.num_points, pixels)
         cls_cost = -cls_scores.softmax(-1)[..., targets.labels]
         dtype = torch.promote_types(features.dtype, torch.float32)
-        target_masks, ignored = targets.masks.to(dtype), None
-        if targets.ignored is not None:
-            ignored = targets.ignored[None].to(dtype)
+        point_targets = PointTargets(targets, dtype)
         mask_costs = [
             self._mask_cost(
-                embeds[chunk], features, points[chunk], target_masks, ignored
+                embeds[chunk], features, points[chunk], point_targets
             )
             for chunk in chunks(depth, numel, features.device)
         ]
@@ -138,24 +133,20 @@ class MaskMatcher(nn.Module):
         embeds: Tensor,
         features: Tensor,
         points: Tensor,
-        target_masks: Tensor,
-        ignored: Tensor | None,
+        targets: PointTargets,
     ) -> Tensor:
         """Returns the weighted mask and dice costs, shape (d, Q, n).
 
         The arguments are those of :meth:`cost` for a chunk of d predictions,
-        points (d, P, 2), and maps of 0 or 1: target masks (n, H, W) and
-        ignored pixels (1, H, W).
+        and points (d, P, 2).
         """
         masks = multiply_masks(
             embeds, features.expand(len(embeds), -1, -1, -1)
         )
-        logits = sample_points(masks.to(target_masks.dtype), points)
-        target = _sample_shared(target_masks, points)  # (d, n, P)
-        weight = torch.ones_like(logits[:, :1])  # (d, 1, P)
-        if ignored is not None:
-            weight = (_sample_shared(ignored, points) == 0).to(logits)
-        target = (target * weight).transpose(1, 2)  # (d, P, n)
+        logits = sample_points(masks.to(targets.masks.dtype), points)
+        weight = 1 - targets.sample_ignored(points)[:, None]  # (d, 1, P)
+        target = targets.sample_all(points) * weight
+        target = target.transpose(1, 2)  # (d, P, n)
         # sum of softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
         entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ target
         mask_cost = entropy / weight.sum(-1, keepdim=True).clamp(min=1)
@@ -177,9 +168,3 @@ def _to_device(
     flat = torch.from_numpy(np.concatenate(arrays)).to(device)
     tensors = iter(flat.split([len(x) for x in arrays]))
     return [[(next(tensors), next(tensors)) for _ in x] for x in matches]
-
-
-def _sample_shared(maps: Tensor, points: Tensor) -> Tensor:
-    """Samples maps (n, H, W) at points (d, P, 2); returns (d, n, P)."""
-    samples = sample_points(maps[None], points.flatten(0, 1)[None])
-    return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)

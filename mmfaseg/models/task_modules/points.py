@@ -60,6 +60,12 @@ class PointTargets:
         samples[order] = sample_points(maps[:, None], points[order])[:, 0]
         return samples
 
+    def sample_all(self, points: Tensor) -> Tensor:
+        """Samples all target masks at points (N, P, 2); returns (N, n, P)."""
+        flat = points.flatten(0, 1)[None]
+        samples = sample_points(self.masks[None], flat)
+        return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)
+
     def sample_ignored(self, points: Tensor) -> Tensor:
         """Returns 1 at points that touch an ignored pixel, else 0, (N, P)."""
         if self.ignored is None:
