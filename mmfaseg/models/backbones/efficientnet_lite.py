@@ -100,8 +100,7 @@ class EfficientNetLite(BaseModule):
         norm_eval (bool): keep batch norm in evaluation mode during training.
         drop_path_rate (float): stochastic depth rate of the last block,
             increasing linearly from 0 in the first block.
-        with_cp (bool): use gradient checkpointing, which saves memory at the
-            cost of time.
+        with_cp (bool): use gradient checkpointing.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`. ``Pretrained`` accepts
             checkpoints of efficientnet-lite-pytorch.

@@ -150,13 +150,9 @@ class FASegHead(MaskClassificationHead):
         """Returns the label map of each image at its original size.
 
         Equivalent to :meth:`predict` followed by mmseg's post-processing, but
-        without a tensor of all classes at all pixels.
-
-        Args:
-            feats (Sequence[Tensor]): as for :meth:`predict`.
-            batch_img_metas (Sequence[dict]): meta information for
-                :meth:`predict` and :func:`predict_label_map`.
-            test_cfg (dict, optional): as for :meth:`predict`.
+        without a tensor of all classes at all pixels. The arguments are those
+        of :meth:`predict`, with the meta information that
+        :func:`predict_label_map` uses.
 
         Returns:
             list[Tensor]: int64, each with the ``ori_shape`` of its image.

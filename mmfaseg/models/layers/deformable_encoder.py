@@ -219,8 +219,7 @@ class DeformableEncoder(nn.Module):
         num_heads (int): number of attention heads, h; must divide C.
         num_levels (int): number of feature levels, n_l.
         num_points (int): number of sampling points, P.
-        with_cp (bool): use gradient checkpointing, which saves memory at the
-            cost of time.
+        with_cp (bool): use gradient checkpointing.
     """
 
     def __init__(

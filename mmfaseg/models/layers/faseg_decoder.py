@@ -82,8 +82,7 @@ class FASegDecoder(nn.Module):
             default.
         share_high_res_layers (bool): share the parameters of all layers at
             stride 4.
-        with_cp (bool): use gradient checkpointing, which saves memory at the
-            cost of time.
+        with_cp (bool): use gradient checkpointing.
 
     Raises:
         ValueError: if an argument is out of range.

@@ -72,12 +72,9 @@ class HighResolutionCrossAttention(CrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention to each window, summed over all queries.
+        """Returns the summed attention to each window, (B, H_0, W_0).
 
         Override this method to select windows by another criterion.
-
-        Returns:
-            Tensor: shape (B, H_0, W_0).
         """
         assert state.coarse_attention is not None
         return sum_windows(

@@ -45,17 +45,10 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention of each query to each window.
-
-        Returns:
-            Tensor: shape (B, Q, H_0, W_0).
-        """
+        """Returns the attention to each window, (B, Q, H_0, W_0)."""
         assert state.coarse_attention is not None
-        return sum_windows(
-            state.coarse_attention,
-            level.window_grid,
-            2**self.attention_level,
-        )
+        size = 2**self.attention_level
+        return sum_windows(state.coarse_attention, level.window_grid, size)
 
     @override
     def blocked_pixels(

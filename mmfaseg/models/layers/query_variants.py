@@ -145,16 +145,11 @@ def box_embedding(probability: Tensor, embed_dims: int) -> Tensor:
 
 @torch.no_grad()
 def mask_boxes(probability: Tensor) -> Tensor:
-    """Returns the center and size of each mask relative to the image.
+    """Returns x, y, width and height of masks relative to the image.
 
     Width and height are sqrt(12) standard deviations, those of a filled
-    rectangle. An empty mask has the center of the image and size 0.
-
-    Args:
-        probability (Tensor): shape (B, Q, H, W).
-
-    Returns:
-        Tensor: x, y, width, height, float32 or float64, shape (B, Q, 4).
+    rectangle. An empty mask has the center of the image and size 0. Masks
+    (B, Q, H, W) give boxes (B, Q, 4), float32 or float64.
     """
     mass = probability.to(torch.promote_types(probability.dtype, torch.float))
     total = mass.sum((2, 3))

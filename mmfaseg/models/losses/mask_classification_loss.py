@@ -121,13 +121,7 @@ class MaskClassificationLoss(nn.Module):
         """Returns the weighted losses of all predictions.
 
         Mask logits of unmatched queries are used only in the matching costs,
-        without gradients.
-
-        Args:
-            cls_scores (Sequence[Tensor]): class logits of each prediction,
-                shape (B, Q, K + 1).
-            mask_preds (MaskPredictions): mask logits.
-            targets (Sequence[MaskTargets]): targets of each image.
+        without gradients. Each prediction has class logits (B, Q, K + 1).
 
         Returns:
             dict[str, Tensor]: scalars ``loss_cls``, ``loss_mask`` and

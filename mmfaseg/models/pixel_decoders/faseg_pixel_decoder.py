@@ -51,8 +51,7 @@ class FASegPixelDecoder(nn.Module):
         feedforward_channels (int): hidden channels of the encoder's FFN.
         num_levels (int): number of output levels: 4, or 3 if no decoder layer
             attends to stride 4.
-        with_cp (bool): use gradient checkpointing in the encoder, which saves
-            memory at the cost of time.
+        with_cp (bool): use gradient checkpointing in the encoder.
 
     Raises:
         TypeError: if ``norm_cfg`` is not a config.

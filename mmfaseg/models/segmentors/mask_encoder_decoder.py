@@ -51,10 +51,7 @@ class MaskEncoderDecoder(EncoderDecoder):
     ) -> list[SegDataSample]:
         """Returns one data sample with the prediction for each image.
 
-        Args:
-            inputs (Tensor): images, shape (B, 3, H, W).
-            data_samples (list[SegDataSample], optional): samples with the
-                meta information of the images.
+        The inputs have the shape (B, 3, H, W), the samples meta information.
 
         Raises:
             TypeError: if ``return_logits=False`` and the head cannot predict
