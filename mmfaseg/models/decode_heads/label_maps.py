@@ -28,13 +28,10 @@ class ScoreRows(Protocol):
     device: torch.device
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Returns the scores of rows ``start`` to ``stop - 1``.
+        """Returns the scores of rows ``start`` to ``stop - 1``, (.., W, K).
 
         Rows are requested from top to bottom: neither argument decreases from
         one call to the next.
-
-        Returns:
-            Tensor: shape (stop - start, W, K).
         """
 
 

@@ -10,11 +10,7 @@ from .dfpq import DynamicFocusAwareQuery, PositionalQuery
 from .dfpq_decoder_layer import DFPQDecoderLayer
 from .faseg_decoder import FASegDecoder
 from .feature_level import DecoderState, FeatureLevel
-from .hrca import (
-    HighResolutionCrossAttention,
-    scatter_windows,
-    sum_windows,
-)
+from .hrca import HighResolutionCrossAttention, scatter_windows, sum_windows
 from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
 from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
 from .positional_encoding import (

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from mmfaseg.ops import ms_deform_attn
 
+from .attention import make_ffn
 from .checkpointing import run_layer
-from .ffn import make_ffn
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +93,7 @@ class MultiScaleDeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Initializes the weights as in Deformable DETR.
-
-        The points of each head lie in one direction, 1 to P pixels away.
-        """
+        """Puts the points of a head in one direction, 1 to P pixels away."""
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
@@ -114,10 +111,7 @@ class MultiScaleDeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self,
-        tokens: Tensor,
-        token_pos: Tensor,
-        grid: PixelGrid,
+        self, tokens: Tensor, token_pos: Tensor, grid: PixelGrid
     ) -> Tensor:
         """Returns the attended tokens.
 
@@ -142,12 +136,8 @@ class MultiScaleDeformableAttention(nn.Module):
         )
         weights = _softmax(weights.unflatten(2, (self.num_heads, -1)))
         value = self.value_proj(tokens).unflatten(2, (self.num_heads, -1))
-        output = ms_deform_attn(
-            value,
-            grid.shapes,
-            locations,
-            weights.unflatten(3, per_head[1:]),
-        )
+        weights = weights.unflatten(3, per_head[1:])
+        output = ms_deform_attn(value, grid.shapes, locations, weights)
         return self.output_proj(output)
 
     def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,10 +188,7 @@ class DeformableEncoderLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(embed_dims)
 
     def forward(
-        self,
-        tokens: Tensor,
-        token_pos: Tensor,
-        grid: PixelGrid,
+        self, tokens: Tensor, token_pos: Tensor, grid: PixelGrid
     ) -> Tensor:
         """Returns the updated tokens, shape (B, S, C)."""
         attended = self.self_attn(tokens, token_pos, grid)

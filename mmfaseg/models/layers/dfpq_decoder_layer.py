@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
-from .attention import MultiheadAttention
+from .attention import MultiheadAttention, make_ffn
 from .build_part import build_part
 from .cross_attention import CrossAttention
 from .feature_level import DecoderState, FeatureLevel
-from .ffn import make_ffn
 
 
 @MODELS.register_module()

@@ -9,11 +9,7 @@ from torch import Tensor
 
 
 def resize_rows(
-    maps: Tensor,
-    height: int,
-    start: int,
-    size: tuple[int, int],
-    rows: slice,
+    maps: Tensor, height: int, start: int, size: tuple[int, int], rows: slice
 ) -> Tensor:
     """Returns rows of a bilinear resize with ``align_corners=False``.
 

@@ -4,9 +4,7 @@ from typing import Any
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.layers import (
-    MSDeformAttnPixelDecoder as MMDetPixelDecoder,
-)
+from mmdet.models.layers import MSDeformAttnPixelDecoder as MMDetPixelDecoder
 from torch import Tensor
 from typing_extensions import override
 

@@ -31,12 +31,7 @@ class MaskClassificationTTA(BaseTTAModel):
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
-        """Returns one merged prediction per image.
-
-        Args:
-            data (dict): batch of mmcv's ``TestTimeAug``: ``inputs`` and
-                ``data_samples``, each a list of versions, which are lists of
-                images.
+        """Returns one merged prediction per image of mmcv's ``TestTimeAug``.
 
         Returns:
             list[SegDataSample]: the samples of the first version with
