@@ -1,7 +1,6 @@
 """Base class of the semantic and the panoptic head.
 
-Shapes: B batch size, Q queries, K classes, h x w the map of the masks (stride
-4).
+Shapes: B batch size, Q queries, K classes, h x w the masks (stride 4).
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Gathering of windows for high-resolution cross-attention.
 
 Shapes: B batch size, C channels, K selected windows, s window size in pixels
-of the stride-4 map, H_0 x W_0 the grid of windows (the stride-32 map), H_3 x
-W_3 the stride-4 map.
+of the stride-4 map, H_3 x W_3 that map, H_0 x W_0 the grid of windows (the
+stride-32 map).
 """
 
 from typing import Any

@@ -37,7 +37,8 @@ class FASegDetHead(MaskClassificationHead):
     ``exclude_ignored=True``. If an image has more targets than queries, the
     loss uses only the matched targets.
 
-    The arguments below differ from those of :class:`FASegHead`.
+    The arguments are those of :class:`FASegHead`, without ``align_corners``,
+    except for the following.
 
     Args:
         num_things_classes (int): number of thing classes, which come first.

@@ -21,8 +21,8 @@ class CrossAttention(nn.Module):
 
     A subclass overrides :meth:`blocked_pixels` to mask the level, or
     :meth:`forward`, and declares its requirements in class or instance
-    attributes, which the decoder reads when it is built.
-    The decoder layer passes ``embed_dims`` and ``num_heads``.
+    attributes, which the decoder reads when it is built. The decoder layer
+    passes ``embed_dims`` and ``num_heads``.
 
     Args:
         embed_dims (int): number of channels, C.

@@ -92,8 +92,8 @@ def make_levels(
     of the features, and so is the resized mask.
 
     Args:
-        memories (Sequence[Tensor]): as for the decoder, like the next two.
-        positions (Sequence[Tensor]): K_p of each level.
+        memories (Sequence[Tensor]): maps of all levels, (B, C, H_l, W_l).
+        positions (Sequence[Tensor]): K_p of all levels, same shapes.
         mask_features (Tensor): shape (B, M, H_3, W_3).
         level_embeds (Tensor): one per level, shape (levels, C).
         token_levels (Collection[int]): levels that need keys and values.

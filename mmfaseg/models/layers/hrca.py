@@ -72,7 +72,7 @@ class HighResolutionCrossAttention(CrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the summed attention to each window, (B, H_0, W_0).
+        """Returns the attention of all queries to each window, (B, H_0, W_0).
 
         Override this method to select windows by another criterion.
         """
