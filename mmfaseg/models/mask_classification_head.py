@@ -65,8 +65,9 @@ class MaskClassificationHead(BaseModule):
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns all predictions; masks are computed on access."""
-        return self.transformer_decoder(*self.pixel_decoder(feats))
+        """Returns the predictions of :meth:`forward`, masks on access."""
+        output = self.transformer_decoder(*self.pixel_decoder(feats))
+        return output if self.training else output.last()
 
     def forward(
         self,
@@ -78,16 +79,13 @@ class MaskClassificationHead(BaseModule):
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
                 32.
-            batch_data_samples (Sequence, optional): not used; mmdet passes
-                them.
+            batch_data_samples (Sequence, optional): passed by mmdet, unused.
 
         Returns:
             tuple[list[Tensor], list[Tensor]]: all predictions in training
             mode, the last one in evaluation mode.
         """
         output = self.decode(feats)
-        if not self.training:
-            return output.cls_scores[-1:], [output.mask_preds[-1]]
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
 
 

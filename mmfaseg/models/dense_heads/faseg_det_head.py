@@ -1,7 +1,6 @@
 """FASeg for instance and panoptic segmentation with MMDetection.
 
-Shapes: B batch size, Q queries, K classes of things and stuff, n masks, H x W
-the padded input.
+Shapes: B batch size, Q queries, K classes, n masks, H x W the padded input.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """Decoder layer with dynamic focus-aware positional queries.
 
-Shapes: B batch size, Q queries, C embed_dims, L = H_l * W_l pixels of the
-level.
+Shapes: B batch size, Q queries, C embed_dims.
 """
 
 from typing import Any

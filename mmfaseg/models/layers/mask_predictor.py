@@ -65,6 +65,12 @@ class DecoderOutput:
     cls_scores: list[Tensor]
     mask_preds: MaskPredictions
 
+    def last(self) -> 'DecoderOutput':
+        """Returns only the prediction of the last layer."""
+        masks = self.mask_preds
+        masks = MaskPredictions(masks.embeds[-1:], masks.features)
+        return DecoderOutput(self.cls_scores[-1:], masks)
+
 
 class MaskPredictor(nn.Module):
     """LayerNorm followed by a linear classifier and a 3-layer mask MLP.

@@ -1,7 +1,6 @@
 """Sampling at random points (Kirillov et al., *PointRend*, CVPR 2020).
 
-Shapes: n targets of the image, N masks to sample, P points per mask, H x W the
-image.
+Shapes: n targets of an image of size H x W, N masks with P points each.
 """
 
 import torch
