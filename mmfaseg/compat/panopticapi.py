@@ -29,13 +29,8 @@ VOID = 0  # id of unlabeled pixels
 def rgb2id(color: np.ndarray | Sequence[int]) -> Any:
     """Returns the segment ids of colors: R + 256 G + 65536 B.
 
-    Args:
-        color (np.ndarray | Sequence[int]): RGB, shape (H, W, 3), or a single
-            color.
-
-    Returns:
-        np.ndarray | int: shape (H, W), int32 for uint8 colors and otherwise
-        the dtype of the colors; an int for a single color.
+    A map (H, W, 3) gives ids (H, W), int32 for uint8 colors and otherwise of
+    the same dtype; a single color gives an int.
     """
     color = np.asarray(color)
     if color.dtype == np.uint8:
@@ -45,15 +40,7 @@ def rgb2id(color: np.ndarray | Sequence[int]) -> Any:
 
 
 def id2rgb(id_map: np.ndarray | int) -> Any:
-    """Returns the colors of segment ids.
-
-    Args:
-        id_map (np.ndarray | int): segment ids, shape (H, W), or a single id.
-
-    Returns:
-        np.ndarray | list[int]: RGB, uint8, shape (H, W, 3), or a list for a
-        single id.
-    """
+    """Returns the colors of ids, uint8, (H, W, 3), or the list of one id."""
     ids = np.asarray(id_map)
     colors = np.stack([ids // 256**n % 256 for n in range(3)], -1)
     return colors.astype(np.uint8) if ids.ndim else colors.tolist()

@@ -1,10 +1,6 @@
 """Base class of the semantic and the panoptic head.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes.
-    h, w: the map of the masks, stride 4.
+Shapes: B batch size, Q queries, K classes, h x w the masks (stride 4).
 """
 
 from collections.abc import Sequence
@@ -20,28 +16,9 @@ from .layers import DecoderOutput
 class MaskClassificationHead(BaseModule):
     """Pixel decoder, transformer decoder and loss.
 
-    Args:
-        in_channels (Sequence[int]): channels of the backbone stages with
-            stride 4, 8, 16, 32.
-        num_classes (int): number of classes, K, without "no object".
-        feat_channels (int): channels of both decoders.
-        num_queries (int): number of queries, Q.
-        pixel_decoder (dict): config of the pixel decoder, to which the head
-            adds ``in_channels``, ``embed_dims`` and ``num_levels`` (3 if the
-            transformer decoder has ``high_res_attention=None``, otherwise 4).
-        transformer_decoder (dict): config of the transformer decoder, to
-            which the head adds ``embed_dims``, ``num_classes`` and
-            ``num_queries``.
-        loss (dict): config of the loss, to which the head adds
-            ``num_classes``.
-        ignore_index (int): label of pixels that belong to no class.
-        init_cfg (dict, optional): initialization config of
-            :class:`mmengine.model.BaseModule`.
-
-    Raises:
-        TypeError: if ``num_classes`` or ``num_queries`` is not an integer, or
-            ``in_channels`` is not a sequence.
-        ValueError: if ``num_classes`` or ``num_queries`` is less than 1.
+    See :class:`FASegHead` for the arguments. The pixel decoder has three
+    levels if the transformer decoder has ``high_res_attention=None``,
+    otherwise four.
     """
 
     def __init__(
@@ -88,27 +65,21 @@ class MaskClassificationHead(BaseModule):
         self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
-        """Returns predictions whose masks are computed on access.
-
-        Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
-
-        Returns:
-            DecoderOutput: all predictions in training mode, the last one in
-            evaluation mode.
-        """
+        """Returns the predictions of :meth:`forward`, masks on access."""
         output = self.transformer_decoder(*self.pixel_decoder(feats))
         return output if self.training else output.last()
 
-    def predictions(
-        self, feats: Sequence[Tensor]
+    def forward(
+        self,
+        feats: Sequence[Tensor],
+        batch_data_samples: Sequence | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Returns class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
 
         Args:
             feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
                 32.
+            batch_data_samples (Sequence, optional): passed by mmdet, unused.
 
         Returns:
             tuple[list[Tensor], list[Tensor]]: all predictions in training
@@ -119,12 +90,7 @@ class MaskClassificationHead(BaseModule):
 
 
 def check_count(name: str, value: object) -> None:
-    """Checks that an argument is a positive integer.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is less than 1.
-    """
+    """Raises TypeError or ValueError unless a value is a positive integer."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f'{name}={value!r} must be an integer')
     if value < 1:

@@ -1,12 +1,8 @@
 """Gathering of windows for high-resolution cross-attention.
 
-Shapes:
-    B: batch size.
-    C: channels.
-    K: number of selected windows.
-    s: window size, pixels of the stride-4 map.
-    H_0, W_0: the grid of windows, which is the stride-32 map.
-    H_3, W_3: the stride-4 map.
+Shapes: B batch size, C channels, K selected windows, s window size in pixels
+of the stride-4 map, H_3 x W_3 that map, H_0 x W_0 the grid of windows (the
+stride-32 map).
 """
 
 from typing import Any
@@ -180,16 +176,11 @@ def _fake_gather(
     grid_width: int,
     level_embed: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    shape = (
-        feature.size(0),
-        window_index.size(1) * window_size**2,
-        feature.size(1),
-    )
+    batch, channels = feature.shape[:2]
+    tokens = window_index.size(1) * window_size**2
     dtype = torch.promote_types(feature.dtype, position.dtype)
-    return (
-        feature.new_empty(shape, dtype=dtype),
-        feature.new_empty(shape, dtype=dtype),
-    )
+    value = feature.new_empty(batch, tokens, channels, dtype=dtype)
+    return value, torch.empty_like(value)
 
 
 def _fake_scatter(

@@ -3,19 +3,11 @@
 They are the fallback if no operator is compiled for a device, and the expected
 results in tests.
 
-Shapes:
-    B: batch size.
-    C: channels of a map.
-    K: number of selected windows.
-    s: window size, pixels of the stride-4 map.
-    H_0, W_0: the grid of windows, which is the stride-32 map.
-    H_3, W_3: the stride-4 map.
-    h: number of heads.
-    d: channels per head.
-    S: number of value tokens, the sum of H_l * W_l over the levels.
-    N: number of queries.
-    n_l: number of levels.
-    P: number of sampling points per level.
+Shapes: B batch size, C channels of a map, K selected windows, s window size in
+pixels of the stride-4 map, H_0 x W_0 the grid of windows (the stride-32 map),
+H_3 x W_3 the stride-4 map, h heads, d channels per head, S value tokens (the
+sum of H_l * W_l over the levels), N queries, n_l levels, P sampling points per
+level.
 """
 
 from collections.abc import Sequence
@@ -106,19 +98,9 @@ def ms_deform_attn(
 ) -> Tensor:
     """Returns multi-scale deformable attention by bilinear sampling.
 
-    Zhu et al., *Deformable DETR*, ICLR 2021, equation 3. Samples outside a map
-    are zero; the center of pixel ``i`` of ``n`` is at ``(i + 0.5) / n``.
-
-    Args:
-        value (Tensor): shape (B, S, h, d), each level row-major.
-        spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
-        level_starts (Sequence[int]): first token of each level.
-        sampling_locations (Tensor): shape (B, N, h, n_l, P, 2), (x, y) in
-            units of the map, 0 to 1 inside.
-        attention_weights (Tensor): shape (B, N, h, n_l, P).
-
-    Returns:
-        Tensor: shape (B, N, h * d).
+    Samples outside a map are zero; the center of pixel ``i`` of ``n`` is at
+    ``(i + 0.5) / n``. See :func:`mmfaseg.ops.ms_deform_attn` for the arguments
+    and the result.
     """
     batch, _, heads, dims = value.shape
     grids = 2 * sampling_locations - 1  # in units of grid_sample, -1 to 1
@@ -132,8 +114,6 @@ def ms_deform_attn(
         samples = F.grid_sample(
             maps,
             grids[:, :, :, level].transpose(1, 2).flatten(0, 1),
-            mode='bilinear',
-            padding_mode='zeros',
             align_corners=False,
         )  # (B·h, d, N, P)
         weights = attention_weights[:, :, :, level].transpose(1, 2)

@@ -5,7 +5,7 @@ from decoder_parts import CONDITIONAL, LEARNED, SINE
 
 from mmfaseg.models import FASegPixelDecoder
 from mmfaseg.models.layers import MultiScaleDeformableAttention
-from mmfaseg.models.layers.pixel_grid import pixel_grid
+from mmfaseg.models.layers.deformable_encoder import pixel_grid
 from mmfaseg.testing import assert_close, make_pyramid
 
 CHANNELS = (6, 10, 7, 12)  # no doubling

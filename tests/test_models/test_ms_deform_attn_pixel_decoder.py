@@ -48,16 +48,14 @@ def test_mask2former_uses_it_by_one_key(root):
         assert_close(one, two)
 
 
-@pytest.mark.parametrize('numbers', [2, 4])
-@pytest.mark.parametrize('batch_first', [False, True])
-def test_layer_equals_that_of_mmcv(numbers, batch_first):
+def test_layer_equals_that_of_mmcv():
     torch.manual_seed(0)
     settings = dict(
         embed_dims=16,
         num_heads=2,
         num_levels=2,
         dropout=0.0,
-        batch_first=batch_first,
+        batch_first=True,
     )
     theirs = MultiScaleDeformableAttention(**settings).double()
     for parameter in theirs.parameters():
@@ -67,16 +65,12 @@ def test_layer_equals_that_of_mmcv(numbers, batch_first):
     shapes = torch.tensor([[3, 4], [5, 2]])
     tokens = torch.randn(2, 22, 16).double()
     query, query_pos = torch.randn(2, 2, 7, 16).double()
-    if not batch_first:
-        tokens, query, query_pos = (
-            x.transpose(0, 1) for x in (tokens, query, query_pos)
-        )
     arguments = dict(
         query=query,
         value=tokens,
         query_pos=query_pos,
         key_padding_mask=torch.rand(2, 22) < 0.2,
-        reference_points=torch.rand(2, 7, 2, numbers).double(),
+        reference_points=torch.rand(2, 7, 2, 2).double(),
         spatial_shapes=shapes,
         level_start_index=torch.tensor([0, 12]),
     )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers.pixel_grid import pixel_grid
+from mmfaseg.models.layers.deformable_encoder import pixel_grid
 
 
 def test_centers_and_sizes():

@@ -12,7 +12,7 @@ from mmfaseg.models.layers import (
     LearnedPositionalQuery,
     NoPositionalQuery,
 )
-from mmfaseg.models.layers.mask_boxes import box_embedding, mask_boxes
+from mmfaseg.models.layers.query_variants import box_embedding, mask_boxes
 from mmfaseg.testing import assert_close
 from mmfaseg.visualization.decoder_trace import trace_decoder
 

@@ -1,9 +1,4 @@
-"""EfficientNet-Lite: EfficientNet (Tan and Le, ICML 2019) without SE.
-
-Shapes:
-    B: batch size.
-    H, W: height and width of the image.
-"""
+"""EfficientNet-Lite: EfficientNet (Tan and Le, ICML 2019) without SE."""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.models.layers import InvertedResidual
+from mmdet.models.utils import make_divisible
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -69,12 +65,9 @@ class SamePadConv2d(nn.Conv2d):
             reversed(self.kernel_size), (x.size(3), x.size(2)), strict=True
         ):
             padding += [(kernel - 3) // 2 + size % 2, (kernel - 1) // 2]
+        x = F.pad(x, padding)
         return F.conv2d(
-            F.pad(x, padding),
-            self.weight,
-            self.bias,
-            self.stride,
-            groups=self.groups,
+            x, self.weight, self.bias, self.stride, groups=self.groups
         )
 
 
@@ -107,8 +100,7 @@ class EfficientNetLite(BaseModule):
         norm_eval (bool): keep batch norm in evaluation mode during training.
         drop_path_rate (float): stochastic depth rate of the last block,
             increasing linearly from 0 in the first block.
-        with_cp (bool): use gradient checkpointing, which saves memory at the
-            cost of time.
+        with_cp (bool): use gradient checkpointing.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`. ``Pretrained`` accepts
             checkpoints of efficientnet-lite-pytorch.
@@ -163,14 +155,9 @@ class EfficientNetLite(BaseModule):
 
     @override
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the stages in ``out_indices``.
+        """Returns the stages in ``out_indices``, with sizes rounded up.
 
-        Args:
-            x (Tensor): normalized images, shape (B, 3, H, W).
-
-        Returns:
-            tuple[Tensor, ...]: maps of stride 4, 8, 16 and 32, with sizes
-            rounded up.
+        The normalized images have the shape (B, 3, H, W).
         """
         x = self.stem(x)
         outputs = []
@@ -217,7 +204,7 @@ def _build_stages(
         blocks = []
         for group in groups:
             kernel_size, stride, expansion, channels, _ = group
-            channels = _scale_channels(channels, width)
+            channels = make_divisible(channels * width, 8)
             for i in range(counts[group]):
                 blocks.append(
                     InvertedResidual(
@@ -234,18 +221,6 @@ def _build_stages(
                 in_channels, index = channels, index + 1
         stages.append(nn.Sequential(*blocks))
     return nn.ModuleList(stages)
-
-
-def _scale_channels(channels: int, width: float) -> int:
-    """Rounds to a multiple of 8, at least 90 % of ``channels * width``.
-
-    Args:
-        channels (int): channels of lite0.
-        width (float): width relative to lite0.
-    """
-    scaled = channels * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
 def _rename_keys(

@@ -1,9 +1,6 @@
 """Decode head of FASeg for MMSegmentation.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes.
+Shapes: B batch size, Q queries, K classes.
 """
 
 from collections.abc import Sequence
@@ -90,12 +87,6 @@ class FASegHead(MaskClassificationHead):
         self.align_corners = align_corners
         self.threshold = None  # mmseg: used with one output channel only
 
-    def forward(
-        self, feats: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class and mask logits; see :meth:`predictions`."""
-        return self.predictions(feats)
-
     def loss(
         self,
         feats: Sequence[Tensor],
@@ -159,26 +150,19 @@ class FASegHead(MaskClassificationHead):
         """Returns the label map of each image at its original size.
 
         Equivalent to :meth:`predict` followed by mmseg's post-processing, but
-        without a tensor of all classes at all pixels.
-
-        Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
-            batch_img_metas (Sequence[dict]): meta information for
-                :meth:`predict` and :func:`predict_label_map`.
-            test_cfg (dict, optional): ``test_cfg`` of the model.
+        without a tensor of all classes at all pixels. The arguments are those
+        of :meth:`predict`, with the meta information that
+        :func:`predict_label_map` uses.
 
         Returns:
             list[Tensor]: int64, each with the ``ori_shape`` of its image.
         """
         classes, masks = self._last_prediction(feats)
         size = _input_size(batch_img_metas[0], test_cfg)
-        images = zip(classes, masks, batch_img_metas, strict=True)
+        images = zip(classes, masks, strict=True)
         return [
-            predict_label_map(
-                MergedScores(image_classes, image_masks, size), meta
-            )
-            for image_classes, image_masks, meta in images
+            predict_label_map(MergedScores(*image, size), meta)
+            for image, meta in zip(images, batch_img_metas, strict=True)
         ]
 
     def _last_prediction(

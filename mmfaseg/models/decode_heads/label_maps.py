@@ -1,8 +1,6 @@
 """Prediction of label maps in bounded memory.
 
-Shapes:
-    K: number of classes.
-    H, W: size of the padded image.
+Shapes: K classes, H x W the padded image.
 """
 
 from typing import Protocol
@@ -30,13 +28,10 @@ class ScoreRows(Protocol):
     device: torch.device
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Returns the scores of rows ``start`` to ``stop - 1``.
+        """Returns the scores of rows ``start`` to ``stop - 1``, (.., W, K).
 
         Rows are requested from top to bottom: neither argument decreases from
         one call to the next.
-
-        Returns:
-            Tensor: shape (stop - start, W, K).
         """
 
 

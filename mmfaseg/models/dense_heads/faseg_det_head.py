@@ -1,11 +1,6 @@
 """FASeg for instance and panoptic segmentation with MMDetection.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes, things and stuff.
-    n: number of masks.
-    H, W: height and width of the padded input.
+Shapes: B batch size, Q queries, K classes, n masks, H x W the padded input.
 """
 
 from collections.abc import Sequence
@@ -41,26 +36,17 @@ class FASegDetHead(MaskClassificationHead):
     ``exclude_ignored=True``. If an image has more targets than queries, the
     loss uses only the matched targets.
 
+    The arguments are those of :class:`FASegHead`, without ``align_corners``,
+    except for the following.
+
     Args:
-        in_channels (Sequence[int]): channels of the backbone stages with
-            stride 4, 8, 16, 32.
         num_things_classes (int): number of thing classes, which come first.
         num_stuff_classes (int): number of stuff classes; 0 for instance
             segmentation.
-        feat_channels (int): channels of both decoders.
-        num_queries (int): number of queries, Q.
-        pixel_decoder (dict): config of the pixel decoder, without
-            ``in_channels``, ``embed_dims`` and ``num_levels``.
-        transformer_decoder (dict): config of the transformer decoder, without
-            ``embed_dims``, ``num_classes`` and ``num_queries``.
-        loss (dict): config of the loss, without ``num_classes``.
-        ignore_index (int): label of pixels that belong to no class.
         train_cfg (dict, optional): ``train_cfg`` of the detector, passed by
             mmdet; must be empty. Mask2Former's settings belong in ``loss``.
         test_cfg (dict, optional): ``test_cfg`` of the detector, passed by
             mmdet for the fusion head; only ``max_per_image`` is checked here.
-        init_cfg (dict, optional): initialization config of
-            :class:`mmengine.model.BaseModule`.
 
     Raises:
         TypeError: if ``num_queries`` or the number of classes is not an
@@ -109,18 +95,6 @@ class FASegDetHead(MaskClassificationHead):
         self.num_stuff_classes = num_stuff_classes
         self._has_warned = False
 
-    def forward(
-        self, x: Sequence[Tensor], batch_data_samples: Sequence | None = None
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns class and mask logits; see :meth:`predictions`.
-
-        Args:
-            x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
-            batch_data_samples (Sequence, optional): not used; mmdet passes
-                them.
-        """
-        return self.predictions(x)
-
     def loss(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
     ) -> dict[str, Tensor]:
@@ -156,12 +130,8 @@ class FASegDetHead(MaskClassificationHead):
             (B, Q, H, W).
         """
         output = self.decode(x)
-        masks = F.interpolate(
-            output.mask_preds[-1],
-            batch_data_samples[0].metainfo['batch_input_shape'],
-            mode='bilinear',
-            align_corners=False,
-        )
+        size = batch_data_samples[0].metainfo['batch_input_shape']
+        masks = F.interpolate(output.mask_preds[-1], size, mode='bilinear')
         return output.cls_scores[-1], masks
 
     def _targets(self, sample: 'DetDataSample') -> MaskTargets:
@@ -179,8 +149,8 @@ class FASegDetHead(MaskClassificationHead):
             crowds = sample.ignored_instances.get('masks')
         return targets_from_instances(
             instances.labels,
-            _pad(_as_tensor(instances.masks, size, device), size, False),
-            _pad(_as_tensor(crowds, size, device), size, False),
+            _as_tensor(instances.masks, size, device),
+            _as_tensor(crowds, size, device),
             self._label_map(sample, size),
             self.num_things_classes,
             self.num_classes,
@@ -220,10 +190,10 @@ def _as_tensor(
     size: tuple[int, int],
     device: torch.device,
 ) -> Tensor:
-    """Returns mmdet's masks as a tensor, bool, (n, any height, any width)."""
+    """Returns mmdet's masks as a tensor, bool, (n, H, W)."""
     if masks is None or not len(masks):
         return torch.zeros(0, *size, dtype=torch.bool, device=device)
-    return masks.to_tensor(torch.bool, device)
+    return _pad(masks.to_tensor(torch.bool, device), size, False)
 
 
 def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
@@ -231,11 +201,6 @@ def _pad(maps: Tensor, size: tuple[int, int], value: float) -> Tensor:
 
     mmdet pads instance masks, pads label maps only with ``pad_seg=True``, and
     does not pad crowd masks.
-
-    Args:
-        maps (Tensor): shape (..., any height, any width).
-        size (tuple[int, int]): (H, W).
-        value (float): value of the padding.
     """
     below, beside = size[0] - maps.size(-2), size[1] - maps.size(-1)
     return F.pad(maps, (0, beside, 0, below), value=value)

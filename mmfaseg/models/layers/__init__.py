@@ -2,7 +2,6 @@
 
 from .attention import MultiheadAttention
 from .cross_attention import CrossAttention, MaskedCrossAttention
-from .decoder_output import DecoderOutput
 from .deformable_encoder import (
     DeformableEncoder,
     MultiScaleDeformableAttention,
@@ -11,13 +10,9 @@ from .dfpq import DynamicFocusAwareQuery, PositionalQuery
 from .dfpq_decoder_layer import DFPQDecoderLayer
 from .faseg_decoder import FASegDecoder
 from .feature_level import DecoderState, FeatureLevel
-from .hrca import (
-    HighResolutionCrossAttention,
-    scatter_windows,
-    sum_windows,
-)
+from .hrca import HighResolutionCrossAttention, scatter_windows, sum_windows
 from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
-from .mask_predictor import MaskPredictions, MaskPredictor
+from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
 from .positional_encoding import (
     ConditionalPositionalEncoding,
     LearnedPositionalEncoding,

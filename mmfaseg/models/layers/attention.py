@@ -1,11 +1,6 @@
-"""Multi-head attention with optional head-averaged probabilities.
+"""Multi-head attention and the feed-forward network that follows it.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    L: number of keys.
-    C: embed_dims.
-    h: num_heads.
+Shapes: B batch size, Q queries, L keys, C embed_dims, h num_heads.
 """
 
 import torch
@@ -122,3 +117,12 @@ def _attend_with_probabilities(
         total = part if total is None else total + part
     assert total is not None  # there is at least one head
     return torch.cat(outputs, 1), (total / heads).to(attention.dtype)
+
+
+def make_ffn(embed_dims: int, feedforward_channels: int) -> nn.Sequential:
+    """Returns Linear, ReLU and Linear, without shortcut and norm."""
+    first = nn.Linear(embed_dims, feedforward_channels)
+    second = nn.Linear(feedforward_channels, embed_dims)
+    for linear in (first, second):
+        nn.init.xavier_uniform_(linear.weight)
+    return nn.Sequential(first, nn.ReLU(inplace=True), second)

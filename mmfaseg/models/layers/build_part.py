@@ -46,12 +46,7 @@ def check_part(name: str, cfg: dict[str, Any], base: type[nn.Module]) -> None:
 
 
 def find_class(name: str, cfg: dict[str, Any]) -> type[nn.Module]:
-    """Returns the class that a config names.
-
-    Raises:
-        TypeError: if ``cfg`` is not a config of a class.
-        KeyError: if no class of this name is registered.
-    """
+    """Returns the class that a config names; see :func:`build_part`."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(
             f"{name} must be a config such as dict(type='mmfaseg.X', ...), "

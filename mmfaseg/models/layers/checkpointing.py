@@ -10,11 +10,8 @@ from torch.utils.checkpoint import checkpoint
 def run_layer(layer: nn.Module, *inputs: Any, with_cp: bool) -> Any:
     """Returns the output of a layer.
 
-    Args:
-        layer (nn.Module): the layer.
-        *inputs (Any): arguments of the layer.
-        with_cp (bool): store only the inputs and recompute the layer in the
-            backward pass.
+    If ``with_cp``, only the inputs are stored, and the backward pass computes
+    the layer again.
     """
     if with_cp and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False)

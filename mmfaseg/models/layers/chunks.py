@@ -29,9 +29,6 @@ def chunks(count: int, numel: int, device: torch.device) -> list[slice]:
         count (int): number of items.
         numel (int): elements of the largest intermediate tensor of one item.
         device (torch.device): device of the items.
-
-    Returns:
-        list[slice]: consecutive chunks of at least one item.
     """
     if torch.compiler.is_compiling():
         return [slice(0, count)]

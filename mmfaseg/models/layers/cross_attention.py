@@ -1,11 +1,7 @@
 """Interface of cross-attention in decoder layers, and masked attention.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    L: number of pixels of the level, H_l * W_l.
-    K: number of selected windows.
+Shapes: B batch size, Q queries, C embed_dims, L = H_l * W_l pixels of the
+level, K selected windows.
 """
 
 from typing import Any
@@ -23,9 +19,10 @@ from .feature_level import DecoderState, FeatureLevel
 class CrossAttention(nn.Module):
     """Base class of the cross-attention between queries and one level.
 
-    A subclass implements :meth:`forward` and declares its requirements in
-    class or instance attributes, which the decoder reads when it is built.
-    The decoder layer passes ``embed_dims`` and ``num_heads``.
+    A subclass overrides :meth:`blocked_pixels` to mask the level, or
+    :meth:`forward`, and declares its requirements in class or instance
+    attributes, which the decoder reads when it is built. The decoder layer
+    passes ``embed_dims`` and ``num_heads``.
 
     Args:
         embed_dims (int): number of channels, C.
@@ -80,6 +77,16 @@ class CrossAttention(nn.Module):
         """
         return None
 
+    def blocked_pixels(
+        self, state: DecoderState, level: FeatureLevel
+    ) -> Tensor | None:
+        """Returns the pixels that each query ignores, or None for none.
+
+        Returns:
+            Tensor | None: bool, shape (B, Q, L). No row may be all True.
+        """
+        return None
+
     def forward(
         self,
         query: Tensor,
@@ -101,7 +108,11 @@ class CrossAttention(nn.Module):
             - attention: averaged over heads, zero at pixels outside the
               windows, shape (B, Q, L), or None.
         """
-        raise NotImplementedError
+        query = query + self.select_query_pos(state)
+        blocked = self.blocked_pixels(state, level)
+        return self.attn(
+            query, level.key, level.value, blocked, need_attention
+        )
 
 
 @MODELS.register_module()
@@ -133,19 +144,6 @@ class MaskedCrossAttention(CrossAttention):
         self.mask_threshold = mask_threshold
 
     @override
-    def forward(
-        self,
-        query: Tensor,
-        state: DecoderState,
-        level: FeatureLevel,
-        need_attention: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        query = query + self.select_query_pos(state)
-        blocked = self.blocked_pixels(state, level)
-        return self.attn(
-            query, level.key, level.value, blocked, need_attention
-        )
-
     @torch.no_grad()
     def blocked_pixels(
         self, state: DecoderState, level: FeatureLevel

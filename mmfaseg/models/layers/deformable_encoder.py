@@ -2,17 +2,13 @@
 
 Zhu et al., *Deformable DETR*, ICLR 2021, section 4.
 
-Shapes:
-    B: batch size.
-    C: embed_dims.
-    S: number of tokens, the sum of H_l * W_l over the levels.
-    h: num_heads.
-    n_l: number of levels.
-    P: number of sampling points per level.
+Shapes: B batch size, C embed_dims, S tokens (the sum of H_l * W_l over the
+levels), h num_heads, n_l levels, P sampling points per level.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +16,44 @@ from torch import Tensor, nn
 
 from mmfaseg.ops import ms_deform_attn
 
+from .attention import make_ffn
 from .checkpointing import run_layer
-from .ffn import make_ffn
-from .pixel_grid import PixelGrid, pixel_grid
+
+
+@dataclass(frozen=True, eq=False)
+class PixelGrid:
+    """Pixel coordinates of a feature pyramid, normalized to [0, 1].
+
+    Attributes:
+        shapes (tuple[tuple[int, int], ...]): (H_l, W_l) of each level.
+        centers (Tensor): center (x, y) of every pixel, shape (S, 2).
+        pixel_size (Tensor): (1 / W_l, 1 / H_l) of each level, shape (n_l, 2).
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    centers: Tensor
+    pixel_size: Tensor
+
+
+@torch.no_grad()
+def pixel_grid(shapes: Sequence[tuple[int, int]], like: Tensor) -> PixelGrid:
+    """Returns the grid of levels with the shapes (H_l, W_l).
+
+    It has the device of ``like``, and its dtype if that is at least float32,
+    which coordinates need.
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    centers, sizes = [], []
+    for height, width in shapes:
+        y = torch.arange(height, device=like.device, dtype=dtype) + 0.5
+        x = torch.arange(width, device=like.device, dtype=dtype) + 0.5
+        points = torch.meshgrid(x / width, y / height, indexing='xy')
+        centers.append(torch.stack(points, -1).flatten(0, 1))
+        # unlike a copy from a list, this does not synchronize with the GPU
+        sizes += [x.new_full((), 1 / width), x.new_full((), 1 / height)]
+    return PixelGrid(
+        tuple(shapes), torch.cat(centers), torch.stack(sizes).view(-1, 2)
+    )
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -62,10 +93,7 @@ class MultiScaleDeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Initializes the weights as in Deformable DETR.
-
-        The points of each head lie in one direction, 1 to P pixels away.
-        """
+        """Puts the points of a head in one direction, 1 to P pixels away."""
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
@@ -83,10 +111,7 @@ class MultiScaleDeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(
-        self,
-        tokens: Tensor,
-        token_pos: Tensor,
-        grid: PixelGrid,
+        self, tokens: Tensor, token_pos: Tensor, grid: PixelGrid
     ) -> Tensor:
         """Returns the attended tokens.
 
@@ -111,12 +136,8 @@ class MultiScaleDeformableAttention(nn.Module):
         )
         weights = _softmax(weights.unflatten(2, (self.num_heads, -1)))
         value = self.value_proj(tokens).unflatten(2, (self.num_heads, -1))
-        output = ms_deform_attn(
-            value,
-            grid.shapes,
-            locations,
-            weights.unflatten(3, per_head[1:]),
-        )
+        weights = weights.unflatten(3, per_head[1:])
+        output = ms_deform_attn(value, grid.shapes, locations, weights)
         return self.output_proj(output)
 
     def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,12 +168,7 @@ def _softmax(logits: Tensor) -> Tensor:
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and FFN, each followed by LayerNorm.
 
-    Args:
-        embed_dims (int): number of channels, C.
-        feedforward_channels (int): hidden channels of the FFN.
-        num_heads (int): number of attention heads, h.
-        num_levels (int): number of feature levels, n_l.
-        num_points (int): number of sampling points, P.
+    The arguments are those of :class:`DeformableEncoder`.
     """
 
     def __init__(
@@ -172,21 +188,9 @@ class DeformableEncoderLayer(nn.Module):
         self.ffn_norm = nn.LayerNorm(embed_dims)
 
     def forward(
-        self,
-        tokens: Tensor,
-        token_pos: Tensor,
-        grid: PixelGrid,
+        self, tokens: Tensor, token_pos: Tensor, grid: PixelGrid
     ) -> Tensor:
-        """Returns the updated tokens.
-
-        Args:
-            tokens (Tensor): shape (B, S, C).
-            token_pos (Tensor): added to queries only, shape (B, S, C).
-            grid (PixelGrid): coordinates of the tokens.
-
-        Returns:
-            Tensor: shape (B, S, C).
-        """
+        """Returns the updated tokens, shape (B, S, C)."""
         attended = self.self_attn(tokens, token_pos, grid)
         tokens = self.self_norm(tokens + attended)
         return self.ffn_norm(tokens + self.ffn(tokens))
@@ -202,8 +206,7 @@ class DeformableEncoder(nn.Module):
         num_heads (int): number of attention heads, h; must divide C.
         num_levels (int): number of feature levels, n_l.
         num_points (int): number of sampling points, P.
-        with_cp (bool): use gradient checkpointing, which saves memory at the
-            cost of time.
+        with_cp (bool): use gradient checkpointing.
     """
 
     def __init__(
@@ -237,12 +240,8 @@ class DeformableEncoder(nn.Module):
 
         Args:
             features (Sequence[Tensor]): projected maps, coarsest first, each
-                (B, C, H_l, W_l).
-            positions (Sequence[Tensor]): positional encoding K_p of each map,
-                same shapes.
-
-        Returns:
-            list[Tensor]: maps of the same shapes.
+                (B, C, H_l, W_l), as are their K_p and the results.
+            positions (Sequence[Tensor]): positional encoding K_p of each map.
         """
         shapes = [(x.size(2), x.size(3)) for x in features]
         tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in features], 1)

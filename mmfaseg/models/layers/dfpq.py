@@ -1,10 +1,6 @@
 """Dynamic focus-aware positional queries, DFPQ (FASeg, section 3.2).
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    L: number of pixels of a level, H_l * W_l.
+Shapes: B batch size, Q queries, C embed_dims, L = H_l * W_l pixels of a level.
 """
 
 import torch

@@ -1,10 +1,6 @@
 """Decoder layer with dynamic focus-aware positional queries.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    L: number of pixels of the level, H_l * W_l.
+Shapes: B batch size, Q queries, C embed_dims.
 """
 
 from typing import Any
@@ -13,11 +9,10 @@ from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
-from .attention import MultiheadAttention
+from .attention import MultiheadAttention, make_ffn
 from .build_part import build_part
 from .cross_attention import CrossAttention
 from .feature_level import DecoderState, FeatureLevel
-from .ffn import make_ffn
 
 
 @MODELS.register_module()
@@ -62,15 +57,7 @@ class DFPQDecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Returns the updated queries and, on request, the attention.
 
-        Args:
-            query (Tensor): shape (B, Q, C).
-            state (DecoderState): decoder state before this layer.
-            level (FeatureLevel): the level to attend to.
-            need_attention (bool): also return the attention.
-
-        Returns:
-            tuple[Tensor, Tensor | None]: queries, shape (B, Q, C), and the
-            head-averaged cross-attention, shape (B, Q, L), or None.
+        Arguments and results are those of :meth:`CrossAttention.forward`.
         """
         attended, attention = self.cross_attn(
             query, state, level, need_attention=need_attention

@@ -1,11 +1,7 @@
 """Transformer decoder of FASeg.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    K: number of classes.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+Shapes: B batch size, Q queries, C embed_dims, K classes, H_l x W_l the map of
+level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
 """
 
 from collections.abc import Sequence
@@ -22,7 +18,6 @@ from mmfaseg.utils.misplaced_arguments import reject_misplaced
 from .build_part import build_part, check_part, init_parts
 from .checkpointing import run_layer
 from .cross_attention import CrossAttention, check_attention
-from .decoder_output import DecoderOutput
 from .dfpq import PositionalQuery
 from .feature_level import (
     HIGH_RESOLUTION,
@@ -30,7 +25,7 @@ from .feature_level import (
     FeatureLevel,
     make_levels,
 )
-from .mask_predictor import MaskPredictions, MaskPredictor
+from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
 
 
 @dataclass(frozen=True)
@@ -87,8 +82,7 @@ class FASegDecoder(nn.Module):
             default.
         share_high_res_layers (bool): share the parameters of all layers at
             stride 4.
-        with_cp (bool): use gradient checkpointing, which saves memory at the
-            cost of time.
+        with_cp (bool): use gradient checkpointing.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -198,19 +192,17 @@ class FASegDecoder(nn.Module):
                 f'all layers, got {sorted(coarse_levels)}'
             )
         steps = []
-        for index, key in enumerate(keys):
+        for index, attention in enumerate(attentions):
             level = index % self.num_levels
             is_last = index == len(keys) - 1
-            updates_query_pos = (
-                attentions[index].updates_query_pos and not is_last
-            )
+            updates_query_pos = attention.updates_query_pos and not is_last
             updates_coarse_attention = level in coarse_levels and not is_last
             need_attention = updates_coarse_attention or (
                 updates_query_pos and self.positional_query.needs_attention
             )
             steps.append(
                 LayerStep(
-                    key,
+                    keys[index],
                     level,
                     need_attention,
                     updates_query_pos,

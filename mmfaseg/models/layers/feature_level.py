@@ -1,11 +1,7 @@
 """Inputs of the decoder layers: feature levels and the decoder state.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    M: channels of the mask features.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+Shapes: B batch size, Q queries, C embed_dims, M channels of the mask features,
+H_l x W_l the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
 """
 
 from collections.abc import Collection, Sequence
@@ -54,13 +50,9 @@ class FeatureLevel:
         return self.memory.size(2), self.memory.size(3)
 
     def mask_probability(self, mask_embed: Tensor) -> Tensor:
-        """Returns the mask probabilities at the size of this level.
+        """Returns the probabilities of masks at the size of this level.
 
-        Args:
-            mask_embed (Tensor): mask embeddings, shape (B, Q, M).
-
-        Returns:
-            Tensor: in [0, 1], detached, shape (B, Q, H_l, W_l).
+        Mask embeddings (B, Q, M) give detached values, (B, Q, H_l, W_l).
         """
         with torch.no_grad():  # a decorator would break a compiled graph
             logits = multiply_masks(mask_embed, self.mask_features)
@@ -100,9 +92,8 @@ def make_levels(
     of the features, and so is the resized mask.
 
     Args:
-        memories (Sequence[Tensor]): outputs of the pixel decoder, each
-            (B, C, H_l, W_l).
-        positions (Sequence[Tensor]): K_p of each level, same shapes.
+        memories (Sequence[Tensor]): maps of all levels, (B, C, H_l, W_l).
+        positions (Sequence[Tensor]): K_p of all levels, same shapes.
         mask_features (Tensor): shape (B, M, H_3, W_3).
         level_embeds (Tensor): one per level, shape (levels, C).
         token_levels (Collection[int]): levels that need keys and values.
@@ -130,10 +121,7 @@ def make_levels(
         features = mask_features
         if index != HIGH_RESOLUTION:
             features = F.interpolate(
-                mask_features,
-                memory.shape[2:],
-                mode='bilinear',
-                align_corners=False,
+                mask_features, memory.shape[2:], mode='bilinear'
             )
         levels.append(
             FeatureLevel(

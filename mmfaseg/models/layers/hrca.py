@@ -1,12 +1,8 @@
 """Efficient high-resolution cross-attention, HRCA (FASeg, section 3.3).
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
-    H_0, W_0: the stride-32 map, which is the grid of windows.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
-    K: number of selected windows.
+Shapes: B batch size, Q queries, C embed_dims, K selected windows, H_l x W_l
+the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4; the pixels of level 0
+are the grid of windows.
 """
 
 import torch.nn.functional as F
@@ -76,12 +72,9 @@ class HighResolutionCrossAttention(CrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention to each window, summed over all queries.
+        """Returns the attention of all queries to each window, (B, H_0, W_0).
 
         Override this method to select windows by another criterion.
-
-        Returns:
-            Tensor: shape (B, H_0, W_0).
         """
         assert state.coarse_attention is not None
         return sum_windows(

@@ -1,10 +1,7 @@
 """Alternatives to HRCA for ablations.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    H_0, W_0: the grid of windows.
-    K: number of selected windows per query.
+Shapes: B batch size, Q queries, H_0 x W_0 the grid of windows, K selected
+windows per query.
 """
 
 import torch
@@ -12,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mmfaseg.ops import windows_tile_map
+from mmfaseg.ops.reference import window_pixels
 from mmfaseg.registry import MODELS
 
 from .cross_attention import CrossAttention
@@ -32,17 +30,6 @@ class DenseCrossAttention(CrossAttention):
     def select_query_pos(self, state: DecoderState) -> Tensor:
         return state.query_embed
 
-    @override
-    def forward(
-        self,
-        query: Tensor,
-        state: DecoderState,
-        level: FeatureLevel,
-        need_attention: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        query = query + self.select_query_pos(state)
-        return self.attn(query, level.key, level.value, None, need_attention)
-
 
 @MODELS.register_module()
 class PerQueryWindowAttention(HighResolutionCrossAttention):
@@ -54,45 +41,27 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
     """
 
     needs_tokens = True
+    forward = CrossAttention.forward  # masks instead of gathering
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention of each query to each window.
-
-        Returns:
-            Tensor: shape (B, Q, H_0, W_0).
-        """
+        """Returns the attention to each window, (B, Q, H_0, W_0)."""
         assert state.coarse_attention is not None
-        return sum_windows(
-            state.coarse_attention,
-            level.window_grid,
-            2**self.attention_level,
-        )
+        size = 2**self.attention_level
+        return sum_windows(state.coarse_attention, level.window_grid, size)
 
     @override
-    def forward(
-        self,
-        query: Tensor,
-        state: DecoderState,
-        level: FeatureLevel,
-        need_attention: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        windows_tile_map(level.window_grid, self.window_size, level.shape)
-        window_index = self.select_windows(state, level)  # (B, Q, K)
-        rows, columns = level.window_grid
-        blocked = torch.ones(
-            *window_index.shape[:2],
-            rows * columns,
-            dtype=torch.bool,
-            device=query.device,
+    def blocked_pixels(
+        self, state: DecoderState, level: FeatureLevel
+    ) -> Tensor:
+        grid, shape = level.window_grid, level.shape
+        windows_tile_map(grid, self.window_size, shape)
+        index = self.select_windows(state, level)  # (B, Q, K)
+        pixels, _ = window_pixels(
+            index.flatten(1), self.window_size, grid, shape
         )
-        blocked.scatter_(2, window_index, False)
-        blocked = blocked.unflatten(2, (rows, columns))
-        for axis in (2, 3):
-            blocked = blocked.repeat_interleave(self.window_size, axis)
-        height, width = level.shape
-        blocked = blocked[..., :height, :width].flatten(2)
-        query = query + self.select_query_pos(state)
-        return self.attn(
-            query, level.key, level.value, blocked, need_attention
+        batch, queries = index.shape[:2]
+        blocked = index.new_ones(
+            batch, queries, shape[0] * shape[1], dtype=torch.bool
         )
+        return blocked.scatter_(2, pixels.view(batch, queries, -1), False)

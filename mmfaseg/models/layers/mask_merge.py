@@ -4,12 +4,7 @@ The score of a class at a pixel is the sum over queries of class probability
 times mask probability. Full-resolution masks would be the largest tensor
 during inference, so only a few rows are computed at a time.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    K: number of classes.
-    h, w: size of the masks.
-    H, W: size of the result.
+Shapes: B batch size, Q queries, K classes, h x w the masks, H x W the result.
 """
 
 import torch
@@ -51,24 +46,20 @@ def merge_scores_plain(
     classes: Tensor, masks: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Reference implementation of :func:`merge_scores`, differentiable."""
-    probability = F.interpolate(
-        masks.permute(0, 3, 1, 2), size, mode='bilinear', align_corners=False
-    ).sigmoid()
+    planar = masks.permute(0, 3, 1, 2)
+    probability = F.interpolate(planar, size, mode='bilinear').sigmoid()
     return torch.einsum('bqk,bqhw->bkhw', classes.to(masks.dtype), probability)
 
 
 class MergedScores:
     """Class scores of one image, computed a few rows at a time.
 
+    Its interface is :class:`ScoreRows`.
+
     Args:
         classes (Tensor): class probabilities, shape (Q, K).
         masks (Tensor): mask logits, shape (h, w, Q).
         size (tuple[int, int]): (H, W).
-
-    Attributes:
-        size (tuple[int, int]): (H, W).
-        values_per_pixel (int): values that :meth:`rows` allocates per pixel.
-        device (torch.device): device of the scores.
     """
 
     def __init__(
@@ -81,15 +72,9 @@ class MergedScores:
         self._masks = masks
 
     def rows(self, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Returns the scores of rows ``start`` to ``stop - 1``.
+        """Returns the scores of rows ``start`` to ``stop - 1``, (.., W, K).
 
-        Args:
-            start (int): first row.
-            stop (int): row after the last one.
-            out (Tensor, optional): contiguous output tensor.
-
-        Returns:
-            Tensor: shape (stop - start, W, K).
+        ``out`` is an optional contiguous output tensor.
         """
         masks, classes = self._masks, self._classes
         rows = slice(start, stop)

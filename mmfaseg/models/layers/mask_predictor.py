@@ -1,13 +1,8 @@
 """Prediction of the class and the mask of each query.
 
-Shapes:
-    B: batch size.
-    D: number of predictions, of the initial queries and of each layer.
-    Q: number of queries.
-    C: embed_dims.
-    M: mask_channels.
-    K: number of classes.
-    H, W: the map of the mask features, at stride 4 or resized.
+Shapes: B batch size, D predictions (of the initial queries and of each layer),
+Q queries, C embed_dims, M mask_channels, K classes, H x W the map of the mask
+features, at stride 4 or resized.
 """
 
 from dataclasses import dataclass
@@ -16,15 +11,7 @@ from torch import Tensor, nn
 
 
 def multiply_masks(embeds: Tensor, features: Tensor) -> Tensor:
-    """Returns mask logits.
-
-    Args:
-        embeds (Tensor): mask embeddings, shape (B, Q, M).
-        features (Tensor): mask features, shape (B, M, H, W).
-
-    Returns:
-        Tensor: shape (B, Q, H, W).
-    """
+    """Returns the mask logits (B, Q, H, W) of mask embeddings (B, Q, M)."""
     return (embeds @ features.flatten(2)).unflatten(2, features.shape[2:])
 
 
@@ -62,6 +49,27 @@ class MaskPredictions:
         rows = self.embeds.transpose(0, 1).flatten(1, 2)  # (B, D * Q, M)
         masks = multiply_masks(rows, self.features)
         return masks.unflatten(1, (depth, queries)).transpose(0, 1)
+
+
+@dataclass
+class DecoderOutput:
+    """Predictions of the initial queries and of every layer.
+
+    Attributes:
+        cls_scores (list[Tensor]): class logits, each (B, Q, K + 1); the last
+            class is "no object".
+        mask_preds (MaskPredictions): mask logits, each (B, Q, H, W),
+            computed on access.
+    """
+
+    cls_scores: list[Tensor]
+    mask_preds: MaskPredictions
+
+    def last(self) -> 'DecoderOutput':
+        """Returns only the prediction of the last layer."""
+        masks = self.mask_preds
+        masks = MaskPredictions(masks.embeds[-1:], masks.features)
+        return DecoderOutput(self.cls_scores[-1:], masks)
 
 
 class MaskPredictor(nn.Module):

@@ -1,9 +1,6 @@
 """Positional encodings K_p of the feature maps.
 
-Shapes:
-    B: batch size.
-    C: embed_dims.
-    H, W: the map.
+Shapes: B batch size, C embed_dims, H x W the map.
 """
 
 import math
@@ -127,10 +124,7 @@ class LearnedPositionalEncoding(PositionalEncoding):
     @override
     def forward(self, feature: Tensor) -> Tensor:
         encoding = F.interpolate(
-            self.learned_pos_embed,
-            feature.shape[2:],
-            mode='bicubic',
-            align_corners=False,
+            self.learned_pos_embed, feature.shape[2:], mode='bicubic'
         )
         return encoding.to(feature.dtype).expand(len(feature), -1, -1, -1)
 
@@ -172,14 +166,7 @@ class MMDetPositionalEncoding(PositionalEncoding):
 def build_positional_encoding(
     cfg: dict[str, Any], embed_dims: int
 ) -> nn.Module:
-    """Builds the positional encoding of one level.
-
-    Args:
-        cfg (dict): config of a :class:`PositionalEncoding`, to which
-            ``embed_dims`` is added, or of an encoding with MMDetection's
-            interface.
-        embed_dims (int): number of channels, C.
-    """
+    """Builds a positional encoding of this package or of MMDetection."""
     if issubclass(find_class(ARGUMENT, cfg), PositionalEncoding):
         return MODELS.build(dict(cfg, embed_dims=embed_dims))
     return MMDetPositionalEncoding(MODELS.build(cfg), embed_dims)
@@ -193,12 +180,8 @@ def encoding_needs_feature(cfg: dict[str, Any]) -> bool:
 def sine_embedding(turns: Tensor, channels: int) -> Tensor:
     """Returns alternating sines and cosines of decreasing frequency.
 
-    Args:
-        turns (Tensor): positions in periods of the highest frequency.
-        channels (int): channels per position, an even number.
-
-    Returns:
-        Tensor: shape ``(*turns.shape, channels)``.
+    Positions, in periods of the highest frequency, get an even number of
+    channels in a new last dimension.
     """
     steps = torch.arange(0, channels, 2, device=turns.device)
     slower = TEMPERATURE ** (steps.to(turns.dtype) / channels)

@@ -1,11 +1,9 @@
 """Alternatives to DFPQ for ablations.
 
-Shapes:
-    B: batch size.
-    Q: number of queries.
-    C: embed_dims.
+Shapes: B batch size, Q queries, C embed_dims, H x W the map of the masks.
 """
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -13,7 +11,7 @@ from mmfaseg.registry import MODELS
 
 from .dfpq import DynamicFocusAwareQuery, PositionalQuery, make_mlp
 from .feature_level import DecoderState, FeatureLevel
-from .mask_boxes import box_embedding, check_box_channels
+from .positional_encoding import sine_embedding
 
 
 @MODELS.register_module()
@@ -63,8 +61,7 @@ class AnchorPositionalQuery(PositionalQuery):
 
     @override
     def initial(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        boxes = embed_boxes(state, level)
-        return self.mlp(boxes.to(state.query_embed.dtype) + state.query_embed)
+        return self.mlp(embed_boxes(state, level) + state.query_embed)
 
     @override
     def update(
@@ -117,16 +114,57 @@ class BoxAwareFocusQuery(DynamicFocusAwareQuery):
     def _add_boxes(
         self, state: DecoderState, level: FeatureLevel
     ) -> DecoderState:
-        boxes = embed_boxes(state, level).to(state.query_embed.dtype)
-        query_embed = state.query_embed + self.box_embed(boxes)
-        return state._replace(query_embed=query_embed)
+        boxes = self.box_embed(embed_boxes(state, level))
+        return state._replace(query_embed=state.query_embed + boxes)
+
+
+def check_box_channels(embed_dims: int) -> None:
+    """Raises ValueError if a box embedding cannot have this many channels."""
+    if embed_dims % 8:
+        raise ValueError(
+            f'embed_dims={embed_dims} must be a multiple of 8, for sine and '
+            'cosine of x, y, width and height'
+        )
 
 
 def embed_boxes(state: DecoderState, level: FeatureLevel) -> Tensor:
     """Returns the sine embedding of the boxes around the latest masks.
 
     Returns:
-        Tensor: float32 or float64, shape (B, Q, C).
+        Tensor: shape (B, Q, C), dtype of ``state.query_embed``.
     """
     masks = level.mask_probability(state.mask_embed)
-    return box_embedding(masks, state.query_embed.size(2))
+    boxes = box_embedding(masks, state.query_embed.size(2))
+    return boxes.to(state.query_embed.dtype)
+
+
+def box_embedding(probability: Tensor, embed_dims: int) -> Tensor:
+    """Returns the sine embedding, (B, Q, C), of :func:`mask_boxes`."""
+    return sine_embedding(mask_boxes(probability), embed_dims // 4).flatten(2)
+
+
+@torch.no_grad()
+def mask_boxes(probability: Tensor) -> Tensor:
+    """Returns x, y, width and height of masks relative to the image.
+
+    Width and height are sqrt(12) standard deviations, those of a filled
+    rectangle. An empty mask has the center of the image and size 0. Masks
+    (B, Q, H, W) give boxes (B, Q, 4), float32 or float64.
+    """
+    mass = probability.to(torch.promote_types(probability.dtype, torch.float))
+    total = mass.sum((2, 3))
+    mass = mass / total.clamp(min=1e-12)[..., None, None]
+    centers, sizes = [], []
+    for axis in (3, 2):
+        along = mass.sum(5 - axis)  # (B, Q, W), then (B, Q, H)
+        length = along.size(2)
+        place = torch.arange(length, device=mass.device, dtype=mass.dtype)
+        place = (place + 0.5) / length
+        center = (along * place).sum(2)
+        center = torch.where(total > 1e-12, center, 0.5)
+        square = (along * (place - center[..., None]).square()).sum(2)
+        # variance within a pixel, which is 1 / length wide
+        square = square + along.sum(2) / (12 * length**2)
+        centers.append(center)
+        sizes.append((12 * square).sqrt())
+    return torch.stack(centers + sizes, -1)

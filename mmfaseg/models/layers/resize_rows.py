@@ -1,9 +1,6 @@
 """Bilinear resizing of a few rows at a time.
 
-Shapes:
-    N: number of channels.
-    h, w: size of the source.
-    H, W: size of the result.
+Shapes: N channels, h x w the source, H x W the result.
 """
 
 import torch
@@ -12,11 +9,7 @@ from torch import Tensor
 
 
 def resize_rows(
-    maps: Tensor,
-    height: int,
-    start: int,
-    size: tuple[int, int],
-    rows: slice,
+    maps: Tensor, height: int, start: int, size: tuple[int, int], rows: slice
 ) -> Tensor:
     """Returns rows of a bilinear resize with ``align_corners=False``.
 
@@ -46,22 +39,14 @@ def resize_rows(
         resized = weights.to(maps) @ source.flatten(1)
     resized = resized.unflatten(1, source.shape[1:])  # (r, w, N)
     planar = resized[None].permute(0, 3, 1, 2)  # channels-last strides
-    planar = F.interpolate(
-        planar,
-        (planar.size(2), size[1]),
-        mode='bilinear',
-        align_corners=False,
-    )
+    planar = F.interpolate(planar, (len(first), size[1]), mode='bilinear')
     return planar[0].permute(1, 2, 0)
 
 
 def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
     """Returns start and stop of the source rows for rows of the result.
 
-    Args:
-        height (int): height of the source, h.
-        target (int): height of the result, H.
-        rows (slice): rows of the result.
+    The source has ``height`` rows, h, and the result ``target`` rows, H.
     """
     first, last, _ = _neighbors(height, target, rows)
     return int(first[0]), int(last[-1]) + 1

@@ -1,24 +1,11 @@
-"""Class weights of the cross-entropy.
-
-Shapes:
-    K: number of classes.
-"""
+"""Class weights of the cross-entropy."""
 
 import math
 from collections.abc import Sequence
 
 
 def check_weight(name: str, weight: object) -> None:
-    """Checks that a weight is a finite, non-negative number.
-
-    Args:
-        name (str): name of the argument.
-        weight (object): value of the argument.
-
-    Raises:
-        TypeError: if the weight is not a number.
-        ValueError: if it is negative or not finite.
-    """
+    """Raises an error unless a weight is a finite, non-negative number."""
     if not isinstance(weight, (int, float)):
         raise TypeError(f'{name} must be a number, got {weight!r}')
     if not 0 <= weight < math.inf:
@@ -32,21 +19,9 @@ def expand_class_weight(
     class_weight: Sequence[float] | None,
     no_object_weight: float,
 ) -> list[float]:
-    """Returns the weights of all classes and of "no object".
+    """Returns the weights of all classes, and last that of "no object".
 
-    Args:
-        num_classes (int): number of classes, K.
-        class_weight (Sequence[float], optional): K weights, or K + 1 weights
-            with "no object" last. The weights are 1 by default.
-        no_object_weight (float): weight of "no object".
-
-    Returns:
-        list[float]: K + 1 weights, "no object" last.
-
-    Raises:
-        TypeError: if ``class_weight`` is not a sequence of numbers.
-        ValueError: if a weight is negative or not finite, the number of
-            weights is wrong, or entry K + 1 is not ``no_object_weight``.
+    See :class:`MaskClassificationLoss` for the arguments and errors.
     """
     if class_weight is None:
         return [1.0] * num_classes + [float(no_object_weight)]

@@ -3,15 +3,9 @@
 Cheng et al., *Mask2Former*, CVPR 2022, section 3.3: mask and dice losses are
 computed at sampled points.
 
-Shapes:
-    B: batch size.
-    D: number of predictions, of the initial queries and of each layer.
-    Q: number of queries.
-    K: number of classes.
-    n: number of matches of an image.
-    N: number of matches in the batch.
-    P: number of points.
-    h, w: size of the mask features, stride 4.
+Shapes: B batch size, D predictions (of the initial queries and of each layer),
+Q queries, K classes, n matches of an image, N matches in the batch, P points,
+h x w the mask features (stride 4).
 """
 
 from collections.abc import Sequence
@@ -127,13 +121,7 @@ class MaskClassificationLoss(nn.Module):
         """Returns the weighted losses of all predictions.
 
         Mask logits of unmatched queries are used only in the matching costs,
-        without gradients.
-
-        Args:
-            cls_scores (Sequence[Tensor]): class logits of each prediction,
-                shape (B, Q, K + 1).
-            mask_preds (MaskPredictions): mask logits.
-            targets (Sequence[MaskTargets]): targets of each image.
+        without gradients. Each prediction has class logits (B, Q, K + 1).
 
         Returns:
             dict[str, Tensor]: scalars ``loss_cls``, ``loss_mask`` and
@@ -169,17 +157,12 @@ class MaskClassificationLoss(nn.Module):
                     point_targets,
                     [x[i][1] for x in matches],
                 )
-                losses |= {
-                    f'{prefix}loss_cls': self.loss_cls_weight
-                    * loss_cls
-                    / weight_sums[i],
-                    f'{prefix}loss_mask': self.loss_mask_weight
-                    * loss_mask.sum()
-                    / num_masks,
-                    f'{prefix}loss_dice': self.loss_dice_weight
-                    * loss_dice.sum()
-                    / num_masks,
-                }
+                loss_cls = self.loss_cls_weight * loss_cls
+                loss_mask = self.loss_mask_weight * loss_mask.sum()
+                loss_dice = self.loss_dice_weight * loss_dice.sum()
+                losses[f'{prefix}loss_cls'] = loss_cls / weight_sums[i]
+                losses[f'{prefix}loss_mask'] = loss_mask / num_masks
+                losses[f'{prefix}loss_dice'] = loss_dice / num_masks
         return losses
 
     @staticmethod
@@ -191,12 +174,6 @@ class MaskClassificationLoss(nn.Module):
         """Returns the target class of each query, int64, shape (D, B, Q).
 
         Unmatched queries have the class K, "no object".
-
-        Args:
-            scores (Tensor): class logits, shape (D, B, Q, K + 1).
-            matches (Sequence[Sequence[Match]]): matches of each image and
-                prediction.
-            targets (Sequence[MaskTargets]): targets of each image.
         """
         no_object = scores.size(-1) - 1
         labels = torch.full(scores.shape[:-1], no_object, device=scores.device)
@@ -211,20 +188,11 @@ class MaskClassificationLoss(nn.Module):
     def _avg_factors(
         targets: Sequence[MaskTargets], weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns the normalization factors of the summed losses.
+        """Returns the number of masks, and the summed ``weights``, (D,).
 
-        Factors are averaged over all processes, so that averaged gradients
-        equal those of one process with all images.
-
-        Args:
-            targets (Sequence[MaskTargets]): targets of each image.
-            weights (Tensor): weight of the target class of each query, shape
-                (D, B, Q).
-
-        Returns:
-            tuple[Tensor, Tensor]:
-            - number of target masks, a scalar.
-            - sum of the query weights of each prediction, shape (D,).
+        Both are averaged over all processes, so that averaged gradients equal
+        those of one process with all images. The weights are those of the
+        target classes of all queries, shape (D, B, Q).
         """
         count = weights.new_tensor([sum(len(x.labels) for x in targets)])
         numbers = torch.cat([count, weights.sum((1, 2))])
@@ -240,12 +208,8 @@ class MaskClassificationLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Returns the mask and dice losses of all matches, each (N,).
 
-        Args:
-            masks (Sequence[Tensor]): mask logits of the matched queries of
-                each image, shape (n, h, w).
-            targets (Sequence[PointTargets]): targets of each image.
-            target_indices (Sequence[Tensor]): index of the matched targets of
-                each image, int64, shape (n,).
+        Each image has mask logits of shape (n, h, w), its targets, and the
+        int64 indices, (n,), of the targets that the masks are matched with.
         """
         matched = torch.cat(list(masks))[:, None]  # (N, 1, h, w)
         if not len(matched):  # keeps parameters in the graph, as DDP requires
@@ -254,14 +218,10 @@ class MaskClassificationLoss(nn.Module):
         counts = [len(x) for x in target_indices]
         points = self._choose_points(matched.detach(), targets, counts)
         image_points = points.split(counts)
-        target = torch.cat(
-            [
-                x.sample(index, part)
-                for x, index, part in zip(
-                    targets, target_indices, image_points, strict=True
-                )
-            ]
+        samples = map(
+            PointTargets.sample, targets, target_indices, image_points
         )
+        target = torch.cat(list(samples))
         logits = sample_points(matched, points)[:, 0]  # (N, P)
         weight = 1 - _sample_ignored(targets, image_points)
         entropy = F.binary_cross_entropy_with_logits(
@@ -279,15 +239,10 @@ class MaskClassificationLoss(nn.Module):
         targets: Sequence[PointTargets],
         counts: Sequence[int],
     ) -> Tensor:
-        """Returns uncertain and uniform random points for each mask.
+        """Returns uncertain and uniform random points, shape (N, P, 2).
 
-        Args:
-            matched (Tensor): mask logits of all matches, shape (N, 1, h, w).
-            targets (Sequence[PointTargets]): targets of each image.
-            counts (Sequence[int]): number of matches of each image.
-
-        Returns:
-            Tensor: (x, y) in [0, 1), shape (N, P, 2).
+        ``matched`` has the mask logits of all matches, shape (N, 1, h, w), of
+        which each image has as many as ``counts``.
         """
         count = len(matched)
         points = draw_points((count, self.num_candidates), matched.device)
@@ -305,18 +260,8 @@ class MaskClassificationLoss(nn.Module):
 def _sample_ignored(
     targets: Sequence[PointTargets], points: Sequence[Tensor]
 ) -> Tensor:
-    """Returns 1 at points that touch an ignored pixel and 0 elsewhere.
-
-    Args:
-        targets (Sequence[PointTargets]): targets of each image.
-        points (Sequence[Tensor]): points of each image, shape (n, P, 2).
-
-    Returns:
-        Tensor: shape (N, P).
-    """
-    return torch.cat(
-        [x.sample_ignored(y) for x, y in zip(targets, points, strict=True)]
-    )
+    """Returns :meth:`PointTargets.sample_ignored` of all images, (N, P)."""
+    return torch.cat(list(map(PointTargets.sample_ignored, targets, points)))
 
 
 def _matched_masks(
@@ -324,15 +269,7 @@ def _matched_masks(
 ) -> Sequence[Tensor]:
     """Returns the mask logits of the matched queries of one image.
 
-    A single matrix product computes them for all predictions.
-
-    Args:
-        mask_preds (MaskPredictions): mask logits.
-        image (int): index of the image in the batch.
-        matches (Sequence[Match]): matches of each prediction.
-
-    Returns:
-        Sequence[Tensor]: mask logits of each prediction, shape (n, h, w).
+    A single matrix product computes those of all predictions, each (n, h, w).
     """
     counts = [len(query_index) for query_index, _ in matches]
     embeds = torch.cat(

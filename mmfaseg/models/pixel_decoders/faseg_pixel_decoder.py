@@ -1,9 +1,7 @@
 """Pixel decoder of FASeg.
 
-Shapes:
-    B: batch size.
-    C: embed_dims.
-    H_l, W_l: the map of level l = 0, 1, 2, 3 with stride 32, 16, 8, 4.
+Shapes: B batch size, C embed_dims, H_l x W_l the map of level l = 0, 1, 2, 3
+with stride 32, 16, 8, 4.
 """
 
 from collections.abc import Sequence
@@ -53,8 +51,7 @@ class FASegPixelDecoder(nn.Module):
         feedforward_channels (int): hidden channels of the encoder's FFN.
         num_levels (int): number of output levels: 4, or 3 if no decoder layer
             attends to stride 4.
-        with_cp (bool): use gradient checkpointing in the encoder, which saves
-            memory at the cost of time.
+        with_cp (bool): use gradient checkpointing in the encoder.
 
     Raises:
         TypeError: if ``norm_cfg`` is not a config.
@@ -150,11 +147,9 @@ class FASegPixelDecoder(nn.Module):
                 16, 32.
 
         Returns:
-            tuple[list[Tensor], list[Tensor], Tensor]:
-            - memories of levels 0 to ``num_levels - 1``, each
-              (B, C, H_l, W_l).
-            - positional encodings K_p of the same levels, same shapes.
-            - mask features, shape (B, mask_channels, H_3, W_3).
+            tuple[list[Tensor], list[Tensor], Tensor]: memories and K_p of
+            levels 0 to ``num_levels - 1``, each (B, C, H_l, W_l), and mask
+            features, (B, mask_channels, H_3, W_3).
 
         Raises:
             ValueError: if the channels differ from ``in_channels``.
@@ -192,10 +187,7 @@ class FASegPixelDecoder(nn.Module):
         memories = self.encoder(projected[encoded], positions[encoded])
         lateral = self.lateral_conv(feats[0])
         upsampled = F.interpolate(
-            memories[-1],
-            size=lateral.shape[2:],
-            mode='bilinear',
-            align_corners=False,
+            memories[-1], lateral.shape[2:], mode='bilinear'
         )
         finest = self.output_conv(upsampled.add_(lateral))
         memories = [*memories, finest][: self.num_levels]

@@ -4,9 +4,7 @@ from typing import Any
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
-from mmdet.models.layers import (
-    MSDeformAttnPixelDecoder as MMDetPixelDecoder,
-)
+from mmdet.models.layers import MSDeformAttnPixelDecoder as MMDetPixelDecoder
 from torch import Tensor
 from typing_extensions import override
 
@@ -15,71 +13,40 @@ from mmfaseg.registry import MODELS
 
 
 class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
-    """mmcv's deformable attention with :func:`mmfaseg.ops.ms_deform_attn`."""
+    """mmcv's deformable attention with :func:`mmfaseg.ops.ms_deform_attn`.
+
+    As mmdet's encoder uses it: batch first, with points as references.
+    """
 
     @override
     def forward(
         self,
         query: Tensor,
-        key: Tensor | None = None,
-        value: Tensor | None = None,
-        identity: Tensor | None = None,
-        query_pos: Tensor | None = None,
-        key_padding_mask: Tensor | None = None,
-        reference_points: Tensor | None = None,
-        spatial_shapes: Tensor | None = None,
-        level_start_index: Tensor | None = None,
+        *,
+        value: Tensor,
+        query_pos: Tensor,
+        key_padding_mask: Tensor,
+        reference_points: Tensor,
+        spatial_shapes: Tensor,
         **others: Any,
     ) -> Tensor:
-        if reference_points is None or spatial_shapes is None:
-            raise ValueError(
-                'reference_points and spatial_shapes are required'
-            )
-        value = query if value is None else value
-        identity = query if identity is None else identity
-        if query_pos is not None:
-            query = query + query_pos
-        if not self.batch_first:
-            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        identity, query = query, query + query_pos
         value = self.value_proj(value)
-        if key_padding_mask is not None:
-            value = value.masked_fill(key_padding_mask[..., None], 0)
+        value = value.masked_fill(key_padding_mask[..., None], 0)
         per_head = (self.num_heads, self.num_levels, self.num_points)
+        # in pixels of the sampled level, (B, N, h, n_l, P, 2)
+        offsets = self.sampling_offsets(query).unflatten(2, (*per_head, 2))
         weights = self.attention_weights(query).unflatten(
             2, (self.num_heads, -1)
         )
         output = ms_deform_attn(
             value.unflatten(2, (self.num_heads, -1)),
             [(height, width) for height, width in spatial_shapes.tolist()],
-            _sampling_locations(
-                self.sampling_offsets(query).unflatten(2, (*per_head, 2)),
-                reference_points,
-                spatial_shapes,
-            ),
+            reference_points[:, :, None, :, None]
+            + offsets / spatial_shapes.flip(1)[:, None],
             weights.softmax(-1).unflatten(3, per_head[1:]),
         )
-        output = self.output_proj(output)
-        if not self.batch_first:
-            output = output.transpose(0, 1)
-        return self.dropout(output) + identity
-
-
-def _sampling_locations(
-    offsets: Tensor, reference_points: Tensor, spatial_shapes: Tensor
-) -> Tensor:
-    """Returns (x, y) of all samples in [0, 1], (B, N, h, n_l, P, 2)."""
-    points = reference_points[:, :, None, :, None]  # (B, N, 1, n_l, 1, 2 or 4)
-    if points.size(-1) == 2:
-        # offsets are in pixels of the sampled level
-        return points + offsets / spatial_shapes.flip(1)[:, None]
-    if points.size(-1) == 4:
-        # offsets are relative to half the size of the box
-        steps = offsets / offsets.size(-2) * points[..., 2:] * 0.5
-        return points[..., :2] + steps
-    raise ValueError(
-        'the last dimension of reference_points must be 2 or 4, got '
-        f'{reference_points.size(-1)}'
-    )
+        return self.dropout(self.output_proj(output)) + identity
 
 
 @MODELS.register_module()

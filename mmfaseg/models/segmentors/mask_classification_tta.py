@@ -1,8 +1,6 @@
 """Test-time augmentation for mask classification.
 
-Shapes:
-    K: number of classes.
-    H, W: original size of the image.
+Shapes: K classes, H x W the original size of the image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,12 +31,7 @@ class MaskClassificationTTA(BaseTTAModel):
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:
-        """Returns one merged prediction per image.
-
-        Args:
-            data (dict): batch of mmcv's ``TestTimeAug``: ``inputs`` and
-                ``data_samples``, each a list of versions, which are lists of
-                images.
+        """Returns one merged prediction per image of mmcv's ``TestTimeAug``.
 
         Returns:
             list[SegDataSample]: the samples of the first version with
@@ -55,12 +48,7 @@ class MaskClassificationTTA(BaseTTAModel):
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]
     ) -> list[SegDataSample]:
-        """Merges existing predictions.
-
-        Args:
-            data_samples_list (Sequence[Sequence[SegDataSample]]): predictions
-                of all versions of each image.
-        """
+        """Merges predictions of all versions of each image."""
         return _merge(zip(*data_samples_list, strict=True))
 
 
@@ -70,10 +58,8 @@ def _merge(
     """Averages the scores of versions, keeping one version at a time."""
     merged: list[SegDataSample] = []
     totals: list[Tensor] = []
-    count = 0
-    for samples in versions:
-        count += 1
-        if not totals:
+    for count, samples in enumerate(versions, 1):
+        if count == 1:
             merged = list(samples)
             # sums in half precision would lose small scores
             totals = [_take_scores(sample).float() for sample in samples]

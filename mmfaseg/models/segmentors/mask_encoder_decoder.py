@@ -39,11 +39,7 @@ class MaskEncoderDecoder(EncoderDecoder):
         self.channels_last = channels_last
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the backbone stages.
-
-        Args:
-            inputs (Tensor): images, shape (B, 3, H, W).
-        """
+        """Returns the backbone stages of images, shape (B, 3, H, W)."""
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return super().extract_feat(inputs)
@@ -55,10 +51,7 @@ class MaskEncoderDecoder(EncoderDecoder):
     ) -> list[SegDataSample]:
         """Returns one data sample with the prediction for each image.
 
-        Args:
-            inputs (Tensor): images, shape (B, 3, H, W).
-            data_samples (list[SegDataSample], optional): samples with the
-                meta information of the images.
+        The inputs have the shape (B, 3, H, W), the samples meta information.
 
         Raises:
             TypeError: if ``return_logits=False`` and the head cannot predict

@@ -1,8 +1,6 @@
 """Sliding window inference in the memory of one row of windows.
 
-Shapes:
-    K: number of classes.
-    H, W: size of the padded image.
+Shapes: K classes, H x W the padded image.
 """
 
 import torch
@@ -14,18 +12,14 @@ class SlidingWindowScores:
     """Class scores of one image, averaged over overlapping windows.
 
     Windows are predicted when their rows are requested. Sums are kept only for
-    the rows of one window, so memory does not grow with the image height.
+    the rows of one window, so memory does not grow with the image height. The
+    interface is :class:`ScoreRows`.
 
     Args:
         segmentor (EncoderDecoder): segmentor whose ``test_cfg`` has
             ``crop_size`` and ``stride``.
         image (Tensor): shape (1, 3, H, W).
         meta (dict): meta information of the image.
-
-    Attributes:
-        size (tuple[int, int]): (H, W).
-        values_per_pixel (int): values that :meth:`rows` allocates per pixel.
-        device (torch.device): device of the scores.
 
     Raises:
         ValueError: if the stride is not positive or exceeds the window.
@@ -50,13 +44,7 @@ class SlidingWindowScores:
         self._kept = image.new_zeros(0, *shape[1:])  # means above the sums
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Returns the mean scores of rows ``start`` to ``stop - 1``.
-
-        Neither argument may decrease from one call to the next.
-
-        Returns:
-            Tensor: shape (stop - start, W, K).
-        """
+        """Returns the mean scores of rows ``start`` to ``stop - 1``."""
         while self._next_tops[0] < stop:
             # these rows are complete, as later windows do not cover them
             self._kept = self._means(start, self._next_tops[0])

@@ -6,8 +6,7 @@ from .mask_targets import (
     targets_from_instances,
     targets_from_label_map,
 )
-from .point_targets import PointTargets
-from .points import draw_points, sample_points
+from .points import PointTargets, draw_points, sample_points
 
 __all__ = [
     'MaskMatcher',

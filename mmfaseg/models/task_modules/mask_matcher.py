@@ -3,15 +3,9 @@
 Cheng et al., *Masked-attention Mask Transformer for Universal Image
 Segmentation* (Mask2Former), CVPR 2022, section 3.3.
 
-Shapes:
-    B: batch size.
-    D: number of predictions, of the initial queries and of each layer.
-    Q: number of queries.
-    K: number of classes.
-    n: number of targets of an image.
-    P: number of points.
-    M: channels of the mask features.
-    h, w: size of the mask features, stride 4.
+Shapes: B batch size, D predictions (of the initial queries and of each layer),
+Q queries, K classes, n targets of an image, P points, M channels of the mask
+features, h x w the mask features (stride 4).
 """
 
 from collections.abc import Sequence
@@ -27,7 +21,7 @@ from mmfaseg.utils.non_finite import NonFiniteError
 from ..layers.chunks import chunks
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
 from .mask_targets import MaskTargets
-from .points import draw_points, sample_points
+from .points import PointTargets, draw_points, sample_points
 
 
 class MaskMatcher(nn.Module):
@@ -63,12 +57,7 @@ class MaskMatcher(nn.Module):
         """Returns the matches of each image for each prediction.
 
         All costs are computed on the device and copied to the CPU in one
-        transfer.
-
-        Args:
-            cls_scores (Tensor): class logits, shape (D, B, Q, K + 1).
-            mask_preds (MaskPredictions): mask logits.
-            targets (Sequence[MaskTargets]): targets of each image.
+        transfer. The class logits have the shape (D, B, Q, K + 1).
 
         Returns:
             list[list[tuple[Tensor, Tensor]]]: for each image and prediction,
@@ -112,7 +101,7 @@ class MaskMatcher(nn.Module):
         features: Tensor,
         targets: MaskTargets,
     ) -> Tensor:
-        """Returns the costs of all pairs of queries and targets of an image.
+        """Returns the costs of all pairs of queries and targets, (D, Q, n).
 
         Random points are drawn separately for each prediction.
 
@@ -121,9 +110,6 @@ class MaskMatcher(nn.Module):
             embeds (Tensor): mask embeddings, shape (D, Q, M).
             features (Tensor): mask features, shape (M, h, w).
             targets (MaskTargets): targets of the image.
-
-        Returns:
-            Tensor: shape (D, Q, n).
         """
         depth, queries = cls_scores.shape[:2]
         if not len(targets.labels):
@@ -133,12 +119,10 @@ class MaskMatcher(nn.Module):
         numel = queries * max(self.num_points, pixels)
         cls_cost = -cls_scores.softmax(-1)[..., targets.labels]
         dtype = torch.promote_types(features.dtype, torch.float32)
-        target_masks, ignored = targets.masks.to(dtype), None
-        if targets.ignored is not None:
-            ignored = targets.ignored[None].to(dtype)
+        point_targets = PointTargets(targets, dtype)
         mask_costs = [
             self._mask_cost(
-                embeds[chunk], features, points[chunk], target_masks, ignored
+                embeds[chunk], features, points[chunk], point_targets
             )
             for chunk in chunks(depth, numel, features.device)
         ]
@@ -149,27 +133,20 @@ class MaskMatcher(nn.Module):
         embeds: Tensor,
         features: Tensor,
         points: Tensor,
-        target_masks: Tensor,
-        ignored: Tensor | None,
+        targets: PointTargets,
     ) -> Tensor:
         """Returns the weighted mask and dice costs, shape (d, Q, n).
 
-        Args:
-            embeds (Tensor): mask embeddings, shape (d, Q, M).
-            features (Tensor): mask features, shape (M, h, w).
-            points (Tensor): (x, y) in [0, 1), shape (d, P, 2).
-            target_masks (Tensor): 0 or 1, shape (n, H, W).
-            ignored (Tensor | None): 1 at ignored pixels, shape (1, H, W).
+        The arguments are those of :meth:`cost` for a chunk of d predictions,
+        and points (d, P, 2).
         """
         masks = multiply_masks(
             embeds, features.expand(len(embeds), -1, -1, -1)
         )
-        logits = sample_points(masks.to(target_masks.dtype), points)
-        target = _sample_shared(target_masks, points)  # (d, n, P)
-        weight = torch.ones_like(logits[:, :1])  # (d, 1, P)
-        if ignored is not None:
-            weight = (_sample_shared(ignored, points) == 0).to(logits)
-        target = (target * weight).transpose(1, 2)  # (d, P, n)
+        logits = sample_points(masks.to(targets.masks.dtype), points)
+        weight = 1 - targets.sample_ignored(points)[:, None]  # (d, 1, P)
+        target = targets.sample_all(points) * weight
+        target = target.transpose(1, 2)  # (d, P, n)
         # sum of softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
         entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ target
         mask_cost = entropy / weight.sum(-1, keepdim=True).clamp(min=1)
@@ -191,17 +168,3 @@ def _to_device(
     flat = torch.from_numpy(np.concatenate(arrays)).to(device)
     tensors = iter(flat.split([len(x) for x in arrays]))
     return [[(next(tensors), next(tensors)) for _ in x] for x in matches]
-
-
-def _sample_shared(maps: Tensor, points: Tensor) -> Tensor:
-    """Samples the same maps at the points of each prediction.
-
-    Args:
-        maps (Tensor): shape (n, H, W).
-        points (Tensor): (x, y) in [0, 1), shape (d, P, 2).
-
-    Returns:
-        Tensor: shape (d, n, P).
-    """
-    samples = sample_points(maps[None], points.flatten(0, 1)[None])
-    return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)

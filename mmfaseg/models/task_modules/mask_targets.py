@@ -1,8 +1,6 @@
 """Training targets: a class and a mask for each target of an image.
 
-Shapes:
-    n: number of targets.
-    H, W: height and width of the image.
+Shapes: n targets, H x W the image.
 """
 
 from dataclasses import dataclass
@@ -30,12 +28,7 @@ class MaskTargets:
 def targets_from_label_map(
     label_map: Tensor, num_classes: int, ignore_index: int
 ) -> MaskTargets:
-    """Returns one target for each class in a label map.
-
-    Args:
-        label_map (Tensor): integers, shape (H, W).
-        num_classes (int): number of classes.
-        ignore_index (int): label of pixels that belong to no class.
+    """Returns one target for each class in a label map, (H, W).
 
     Raises:
         ValueError: if a label is neither a class nor ``ignore_index``.

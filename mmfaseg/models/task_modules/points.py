@@ -1,8 +1,13 @@
-"""Point sampling (Kirillov et al., *PointRend*, CVPR 2020)."""
+"""Sampling at random points (Kirillov et al., *PointRend*, CVPR 2020).
+
+Shapes: n targets of an image of size H x W, N masks with P points each.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .mask_targets import MaskTargets
 
 
 def draw_points(shape: tuple[int, int], device: torch.device) -> Tensor:
@@ -22,11 +27,47 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
         Tensor: shape (N, M, P).
     """
     grid = (2 * points - 1).unsqueeze(1)  # (N, 1, P, 2)
-    samples = F.grid_sample(
-        maps,
-        grid.to(maps.dtype),
-        mode='bilinear',
-        padding_mode='zeros',
-        align_corners=False,
-    )
-    return samples.squeeze(2)
+    grid = grid.to(maps.dtype)
+    return F.grid_sample(maps, grid, align_corners=False).squeeze(2)
+
+
+class PointTargets:
+    """Targets of one image as floating-point maps for point sampling.
+
+    Args:
+        targets (MaskTargets): targets of the image.
+        dtype (torch.dtype): dtype of the maps and samples.
+    """
+
+    def __init__(self, targets: MaskTargets, dtype: torch.dtype) -> None:
+        self.masks = targets.masks.to(dtype)  # (n, H, W)
+        self.ignored = None
+        if targets.ignored is not None:
+            self.ignored = targets.ignored.to(dtype)[None, None]
+
+    def sample(self, index: Tensor, points: Tensor) -> Tensor:
+        """Samples the target masks ``index``, (N,), at points (N, P, 2).
+
+        Points are sorted by target instead of maps by row, as points are much
+        smaller. Maps are copied only if some targets are not sampled.
+        """
+        order = index.argsort()
+        maps = self.masks
+        if len(order) < len(maps):
+            maps = maps[index[order]]
+        samples = torch.empty_like(points[..., 0], dtype=maps.dtype)
+        samples[order] = sample_points(maps[:, None], points[order])[:, 0]
+        return samples
+
+    def sample_all(self, points: Tensor) -> Tensor:
+        """Samples all target masks at points (N, P, 2); returns (N, n, P)."""
+        flat = points.flatten(0, 1)[None]
+        samples = sample_points(self.masks[None], flat)
+        return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)
+
+    def sample_ignored(self, points: Tensor) -> Tensor:
+        """Returns 1 at points that touch an ignored pixel, else 0, (N, P)."""
+        if self.ignored is None:
+            return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
+        samples = sample_points(self.ignored, points.flatten(0, 1)[None])
+        return (samples > 0).view(points.shape[:2]).to(self.masks.dtype)
