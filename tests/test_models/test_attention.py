@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import MultiheadAttention, chunks
+from mmfaseg.models.layers import MultiheadAttention, memory
 from mmfaseg.testing import assert_close
 
 
@@ -37,7 +37,7 @@ def test_equals_torch_attention(need_attention, masked):
 @pytest.mark.parametrize('numbers', [1, 120, 1 << 19])
 def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
     """One head at a time, two, and all four."""
-    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', numbers)
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', numbers)
     ours, reference = _pair()
     query, x = (
         torch.randn(2, n, 16, dtype=torch.float64, requires_grad=True)
@@ -58,14 +58,14 @@ def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
 
 def test_chunks_cover_all_items():
     cpu = torch.device('cpu')
-    assert chunks.chunks(5, 1, cpu) == [slice(0, 5)]
-    half = chunks.CPU_ELEMENTS // 2
-    assert chunks.chunks(5, half, cpu) == [
+    assert memory.chunks(5, 1, cpu) == [slice(0, 5)]
+    half = memory.CPU_ELEMENTS // 2
+    assert memory.chunks(5, half, cpu) == [
         slice(0, 2),
         slice(2, 4),
         slice(4, 5),
     ]
-    huge = chunks.chunks(3, 10 * chunks.GPU_ELEMENTS, torch.device('cuda'))
+    huge = memory.chunks(3, 10 * memory.GPU_ELEMENTS, torch.device('cuda'))
     assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 

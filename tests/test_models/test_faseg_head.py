@@ -11,7 +11,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mmfaseg.models.layers import chunks
+from mmfaseg.models.layers import memory
 from mmfaseg.testing import assert_close
 from mmfaseg.visualization.decoder_trace import trace_head
 
@@ -264,7 +264,7 @@ def test_labels_without_logits_equal_those_with_logits(
     make_model, monkeypatch, mode, resize, flip
 ):
     """Two images, padded, and resized to their original sizes."""
-    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', 5000)
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 5000)
     torch.manual_seed(0)
     model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
     model = model.double().eval()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import chunks
+from mmfaseg.models.layers import memory
 from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.testing import peak_memory
 
@@ -24,7 +24,7 @@ def _inputs(shape, dtype=torch.float64, batch=2, queries=7, num_classes=4):
 )
 @pytest.mark.parametrize('budget', [1, 1000, 1 << 19])
 def test_merge_in_chunks_equals_reference(monkeypatch, shape, size, budget):
-    monkeypatch.setattr(chunks, 'CPU_ELEMENTS', budget)
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', budget)
     classes, masks = _inputs(shape)
     scores = merge_scores(classes, masks, size)
     assert scores.shape == (2, 4, *size)

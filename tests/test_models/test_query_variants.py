@@ -12,7 +12,8 @@ from mmfaseg.models.layers import (
     LearnedPositionalQuery,
     NoPositionalQuery,
 )
-from mmfaseg.models.layers.query_variants import box_embedding, mask_boxes
+from mmfaseg.models.layers.positional_encoding import sine_embedding
+from mmfaseg.models.layers.query_variants import mask_boxes
 from mmfaseg.testing import assert_close
 from mmfaseg.visualization.decoder_trace import trace_decoder
 
@@ -68,6 +69,10 @@ def test_learned_query_is_the_same_in_all_layers(make_decoder, decoder_inputs):
     output = trace_decoder(decoder, *decoder_inputs())
     learned = decoder.query_embed.weight.expand(2, -1, -1)
     assert all(torch.equal(x.query_pos, learned) for x in output.traces)
+
+
+def box_embedding(masks, embed_dims):
+    return sine_embedding(mask_boxes(masks), embed_dims // 4).flatten(2)
 
 
 def test_box_of_a_rectangle_is_the_rectangle():

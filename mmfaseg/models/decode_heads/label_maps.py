@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..layers.chunks import chunks
+from ..layers.memory import chunks
 from ..layers.resize_rows import resize_rows, source_range
 
 FLIPPED_DIMS = {'horizontal': 1, 'vertical': 0}

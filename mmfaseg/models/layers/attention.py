@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .chunks import chunks
+from .memory import chunks
 
 
 class MultiheadAttention(nn.Module):
@@ -104,7 +104,7 @@ def _attend_with_probabilities(
         penalty = query.new_zeros(blocked.shape)
         penalty.masked_fill_(blocked, float('-inf'))
     total_dtype = torch.promote_types(query.dtype, torch.float32)
-    outputs, total = [], None
+    outputs, total = [], query.new_zeros((), dtype=total_dtype)
     numel = batch * queries * key.size(2)
     for chunk in chunks(heads, numel, query.device):
         scores = query[:, chunk] @ key[:, chunk].transpose(2, 3)
@@ -113,9 +113,7 @@ def _attend_with_probabilities(
         attention = scores.softmax(-1)
         outputs.append(attention.to(value.dtype) @ value[:, chunk])
         # in half precision the mean would depend on the chunks
-        part = attention.sum(1, dtype=total_dtype)
-        total = part if total is None else total + part
-    assert total is not None  # there is at least one head
+        total = total + attention.sum(1, dtype=total_dtype)
     return torch.cat(outputs, 1), (total / heads).to(attention.dtype)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmfaseg.ops import ms_deform_attn
 
 from .attention import make_ffn
-from .checkpointing import run_layer
+from .memory import run_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,11 @@ class MultiScaleDeformableAttention(nn.Module):
         """
         query = tokens + token_pos
         per_head = (self.num_heads, self.num_levels, self.num_points)
-        offsets, weights = self._project(query)
+        parts = self.sampling_offsets, self.attention_weights
+        weight = torch.cat([x.weight for x in parts])
+        bias = torch.cat([x.bias for x in parts])
+        samples = F.linear(query, weight, bias)
+        offsets, weights = samples.split([x.out_features for x in parts], -1)
         # offsets are in pixels of the sampled level; multiplying flat rows is
         # much faster than a last dimension of two
         pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)
@@ -139,17 +143,6 @@ class MultiScaleDeformableAttention(nn.Module):
         weights = weights.unflatten(3, per_head[1:])
         output = ms_deform_attn(value, grid.shapes, locations, weights)
         return self.output_proj(output)
-
-    def _project(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns offsets and weight logits from one matrix product."""
-        parts = self.sampling_offsets, self.attention_weights
-        samples = F.linear(
-            query,
-            torch.cat([x.weight for x in parts]),
-            torch.cat([x.bias for x in parts]),
-        )
-        offsets, weights = samples.split([x.out_features for x in parts], -1)
-        return offsets, weights
 
 
 def _softmax(logits: Tensor) -> Tensor:

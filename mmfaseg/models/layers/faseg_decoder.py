@@ -16,7 +16,6 @@ from mmfaseg.utils.mask2former_arguments import TRANSFORMER_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from .build_part import build_part, check_part, init_parts
-from .checkpointing import run_layer
 from .cross_attention import CrossAttention, check_attention
 from .dfpq import PositionalQuery
 from .feature_level import (
@@ -26,6 +25,7 @@ from .feature_level import (
     make_levels,
 )
 from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
+from .memory import run_layer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .chunks import chunks, is_recording
+from .memory import chunks, is_recording
 from .resize_rows import resize_rows
 
 

@@ -16,7 +16,6 @@ from mmfaseg.registry import MODELS
 from .build_part import find_class
 
 ARGUMENT = 'positional_encoding'
-TEMPERATURE = 10_000
 
 
 class PositionalEncoding(nn.Module):
@@ -184,6 +183,6 @@ def sine_embedding(turns: Tensor, channels: int) -> Tensor:
     channels in a new last dimension.
     """
     steps = torch.arange(0, channels, 2, device=turns.device)
-    slower = TEMPERATURE ** (steps.to(turns.dtype) / channels)
+    slower = 10_000 ** (steps.to(turns.dtype) / channels)
     angles = turns[..., None] * 2 * math.pi / slower
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)

@@ -130,17 +130,11 @@ def check_box_channels(embed_dims: int) -> None:
 def embed_boxes(state: DecoderState, level: FeatureLevel) -> Tensor:
     """Returns the sine embedding of the boxes around the latest masks.
 
-    Returns:
-        Tensor: shape (B, Q, C), dtype of ``state.query_embed``.
+    Its shape, (B, Q, C), and dtype are those of ``state.query_embed``.
     """
-    masks = level.mask_probability(state.mask_embed)
-    boxes = box_embedding(masks, state.query_embed.size(2))
-    return boxes.to(state.query_embed.dtype)
-
-
-def box_embedding(probability: Tensor, embed_dims: int) -> Tensor:
-    """Returns the sine embedding, (B, Q, C), of :func:`mask_boxes`."""
-    return sine_embedding(mask_boxes(probability), embed_dims // 4).flatten(2)
+    like = state.query_embed
+    boxes = mask_boxes(level.mask_probability(state.mask_embed))
+    return sine_embedding(boxes, like.size(2) // 4).flatten(2).to(like.dtype)
 
 
 @torch.no_grad()

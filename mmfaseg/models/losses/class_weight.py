@@ -24,7 +24,7 @@ def expand_class_weight(
     See :class:`MaskClassificationLoss` for the arguments and errors.
     """
     if class_weight is None:
-        return [1.0] * num_classes + [float(no_object_weight)]
+        class_weight = [1.0] * num_classes
     if isinstance(class_weight, str) or not isinstance(class_weight, Sequence):
         raise TypeError(
             f'class_weight={class_weight!r} must be a sequence with one '

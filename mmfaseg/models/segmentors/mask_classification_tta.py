@@ -67,9 +67,8 @@ def _merge(
         for total, sample in zip(totals, samples, strict=True):
             total += _take_scores(sample)
     for sample, total in zip(merged, totals, strict=True):
-        mean = total.div_(count)
-        sample.seg_logits = PixelData(data=mean)
-        sample.pred_sem_seg = PixelData(data=mean.argmax(0, keepdim=True))
+        sample.seg_logits = PixelData(data=total.div_(count))
+        sample.pred_sem_seg = PixelData(data=total.argmax(0, keepdim=True))
     return merged
 
 

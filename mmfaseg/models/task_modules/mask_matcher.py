@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from mmfaseg.utils.non_finite import NonFiniteError
 
-from ..layers.chunks import chunks
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
+from ..layers.memory import chunks
 from .mask_targets import MaskTargets
 from .points import PointTargets, draw_points, sample_points
 

@@ -1,6 +1,10 @@
-"""Processing in chunks of bounded memory."""
+"""Processing in chunks, and gradient checkpointing, to save memory."""
+
+from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 # elements of the largest intermediate tensor: on CPUs it fits into the cache
 # of a core, on GPUs it has 256 MB in float32
@@ -35,3 +39,14 @@ def chunks(count: int, numel: int, device: torch.device) -> list[slice]:
     budget = CPU_ELEMENTS if device.type == 'cpu' else GPU_ELEMENTS
     size = max(1, budget // max(1, numel))
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+
+def run_layer(layer: nn.Module, *inputs: Any, with_cp: bool) -> Any:
+    """Returns the output of a layer.
+
+    If ``with_cp``, only the inputs are stored, and the backward pass computes
+    the layer again.
+    """
+    if with_cp and torch.is_grad_enabled():
+        return checkpoint(layer, *inputs, use_reentrant=False)
+    return layer(*inputs)
