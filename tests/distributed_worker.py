@@ -24,7 +24,7 @@ from mmfaseg.datasets.shapes_generator import generate_shapes
 from mmfaseg.models.losses import mask_classification_loss
 from mmfaseg.models.task_modules import mask_matcher
 
-IMAGES, SIZE, ITERATIONS = 8, (64, 96), 20
+IMAGES, SIZE, ITERATIONS = 8, (64, 96), 8
 
 
 def fixed_points(shape: tuple[int, int], device: torch.device) -> torch.Tensor:

@@ -95,6 +95,7 @@ def train(root, folder):
         cfg.train_dataloader.update(batch_size=2, **quick)
         cfg.val_dataloader.update(quick)
         cfg.val_dataloader.dataset.length = 4
+        cfg.test_dataloader.dataset.length = 4
         cfg.default_hooks.checkpoint.interval = 2
         cfg.default_hooks.logger.interval = 1
         cfg.load_from = str(folder / 'start.pth')
