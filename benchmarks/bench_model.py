@@ -49,7 +49,7 @@ from models import (
     scores_match,
     training_step,
 )
-from peers import PEERS
+from peers import OTHER_MEMORY, PEERS
 from plots import plot_cost
 from torch import Tensor, nn
 
@@ -198,7 +198,7 @@ def compare(
             row.floor = ms / floor.of(work[name], product, copy)
         if right[name] and BASELINE in runs:
             row.relative = ms / times[list(runs).index(BASELINE)]
-        if memory and right[name]:
+        if memory and right[name] and name not in OTHER_MEMORY:
             row.extra = extra_memory(partial(_tensors, run), args.device)
             row.rss = resident_memory(run)
         rows.append(row)

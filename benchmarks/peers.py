@@ -129,3 +129,4 @@ def _write_scores(model: nn.Module, image: Tensor, folder: str) -> str:
 PEERS: dict[str, Callable[[nn.Module, Tensor], Peer]] = dict(
     huggingface=hugging_face, onnxruntime=onnxruntime, openvino=openvino
 )
+OTHER_MEMORY = ('onnxruntime', 'openvino')  # not seen by PyTorch's profiler
