@@ -20,17 +20,18 @@ import argparse
 import contextlib
 import importlib
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from measure import (
-    Floor,
     Row,
     count_work,
     describe,
     extra_memory,
+    make_floor,
     medians,
     report,
     resident_memory,
@@ -120,7 +121,8 @@ def bench_inference(
         stages[OURS][HRCA] = hrca_stage(ours, image)
         right = dict.fromkeys(stages, True)
         scores = stages[OURS]['whole']()
-        right[OURS] = scores_match(scores, reference_scores(ours, image))
+        reference = reference_scores(ours, image)
+        right[OURS] = scores_match(scores, reference)
         if args.other:
             module, function = args.other.split(':')
             make = getattr(importlib.import_module(module), function)
@@ -133,10 +135,12 @@ def bench_inference(
             stages[name] = {'whole': run}
             right[name] = scores_match(run(), scores)
         del scores
-        for peer in args.peers:
-            run, expected = PEERS[peer](ours, image)
-            stages[peer] = {'whole': run}
-            right[peer] = scores_match(run(), expected)
+        with tempfile.TemporaryDirectory() as folder:
+            for peer in args.peers:
+                run, expected = PEERS[peer](ours, image, reference, folder)
+                stages[peer] = {'whole': run}
+                right[peer] = scores_match(run(), expected)
+        del reference
         rows = []
         for stage in args.stages or stages[OURS]:
             runs = {k: x[stage] for k, x in stages.items() if stage in x}
@@ -187,7 +191,7 @@ def compare(
         for name, run in runs.items()
         if name in (OURS, BASELINE)
     }
-    floor = Floor(args.device, getattr(torch, args.amp or 'float32'))
+    floor = make_floor(args.device, getattr(torch, args.amp or 'float32'))
     *times, product, copy = medians(
         [*runs.values(), *floor.probes], args.device, args.seconds
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -122,13 +123,8 @@ class Floor:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         one, two = torch.randn(2, self.SIDE, self.SIDE, device=device)
         one, two, out = one.to(dtype), two.to(dtype), two.to(dtype).clone()
-        source = torch.randn(32 << 20, device=device)
-        target = torch.empty_like(source)
-        self.probes = [
-            lambda: torch.mm(one, two, out=out),
-            lambda: target.copy_(source),
-        ]
-        self.copied = 2 * source.nbytes
+        copy, self.copied = _make_copy(device)
+        self.probes = [lambda: torch.mm(one, two, out=out), copy]
 
     def of(self, work: Work, product_ms: float, copy_ms: float) -> float:
         """Returns the milliseconds of some work.
@@ -140,6 +136,12 @@ class Floor:
         """
         compute = work.multiply_adds / self.SIDE**3 * product_ms
         return max(compute, work.num_bytes / self.copied * copy_ms)
+
+
+@functools.cache  # its tensors are large
+def make_floor(device: torch.device, dtype: torch.dtype) -> Floor:
+    """Returns the floor of a device and data type."""
+    return Floor(device, dtype)
 
 
 aten = torch.ops.aten
@@ -188,10 +190,16 @@ def count_work(function: Callable[[], Any]) -> Work:
 
 def copy_rate(device: torch.device, seconds: float = 1.0) -> float:
     """Returns the bytes per ms of a large copy, read plus written."""
+    copy, num_bytes = _make_copy(device)
+    (ms,) = medians([copy], device, seconds)
+    return num_bytes / ms
+
+
+def _make_copy(device: torch.device) -> tuple[Callable[[], Tensor], int]:
+    """Returns a large copy, and the bytes that it reads and writes."""
     source = torch.randn(64 << 20, device=device)
     target = torch.empty_like(source)
-    (ms,) = medians([lambda: target.copy_(source)], device, seconds)
-    return 2 * source.nbytes / ms
+    return lambda: target.copy_(source), 2 * source.nbytes
 
 
 def extra_memory(

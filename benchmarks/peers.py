@@ -1,10 +1,10 @@
 """Other implementations that bench_model.py compares.
 
-Each function of :data:`PEERS` returns a function without arguments that
-computes the class scores of an image, and the scores that are expected.
+Each function of :data:`PEERS` takes our model, an image, the reference scores
+of our model and a folder for files. It returns a function without arguments
+that computes the class scores of the image, and the scores that are expected.
 """
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +16,13 @@ from torch import Tensor, nn
 
 from mmfaseg.checkpoints import to_hugging_face
 from mmfaseg.export import ExportedNetwork, export_program, write_onnx
+from mmfaseg.export.onnx_file import open_session
 from mmfaseg.models.layers.mask_merge import merge_scores_plain
 
 Peer = tuple[Callable[[], Tensor], Tensor]
 MASK2FORMER = {
     'pixel_decoder.positional_encoding': dict(
-        _delete_=True,
-        type='mmdet.SinePositionalEncoding',
-        num_feats=128,
-        normalize=True,
+        _delete_=True, type='mmfaseg.SinePositionalEncoding'
     ),
     'transformer_decoder.positional_query': dict(
         _delete_=True, type='mmfaseg.LearnedPositionalQuery'
@@ -35,7 +33,9 @@ MASK2FORMER = {
 }
 
 
-def hugging_face(model: nn.Module, image: Tensor) -> Peer:
+def hugging_face(
+    model: nn.Module, image: Tensor, reference: Tensor, folder: str
+) -> Peer:
     """Returns Hugging Face's Mask2Former, with a ResNet-50.
 
     Its weights are those of our Mask2Former, whose scores are expected.
@@ -67,58 +67,57 @@ def hugging_face(model: nn.Module, image: Tensor) -> Peer:
     return run, reference_scores(ours, image)
 
 
-def onnxruntime(model: nn.Module, image: Tensor) -> Peer:
+def onnxruntime(
+    model: nn.Module, image: Tensor, reference: Tensor, folder: str
+) -> Peer:
     """Returns our ONNX file in ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        session = onnxruntime.InferenceSession(
-            _write_scores(model, image, folder),
-            options,
-            providers=['CPUExecutionProvider'],
-        )
+    session = open_session(_write_scores(model, image, folder))
     feed = {'image': image.numpy()}
 
     def run() -> Tensor:
         return torch.from_numpy(session.run(['scores'], feed)[0])
 
-    return run, reference_scores(model, image)
+    return run, reference
 
 
-def openvino(model: nn.Module, image: Tensor) -> Peer:
+def openvino(
+    model: nn.Module, image: Tensor, reference: Tensor, folder: str
+) -> Peer:
     """Returns our ONNX file in OpenVINO, in float32."""
     import openvino
 
-    with tempfile.TemporaryDirectory() as folder:
-        compiled = openvino.Core().compile_model(
-            _write_scores(model, image, folder),
-            'CPU',
-            {
-                'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-                'INFERENCE_PRECISION_HINT': 'f32',
-                'PERFORMANCE_HINT': 'LATENCY',
-            },
-        )
+    compiled = openvino.Core().compile_model(
+        _write_scores(model, image, folder),
+        'CPU',
+        {
+            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            'INFERENCE_PRECISION_HINT': 'f32',
+            'PERFORMANCE_HINT': 'LATENCY',
+        },
+    )
     array = image.numpy()
 
     def run() -> Tensor:
         return torch.from_numpy(compiled([array])['scores'])
 
-    return run, reference_scores(model, image)
+    return run, reference
 
 
 def _write_scores(model: nn.Module, image: Tensor, folder: str) -> str:
-    """Writes an ONNX file for the size of the image, without the labels."""
+    """Returns an ONNX file for the size of the image, without the labels.
+
+    It is written once for all peers.
+    """
     import onnx
 
+    whole, scores = (str(Path(folder) / x) for x in ('all.onnx', 'one.onnx'))
+    if Path(scores).is_file():
+        return scores
     preprocessor = dict(mean=[0.0] * 3, std=[1.0] * 3)
     model.data_preprocessor = MODELS.build(
         dict(type='mmseg.SegDataPreProcessor', **preprocessor)
     )
     model.cfg = Config(dict(model=dict(data_preprocessor=preprocessor)))
-    whole, scores = (str(Path(folder) / x) for x in ('all.onnx', 'one.onnx'))
     batch, _, height, width = image.shape
     network = ExportedNetwork(model)
     write_onnx(export_program(network, (batch, height, width)), whole)
@@ -126,7 +125,7 @@ def _write_scores(model: nn.Module, image: Tensor, folder: str) -> str:
     return scores
 
 
-PEERS: dict[str, Callable[[nn.Module, Tensor], Peer]] = dict(
+PEERS: dict[str, Callable[[nn.Module, Tensor, Tensor, str], Peer]] = dict(
     huggingface=hugging_face, onnxruntime=onnxruntime, openvino=openvino
 )
 OTHER_MEMORY = ('onnxruntime', 'openvino')  # not seen by PyTorch's profiler

@@ -64,6 +64,17 @@ def write_onnx(
         )
 
 
+def open_session(path: str | Path) -> Any:
+    """Returns an onnxruntime session on the CPU, with PyTorch's threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(
+        str(path), options, providers=['CPUExecutionProvider']
+    )
+
+
 def load_onnx(
     path: str | Path,
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
@@ -72,13 +83,7 @@ def load_onnx(
     It has the arguments and results of :class:`ExportedNetwork` and uses as
     many threads as PyTorch.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=['CPUExecutionProvider']
-    )
+    session = open_session(path)
 
     def run(image: Tensor) -> tuple[Tensor, Tensor]:
         scores, labels = session.run(None, {INPUT: image.numpy()})
