@@ -104,16 +104,16 @@ def _attend_with_probabilities(
         penalty = query.new_zeros(blocked.shape)
         penalty.masked_fill_(blocked, float('-inf'))
     total_dtype = torch.promote_types(query.dtype, torch.float32)
-    outputs, total = [], query.new_zeros((), dtype=total_dtype)
-    numel = batch * queries * key.size(2)
+    total = query.new_zeros(batch, queries, key.size(2), dtype=total_dtype)
+    outputs, numel = [], total.numel()
     for chunk in chunks(heads, numel, query.device):
-        scores = query[:, chunk] @ key[:, chunk].transpose(2, 3)
+        attention = query[:, chunk] @ key[:, chunk].transpose(2, 3)
         if penalty is not None:
-            scores += penalty.to(scores.dtype)
-        attention = scores.softmax(-1)
+            attention += penalty.to(attention.dtype)
+        attention = attention.softmax(-1)  # frees the scores
         outputs.append(attention.to(value.dtype) @ value[:, chunk])
         # in half precision the mean would depend on the chunks
-        total = total + attention.sum(1, dtype=total_dtype)
+        total += attention.sum(1, dtype=total_dtype)
     return torch.cat(outputs, 1), (total / heads).to(attention.dtype)
 
 
