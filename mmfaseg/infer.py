@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         pass
     except USER_ERRORS as error:
         sys.exit(f'error: {error}')
-    sys.stdout.write(f'segmented {count} images: {args.out}\n')
+    sys.stdout.write(f'segmented images: {count}, results in {args.out}\n')
 
 
 if __name__ == '__main__':

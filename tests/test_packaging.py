@@ -332,5 +332,5 @@ def test_wheel_segments_an_image_by_model_name(wheel, root, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert 'segmented 1 images' in done.stdout
+    assert 'segmented images: 1,' in done.stdout
     assert list((tmp_path / 'inferred').rglob('nuclei*.png'))

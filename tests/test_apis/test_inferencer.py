@@ -401,7 +401,7 @@ def test_command_line(work_dir, images, tmp_path, root):
     options = ['--out', tmp_path / 'out', '--device', 'cpu']
     done = call(work_dir, images, *options, '--max-frames', 2)
     assert done.returncode == 0, done.stderr
-    assert 'segmented 2 images' in done.stdout
+    assert 'segmented images: 2,' in done.stdout
     assert len(list((tmp_path / 'out/labels').iterdir())) == 2
     assert len(list((tmp_path / 'out/overlay').iterdir())) == 2
     done = call(work_dir, tmp_path / 'nowhere', *options)
