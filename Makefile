@@ -17,6 +17,9 @@ INSTALLED := $(VENV)/.installed
 ONEDL_INSTALLED := $(ONEDL_VENV)/.installed
 OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
 OLDEST_TORCH := 2.6.0
+HF_VENV := .venv-hugging-face
+HF_PY := $(HF_VENV)/bin/python
+HF_INSTALLED := $(HF_VENV)/.installed
 DOCS_INSTALLED := $(DOCS_VENV)/.installed
 BUILT := $(VENV)/.built
 OPERATORS := $(wildcard mmfaseg/ops/csrc/*.* mmfaseg/ops/csrc/*/*.*)
@@ -24,14 +27,14 @@ PACKAGE := setup.cfg setup.py pyproject.toml requirements.txt requirements/tests
 PIP := -m pip --disable-pip-version-check
 PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
-test coverage test-slow test-reference test-onedl test-oldest: export OMP_NUM_THREADS ?= 1
+test coverage test-slow test-onedl test-oldest test-hugging-face: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo demo-instance test coverage test-slow test-reference test-onedl test-oldest
-.PHONY: lint docs clean
+.PHONY: help venv build demo demo-instance test coverage test-slow test-onedl test-oldest
+.PHONY: test-hugging-face lint docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 venv: $(BUILT) ## create .venv with PyTorch, OpenMMLab, the tools and mmfaseg
 
@@ -53,14 +56,14 @@ coverage: ## run the tests and require a coverage of 90% of mmfaseg/
 test-slow: $(BUILT) ## run the slow tests
 	$(PY) $(PYTEST) -m slow $(PYTEST_ARGS)
 
-test-reference: $(INSTALLED) ## run the smoke tests without the compiled operators
-	MMFASEG_OPS_BACKEND=reference $(PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
-
 test-onedl: $(ONEDL_INSTALLED) ## run the smoke tests with the OneDL forks
 	$(ONEDL_PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
 
-test-oldest: $(OLDEST_INSTALLED) ## run the smoke tests with PyTorch 2.6 (6 GB, with CUDA)
+test-oldest: $(OLDEST_INSTALLED) ## run the smoke tests with PyTorch 2.6 (6 GB), no compiled operators
 	MMFASEG_OPS_BACKEND=reference $(OLDEST_PY) $(PYTEST) -m smoke $(PYTEST_ARGS)
+
+test-hugging-face: $(BUILT) $(HF_INSTALLED) ## run the slow checkpoint tests, with transformers installed
+	$(HF_PY) $(PYTEST) -m slow tests/test_checkpoints $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check style and types
 	$(VENV)/bin/ruff check .
@@ -71,7 +74,7 @@ docs: $(DOCS_INSTALLED) ## build the documentation in build/site; warnings are e
 	$(DOCS_VENV)/bin/mkdocs build --strict
 
 clean: ## remove the environments and all build outputs
-	rm -rf $(VENV) $(ONEDL_VENV) $(OLDEST_VENV) $(DOCS_VENV) build dist *.egg-info mmfaseg/*.so
+	rm -rf $(VENV) $(ONEDL_VENV) $(OLDEST_VENV) $(DOCS_VENV) $(HF_VENV) build dist *.egg-info mmfaseg/*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
 # $(call install,INTERPRETER,CONSTRAINTS,REQUIREMENTS) creates an environment.
@@ -111,6 +114,16 @@ build/constraints-oldest.txt: constraints.txt
 
 $(OLDEST_INSTALLED): build/constraints-oldest.txt requirements/mm.txt $(PACKAGE)
 	$(call install,$(OLDEST_PY),build/constraints-oldest.txt,requirements/mm.txt)
+
+# Adds transformers to the packages of .venv, but not to .venv itself, because
+# mmdet imports transformers if it is installed, which takes seconds.
+$(HF_INSTALLED): $(INSTALLED) requirements/hugging_face.txt
+	$(PYTHON) -m venv --clear $(HF_VENV)
+	$(PY) -c 'import sysconfig; path = sysconfig.get_path("purelib"); \
+	print(f"import site; site.addsitedir({path!r})")' \
+	> "$$($(HF_PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth"
+	$(HF_PY) $(PIP) install -q -c constraints.txt -r requirements/hugging_face.txt
+	@touch $@
 
 $(DOCS_INSTALLED): constraints.txt requirements/docs.txt
 	$(PYTHON) -m venv --clear $(DOCS_VENV)
