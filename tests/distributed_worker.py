@@ -1,9 +1,10 @@
 """Trains a tiny model in several processes for test_distributed.py.
 
-    torchrun --nproc_per_node=N distributed_worker.py CONFIG OUT SCENARIO
+    torchrun --nproc_per_node=N distributed_worker.py CONFIG OUT [--die]
 
 Each iteration has the same eight images for any number of processes, and the
-losses are sampled at the same points.
+losses are sampled at the same points. The first two images of each iteration
+have no labels. With --die, the second process ends in the third iteration.
 """
 
 import json
@@ -34,7 +35,7 @@ def fixed_points(shape: tuple[int, int], device: torch.device) -> torch.Tensor:
     return points.expand(shape[0], -1, -1).to(device)
 
 
-def make_batch(iteration: int, scenario: str) -> tuple:
+def make_batch(iteration: int) -> tuple:
     """Returns the images of this process in one iteration."""
     rank, world = dist.get_rank(), dist.get_world_size()
     share = IMAGES // world
@@ -42,8 +43,7 @@ def make_batch(iteration: int, scenario: str) -> tuple:
     for n in range(rank * share, (rank + 1) * share):
         number = iteration * IMAGES + n
         image, labels = generate_shapes(number, 'train', SIZE)
-        # the first two are those of process 0 of four
-        if scenario == 'unlabeled' and n < 2:
+        if n < 2:  # the images of process 0 of four
             labels[:] = 255
         inputs.append(torch.from_numpy(image).permute(2, 0, 1) / 128.0 - 1)
         sample = SegDataSample(metainfo=dict(img_shape=SIZE))
@@ -55,7 +55,7 @@ def make_batch(iteration: int, scenario: str) -> tuple:
 
 def main() -> None:
     """Trains, and writes losses and weights."""
-    path, out, scenario = sys.argv[1:]
+    path, out, *options = sys.argv[1:]
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
     mask_classification_loss.draw_points = fixed_points
@@ -76,9 +76,9 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parallel.parameters(), 1e-3)
     history = []
     for iteration in range(ITERATIONS):
-        if scenario == 'dead' and iteration == 2 and dist.get_rank() == 1:
+        if '--die' in options and iteration == 2 and dist.get_rank() == 1:
             os._exit(7)
-        losses = parallel(*make_batch(iteration, scenario), mode='loss')
+        losses = parallel(*make_batch(iteration), mode='loss')
         total, parts = model.parse_losses(losses)
         optimizer.zero_grad()
         total.backward()

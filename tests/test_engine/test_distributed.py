@@ -19,40 +19,37 @@ CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 
 @pytest.fixture(scope='module')
 def train(root, tmp_path_factory):
-    """Returns losses and final weights of 8 iterations; runs once each."""
+    """Returns losses and final weights of 8 iterations."""
     folder = tmp_path_factory.mktemp('distributed')
-    runs = {}
 
-    def train(scenario, processes):
-        key = scenario, processes
-        if key not in runs:
-            out = folder / f'{scenario}_{processes}'
-            done = launch(
-                root,
-                processes,
-                root / 'tests/distributed_worker.py',
-                *(root / CONFIG, out, scenario),
-            )
-            assert done.returncode == 0, done.stdout
-            runs[key] = (
-                json.loads(out.with_suffix('.json').read_text()),
-                torch.load(out.with_suffix('.pth'), weights_only=True),
-            )
-        return runs[key]
+    def train(processes):
+        out = folder / str(processes)
+        done = launch(
+            root,
+            processes,
+            root / 'tests/distributed_worker.py',
+            *(root / CONFIG, out),
+        )
+        assert done.returncode == 0, done.stdout
+        return (
+            json.loads(out.with_suffix('.json').read_text()),
+            torch.load(out.with_suffix('.pth'), weights_only=True),
+        )
 
     return train
 
 
-@pytest.mark.parametrize(
-    ('scenario', 'processes'),
-    [('labeled', 2), ('unlabeled', 4)],
-)
-def test_distributed_training_equals_single_process(
-    train, scenario, processes
-):
-    """'unlabeled': the first of four processes has no labeled pixels."""
-    history, weights = train(scenario, 1)
-    shared, others = train(scenario, processes)
+@pytest.fixture(scope='module')
+def single(train):
+    """Losses and final weights of a single process."""
+    return train(1)
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_distributed_training_equals_single_process(train, single, processes):
+    """Also if the first of four processes has no labeled pixels."""
+    history, weights = single
+    shared, others = train(processes)
     assert len(history) == len(shared) == 8
     for one, other in zip(history, shared, strict=True):
         assert one.keys() == other.keys() and len(one) > 10
@@ -63,8 +60,8 @@ def test_distributed_training_equals_single_process(
         torch.testing.assert_close(others[name], value, rtol=0, atol=1e-9)
 
 
-def test_losses_decrease(train):
-    history, _ = train('labeled', 1)
+def test_losses_decrease(single):
+    history, _ = single
     assert history[-1]['loss'] < 0.9 * history[0]['loss']
 
 
@@ -75,7 +72,7 @@ def test_killed_process_ends_the_others(root, tmp_path):
         root,
         2,
         root / 'tests/distributed_worker.py',
-        *(root / CONFIG, tmp_path / 'out', 'dead'),
+        *(root / CONFIG, tmp_path / 'out', '--die'),
         timeout=120,
     )
     assert done.returncode != 0
