@@ -91,13 +91,18 @@ def medians(
     functions: Sequence[Callable[[], Any]],
     device: torch.device,
     seconds: float,
+    rounds: int = 5,
 ) -> list[float]:
-    """Returns the median milliseconds of functions that run alternately."""
+    """Returns the median milliseconds of functions that run alternately.
+
+    Each function runs once for warm-up, and then at least ``rounds`` times and
+    for ``seconds`` on average.
+    """
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     end = time.perf_counter() + seconds * len(functions)
-    while time.perf_counter() < end or len(times[0]) < 5:
+    while time.perf_counter() < end or len(times[0]) < rounds:
         for function, taken in zip(functions, times, strict=True):
             synchronize(device)
             start = time.perf_counter()

@@ -40,6 +40,40 @@ def plot_cost(rows: Sequence[Row], title: str, file: str) -> None:
     figure.savefig(file, dpi=120)
 
 
+def plot_scale(
+    rows: Sequence[Row], exponents: dict[str, float], title: str, file: str
+) -> None:
+    """Plots time and memory against each dimension of bench_scale.py."""
+    sweeps = list(exponents)
+    figure = Figure(figsize=(2.8 * len(sweeps), 5), layout='constrained')
+    figure.suptitle(f'{title} (dotted: proportional)', fontsize=9)
+    panels = figure.subplots(2, len(sweeps), squeeze=False, sharex='col')
+    for (top, bottom), sweep in zip(panels.T, sweeps, strict=True):
+        mine = [row for row in rows if row.op == sweep and row.ms]
+        values = [float(row.size) for row in mine]
+        for axes, costs, color in (
+            (top, [row.ms / 1000 for row in mine if row.ms], COLORS[0]),
+            (bottom, [row.extra or 0 for row in mine], COLORS[1]),
+        ):
+            axes.loglog(values, costs, 'o-', color=color)
+            line = [costs[0] * x / values[0] for x in values]
+            axes.loglog(values, line, ':', color=color)
+            axes.yaxis.set_major_formatter('{x:g}')
+            axes.yaxis.set_minor_formatter('{x:g}')
+            axes.tick_params(axis='y', which='both', labelsize=7)
+            axes.spines[['top', 'right']].set_visible(False)
+        top.set_title(f'time: exponent {exponents[sweep]:.2f}', fontsize=9)
+        bottom.set_xlabel(sweep)
+        bottom.set_xticks(values, [row.size for row in mine])
+        bottom.tick_params(
+            axis='x', which='minor', bottom=False, labelbottom=False
+        )
+    panels[0, 0].set_ylabel('seconds per batch')
+    panels[1, 0].set_ylabel('peak memory, MiB')
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+
+
 def _area(row: Row) -> float:
     height, width = row.size.split('x')
     return int(height) * int(width) / 1e6

@@ -173,3 +173,55 @@ def test_gpu_script_uses_existing_options(
     }
     assert {x.device.type for x in models} == {'cpu'}
     assert all((root / x).is_file() for x in study.parse_args().configs)
+
+
+@pytest.mark.slow
+def test_scale_sweeps_one_dimension_at_a_time(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    import bench_scale
+
+    monkeypatch.setattr(
+        bench_scale,
+        'SWEEPS',
+        {'batch size': (1, 2), 'classes': (5, 20)},
+    )
+    monkeypatch.setitem(bench_scale.DEFAULTS, 'megapixels', 1 / 256)
+    file, image = tmp_path / 'rows.json', tmp_path / 'scale.png'
+    words = ['bench_scale.py', '--json', str(file), '--plot', str(image)]
+    monkeypatch.setattr('sys.argv', words)
+    bench_scale.main()
+    rows = json.loads(file.read_text())['rows']
+    assert [(x['op'], x['size']) for x in rows] == [
+        ('batch size', '1'),
+        ('batch size', '2'),
+        ('classes', '5'),
+        ('classes', '20'),
+    ]
+    assert all(x['ms'] > 0 for x in rows)
+    assert rows[1]['extra'] == pytest.approx(2 * rows[0]['extra'], rel=0.05)
+    assert 'exponent of classes: ' in capsys.readouterr().out
+    assert image.stat().st_size > 5000
+
+
+def test_exponent_and_area_of_scale(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from bench_scale import SWEEPS, exponent, image_size
+
+    assert exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    assert image_size(0.25) == (512, 512)
+    for area in SWEEPS['megapixels']:
+        height, width = image_size(area)
+        assert height * width == area * 2**20
+        assert height % 32 == width % 32 == 0
+
+
+def test_largest_image_is_on_the_line_through_two_sizes(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from bench_memory import LARGEST, largest
+
+    for pair in LARGEST:
+        assert pair[0][1:] == pair[1][1:]
+    pair = LARGEST[2]  # 512x512 and 1024x1024
+    mib = [1000.0, 3400.0]
+    assert largest(pair, mib, 3400.0) == pytest.approx(1.048576)
+    assert largest(pair, mib, 6600.0) == pytest.approx(2 * 1.048576)
