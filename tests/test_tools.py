@@ -282,6 +282,21 @@ def test_cfg_options_reach_the_config() -> None:
     assert cfg.test_cfg.sizes == [(1, 2), (3, 4)]
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('train_dataloader.batch_size.x=3', 'cannot inherit from base'),
+        ('train_dataloader.dataset.pipeline.99.type=x', 'Index 99 exceeds'),
+        ('train_dataloader.dataset.pipeline.x=3', 'must be integers'),
+    ],
+)
+def test_cfg_option_that_does_not_fit_is_named(option, message) -> None:
+    name, value = option.split('=')
+    with pytest.raises(SystemExit, match=f'error: the option {name}=') as stop:
+        config_of('train', '--cfg-options', option)
+    assert message in str(stop.value)
+
+
 @pytest.mark.parametrize('flag', ['--local-rank=1', '--local_rank=1'])
 def test_local_rank_is_set(flag: str) -> None:
     cfg = config_of('train', '--launcher', 'pytorch', flag)

@@ -70,8 +70,8 @@ def load_model(
 
     Raises:
         ValueError: If the config does not define a semantic segmentor, the
-            checkpoint is damaged or does not match the config, or the device
-            is not available.
+            checkpoint is damaged or does not match the config, an option does
+            not fit the config, or the device is not available.
         ImportError: If a custom import of the config fails.
     """
     from mmseg.apis import init_model
@@ -81,8 +81,7 @@ def load_model(
             f"device {device!r} is not available to PyTorch; use 'cpu'"
         )
     config, checkpoint = find_model(model, weights)
-    cfg = read_config(config)
-    cfg.merge_from_dict(cfg_options or {})
+    cfg = read_config(config, cfg_options)
     if 'module' in cfg.get('model', {}):  # written by tools/test.py --tta
         cfg.model = cfg.model.module
     if 'decode_head' not in cfg.get('model', {}):

@@ -118,11 +118,9 @@ def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
     Exits with an error message if :func:`read_config` raises one.
     """
     try:
-        cfg = read_config(path)
+        return read_config(path, options)
     except (FileNotFoundError, ValueError, ImportError) as error:
         sys.exit(f'error: {error}')
-    cfg.merge_from_dict(dict(options))
-    return cfg
 
 
 def load_run_config(args: argparse.Namespace) -> Config:

@@ -1,7 +1,9 @@
 """Config files of this package and of users."""
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -48,13 +50,35 @@ def find_config(config: str | Path) -> Path:
     )
 
 
-def read_config(config: str | Path) -> Config:
+def read_config(
+    config: str | Path, options: Mapping[str, Any] | None = None
+) -> Config:
     """Reads a config, see :func:`find_config`, and its custom imports.
+
+    Args:
+        config (str | Path): path or name.
+        options (Mapping[str, Any], optional): settings to override, by dotted
+            keys.
 
     Raises:
         ImportError: if a custom import fails.
+        ValueError: if an option does not fit the config.
     """
     path = find_config(config)
+    cfg = _read_file(path)
+    for name, value in (options or {}).items():
+        try:
+            cfg.merge_from_dict({name: value})
+        except (TypeError, KeyError) as error:
+            message = error.args[0] if error.args else error
+            raise ValueError(
+                f'the option {name}={value!r} does not fit {path.name}: '
+                f'{message}'
+            ) from error
+    return cfg
+
+
+def _read_file(path: Path) -> Config:
     try:
         return Config.fromfile(path)
     except ImportError as error:
