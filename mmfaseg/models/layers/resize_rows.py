@@ -3,6 +3,8 @@
 Shapes: N channels, h x w the source, H x W the result.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,13 +26,13 @@ def resize_rows(
     Returns:
         Tensor: shape (r, W, N).
     """
-    first, last, fraction = _neighbors(height, size[0], rows)
-    low = int(first[0])
-    source = maps[low - start : int(last[-1]) + 1 - start]
+    low, stop = source_range(height, size[0], rows)
+    source = maps[low - start : stop - start]
+    index = torch.arange(rows.start, rows.stop, dtype=torch.float64)
+    position = ((index + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
+    distance = (position[:, None] - torch.arange(low, stop)).abs()
     # a product with this matrix is much faster than a gather
-    weights = torch.zeros(len(first), len(source), dtype=fraction.dtype)
-    weights.scatter_add_(1, (first - low)[:, None], 1 - fraction[:, None])
-    weights.scatter_add_(1, (last - low)[:, None], fraction[:, None])
+    weights = (1 - distance).clamp(min=0)
     if source.dtype == torch.float16:
         # zero weights times infinity would spread NaN over all rows
         limit = torch.finfo(source.dtype).max
@@ -39,7 +41,7 @@ def resize_rows(
         resized = weights.to(maps) @ source.flatten(1)
     resized = resized.unflatten(1, source.shape[1:])  # (r, w, N)
     planar = resized[None].permute(0, 3, 1, 2)  # channels-last strides
-    planar = F.interpolate(planar, (len(first), size[1]), mode='bilinear')
+    planar = F.interpolate(planar, (len(index), size[1]), mode='bilinear')
     return planar[0].permute(1, 2, 0)
 
 
@@ -48,19 +50,12 @@ def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
 
     The source has ``height`` rows, h, and the result ``target`` rows, H.
     """
-    first, last, _ = _neighbors(height, target, rows)
-    return int(first[0]), int(last[-1]) + 1
+    return (
+        math.floor(_position(height, target, rows.start)),
+        math.ceil(_position(height, target, rows.stop - 1)) + 1,
+    )
 
 
-def _neighbors(
-    height: int, target: int, rows: slice
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the source rows above and below, and the weight of the latter.
-
-    Both are equal for rows that coincide with a source row.
-    """
-    index = torch.arange(rows.start, rows.stop, dtype=torch.float64)
-    position = (index + 0.5) * (height / target) - 0.5
-    position = position.clamp(0, height - 1)
-    first, last = position.floor(), position.ceil()
-    return first.long(), last.long(), position - first
+def _position(height: int, target: int, row: int) -> float:
+    """Returns the position in the source of a row of the result."""
+    return min(max((row + 0.5) * (height / target) - 0.5, 0), height - 1)
