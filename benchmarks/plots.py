@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from measure import Row
 
 COLORS = ('#0072b2', '#d55e00', '#009e73', '#999999')
@@ -58,16 +59,15 @@ def plot_scale(
             axes.loglog(values, costs, 'o-', color=color)
             line = [costs[0] * x / values[0] for x in values]
             axes.loglog(values, line, ':', color=color)
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter('{x:g}')
-            axes.yaxis.set_minor_formatter('{x:g}')
-            axes.tick_params(axis='y', which='both', labelsize=7)
+            axes.minorticks_off()
+            axes.tick_params(labelsize=8)
             axes.spines[['top', 'right']].set_visible(False)
         top.set_title(f'time: exponent {exponents[sweep]:.2f}', fontsize=9)
         bottom.set_xlabel(sweep)
         bottom.set_xticks(values, [row.size for row in mine])
-        bottom.tick_params(
-            axis='x', which='minor', bottom=False, labelbottom=False
-        )
+        bottom.minorticks_off()
     panels[0, 0].set_ylabel('seconds per batch')
     panels[1, 0].set_ylabel('peak memory, MiB')
     Path(file).parent.mkdir(parents=True, exist_ok=True)
