@@ -297,6 +297,28 @@ def test_mask2former_of_hugging_face(
         call(tool, monkeypatch, tmp_path, start)
 
 
+def test_config_of_a_model_only_has_no_class_names(
+    tool, mask2former, monkeypatch, tmp_path
+):
+    source, state = mask2former
+    cfg = Config.fromfile(MASK2FORMER)
+    path, target = tmp_path / 'model.py', tmp_path / 'huggingface.safetensors'
+    Config(
+        dict(
+            model=cfg.model,
+            default_scope='mmseg',
+            custom_imports=cfg.custom_imports,
+        )
+    ).dump(path)
+    to_hf = ('--reverse', '--format', 'huggingface')
+    call(tool, monkeypatch, source, target, '--config', path, *to_hf)
+    back = tmp_path / 'back.pth'
+    call(tool, monkeypatch, target, back, '--config', path)
+    loaded = CheckpointLoader.load_checkpoint(str(back), 'cpu')
+    assert loaded['state_dict'].keys() == state.keys()
+    assert 'classes' not in loaded['meta'].get('dataset_meta', {})
+
+
 def test_instance_segmentation_of_hugging_face(tool, monkeypatch, tmp_path):
     """All weights of mmdet's Mask2Former return, with the classifier."""
     cfg = Config.fromfile(MMDET)

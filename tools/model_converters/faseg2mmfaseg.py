@@ -160,7 +160,12 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def classes_of(cfg: Config) -> dict[str, list]:
-    """Returns the ``dataset_meta`` of a config: classes and palette."""
+    """Returns the ``dataset_meta`` of a config: classes and palette.
+
+    Configs of a model only have neither.
+    """
+    if 'train_dataloader' not in cfg:
+        return {}
     meta = dataset_metainfo(cfg.train_dataloader.dataset, cfg.default_scope)
     # a palette of another length belongs to the classes of a base class
     return {
