@@ -14,11 +14,11 @@ import argparse
 import math
 import subprocess
 import sys
-from pathlib import Path
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
-from measure import describe, resident_memory
+from measure import describe, read_status, resident_memory
 from mmseg.structures import SegDataSample
 from models import build, make_metas, make_samples, training_step
 from rich.console import Console
@@ -51,8 +51,7 @@ CASES = [
     Case('2048x2048', 'whole', 19, 'labels'),
 ]
 # pairs of cases that differ in the size only
-LARGEST = [(CASES[1], CASES[11]), (CASES[4], CASES[5])]
-LARGEST += [(CASES[7], CASES[8]), (CASES[9], CASES[10])]
+LARGEST = [(x, y) for x, y in combinations(CASES, 2) if x[1:] == y[1:]]
 
 
 def measure(case: Case) -> float | None:
@@ -149,9 +148,9 @@ def main() -> None:
 def resident_mib() -> float:
     """Returns the resident memory of this process with a loaded model."""
     model = build('faseg_r50', 19)
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
+    mib = read_status('VmRSS') / 1024
     del model
-    return pages * 4096 / 2**20
+    return mib
 
 
 if __name__ == '__main__':

@@ -223,27 +223,28 @@ def extra_memory(
     return (peak - results) / 2**20
 
 
+def read_status(field: str) -> int:
+    """Returns a field of the status of this process in KiB, as VmRSS."""
+    status = Path('/proc/self/status').read_text()
+    (value,) = re.findall(rf'{field}:\s+(\d+) kB', status)
+    return int(value)
+
+
 def resident_memory(function: Callable[[], Any]) -> float | None:
     """Returns the growth of the process at the peak of a call, in MiB.
 
     Returns None if the kernel does not report it.
     """
-    status = Path('/proc/self/status')
-
-    def read(field: str) -> int:
-        (line,) = re.findall(rf'{field}:\s+(\d+) kB', status.read_text())
-        return int(line)
-
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
     try:
         Path('/proc/self/clear_refs').write_text('5')  # resets the peak
-        before = read('VmRSS')
+        before = read_status('VmRSS')
     except (OSError, ValueError):
         return None
     function()
-    return (read('VmHWM') - before) / 1024
+    return (read_status('VmHWM') - before) / 1024
 
 
 def is_close(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
