@@ -1,6 +1,6 @@
 """Check for settings of a config that contradict each other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
 
@@ -18,6 +18,7 @@ def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
     _check_strategy(cfg, diagnostics)
     _check_train_loop(cfg, diagnostics)
     _check_plain_transformer(cfg, diagnostics)
+    _check_auxiliary_heads(cfg, diagnostics)
     for key in LOADER_KEYS:
         loader = cfg.get(key)
         if not isinstance(loader, Mapping):
@@ -103,3 +104,33 @@ def _check_plain_transformer(cfg: Config, diagnostics: Diagnostics) -> None:
             "set model.neck=dict(type='mmseg.Feature2Pyramid', "
             f'embed_dim={channels}, rescales=[4, 2, 1, 0.5])',
         )
+
+
+def _check_auxiliary_heads(cfg: Config, diagnostics: Diagnostics) -> None:
+    """Compares the channels of auxiliary and decode head for each stage."""
+    model = cfg.get('model') or {}
+    decode_head = model.get('decode_head')
+    if not isinstance(decode_head, Mapping):
+        return
+    stages = decode_head.get('in_channels')
+    if not isinstance(stages, Sequence):
+        return
+    heads = model.get('auxiliary_head') or []
+    has_many = not isinstance(heads, Mapping)
+    for i, head in enumerate(heads if has_many else [heads]):
+        index, channels = head.get('in_index', -1), head.get('in_channels')
+        if (
+            isinstance(index, int)
+            and isinstance(channels, int)
+            and -len(stages) <= index < len(stages)
+            and stages[index] != channels
+        ):
+            place = f'model.auxiliary_head{f".{i}" if has_many else ""}'
+            diagnostics.error(
+                f'{place}.in_channels',
+                f'the head expects {channels} channels, but stage {index} of '
+                f'the backbone has {stages[index]} according to '
+                'decode_head.in_channels',
+                f'set {place}.in_channels={stages[index]}, or '
+                'model.auxiliary_head=None',
+            )

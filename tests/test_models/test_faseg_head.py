@@ -444,32 +444,3 @@ def test_autocast_predicts_close_to_full_precision(make_model, size, dtype):
 def test_wrong_number_of_classes_is_named(make_model):
     with pytest.raises(ValueError, match=r'\[7\].*num_classes=4'):
         _loss(make_model(), _batch((64, 96), label=7))
-
-
-def test_auxiliary_head_for_another_backbone_raises():
-    init_default_scope('mmseg')
-    config = ConfigDict(copy.deepcopy(MODEL))
-    config.auxiliary_head = [
-        dict(
-            type='FCNHead',
-            in_index=index,
-            in_channels=16,
-            channels=4,
-            num_convs=1,
-            num_classes=4,
-            loss_decode=dict(type='CrossEntropyLoss'),
-        )
-        for index in (1, 2)
-    ]
-    model = MODELS.build(config)
-    batch = _batch((64, 96), (64, 96))
-    message = (
-        'stage 2 of the backbone has 32 channels, but '
-        'auxiliary_head.in_channels=16: change it, or set auxiliary_head=None'
-    )
-    with pytest.raises(ValueError, match=message):
-        _loss(model, batch)
-    config.auxiliary_head = config.auxiliary_head[0]
-    total, losses = _loss(MODELS.build(config), batch)
-    assert total.isfinite()
-    assert losses['aux.loss_ce'] > 0

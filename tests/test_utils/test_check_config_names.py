@@ -266,6 +266,26 @@ def test_arguments_of_open_classes_are_warnings(demo):
     command_line.check_names(cfg)
 
 
+def test_auxiliary_head_for_another_backbone_is_an_error(demo):
+    head = demo.model.auxiliary_head
+    stages = demo.model.decode_head.in_channels
+    assert head.in_channels == stages[head.in_index]
+    (diagnostic,) = diagnostics_of(
+        changed(demo, **{'model.auxiliary_head.in_channels': 3})
+    )
+    assert diagnostic.where == 'model.auxiliary_head.in_channels'
+    assert diagnostic.is_error
+    assert diagnostic.remedy == (
+        f'set model.auxiliary_head.in_channels={head.in_channels}, or '
+        'model.auxiliary_head=None'
+    )
+    wrong = dict(head, in_index=-1, in_channels=3)
+    assert wrong['in_channels'] != stages[-1]
+    cfg = changed(demo, **{'model.auxiliary_head': [head, wrong]})
+    (diagnostic,) = diagnostics_of(cfg)
+    assert diagnostic.where == 'model.auxiliary_head.1.in_channels'
+
+
 def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
     from mmfaseg.models import FASegHead
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfaseg.registry import MODELS
 
@@ -43,29 +43,6 @@ class MaskEncoderDecoder(EncoderDecoder):
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return super().extract_feat(inputs)
-
-    def _auxiliary_head_forward_train(
-        self, inputs: list[Tensor], data_samples: list[SegDataSample]
-    ) -> dict[str, Tensor]:
-        """Returns the losses of the auxiliary heads.
-
-        Raises:
-            ValueError: if a head expects other channels than the backbone
-                returns.
-        """
-        heads = self.auxiliary_head
-        for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-            if head.input_transform is not None:  # several stages
-                continue
-            channels = inputs[head.in_index].size(1)
-            if channels != head.in_channels:
-                raise ValueError(
-                    f'stage {head.in_index} of the backbone has {channels} '
-                    f'channels, but auxiliary_head.in_channels='
-                    f'{head.in_channels}: change it, or set '
-                    'auxiliary_head=None'
-                )
-        return super()._auxiliary_head_forward_train(inputs, data_samples)
 
     def predict(
         self,
