@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmfaseg.ops import TokenLinear, linear
+
 from .memory import chunks
 
 
@@ -68,7 +70,7 @@ class MultiheadAttention(nn.Module):
         weights = self.in_proj_weight.chunk(3)
         biases = self.in_proj_bias.chunk(3)
         q, k, v = (
-            self._split_heads(F.linear(x, weight, bias))
+            self._split_heads(linear(x, weight, bias))
             for x, weight, bias in zip(
                 (query, key, value), weights, biases, strict=True
             )
@@ -119,8 +121,8 @@ def _attend_with_probabilities(
 
 def make_ffn(embed_dims: int, feedforward_channels: int) -> nn.Sequential:
     """Returns Linear, ReLU and Linear, without shortcut and norm."""
-    first = nn.Linear(embed_dims, feedforward_channels)
-    second = nn.Linear(feedforward_channels, embed_dims)
-    for linear in (first, second):
-        nn.init.xavier_uniform_(linear.weight)
+    first = TokenLinear(embed_dims, feedforward_channels)
+    second = TokenLinear(feedforward_channels, embed_dims)
+    for layer in (first, second):
+        nn.init.xavier_uniform_(layer.weight)
     return nn.Sequential(first, nn.ReLU(inplace=True), second)

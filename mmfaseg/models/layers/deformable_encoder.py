@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfaseg.ops import ms_deform_attn
+from mmfaseg.ops import TokenLinear, linear, ms_deform_attn
 
 from .attention import make_ffn
 from .memory import run_layer
@@ -88,8 +87,8 @@ class MultiScaleDeformableAttention(nn.Module):
         samples = num_heads * num_levels * num_points
         self.sampling_offsets = nn.Linear(embed_dims, samples * 2)
         self.attention_weights = nn.Linear(embed_dims, samples)
-        self.value_proj = nn.Linear(embed_dims, embed_dims)
-        self.output_proj = nn.Linear(embed_dims, embed_dims)
+        self.value_proj = TokenLinear(embed_dims, embed_dims)
+        self.output_proj = TokenLinear(embed_dims, embed_dims)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -106,9 +105,9 @@ class MultiScaleDeformableAttention(nn.Module):
         offsets = offsets.expand(-1, self.num_levels, -1, -1)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(offsets.reshape(-1))
-        for linear in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for layer in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self, tokens: Tensor, token_pos: Tensor, grid: PixelGrid
@@ -128,7 +127,7 @@ class MultiScaleDeformableAttention(nn.Module):
         parts = self.sampling_offsets, self.attention_weights
         weight = torch.cat([x.weight for x in parts])
         bias = torch.cat([x.bias for x in parts])
-        samples = F.linear(query, weight, bias)
+        samples = linear(query, weight, bias)
         offsets, weights = samples.split([x.out_features for x in parts], -1)
         # offsets are in pixels of the sampled level; multiplying flat rows is
         # much faster than a last dimension of two

@@ -1,0 +1,51 @@
+"""Linear layers over many tokens."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+MIN_TOKENS = 2048  # fewer are not faster as a convolution
+
+
+def linear(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Returns ``torch.nn.functional.linear``, faster for many tokens on CPUs.
+
+    At inference on CPUs with oneDNN, float32 and bfloat16 tokens are
+    processed as the pixels of a 1x1 convolution. With two threads, this is up
+    to 20 % faster than a matrix product; with one thread, both take the same
+    time. In all other cases, :func:`torch.nn.functional.linear` is called.
+
+    Args:
+        tokens (Tensor): shape (B, L, C).
+        weight (Tensor): shape (C_out, C).
+        bias (Tensor): shape (C_out,).
+
+    Returns:
+        Tensor: shape (B, L, C_out), contiguous.
+    """
+    if not _is_faster_as_convolution(tokens):
+        return F.linear(tokens, weight, bias)
+    # (B, C, L, 1), with channels-last strides
+    pixels = tokens.unsqueeze(2).permute(0, 3, 1, 2)
+    pixels = F.conv2d(pixels, weight[:, :, None, None], bias)
+    return pixels.permute(0, 2, 3, 1).squeeze(2)
+
+
+class TokenLinear(nn.Linear):
+    """``torch.nn.Linear`` for tokens (B, L, C), computed by :func:`linear`."""
+
+    @override
+    def forward(self, tokens: Tensor) -> Tensor:
+        return linear(tokens, self.weight, self.bias)
+
+
+def _is_faster_as_convolution(tokens: Tensor) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and tokens.device.type == 'cpu'
+        and tokens.dtype in (torch.float32, torch.bfloat16)
+        and tokens.size(0) * tokens.size(1) >= MIN_TOKENS
+        and torch.backends.mkldnn.is_available()
+    )
