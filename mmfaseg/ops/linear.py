@@ -17,23 +17,23 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     time. In all other cases, :func:`torch.nn.functional.linear` is called.
 
     Args:
-        tokens (Tensor): shape (B, L, C).
+        tokens (Tensor): shape (..., C).
         weight (Tensor): shape (C_out, C).
         bias (Tensor): shape (C_out,).
 
     Returns:
-        Tensor: shape (B, L, C_out), contiguous.
+        Tensor: shape (..., C_out).
     """
     if not _is_faster_as_convolution(tokens):
         return F.linear(tokens, weight, bias)
-    # (B, C, L, 1), with channels-last strides
-    pixels = tokens.unsqueeze(2).permute(0, 3, 1, 2)
+    # (1, C, number of tokens, 1), with channels-last strides
+    pixels = tokens.reshape(1, -1, 1, tokens.size(-1)).permute(0, 3, 1, 2)
     pixels = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return pixels.permute(0, 2, 3, 1).squeeze(2)
+    return pixels.permute(0, 2, 3, 1).view(*tokens.shape[:-1], -1)
 
 
 class TokenLinear(nn.Linear):
-    """``torch.nn.Linear`` for tokens (B, L, C), computed by :func:`linear`."""
+    """``torch.nn.Linear``, computed by :func:`linear`."""
 
     @override
     def forward(self, tokens: Tensor) -> Tensor:
@@ -46,6 +46,6 @@ def _is_faster_as_convolution(tokens: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and tokens.device.type == 'cpu'
         and tokens.dtype in (torch.float32, torch.bfloat16)
-        and tokens.size(0) * tokens.size(1) >= MIN_TOKENS
+        and tokens.numel() >= MIN_TOKENS * tokens.size(-1)
         and torch.backends.mkldnn.is_available()
     )

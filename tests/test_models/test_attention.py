@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmfaseg.models.layers import MultiheadAttention, memory
+from mmfaseg.models.layers.attention import FFN
 from mmfaseg.testing import assert_close
 
 
@@ -80,3 +81,21 @@ def test_a_row_mask_serves_all_queries():
 def test_heads_must_divide_channels():
     with pytest.raises(ValueError, match=r'embed_dims=16.*num_heads=3'):
         MultiheadAttention(16, 3)
+
+
+def test_ffn_changes_no_view_in_place():
+    ffn = FFN(4, 6)
+    hidden = []
+    ffn[1].register_forward_hook(lambda *args: hidden.append(args[2]))
+    tokens = torch.randn(2, 5, 4)
+    output = ffn(tokens)
+    assert hidden[0].grad_fn.name() == 'ReluBackward0'  # not CopySlices
+    expected = ffn[2](ffn[0](tokens).relu())
+    assert_close(output, expected)
+    parameters = list(ffn.parameters())
+    for found, gradient in zip(
+        torch.autograd.grad(output.sum(), parameters),
+        torch.autograd.grad(expected.sum(), parameters),
+        strict=True,
+    ):
+        assert_close(found, gradient)

@@ -68,6 +68,18 @@ def test_points_are_sampled_bilinearly():
     assert sample_points(maps, outside).item() == 0
 
 
+def test_channels_of_one_map_are_split_over_the_threads():
+    maps, points = torch.rand(1, 6, 5, 7), torch.rand(1, 9, 2)
+    expected = [sample_points(x[None, None], points)[:, 0] for x in maps[0]]
+    num_threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        found = sample_points(maps, points)
+    finally:
+        torch.set_num_threads(num_threads)
+    assert torch.equal(found, torch.stack(expected, 1))
+
+
 def test_matching_has_the_least_cost_of_all_permutations():
     cls_scores, mask_preds = _predictions(1)
     (targets,) = _targets(_label_map())

@@ -119,10 +119,23 @@ def _attend_with_probabilities(
     return torch.cat(outputs, 1), (total / heads).to(attention.dtype)
 
 
-def make_ffn(embed_dims: int, feedforward_channels: int) -> nn.Sequential:
-    """Returns Linear, ReLU and Linear, without shortcut and norm."""
-    first = TokenLinear(embed_dims, feedforward_channels)
-    second = TokenLinear(feedforward_channels, embed_dims)
-    for layer in (first, second):
-        nn.init.xavier_uniform_(layer.weight)
-    return nn.Sequential(first, nn.ReLU(inplace=True), second)
+class FFN(nn.Sequential):
+    """Linear, ReLU and Linear, without shortcut and norm.
+
+    Args:
+        embed_dims (int): number of input and output channels, C.
+        feedforward_channels (int): number of hidden channels.
+    """
+
+    def __init__(self, embed_dims: int, feedforward_channels: int) -> None:
+        first = TokenLinear(embed_dims, feedforward_channels)
+        second = TokenLinear(feedforward_channels, embed_dims)
+        for layer in (first, second):
+            nn.init.xavier_uniform_(layer.weight)
+        super().__init__(first, nn.ReLU(inplace=True), second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the output for tokens of shape (B, L, C)."""
+        # a linear layer returns a view unless its input is a matrix, and
+        # in-place changes of a view make the backward pass slower
+        return super().forward(x.flatten(0, 1)).view_as(x)

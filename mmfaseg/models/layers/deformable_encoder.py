@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmfaseg.ops import TokenLinear, linear, ms_deform_attn
 
-from .attention import make_ffn
+from .attention import FFN
 from .memory import run_layer
 
 
@@ -176,7 +176,7 @@ class DeformableEncoderLayer(nn.Module):
             embed_dims, num_heads, num_levels, num_points
         )
         self.self_norm = nn.LayerNorm(embed_dims)
-        self.ffn = make_ffn(embed_dims, feedforward_channels)
+        self.ffn = FFN(embed_dims, feedforward_channels)
         self.ffn_norm = nn.LayerNorm(embed_dims)
 
     def forward(

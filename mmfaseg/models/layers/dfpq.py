@@ -141,6 +141,6 @@ def make_mlp(embed_dims: int) -> nn.Sequential:
     """Returns the MLP h of the paper, with C input and output channels."""
     return nn.Sequential(
         nn.Linear(embed_dims, embed_dims),
-        nn.ReLU(inplace=True),
+        nn.ReLU(),
         nn.Linear(embed_dims, embed_dims),
     )

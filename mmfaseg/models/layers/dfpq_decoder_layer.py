@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 
-from .attention import MultiheadAttention, make_ffn
+from .attention import FFN, MultiheadAttention
 from .build_part import build_part
 from .cross_attention import CrossAttention
 from .feature_level import DecoderState, FeatureLevel
@@ -45,7 +45,7 @@ class DFPQDecoderLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(embed_dims)
         self.self_attn = MultiheadAttention(embed_dims, num_heads)
         self.self_norm = nn.LayerNorm(embed_dims)
-        self.ffn = make_ffn(embed_dims, feedforward_channels)
+        self.ffn = FFN(embed_dims, feedforward_channels)
         self.ffn_norm = nn.LayerNorm(embed_dims)
 
     def forward(

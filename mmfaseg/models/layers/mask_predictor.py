@@ -89,9 +89,9 @@ class MaskPredictor(nn.Module):
         self.class_embed = nn.Linear(embed_dims, num_classes + 1)
         self.mask_embed = nn.Sequential(
             nn.Linear(embed_dims, embed_dims),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Linear(embed_dims, embed_dims),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Linear(embed_dims, mask_channels),
         )
 

@@ -150,8 +150,8 @@ class MaskMatcher(nn.Module):
         # sum of softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t
         entropy = F.softplus(logits) @ weight.transpose(1, 2) - logits @ target
         mask_cost = entropy / weight.sum(-1, keepdim=True).clamp(min=1)
-        probability = logits.sigmoid_() * weight  # (d, Q, P)
-        overlap = 2 * probability @ target
+        probability = logits.sigmoid_().mul_(weight)  # (d, Q, P)
+        overlap = 2 * (probability @ target)
         total = probability.sum(-1)[..., None] + target.sum(1)[:, None]
         dice_cost = 1 - (overlap + 1) / (total + 1)
         return (

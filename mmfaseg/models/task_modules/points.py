@@ -3,6 +3,8 @@
 Shapes: n targets of an image of size H x W, N masks with P points each.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,9 +28,15 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     Returns:
         Tensor: shape (N, M, P).
     """
-    grid = (2 * points - 1).unsqueeze(1)  # (N, 1, P, 2)
+    grid = (2 * points).sub_(1).unsqueeze(1)  # (N, 1, P, 2)
     grid = grid.to(maps.dtype)
-    return F.grid_sample(maps, grid, align_corners=False).squeeze(2)
+    count, channels, *size = maps.shape
+    # on CPUs, each thread samples whole maps: split the channels of one map
+    groups = math.gcd(channels, torch.get_num_threads()) if count == 1 else 1
+    maps = maps.reshape(count * groups, channels // groups, *size)
+    grid = grid.expand(count * groups, -1, -1, -1)
+    samples = F.grid_sample(maps, grid, align_corners=False)
+    return samples.view(count, channels, points.size(1))
 
 
 class PointTargets:
