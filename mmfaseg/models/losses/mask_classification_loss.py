@@ -250,7 +250,7 @@ class MaskClassificationLoss(nn.Module):
         if any(x.ignored is not None for x in targets):
             ignored = _sample_ignored(targets, points.split(list(counts)))
             uncertainty = uncertainty.masked_fill(ignored > 0, float('-inf'))
-        index = uncertainty.topk(self.num_uncertain, dim=1).indices
+        index = uncertainty.topk(self.num_uncertain, sorted=False).indices
         uncertain = points.gather(1, index[..., None].expand(-1, -1, 2))
         rest = self.num_points - self.num_uncertain
         uniform = draw_points((count, rest), matched.device)
