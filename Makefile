@@ -29,10 +29,6 @@ PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
 test coverage test-slow test-onedl test-oldest test-hugging-face: export OMP_NUM_THREADS ?= 1
 
-# glibc: keep freed blocks of up to 1 GiB, as getting them again is slow
-export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
-export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
-
 .DEFAULT_GOAL := help
 .PHONY: help venv build demo demo-instance test coverage test-slow test-onedl test-oldest
 .PHONY: test-hugging-face lint docs clean

@@ -110,7 +110,7 @@ def _check_auxiliary_heads(cfg: Config, diagnostics: Diagnostics) -> None:
     """Compares the channels of auxiliary and decode head for each stage."""
     model = cfg.get('model') or {}
     decode_head = model.get('decode_head')
-    if not isinstance(decode_head, Mapping):
+    if not isinstance(decode_head, Mapping) or 'in_index' in decode_head:
         return
     stages = decode_head.get('in_channels')
     if not isinstance(stages, Sequence):
@@ -118,6 +118,8 @@ def _check_auxiliary_heads(cfg: Config, diagnostics: Diagnostics) -> None:
     heads = model.get('auxiliary_head') or []
     has_many = not isinstance(heads, Mapping)
     for i, head in enumerate(heads if has_many else [heads]):
+        if not isinstance(head, Mapping):
+            continue
         index, channels = head.get('in_index', -1), head.get('in_channels')
         if (
             isinstance(index, int)

@@ -444,3 +444,24 @@ def test_autocast_predicts_close_to_full_precision(make_model, size, dtype):
 def test_wrong_number_of_classes_is_named(make_model):
     with pytest.raises(ValueError, match=r'\[7\].*num_classes=4'):
         _loss(make_model(), _batch((64, 96), label=7))
+
+
+def test_auxiliary_heads_add_their_losses():
+    init_default_scope('mmseg')
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.auxiliary_head = [
+        dict(
+            type='FCNHead',
+            in_index=index,
+            in_channels=channels,
+            channels=4,
+            num_convs=1,
+            num_classes=4,
+            loss_decode=dict(type='CrossEntropyLoss'),
+        )
+        for index, channels in ((1, 16), (2, 32))
+    ]
+    total, losses = _loss(MODELS.build(config), _batch((64, 96), (64, 96)))
+    assert total.isfinite()
+    assert losses['aux_0.loss_ce'] > 0
+    assert losses['aux_1.loss_ce'] > 0

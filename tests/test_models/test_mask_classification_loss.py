@@ -68,15 +68,20 @@ def test_points_are_sampled_bilinearly():
     assert sample_points(maps, outside).item() == 0
 
 
-def test_channels_of_one_map_are_split_over_the_threads():
+def test_channels_of_one_map_are_split_over_the_threads(monkeypatch):
     maps, points = torch.rand(1, 6, 5, 7), torch.rand(1, 9, 2)
     expected = [sample_points(x[None, None], points)[:, 0] for x in maps[0]]
-    num_threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(4)
-        found = sample_points(maps, points)
-    finally:
-        torch.set_num_threads(num_threads)
+    shapes = []
+    grid_sample = F.grid_sample
+
+    def record(maps, *args, **kwargs):
+        shapes.append(tuple(maps.shape))
+        return grid_sample(maps, *args, **kwargs)
+
+    monkeypatch.setattr(F, 'grid_sample', record)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 4)
+    found = sample_points(maps, points)
+    assert shapes == [(2, 3, 5, 7)]
     assert torch.equal(found, torch.stack(expected, 1))
 
 

@@ -1,10 +1,23 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.testing import assert_close
 
 from mmfaseg.ops import TokenLinear, linear
 from mmfaseg.ops.linear import MIN_TOKENS
+from mmfaseg.testing import assert_close
+
+pytestmark = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason='requires oneDNN'
+)
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Two threads; with one thread, the convolution is not used."""
+    number = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(number)
 
 
 @pytest.fixture
@@ -14,35 +27,38 @@ def convolutions(monkeypatch):
     conv2d = F.conv2d
 
     def count(pixels, *args):
-        calls.append(pixels.size(0) * pixels.size(2))
+        calls.append(pixels.size(2))
         return conv2d(pixels, *args)
 
     monkeypatch.setattr(F, 'conv2d', count)
     return calls
 
 
-def _layer(dtype=torch.float32):
-    return TokenLinear(8, 12).to(dtype)
+def _layer(dtype=torch.float32, bias=True):
+    return TokenLinear(8, 12, bias).to(dtype)
 
 
+@pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_many_tokens_are_a_convolution(dtype, convolutions):
-    layer = _layer(dtype)
+def test_many_tokens_are_a_convolution(dtype, bias, convolutions):
+    layer = _layer(dtype, bias)
     tokens = torch.randn(2, MIN_TOKENS, 8).to(dtype)
     expected = F.linear(tokens, layer.weight, layer.bias)
     with torch.no_grad():
         found = layer(tokens)
     assert convolutions == [2 * MIN_TOKENS]
-    assert found.is_contiguous()
     assert_close(found, expected.detach())
 
 
-def test_strides_of_the_tokens_do_not_matter():
+@pytest.mark.parametrize('batch', [1, 2])
+def test_transposed_tokens_give_contiguous_results(batch, convolutions):
     layer = _layer()
-    tokens = torch.randn(2, 8, MIN_TOKENS).transpose(1, 2)
+    tokens = torch.randn(batch, 8, MIN_TOKENS).transpose(1, 2)
     with torch.no_grad():
         found = layer(tokens)
         expected = F.linear(tokens, layer.weight, layer.bias)
+    assert len(convolutions) == 1
+    assert found.is_contiguous()
     assert_close(found, expected)
 
 
@@ -58,18 +74,20 @@ def test_autocast_applies(convolutions):
 
 
 @pytest.mark.parametrize(
-    ('count', 'dtype', 'needs_graph'),
+    ('count', 'dtype', 'needs_graph', 'num_threads'),
     [
-        (MIN_TOKENS - 1, torch.float32, False),
-        (MIN_TOKENS, torch.float64, False),
-        (MIN_TOKENS, torch.float32, True),
+        (MIN_TOKENS - 1, torch.float32, False, 2),
+        (MIN_TOKENS, torch.float64, False, 2),
+        (MIN_TOKENS, torch.float32, True, 2),
+        (MIN_TOKENS, torch.float32, False, 1),
     ],
-    ids=['few tokens', 'float64', 'training'],
+    ids=['few tokens', 'float64', 'training', 'one thread'],
 )
 def test_other_cases_are_a_matrix_product(
-    count, dtype, needs_graph, convolutions
+    count, dtype, needs_graph, num_threads, convolutions
 ):
     layer = _layer(dtype)
+    torch.set_num_threads(num_threads)
     tokens = torch.randn(1, count, 8, dtype=dtype)
     with torch.set_grad_enabled(needs_graph):
         found = linear(tokens, layer.weight, layer.bias)

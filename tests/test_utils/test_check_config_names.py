@@ -286,6 +286,25 @@ def test_auxiliary_head_for_another_backbone_is_an_error(demo):
     assert diagnostic.where == 'model.auxiliary_head.1.in_channels'
 
 
+def test_channels_of_other_decode_heads_are_not_compared(demo):
+    """As for mmseg's EncNet, which reads stages 1 to 3."""
+    head = dict(type='EncHead', in_channels=[8, 9, 10], in_index=(1, 2, 3))
+    auxiliary = dict(demo.model.auxiliary_head, in_index=2, in_channels=9)
+    cfg = Config(demo.to_dict())
+    for heads in (
+        dict(decode_head=head, auxiliary_head=auxiliary),
+        dict(decode_head=dict(in_channels=8), auxiliary_head=auxiliary),
+        dict(
+            decode_head=dict(in_channels=[7, 8, 9, 10]),
+            auxiliary_head=[dict(in_index=[1, 2], in_channels=[5, 6]), None],
+        ),
+    ):
+        cfg.model.update(heads)
+        diagnostics = Diagnostics()
+        check_conflicts(cfg, diagnostics)
+        assert diagnostics.list() == [], heads
+
+
 def test_classes_in_place_of_their_names_and_pretrained_weights(demo):
     from mmfaseg.models import FASegHead
 

@@ -27,8 +27,6 @@ from study_report import report
 from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
 
 POLL_SECONDS = 1.0
-# glibc keeps freed blocks of up to 1 GiB, which makes training faster on CPUs
-MALLOC_VARIABLES = ('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -103,8 +101,6 @@ def start(cell: Cell, jobs: int) -> subprocess.Popen:
     if jobs > 1:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         environment.setdefault('OMP_NUM_THREADS', str(threads))
-    for name in MALLOC_VARIABLES:
-        environment.setdefault(name, str(1 << 30))
     command = [
         sys.executable,
         str(Path(__file__).with_name('study_cell.py')),

@@ -135,7 +135,7 @@ class FFN(nn.Sequential):
         super().__init__(first, nn.ReLU(inplace=True), second)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the output for tokens of shape (B, L, C)."""
+        """Returns the output for tokens of shape (..., C)."""
         # a linear layer returns a view unless its input is a matrix, and
         # in-place changes of a view make the backward pass slower
-        return super().forward(x.flatten(0, 1)).view_as(x)
+        return super().forward(x.flatten(0, -2)).view_as(x)

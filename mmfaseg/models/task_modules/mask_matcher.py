@@ -114,7 +114,7 @@ class MaskMatcher(nn.Module):
         depth, queries = cls_scores.shape[:2]
         if not len(targets.labels):
             return cls_scores.new_zeros(depth, queries, 0)
-        features = features.contiguous()  # faster products than channels-last
+        features = features.contiguous()  # for faster products of masks
         points = draw_points((depth, self.num_points), features.device)
         pixels = features.size(1) * features.size(2)
         numel = queries * max(self.num_points, pixels)

@@ -31,8 +31,10 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     grid = (2 * points).sub_(1).unsqueeze(1)  # (N, 1, P, 2)
     grid = grid.to(maps.dtype)
     count, channels, *size = maps.shape
-    # on CPUs, each thread samples whole maps: split the channels of one map
-    groups = math.gcd(channels, torch.get_num_threads()) if count == 1 else 1
+    groups = 1
+    if count == 1 and maps.device.type == 'cpu':
+        # each thread samples whole maps: split the channels
+        groups = math.gcd(channels, torch.get_num_threads())
     maps = maps.reshape(count * groups, channels // groups, *size)
     grid = grid.expand(count * groups, -1, -1, -1)
     samples = F.grid_sample(maps, grid, align_corners=False)
