@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from mmfaseg.data_check import check_dataset, create_dataset
 from mmfaseg.data_check.image_pairs import find_pairs
+from mmfaseg.utils.run_options import use_test_time_augmentation
 
 H, W = 64, 96
 MASK = (np.arange(H * W).reshape(H, W) // W % 3).astype(np.uint8)
@@ -131,6 +133,22 @@ def test_config_has_no_diagnostics(folders, create):
     report = check_dataset(cfg)
     assert list(report.diagnostics) == []
     assert report.statistics['train'].image_counts.tolist() == [4, 4, 4]
+
+
+def test_test_time_augmentation_loads_scaled_and_flipped_images(
+    folders, create
+):
+    cfg = Config.fromfile(create(folders()))
+    use_test_time_augmentation(cfg)
+    assert cfg.model.type == 'mmfaseg.MaskClassificationTTA'
+    init_default_scope(cfg.default_scope)
+    item = DATASETS.build(cfg.test_dataloader.dataset)[0]
+    sizes = [tuple(x.shape[1:]) for x in item['inputs']]
+    assert len(sizes) == 6 * 2
+    assert set(sizes[:2]) == {(H // 2, W // 2)}
+    assert set(sizes[-2:]) == {(H * 7 // 4, W * 7 // 4)}
+    flips = [x.metainfo['flip'] for x in item['data_samples']]
+    assert flips == [False, True] * 6
 
 
 @pytest.mark.parametrize(
