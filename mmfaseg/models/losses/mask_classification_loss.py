@@ -250,7 +250,8 @@ class MaskClassificationLoss(nn.Module):
         if any(x.ignored is not None for x in targets):
             ignored = _sample_ignored(targets, points.split(list(counts)))
             uncertainty = uncertainty.masked_fill(ignored > 0, float('-inf'))
-        index = uncertainty.topk(self.num_uncertain, sorted=False).indices
+        # sorted, as sums in a changing order would amplify rounding errors
+        index = uncertainty.topk(self.num_uncertain, dim=1).indices
         uncertain = points.gather(1, index[..., None].expand(-1, -1, 2))
         rest = self.num_points - self.num_uncertain
         uniform = draw_points((count, rest), matched.device)
