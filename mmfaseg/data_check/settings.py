@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mmengine.config import Config
 
+from ..utils.config_conflicts import head_configs
 from ..utils.diagnostics import Diagnostics
 from ..utils.type_name import LOAD_LABELS, type_name
 from .split import Split
@@ -38,12 +39,7 @@ def check_settings(
     if splits:
         first = next(iter(splits.values()))
         for name in ('decode_head', 'auxiliary_head'):
-            heads = cfg.model.get(name) or []
-            if isinstance(heads, Mapping):
-                _check_head(f'model.{name}', heads, first, diagnostics)
-                continue
-            for number, head in enumerate(heads):
-                where = f'model.{name}.{number}'
+            for where, head in head_configs(cfg.model, name).items():
                 _check_head(where, head, first, diagnostics)
         _check_preprocessor(cfg, first, diagnostics)
 

@@ -1,6 +1,7 @@
 """Check for settings of a config that contradict each other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config
 
@@ -11,6 +12,14 @@ from .type_name import type_name
 PLAIN_TRANSFORMERS = ('VisionTransformer', 'BEiT', 'MAE')
 MULTI_SCALE_HEADS = ('FASegHead', 'FASegDetHead', 'Mask2FormerHead')
 LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def head_configs(model: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns the head, or heads, of a model by their places in the config."""
+    heads = model.get(name) or []
+    if isinstance(heads, Mapping):
+        return {f'model.{name}': heads}
+    return {f'model.{name}.{i}': head for i, head in enumerate(heads)}
 
 
 def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
@@ -115,9 +124,7 @@ def _check_auxiliary_heads(cfg: Config, diagnostics: Diagnostics) -> None:
     stages = decode_head.get('in_channels')
     if not isinstance(stages, Sequence):
         return
-    heads = model.get('auxiliary_head') or []
-    has_many = not isinstance(heads, Mapping)
-    for i, head in enumerate(heads if has_many else [heads]):
+    for place, head in head_configs(model, 'auxiliary_head').items():
         if not isinstance(head, Mapping):
             continue
         index, channels = head.get('in_index', -1), head.get('in_channels')
@@ -127,7 +134,6 @@ def _check_auxiliary_heads(cfg: Config, diagnostics: Diagnostics) -> None:
             and -len(stages) <= index < len(stages)
             and stages[index] != channels
         ):
-            place = f'model.auxiliary_head{f".{i}" if has_many else ""}'
             diagnostics.error(
                 f'{place}.in_channels',
                 f'the head expects {channels} channels, but stage {index} of '
