@@ -110,14 +110,14 @@ class DynamicFocusAwareQuery(PositionalQuery):
     @override
     def initial(self, state: DecoderState, level: FeatureLevel) -> Tensor:
         if self.init_pool == 'learned':
-            return self.mlp(state.query_embed)
+            return self.mlp(self.embedding(state, level))
         mask = level.mask_probability(state.mask_embed).flatten(2)
         pool = mask < 0.5 if self.init_pool == 'background' else mask >= 0.5
         # half precision would lose the 1e-6, which an empty pool needs
         dtype = level.position.dtype
         weights = pool.to(torch.promote_types(dtype, torch.float32))
         weights = weights / (weights.sum(-1, keepdim=True) + 1e-6)
-        return self._focus(state.query_embed, level, weights.to(dtype))
+        return self._focus(state, level, weights.to(dtype))
 
     @override
     def update(
@@ -127,14 +127,18 @@ class DynamicFocusAwareQuery(PositionalQuery):
         attention: Tensor | None,
     ) -> Tensor:
         assert attention is not None
-        return self._focus(state.query_embed, level, attention)
+        return self._focus(state, level, attention)
+
+    def embedding(self, state: DecoderState, level: FeatureLevel) -> Tensor:
+        """Returns ``query_embed`` of the formula, shape (B, Q, C)."""
+        return state.query_embed
 
     def _focus(
-        self, query_embed: Tensor, level: FeatureLevel, attention: Tensor
+        self, state: DecoderState, level: FeatureLevel, attention: Tensor
     ) -> Tensor:
         """Returns h(A K_p + query_embed)."""
         position = level.position.flatten(2).transpose(1, 2)  # (B, L, C)
-        return self.mlp(attention @ position + query_embed)
+        return self.mlp(attention @ position + self.embedding(state, level))
 
 
 def make_mlp(embed_dims: int) -> nn.Sequential:

@@ -107,7 +107,7 @@ def make_levels(
             f'transformer decoder reads {len(level_embeds)}: set '
             'pixel_decoder.num_levels to the latter'
         )
-    window_grid = memories[0].size(2), memories[0].size(3)
+    grid = memories[0].size(2), memories[0].size(3)
     mask_features = mask_features.detach()
     levels = []
     for index, (memory, position) in enumerate(
@@ -125,14 +125,7 @@ def make_levels(
             )
         levels.append(
             FeatureLevel(
-                index,
-                memory,
-                position,
-                embed,
-                features,
-                window_grid,
-                key,
-                value,
+                index, memory, position, embed, features, grid, key, value
             )
         )
     return levels

@@ -99,23 +99,8 @@ class BoxAwareFocusQuery(DynamicFocusAwareQuery):
         nn.init.zeros_(self.box_embed.weight)
 
     @override
-    def initial(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        return super().initial(self._add_boxes(state, level), level)
-
-    @override
-    def update(
-        self,
-        state: DecoderState,
-        level: FeatureLevel,
-        attention: Tensor | None,
-    ) -> Tensor:
-        return super().update(self._add_boxes(state, level), level, attention)
-
-    def _add_boxes(
-        self, state: DecoderState, level: FeatureLevel
-    ) -> DecoderState:
-        boxes = self.box_embed(embed_boxes(state, level))
-        return state._replace(query_embed=state.query_embed + boxes)
+    def embedding(self, state: DecoderState, level: FeatureLevel) -> Tensor:
+        return state.query_embed + self.box_embed(embed_boxes(state, level))
 
 
 def check_box_channels(embed_dims: int) -> None:

@@ -9,12 +9,13 @@ features, h x w the mask features (stride 4).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfaseg.utils.non_finite import NonFiniteError
 
@@ -24,31 +25,24 @@ from .mask_targets import MaskTargets
 from .points import PointTargets, draw_points, sample_points
 
 
-class MaskMatcher(nn.Module):
+@dataclass
+class MaskMatcher:
     """Hungarian matching on class, mask and dice costs at random points.
 
-    Args:
+    Attributes:
         cls_cost_weight (float): weight of the negative class probability.
         mask_cost_weight (float): weight of the binary cross-entropy.
         dice_cost_weight (float): weight of the dice cost.
         num_points (int): number of points per image and prediction, P.
     """
 
-    def __init__(
-        self,
-        cls_cost_weight: float = 2.0,
-        mask_cost_weight: float = 5.0,
-        dice_cost_weight: float = 5.0,
-        num_points: int = 12544,
-    ) -> None:
-        super().__init__()
-        self.cls_cost_weight = cls_cost_weight
-        self.mask_cost_weight = mask_cost_weight
-        self.dice_cost_weight = dice_cost_weight
-        self.num_points = num_points
+    cls_cost_weight: float = 2.0
+    mask_cost_weight: float = 5.0
+    dice_cost_weight: float = 5.0
+    num_points: int = 12544
 
     @torch.no_grad()
-    def forward(
+    def __call__(
         self,
         cls_scores: Tensor,
         mask_preds: MaskPredictions,
