@@ -130,7 +130,7 @@ class DynamicFocusAwareQuery(PositionalQuery):
         return self._focus(state, level, attention)
 
     def embedding(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns ``query_embed`` of the formula, shape (B, Q, C)."""
+        """Returns the embedding that is added to A K_p, shape (B, Q, C)."""
         return state.query_embed
 
     def _focus(
