@@ -1,17 +1,20 @@
 """Compares the speed of FASeg in two checkouts, stage by stage.
 
-Two processes per checkout run the same stage one after the other, in random
-order. Each round yields a ratio of times, so that slow changes of the machine
-cancel out::
+Two processes with the same code differ by up to 30 % in some stages, probably
+because of where their memory lies. So this script starts several pairs of
+processes, one per checkout, that run each stage alternately. The median times
+of the two processes of a pair yield one ratio::
 
     git worktree add ../before COMMIT      # and compile its operators
     python benchmarks/compare_checkouts.py ../before . --threads 2
 
-Prints the median time of each process and the median ratio, *after* divided by
-*before*, with a bootstrap interval of 95 %.
+Prints the median time over the processes of each checkout and the median
+ratio, *after* divided by *before*, with a bootstrap interval of 95 % over the
+pairs.
 """
 
 import argparse
+import json
 import os
 import random
 import statistics
@@ -20,9 +23,12 @@ import sys
 import time
 from pathlib import Path
 
+from rich.progress import track
+
 SIZES = [512, 1024]
+HRCA = 'HRCA, 3 layers'
 TRAINING = 'training step, batch 2'
-ROUNDS = 6  # at least
+SHORT = 0.3  # seconds; shorter stages run more often
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +38,8 @@ def parse_args() -> argparse.Namespace:
     add('before', type=Path, help='checkout')
     add('after', type=Path, help='checkout')
     add('--threads', type=int, default=2, help='number of CPU threads')
-    add('--seconds', type=float, default=36.0, help='duration per stage')
+    add('--pairs', type=int, default=8, help='number of pairs of processes')
+    add('--rounds', type=int, default=3, help='runs of a stage per process')
     add(
         '--stages',
         nargs=2,
@@ -41,6 +48,7 @@ def parse_args() -> argparse.Namespace:
         help='function of benchmarks/models.py that returns the stages, '
         'before and after (default: faseg_stages)',
     )
+    add('--json', type=Path, help='write the times to this file')
     return parser.parse_args()
 
 
@@ -61,6 +69,7 @@ def serve(root: str, stages: str, threads: str) -> None:
         for size in SIZES:
             image = torch.randn(1, 3, size, size)
             cut = getattr(models, stages)(model, image)
+            cut[HRCA] = models.hrca_stage(model, image)
             runs.update({f'{k} {size}x{size}': x for k, x in cut.items()})
     crops = torch.randn(2, 3, 512, 512)
     samples = models.make_samples(2, (512, 512), 150, device)
@@ -94,52 +103,80 @@ class Worker:
         print(name, file=self.process.stdin, flush=True)
         return float(self.process.stdout.readline())
 
+    def stop(self) -> None:
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.wait()
 
-def compare(workers: list[Worker], name: str, seconds: float) -> str:
+
+def time_pair(
+    workers: dict[int, Worker], rounds: int, generator: random.Random
+) -> dict[str, list[float]]:
+    """Returns the median seconds of each stage, before and after.
+
+    Args:
+        workers (dict[int, Worker]): 0 is before, 1 is after.
+        rounds (int): number of runs of a stage; three times as many if it is
+            short.
+        generator (random.Random): determines the order within a round.
+    """
+    medians = {}
+    for name in workers[0].names:
+        first = max([x.run(name) for x in workers.values()])  # warm-up
+        times: list[list[float]] = [[], []]
+        for _ in range(rounds if first > SHORT else 3 * rounds):
+            for i in generator.sample(range(2), 2):
+                times[i].append(workers[i].run(name))
+        medians[name] = [statistics.median(x) for x in times]
+    return medians
+
+
+def describe(
+    name: str, pairs: list[list[float]], generator: random.Random
+) -> str:
     """Returns a row of the table.
 
     Args:
-        workers (list[Worker]): before, after, after, before.
         name (str): stage.
-        seconds (float): minimum duration.
+        pairs (list[list[float]]): seconds before and after, of each pair.
+        generator (random.Random): source of the bootstrap samples.
     """
-    generator = random.Random(0)
-    times: list[list[float]] = [[] for _ in workers]
-    ratios = []
-    for worker in workers:  # warm up
-        worker.run(name)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end or len(ratios) < ROUNDS:
-        for i in generator.sample(range(4), 4):
-            times[i].append(workers[i].run(name))
-        a, b, c, d = (x[-1] for x in times)
-        ratios.append((b + c) / (a + d) - 1)
+    ratios = [after / before - 1 for before, after in pairs]
     medians = sorted(
         statistics.median(generator.choices(ratios, k=len(ratios)))
         for _ in range(2000)
     )
     ms = ' | '.join(
-        f'{1e3 * statistics.median(times[i]):.0f}' for i in (0, 3, 1, 2)
+        f'{1e3 * statistics.median(x):.1f}' for x in zip(*pairs, strict=True)
     )
     low, middle, high = (
         f'{100 * x:+.1f}'
         for x in (medians[50], statistics.median(ratios), medians[-51])
     )
-    return f'| {name} | {ms} | {middle} % [{low}, {high}] | {len(ratios)} |'
+    return f'| {name} | {ms} | {middle} [{low}, {high}] |'
 
 
 def main() -> None:
     """Prints one row per stage."""
     args = parse_args()
+    generator = random.Random(0)
     roots = list(zip((args.before, args.after), args.stages, strict=True))
-    workers = [
-        Worker(*roots[i], args.threads)
-        for i in (0, 1, 1, 0)  # balances the order in which they start
-    ]
-    print('| stage | before, ms | | after, ms | | difference | rounds |')
-    print('|---|---|---|---|---|---|---|')
-    for name in workers[0].names:
-        print(compare(workers, name, args.seconds), flush=True)
+    pairs: dict[str, list[list[float]]] = {}
+    for _ in track(range(args.pairs), 'measuring'):
+        workers = {
+            i: Worker(*roots[i], args.threads)
+            for i in generator.sample(range(2), 2)
+        }
+        for name, times in time_pair(workers, args.rounds, generator).items():
+            pairs.setdefault(name, []).append(times)
+        for worker in workers.values():
+            worker.stop()
+        if args.json:
+            args.json.write_text(json.dumps(pairs, indent=1))
+    print('| stage | before, ms | after, ms | difference, % [95 % interval] |')
+    print('|---|---|---|---|')
+    for name, times in pairs.items():
+        print(describe(name, times, generator))
 
 
 if __name__ == '__main__':

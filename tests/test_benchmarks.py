@@ -225,3 +225,36 @@ def test_largest_image_is_on_the_line_through_two_sizes(monkeypatch):
     mib = [1000.0, 3400.0]
     assert largest(pair, mib, 3400.0) == pytest.approx(1.048576)
     assert largest(pair, mib, 6600.0) == pytest.approx(2 * 1.048576)
+
+
+class _Worker:
+    """A checkout that takes 2 s per run, or 1.5 s after the change."""
+
+    names = ('decoder',)
+
+    def __init__(self, root, stages, threads):
+        self.seconds = {'before': 2.0, 'after': 1.5}[root.name]
+        self.runs = 0
+
+    def run(self, name):
+        self.runs += 1
+        return 100.0 if self.runs == 1 else self.seconds  # warm-up
+
+    def stop(self):
+        pass
+
+
+def test_checkouts_are_compared_without_the_warm_up(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.syspath_prepend(FOLDER)
+    import compare_checkouts
+
+    file = tmp_path / 'times.json'
+    words = ['', 'before', 'after', '--pairs', '3', '--json', str(file)]
+    monkeypatch.setattr('sys.argv', words)
+    monkeypatch.setattr(compare_checkouts, 'Worker', _Worker)
+    compare_checkouts.main()
+    assert json.loads(file.read_text()) == {'decoder': [[2.0, 1.5]] * 3}
+    row = '| decoder | 2000.0 | 1500.0 | -25.0 [-25.0, -25.0] |'
+    assert row in capsys.readouterr().out
