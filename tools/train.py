@@ -5,6 +5,7 @@ import sys
 
 from mmengine.config import Config
 
+from mmfaseg.compat.checkpoints import DownloadError
 from mmfaseg.utils.command_line import (
     add_run_arguments,
     build_runner,
@@ -71,7 +72,10 @@ def main(argv: list[str] | None = None) -> None:
     if not args.no_check:
         check_names(cfg)
         check_data(cfg)
-    build_runner(cfg).train()
+    try:
+        build_runner(cfg).train()
+    except DownloadError as error:
+        sys.exit(f'error: {error}')
     destroy_process_group()
 
 

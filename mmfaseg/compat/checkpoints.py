@@ -56,6 +56,10 @@ def register_safe_globals() -> None:
     )
 
 
+class DownloadError(OSError):
+    """Weights cannot be downloaded; the message contains the remedy."""
+
+
 class _UrlsWithoutTorchvision(dict[str, str]):
     """URLs of torchvision 0.12; torchvision itself knows newer weights."""
 
@@ -96,7 +100,7 @@ def patch_checkpoint_loaders() -> None:
             try:
                 torch.hub.download_url_to_file(url, path, progress=progress)
             except OSError as error:
-                raise OSError(
+                raise DownloadError(
                     f'{url} cannot be downloaded: {error}. Download it on '
                     f'another machine and copy it to {path}'
                 ) from error

@@ -56,10 +56,11 @@ def _check_amp_device(precision: str) -> None:
     device = get_device()
     devices = AMP_DEVICES if precision == 'fp16' else (*AMP_DEVICES, 'cpu')
     if device not in devices:
+        remedy = 'use --amp bf16, ' if device == 'cpu' else ''
         raise ValueError(
             f'--amp {precision} is supported on {", ".join(devices)}, but '
-            f'this process runs on {device!r}; omit --amp, or use a machine '
-            'with a supported device'
+            f'this process runs on {device!r}; {remedy}omit --amp, or use a '
+            'machine with a supported device'
         )
     if device == 'cpu' and not has_bfloat16_instructions():
         print_log(
