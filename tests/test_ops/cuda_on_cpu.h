@@ -1,8 +1,11 @@
-// Runs the CUDA kernels with CPU threads, one block after another.
+// Runs the CUDA kernels on the CPU, one block after another.
+//
+// The threads of a block are contexts of one CPU thread. Each runs until its
+// next barrier, so that results and duration do not depend on the scheduler.
 //
 // g++ -x c++ -include cuda_on_cpu.h .../hrca_kernel.cu builds a library that
 // registers the CUDA kernels as operators for the CPU. This tests their
-// arithmetic, but neither their speed nor the memory order of a GPU.
+// arithmetic, but neither their speed nor data races.
 #ifndef MMFASEG_LAUNCH_H
 #define MMFASEG_LAUNCH_H
 
@@ -10,15 +13,14 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <ucontext.h>
+
 #include <algorithm>
-#include <atomic>
-#include <barrier>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <memory>
-#include <thread>
+#include <functional>
 #include <vector>
 
 #define __global__
@@ -41,22 +43,78 @@ struct Index {
   unsigned x;
 };
 
-inline thread_local Index threadIdx, blockIdx, gridDim;
+inline Index threadIdx, blockIdx, gridDim;
 
+struct Thread {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(1 << 16);
+  bool is_done;
+};
+
+// The running block.
 struct Block {
-  std::barrier<> all{kThreads};
-  std::vector<std::unique_ptr<std::barrier<>>> warps;
+  ucontext_t scheduler;
+  std::vector<Thread> threads = std::vector<Thread>(kThreads);
+  std::function<void()> kernel;
   double lanes[kThreads];
-  std::atomic<bool> any{false};
+  bool any;
 
-  Block() {
-    for (int i = 0; i < kThreads / kWarp; ++i) {
-      warps.push_back(std::make_unique<std::barrier<>>(kWarp));
-    }
+  void run();
+  void yield() {
+    swapcontext(&threads[threadIdx.x].context, &scheduler);
   }
 };
 
-inline Block* block;
+inline Block block;
+
+inline void run_thread() {
+  block.kernel();
+  block.threads[threadIdx.x].is_done = true;
+}
+
+inline void Block::run() {
+  for (Thread& thread : threads) {
+    thread.is_done = false;
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack.data();
+    thread.context.uc_stack.ss_size = thread.stack.size();
+    thread.context.uc_link = &scheduler;
+    makecontext(&thread.context, run_thread, 0);
+  }
+  bool is_done = false;
+  while (!is_done) {
+    is_done = true;
+    for (unsigned i = 0; i < kThreads; ++i) {
+      if (threads[i].is_done) continue;
+      is_done = false;
+      threadIdx.x = i;
+      swapcontext(&scheduler, &threads[i].context);
+    }
+  }
+}
+
+// A barrier of some of the threads.
+class Barrier {
+ public:
+  explicit Barrier(int size) : size_(size) {}
+
+  void wait() {
+    const int64_t phase = phase_;
+    if (++arrived_ == size_) {
+      arrived_ = 0;
+      ++phase_;
+    }
+    while (phase_ == phase) block.yield();
+  }
+
+ private:
+  int size_;
+  int arrived_ = 0;
+  int64_t phase_ = 0;
+};
+
+inline Barrier all_threads(kThreads);
+inline std::vector<Barrier> warps(kThreads / kWarp, Barrier(kWarp));
 
 // Prints the number of launches at the end of the process.
 struct Launches {
@@ -69,32 +127,32 @@ struct Launches {
 
 inline Launches launches;
 
-inline void __syncthreads() { block->all.arrive_and_wait(); }
+inline void __syncthreads() { all_threads.wait(); }
 
 inline bool __syncthreads_or(bool mine) {
   __syncthreads();
-  block->any = false;
+  block.any = false;
   __syncthreads();
-  if (mine) block->any = true;
+  if (mine) block.any = true;
   __syncthreads();
-  return block->any;
+  return block.any;
 }
 
 template <typename T>
 T __shfl_down_sync(unsigned, T number, int step) {
   const unsigned thread = threadIdx.x;
-  std::barrier<>& warp = *block->warps[thread / kWarp];
-  block->lanes[thread] = number;
-  warp.arrive_and_wait();
+  Barrier& warp = warps[thread / kWarp];
+  block.lanes[thread] = number;
+  warp.wait();
   const bool inside = thread % kWarp + step < kWarp;
-  const T other = inside ? static_cast<T>(block->lanes[thread + step]) : number;
-  warp.arrive_and_wait();
+  const T other = inside ? static_cast<T>(block.lanes[thread + step]) : number;
+  warp.wait();
   return other;
 }
 
 template <typename T>
 void atomicAdd(T* to, T number) {
-  std::atomic_ref<T>(*to).fetch_add(number);
+  *to += number;
 }
 
 [[noreturn]] inline void __trap() { std::abort(); }
@@ -108,20 +166,9 @@ void launch(void (*kernel)(Parameters...), int64_t blocks,
   // fewer blocks than tasks, so that the kernels loop
   const unsigned grid = static_cast<unsigned>(std::min<int64_t>(blocks, 3));
   ++launches.count;
-  Block shared;
-  block = &shared;
-  std::vector<std::thread> threads;
-  for (unsigned thread = 0; thread < kThreads; ++thread) {
-    threads.emplace_back([&, thread] {
-      threadIdx.x = thread;
-      gridDim.x = grid;
-      for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) {
-        kernel(arguments...);
-        shared.all.arrive_and_wait();
-      }
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  gridDim.x = grid;
+  block.kernel = [&] { kernel(arguments...); };
+  for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x) block.run();
 }
 
 }  // namespace mmfaseg

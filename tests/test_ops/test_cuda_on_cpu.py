@@ -1,4 +1,4 @@
-"""The CUDA kernels, executed by CPU threads.
+"""The CUDA kernels, executed on the CPU.
 
 The C++ compiler builds the kernels with cuda_on_cpu.h, and test_compiled.py
 runs with this library. This tests indices and arithmetic; launches and speed
@@ -18,20 +18,19 @@ import torch
 from mmfaseg.ops import extension_is_loaded
 
 HERE = Path(__file__).parent
-CHOSEN = 'equals_the_reference or gaps or empty or repeated or written'
 CSRC = HERE.parents[1] / 'mmfaseg/ops/csrc'
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which('c++') is None, reason='no C++ compiler')
 @pytest.mark.skipif(not extension_is_loaded(), reason='no extension is loaded')
-def test_cuda_kernels_equal_the_reference(tmp_path, root):
+def test_cuda_kernels_pass_the_tests_of_the_operators(tmp_path, root):
     library = tmp_path / 'kernels.so'
     torch_home = Path(torch.__file__).parent
     compiled = subprocess.run(
         [
             *('c++', '-x', 'c++', '-std=c++20', '-O1', '-w', '-shared'),
-            *('-fPIC', '-pthread', '-o', library),
+            *('-fPIC', '-o', library),
             '-DTORCH_TARGET_VERSION=0x020a000000000000',
             *('-isystem', torch_home / 'include'),
             *('-include', HERE / 'cuda_on_cpu.h'),
@@ -46,8 +45,7 @@ def test_cuda_kernels_equal_the_reference(tmp_path, root):
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider'),
-            # the others launch the same kernels many times more
-            *(HERE / 'test_compiled.py', '-k', CHOSEN),
+            HERE / 'test_compiled.py',
         ],
         cwd=root,
         env={**os.environ, 'MMFASEG_TEST_LIBRARY': str(library)},
@@ -58,4 +56,4 @@ def test_cuda_kernels_equal_the_reference(tmp_path, root):
     )
     assert done.returncode == 0, done.stdout
     (launches,) = re.findall(r'(\d+) launches on the CPU', done.stdout)
-    assert int(launches) > 100
+    assert int(launches) > 1000
