@@ -50,16 +50,16 @@ VIT = dict(
 )
 SVT = dict(
     type='SVT',
-    embed_dims=[8, 8, 8, 8],
-    num_heads=[1, 1, 1, 1],
-    mlp_ratios=[1, 1, 1, 1],
-    out_indices=(0, 1, 2, 3),
-    depths=[2, 1, 1, 1],  # every second layer has global attention
-    sr_ratios=[8, 4, 2, 1],
-    patch_sizes=[4, 2, 2, 2],
-    strides=[4, 2, 2, 2],
-    windiow_sizes=[7, 7, 7, 7],  # spelled so in mmseg
-    norm_after_stage=[True] * 4,
+    embed_dims=[8, 8],
+    num_heads=[1, 1],
+    mlp_ratios=[1, 1],
+    out_indices=(0, 1),
+    depths=[2, 1],  # every second layer has global attention
+    sr_ratios=[8, 4],
+    patch_sizes=[4, 2],
+    strides=[4, 2],
+    windiow_sizes=[7, 7],  # spelled so in mmseg
+    norm_after_stage=[True, True],
 )
 
 
