@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / 'tools/analysis_tools'
 BASE = ROOT / 'tests/configs/fcn_shapes.py'
 ROWS = ('plain', 'wide')
-MANY = 400  # iterations of a run that is interrupted
+MANY = 200  # iterations of a run that is interrupted
 
 
 @pytest.fixture(scope='module')
