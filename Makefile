@@ -53,7 +53,7 @@ test: $(BUILT) ## run the tests, except for slow ones
 coverage: ## run the tests and require a coverage of 90% of mmfaseg/
 	$(MAKE) test PYTEST_ARGS="--cov=mmfaseg --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)"
 
-# the slow tests of a file may run in several processes
+# worksteal distributes the slow tests of a file over several processes
 test-slow: $(BUILT) ## run the slow tests
 	$(PY) $(PYTEST) --dist worksteal -m slow $(PYTEST_ARGS)
 

@@ -1,7 +1,7 @@
 """Compares the speed of FASeg in two checkouts, stage by stage.
 
-Two processes with the same code differ by up to 30 % in some stages, probably
-because of where their memory lies. So this script starts several pairs of
+Two processes with the same code may differ by more than a third in a stage,
+probably because of their memory layout. So this script starts several pairs of
 processes, one per checkout, that run each stage alternately. The median times
 of the two processes of a pair yield one ratio::
 
@@ -46,7 +46,8 @@ def parse_args() -> argparse.Namespace:
         default=['faseg_stages'] * 2,
         metavar='FUNCTION',
         help='function of benchmarks/models.py that returns the stages, '
-        'before and after (default: faseg_stages)',
+        'before and after (default: faseg_stages); both files also need '
+        'hrca_stage',
     )
     add('--json', type=Path, help='write the times to this file')
     return parser.parse_args()
@@ -96,12 +97,22 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.names = self.process.stdout.readline().strip().split('|')
+        self.names = self._read().split('|')
 
     def run(self, name: str) -> float:
         """Returns the duration of a stage in seconds."""
         print(name, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
+        return float(self._read())
+
+    def _read(self) -> str:
+        """Returns the next line that the process prints.
+
+        Raises:
+            RuntimeError: if the process has ended.
+        """
+        if line := self.process.stdout.readline().strip():
+            return line
+        raise RuntimeError(f'{" ".join(self.process.args)} failed')
 
     def stop(self) -> None:
         """Ends the process."""
@@ -119,7 +130,15 @@ def time_pair(
         rounds (int): number of runs of a stage; three times as many if it is
             short.
         generator (random.Random): determines the order within a round.
+
+    Raises:
+        ValueError: if the checkouts have different stages.
     """
+    if workers[0].names != workers[1].names:
+        raise ValueError(
+            f'the stages differ: {workers[0].names} before, '
+            f'{workers[1].names} after'
+        )
     medians = {}
     for name in workers[0].names:
         first = max([x.run(name) for x in workers.values()])  # warm-up

@@ -231,6 +231,7 @@ class _Worker:
     """A checkout that takes 2 s per run, or 1.5 s after the change."""
 
     names = ('decoder',)
+    num_stopped = 0
 
     def __init__(self, root, stages, threads):
         self.seconds = {'before': 2.0, 'after': 1.5}[root.name]
@@ -241,7 +242,7 @@ class _Worker:
         return 100.0 if self.runs == 1 else self.seconds  # warm-up
 
     def stop(self):
-        pass
+        _Worker.num_stopped += 1
 
 
 def test_checkouts_are_compared_without_the_warm_up(
@@ -251,10 +252,12 @@ def test_checkouts_are_compared_without_the_warm_up(
     import compare_checkouts
 
     file = tmp_path / 'times.json'
-    words = ['', 'before', 'after', '--pairs', '3', '--json', str(file)]
-    monkeypatch.setattr('sys.argv', words)
+    words = ['before', 'after', '--pairs', '3', '--rounds', '1']
+    monkeypatch.setattr('sys.argv', ['', *words, '--json', str(file)])
+    monkeypatch.setattr(_Worker, 'num_stopped', 0)
     monkeypatch.setattr(compare_checkouts, 'Worker', _Worker)
     compare_checkouts.main()
     assert json.loads(file.read_text()) == {'decoder': [[2.0, 1.5]] * 3}
     row = '| decoder | 2000.0 | 1500.0 | -25.0 [-25.0, -25.0] |'
     assert row in capsys.readouterr().out
+    assert _Worker.num_stopped == 6

@@ -168,7 +168,7 @@ def test_wrong_paths_exit_with_message(arguments, message) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (('train', CONFIG, '--amp'), '--amp fp16 .* use --amp bf16'),
+        (('train', CONFIG, '--amp'), '--amp fp16 is supported on cuda'),
         (('test', INSTANCES, 'x.pth', '--tta'), '--tta needs tta_model'),
     ],
 )
@@ -387,11 +387,20 @@ def test_amp_rejects_other_optim_wrapper(amp_config_of) -> None:
     [('fp16', 'cpu'), ('fp16', 'mps'), ('bf16', 'mps')],
 )
 def test_amp_rejects_unsupported_device(
-    precision, device, amp_config_of
+    precision, device, amp_config_of, monkeypatch
 ) -> None:
-    message = f"--amp {precision}.*cuda.*'{device}';.* omit --amp"
+    monkeypatch.setattr(
+        run_options, 'has_bfloat16_instructions', lambda: False
+    )
+    message = f"--amp {precision}.*cuda.*'{device}'; omit --amp"
     with pytest.raises(ValueError, match=message):
         amp_config_of('--amp', precision, device=device)
+
+
+def test_amp_suggests_bfloat16_on_a_cpu(amp_config_of, monkeypatch) -> None:
+    monkeypatch.setattr(run_options, 'has_bfloat16_instructions', lambda: True)
+    with pytest.raises(ValueError, match="'cpu'; use --amp bf16, omit --amp"):
+        amp_config_of('--amp', 'fp16', device='cpu')
 
 
 @pytest.mark.parametrize('supported', [False, True])

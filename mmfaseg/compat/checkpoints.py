@@ -57,7 +57,7 @@ def register_safe_globals() -> None:
 
 
 class DownloadError(OSError):
-    """Weights cannot be downloaded; the message contains the remedy."""
+    """Raised if weights cannot be downloaded; its message has the remedy."""
 
 
 class _UrlsWithoutTorchvision(dict[str, str]):

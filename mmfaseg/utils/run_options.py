@@ -56,7 +56,8 @@ def _check_amp_device(precision: str) -> None:
     device = get_device()
     devices = AMP_DEVICES if precision == 'fp16' else (*AMP_DEVICES, 'cpu')
     if device not in devices:
-        remedy = 'use --amp bf16, ' if device == 'cpu' else ''
+        has_bf16 = device == 'cpu' and has_bfloat16_instructions()
+        remedy = 'use --amp bf16, ' if has_bf16 else ''
         raise ValueError(
             f'--amp {precision} is supported on {", ".join(devices)}, but '
             f'this process runs on {device!r}; {remedy}omit --amp, or use a '

@@ -56,8 +56,8 @@ SVT = dict(
     out_indices=(0, 1),
     depths=[2, 1],  # every second layer has global attention
     sr_ratios=[8, 4],
-    patch_sizes=[4, 2],
-    strides=[4, 2],
+    patch_sizes=[4, 8],
+    strides=[4, 8],  # maps smaller than a window
     windiow_sizes=[7, 7],  # spelled so in mmseg
     norm_after_stage=[True, True],
 )

@@ -1,7 +1,8 @@
 // Runs the CUDA kernels on the CPU, one block after another.
 //
 // The threads of a block are contexts of one CPU thread. Each runs until its
-// next barrier, so that results and duration do not depend on the scheduler.
+// next barrier, so that results and duration do not depend on the operating
+// system's scheduler. The process is aborted if threads wait forever.
 //
 // g++ -x c++ -include cuda_on_cpu.h .../hrca_kernel.cu builds a library that
 // registers the CUDA kernels as operators for the CPU. This tests their
@@ -58,6 +59,7 @@ struct Block {
   std::function<void()> kernel;
   double lanes[kThreads];
   bool any;
+  int64_t progress = 0;  // barriers reached and threads ended
 
   void run();
   void yield() {
@@ -70,6 +72,7 @@ inline Block block;
 inline void run_thread() {
   block.kernel();
   block.threads[threadIdx.x].is_done = true;
+  ++block.progress;
 }
 
 inline void Block::run() {
@@ -84,21 +87,27 @@ inline void Block::run() {
   bool is_done = false;
   while (!is_done) {
     is_done = true;
+    const int64_t before = progress;
     for (unsigned i = 0; i < kThreads; ++i) {
       if (threads[i].is_done) continue;
       is_done = false;
       threadIdx.x = i;
       swapcontext(&scheduler, &threads[i].context);
     }
+    if (!is_done && progress == before) {
+      std::fprintf(stderr, "a barrier is not reached by all threads\n");
+      std::abort();
+    }
   }
 }
 
-// A barrier of some of the threads.
+// Barrier for `size` threads of the running block.
 class Barrier {
  public:
   explicit Barrier(int size) : size_(size) {}
 
   void wait() {
+    ++block.progress;
     const int64_t phase = phase_;
     if (++arrived_ == size_) {
       arrived_ = 0;
