@@ -36,6 +36,7 @@ KNOWN_WARNINGS = (
     r'"HardDiskBackend" is the alias of',
     r'`torch\.cuda\.amp\.GradScaler',
     r'torch\.meshgrid: in an upcoming release',
+    r'`isinstance\(treespec, LeafSpec\)` is deprecated',
 )
 # errors of the user, which the commands print without a traceback
 USER_ERRORS = (OSError, ValueError, TypeError, RuntimeError, ImportError)
