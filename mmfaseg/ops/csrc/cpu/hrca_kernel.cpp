@@ -67,21 +67,50 @@ void check_index(const Windows& w, const int64_t* window_index) {
   }
 }
 
-// Adds the pixels of a row, C numbers each, to the buffer. In a planar map each
-// channel is on another page; without prefetching, the processor waits for
-// each.
+// Adds the pixels of a row, C numbers each, to the buffer.
 template <typename T, typename Acc>
 void add_pixels(const T* map, const MapStrides& m, const Windows& w,
                 const Row& r, Acc* buffer) {
   const T* pixels = map + pixel_offset(m, r);
+  if (m.channel == 1) {
+    for (int64_t x = 0; x < r.columns; ++x) {
+      const T* pixel = pixels + x * m.column;
+      Acc* token = buffer + x * w.channels;
+      for (int64_t c = 0; c < w.channels; ++c) {
+        token[c] += static_cast<Acc>(pixel[c]);
+      }
+    }
+    return;
+  }
   for (int64_t c = 0; c < w.channels; ++c) {
 #if defined(__GNUC__)
+    // in a planar map each channel is on another page, and without prefetching
+    // the processor waits for each
     const int64_t ahead = std::min(c + kPrefetch, w.channels - 1);
     __builtin_prefetch(pixels + ahead * m.channel);
 #endif
     for (int64_t x = 0; x < r.columns; ++x) {
       buffer[x * w.channels + c] +=
           static_cast<Acc>(pixels[c * m.channel + x * m.column]);
+    }
+  }
+}
+
+// Writes the pixels of a row.
+template <typename T, typename Acc>
+void store_pixels(const Acc* buffer, const MapStrides& m, const Windows& w,
+                  const Row& r, T* map) {
+  T* pixels = map + pixel_offset(m, r);
+  if (m.channel == 1) {
+    for (int64_t x = 0; x < r.columns; ++x) {
+      std::copy_n(buffer + x * w.channels, w.channels, pixels + x * m.column);
+    }
+    return;
+  }
+  for (int64_t c = 0; c < w.channels; ++c) {
+    for (int64_t x = 0; x < r.columns; ++x) {
+      pixels[c * m.channel + x * m.column] =
+          static_cast<T>(buffer[x * w.channels + c]);
     }
   }
 }
@@ -152,13 +181,7 @@ void scatter(const Windows& w, const Tensor& grad,
               if (others) buffer[i] += static_cast<Acc>(others[first + i]);
             }
           }
-          T* to = pixels + pixel_offset(strides, r);
-          for (int64_t c = 0; c < w.channels; ++c) {
-            for (int64_t x = 0; x < r.columns; ++x) {
-              to[c * strides.channel + x * strides.column] =
-                  static_cast<T>(buffer[x * w.channels + c]);
-            }
-          }
+          store_pixels(buffer.data(), strides, w, r, pixels);
         }
       });
 }
