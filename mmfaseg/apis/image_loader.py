@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
-from ..datasets.decode_image import UnreadableError
 from ..datasets.transforms import LoadCheckedImage
+from ..datasets.transforms.load_checked import UnreadableError
 from ..utils.input_channels import input_channels
 from ..utils.type_name import type_name
 

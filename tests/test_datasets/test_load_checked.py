@@ -12,7 +12,6 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from mmfaseg.data_check import check_dataset
-from mmfaseg.datasets.decode_image import decode_image
 
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
 RAMP = np.linspace(0, 255, 48 * 64).reshape(48, 64)
@@ -100,10 +99,12 @@ def test_color_type_ignores_orientation(tmp_path):
 
 @pytest.mark.parametrize('share', [0.0, 0.1, 0.5, 0.95])
 @pytest.mark.parametrize('name', ['rgb.png', 'cmyk.jpg', 'progressive.jpg'])
-def test_truncated_file_raises(name, share):
+def test_truncated_file_raises(name, share, tmp_path):
     content = KINDS[name][0]
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    load = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedImage'))
     with pytest.raises(ValueError, match=f'{name} cannot be read as an image'):
-        decode_image(content[: int(share * len(content))], name)
+        load(dict(img_path=str(tmp_path / name)))
 
 
 def pairs(folder, damage=()):

@@ -7,6 +7,7 @@ Shapes:
 import logging
 from collections.abc import Callable
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -15,12 +16,15 @@ from mmengine.logging import print_log
 from mmseg.datasets.transforms import LoadAnnotations
 
 from ...registry import TRANSFORMS
-from ..decode_image import UnreadableError, decode_image
 
 ON_ERROR = ('raise', 'skip')
 BACKENDS = ('pillow', 'cv2', 'tifffile', 'turbojpeg')  # of mmcv
 IGNORED = 255
 MAX_LABEL = 65535
+
+
+class UnreadableError(ValueError):
+    """A file cannot be used; the message names it."""
 
 
 class _ErrorPolicy:
@@ -60,7 +64,9 @@ class _ErrorPolicy:
 class LoadCheckedImage(LoadImageFromFile):
     """``LoadImageFromFile`` that names damaged files, or skips them.
 
-    Valid images are equal to those of mmcv's class.
+    Valid images are equal to those of mmcv's class: 16-bit images keep their
+    upper 8 bits, and CMYK becomes RGB. OpenCV before 4.12 does not detect
+    truncated JPEG files.
 
     Required keys: img_path.
 
@@ -71,7 +77,9 @@ class LoadCheckedImage(LoadImageFromFile):
         on_error (str): ``'raise'``; or ``'skip'``, for training only, which
             logs a warning and makes the dataset load another image.
         to_float32 (bool): convert the image to float32.
-        color_type (str): see :func:`decode_image`.
+        color_type (str): as in mmcv's class;
+            ``'color_ignore_orientation'`` does not apply the EXIF
+            orientation.
         backend_args (dict, optional): file backend of mmengine.
 
     Raises:
@@ -98,12 +106,13 @@ class LoadCheckedImage(LoadImageFromFile):
         return self.policy.apply(self._load, results)
 
     def _load(self, results: dict) -> dict:
-        path = results['img_path']
-        content = get(path, backend_args=self.backend_args)
-        image = decode_image(content, path, self.color_type)
-        results['img'] = image.astype(np.float32) if self.to_float32 else image
-        results['img_shape'] = results['ori_shape'] = image.shape[:2]
-        return results
+        try:
+            return super().transform(results)
+        except (AssertionError, cv2.error) as error:
+            raise UnreadableError(
+                f'{results["img_path"]} cannot be read as an image: it is '
+                'empty, damaged, truncated, too large or of an unknown format'
+            ) from error
 
 
 @TRANSFORMS.register_module()

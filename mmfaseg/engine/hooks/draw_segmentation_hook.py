@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import cv2
+import mmcv
 import numpy as np
 from mmengine import fileio
 from mmengine.hooks import Hook
@@ -9,7 +11,6 @@ from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.structures import SegDataSample
 
-from mmfaseg.datasets.decode_image import UnreadableError, decode_image
 from mmfaseg.registry import HOOKS
 from mmfaseg.utils.output_names import OutputNames
 from mmfaseg.visualization import inputs_to_image
@@ -77,10 +78,9 @@ class DrawSegmentationHook(SegVisualizationHook):
         """Returns the RGB image, or None if OpenCV cannot decode the file."""
         try:
             content = fileio.get(path, backend_args=self.backend_args)
-        except (OSError, KeyError):  # KeyError: no backend for this prefix
+            return mmcv.imfrombytes(
+                content, channel_order='rgb', backend='cv2'
+            )
+        # KeyError: no backend for this prefix; cv2.error: for example .npy
+        except (OSError, KeyError, cv2.error):
             return None
-        try:
-            image = decode_image(content, path)
-        except UnreadableError:  # for example .npy, or many channels
-            return None
-        return np.ascontiguousarray(image[..., ::-1])
