@@ -1,13 +1,14 @@
 """Checks of all splits of a config."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from rich.progress import track
 
 from ..utils.diagnostics import Diagnostic, Diagnostics
 from ..utils.input_channels import input_channels
@@ -63,7 +64,6 @@ def check_dataset(
     cfg: Config,
     splits: Sequence[str] = ('train', 'val', 'test'),
     limit: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
 ) -> DatasetReport:
     """Checks for problems that make training fail or give wrong results.
 
@@ -72,9 +72,8 @@ def check_dataset(
         splits (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``.
         limit (int, optional): maximum number of images to read per split,
             evenly spread. Files of different splits are then compared by
-            name only, not by content.
-        progress (Callable, optional): called with the name of the split, the
-            number of images read, and their total.
+            name only, not by content. Without a limit, a progress bar is
+            shown for each split.
 
     Raises:
         ValueError: if the config has no ``model.decode_head``.
@@ -98,10 +97,9 @@ def check_dataset(
         if limit is not None:
             total = min(total, limit)
         spread = np.linspace(0, len(split.entries) - 1, total)
-        for done, index in enumerate(spread.round().astype(int), 1):
+        indices = spread.round().astype(int)
+        for index in track(indices, name, disable=limit is not None):
             checker.check(split.entries[index])
-            if progress is not None:
-                progress(name, done, total)
         loader = cfg[f'{split.group}_dataloader']
         checker.check_batch_size(loader.get('batch_size', 1))
     check_binary_masks(found, statistics, diagnostics)

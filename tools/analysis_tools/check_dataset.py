@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from mmfaseg.utils.command_line import (
@@ -44,23 +43,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def run_check(args: argparse.Namespace, console: Console):
-    """Checks the data with a progress bar for each split."""
-    from mmfaseg.data_check import NUM_QUICK_IMAGES, check_dataset
-
-    cfg = load_config(args.config, args.cfg_options)
-    tasks = {}
-    with Progress(console=console) as progress:
-
-        def update_progress(split: str, done: int, total: int) -> None:
-            if split not in tasks:
-                tasks[split] = progress.add_task(split, total=total)
-            progress.update(tasks[split], completed=done)
-
-        limit = NUM_QUICK_IMAGES if args.quick else None
-        return check_dataset(cfg, args.splits, limit, update_progress)
-
-
 def print_class_frequencies(report, console: Console) -> None:
     """Prints a table of the pixels and images of each class."""
     classes, statistics = report.class_frequencies()
@@ -82,12 +64,18 @@ def print_class_frequencies(report, console: Console) -> None:
 def main() -> None:
     """Prints the report and exits with status 1 on errors."""
     hide_known_warnings()
-    from mmfaseg.data_check import draw_histogram
+    from mmfaseg.data_check import (
+        NUM_QUICK_IMAGES,
+        check_dataset,
+        draw_histogram,
+    )
     from mmfaseg.visualization import save_figure
 
     args, console = parse_args(), Console()
+    limit = NUM_QUICK_IMAGES if args.quick else None
     try:
-        report = run_check(args, console)
+        cfg = load_config(args.config, args.cfg_options)
+        report = check_dataset(cfg, args.splits, limit)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     print_class_frequencies(report, console)
