@@ -132,7 +132,7 @@ def test_missing_names_raise_with_the_package():
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('shapes')
-    list(write_shapes_coco(folder, 'val', LENGTH, SIZE))
+    write_shapes_coco(folder, 'val', LENGTH, SIZE)
     return folder
 
 

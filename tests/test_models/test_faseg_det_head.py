@@ -364,7 +364,7 @@ def test_perfect_predictions_have_a_perfect_metric(
     tmp_path, root, task, metric, expected
 ):
     """Dataset, targets, fusion head and metric agree on the classes."""
-    list(write_shapes_coco(tmp_path, 'val', 4, (128, 128)))
+    write_shapes_coco(tmp_path, 'val', 4, (128, 128))
     (path,) = (root / 'configs/faseg_coco').glob(f'faseg_*_shapes-{task}-*')
     cfg = Config.fromfile(path)
     init_default_scope('mmdet')

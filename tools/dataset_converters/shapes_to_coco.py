@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from rich.progress import Progress
-
 from mmfaseg.utils.command_line import hide_known_warnings
 
 LENGTHS = dict(train=2000, val=100, test=500)  # as in shapes-128x128.py
@@ -42,20 +40,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Writes all splits, with a progress bar for each."""
+    """Writes all splits."""
     hide_known_warnings()
     args = parse_args()
     from mmfaseg.datasets.shapes_coco import write_shapes_coco
 
+    image_size = tuple(args.image_size)
     try:
-        with Progress() as progress:
-            for split in LENGTHS:
-                length = getattr(args, split)
-                task = progress.add_task(f'{args.out}/{split}', total=length)
-                for done in write_shapes_coco(
-                    args.out, split, length, tuple(args.image_size), args.seed
-                ):
-                    progress.update(task, completed=done)
+        for split in LENGTHS:
+            length = getattr(args, split)
+            write_shapes_coco(args.out, split, length, image_size, args.seed)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
 
