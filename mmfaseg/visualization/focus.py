@@ -31,6 +31,7 @@ from .explorer.views import Exploration, LayerView, WindowBox
 from .objects import Objects, mask_ious
 
 MASK_STRIDE, COARSEST_STRIDE = 4, 32
+NUM_QUERIES = 4  # rows of the figure, at most
 NUMBERED_WINDOWS = 24
 FOOTER = 0.55  # inches, for the color bar
 
@@ -57,9 +58,9 @@ class ChosenQuery:
 
 
 def choose_queries(
-    view: Exploration, count: int, ground_truth: Objects | None = None
+    view: Exploration, ground_truth: Objects | None = None
 ) -> list[ChosenQuery]:
-    """Selects queries of distinct classes, best first.
+    """Selects up to ``NUM_QUERIES`` queries of distinct classes, best first.
 
     With ground truth, queries whose masks match a segment of their class best
     (IoU) come first, otherwise those with the highest score. Queries with the
@@ -67,14 +68,8 @@ def choose_queries(
 
     Args:
         view (Exploration): Result of :func:`explore`.
-        count (int): Maximum number of queries.
         ground_truth (Objects, optional): Segments of the image.
-
-    Raises:
-        ValueError: If ``count`` is not positive.
     """
-    if count < 1:
-        raise ValueError(f'count must be at least 1, got {count}')
     size = view.image.shape[0], view.image.shape[1]
     scores = view.layers[-1].scores
     found = []
@@ -93,7 +88,7 @@ def choose_queries(
     chosen: dict[int, ChosenQuery] = {}
     for query in found:
         chosen.setdefault(query.label, query)
-    return list(chosen.values())[:count]
+    return list(chosen.values())[:NUM_QUERIES]
 
 
 def _best_iou(mask: np.ndarray, label: int, ground_truth: Objects) -> float:
@@ -107,9 +102,7 @@ def _best_iou(mask: np.ndarray, label: int, ground_truth: Objects) -> float:
 
 
 def draw_focus(
-    view: Exploration,
-    num_queries: int = 4,
-    ground_truth: Objects | None = None,
+    view: Exploration, ground_truth: Objects | None = None
 ) -> Figure:
     """Draws where the decoder attends in one image.
 
@@ -121,18 +114,13 @@ def draw_focus(
 
     Args:
         view (Exploration): Result of :func:`explore`.
-        num_queries (int): Maximum number of rows; there are fewer if fewer
-            classes are predicted.
         ground_truth (Objects, optional): Segments of the image; see
             :func:`choose_queries`.
 
     Returns:
         Figure: Ready for :func:`save_figure`.
-
-    Raises:
-        ValueError: If ``num_queries`` is not positive.
     """
-    queries = choose_queries(view, num_queries, ground_truth)
+    queries = choose_queries(view, ground_truth)
     last = {layer.stride: layer for layer in view.layers}
     layers = [last[x] for x in sorted(last, reverse=True) if x > MASK_STRIDE]
     height, width = view.image.shape[:2]

@@ -108,22 +108,19 @@ def test_window_size_counts_pixels_of_the_stride_4_map(output):
 
 def test_chosen_queries_are_confident_and_of_distinct_classes(output, view):
     found = view(output)
-    chosen = choose_queries(found, 10)
+    chosen = choose_queries(found)
     assert indices(found, chosen) == [(1, 0), (0, 2)]
     assert chosen[0].score > chosen[1].score and chosen[0].iou is None
     probability = torch.tensor([6.0, 0, 0, 0]).softmax(0)[0]
     assert chosen[0].score == pytest.approx(probability.item(), rel=2e-2)
     upper = chosen[1].mask
     assert upper[:44].all() and not upper[52:].any()
-    assert indices(found, choose_queries(found, 1)) == [(1, 0)]
-    with pytest.raises(ValueError, match='count must be at least 1, got 0'):
-        choose_queries(found, 0)
 
 
 def test_query_without_mask_is_not_chosen(output, view):
     output.mask_preds[-1][0, 1] = -8.0
     found = view(output)
-    assert indices(found, choose_queries(found, 10)) == [(0, 2), (3, 0)]
+    assert indices(found, choose_queries(found)) == [(0, 2), (3, 0)]
 
 
 def test_ground_truth_selects_queries_by_iou(output, view):
@@ -134,7 +131,7 @@ def test_ground_truth_selects_queries_by_iou(output, view):
     masks[2] = True
     ground_truth = Objects(np.array([2, 0, 1]), masks)
     found = view(output)
-    chosen = choose_queries(found, 10, ground_truth)
+    chosen = choose_queries(found, ground_truth)
     assert indices(found, chosen) == [(0, 2), (1, 0)]
     assert chosen[0].iou == pytest.approx(1, abs=0.1)
     assert chosen[1].iou == pytest.approx(0.5, abs=0.05)
@@ -172,8 +169,10 @@ def test_nearly_uniform_attention_is_marked(output, view):
     assert sum('nearly uniform' in x for x in names) == 2  # of each query
 
 
-def test_number_of_queries_limits_the_rows(output, view):
-    figure = draw_focus(view(output), num_queries=1)
+def test_number_of_queries_limits_the_rows(output, view, monkeypatch):
+    monkeypatch.setattr('mmfaseg.visualization.focus.NUM_QUERIES', 1)
+    figure = draw_focus(view(output))
+    assert any(x.startswith('query 1: road') for x in titles(figure))
     assert len(figure.axes) == 2 * 4 + 1
 
 
