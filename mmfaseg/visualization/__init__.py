@@ -1,7 +1,7 @@
 """Figures of predictions and of where queries attend."""
 
 from .canvas import figure_pixels, make_palette, save_figure
-from .figures import dataset_palette, spread_indices, write_figures
+from .figures import dataset_palette, write_figures
 from .focus import choose_queries, draw_focus
 from .input_image import image_to_rgb, inputs_to_image
 from .objects import Objects, draw_objects
@@ -20,6 +20,5 @@ __all__ = [
     'make_palette',
     'save_figure',
     'segmentation_scores',
-    'spread_indices',
     'write_figures',
 ]

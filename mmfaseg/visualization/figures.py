@@ -30,21 +30,6 @@ NUM_IMAGES = 6
 INSTANCE_OFFSET = 1000  # as in mmdet: label + INSTANCE_OFFSET * instance
 
 
-def spread_indices(length: int, count: int = NUM_IMAGES) -> list[int]:
-    """Returns at most ``count`` indices spread evenly over 0..length-1.
-
-    Raises:
-        ValueError: If ``length`` or ``count`` is not positive.
-    """
-    if length < 1 or count < 1:
-        raise ValueError(
-            f'cannot choose {count} of {length} images; both numbers must be '
-            'positive'
-        )
-    spread = np.linspace(0, length - 1, min(length, count))
-    return spread.round().astype(int).tolist()
-
-
 @torch.no_grad()
 def write_figures(
     model: BaseModel,
@@ -68,18 +53,11 @@ def write_figures(
 
     Returns:
         list[Path]: The files written.
-
-    Raises:
-        IndexError: If an index is out of range.
     """
     if indices is None:
-        indices = spread_indices(len(dataset))
-    for index in indices:
-        if not 0 <= index < len(dataset):
-            raise IndexError(
-                f'index {index} is out of range for a dataset of '
-                f'{len(dataset)} images; choose from 0..{len(dataset) - 1}'
-            )
+        length = len(dataset)
+        spread = np.linspace(0, length - 1, min(length, NUM_IMAGES))
+        indices = spread.round().astype(int).tolist()
     model.eval()
     items = [dataset[index] for index in indices]
     classes, palette = dataset.metainfo['classes'], dataset_palette(dataset)
