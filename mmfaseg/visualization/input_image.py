@@ -23,15 +23,7 @@ def inputs_to_image(
 
     Returns:
         np.ndarray: uint8, shape (H, W, 3), or ``size`` instead of (H, W).
-
-    Raises:
-        ValueError: If the shape is not (C, H, W).
     """
-    if inputs.ndim != 3:
-        raise ValueError(
-            f'inputs must have shape (C, H, W), got {tuple(inputs.shape)}; '
-            'pass one unbatched image'
-        )
     image = image_to_rgb(inputs.cpu().permute(1, 2, 0).numpy())
     if size is not None and image.shape[:2] != tuple(size):
         image = mmcv.imresize(image, (size[1], size[0]))
