@@ -1,14 +1,12 @@
 """Web server of the explorer page, for one or two networks."""
 
 import io
-import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from mmengine.logging import print_log
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -73,26 +71,15 @@ def make_app(
         if number is None:
             name = request.query_params.get('name') or 'the uploaded file'
             content = await _read_upload(request)
-        elif number < len(examples):
-            name = examples[number].name
-            content = _read_example(examples[number])
         else:
-            raise HTTPException(404, f'there is no example {number}')
+            name = examples[number].name
+            content = examples[number].read_bytes()
         try:
             return JSONResponse(
                 await run_in_threadpool(explore_bytes, content, name)
             )
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
-        except (RuntimeError, MemoryError) as error:  # such as out of memory
-            text = f'{name}: {error!r}'
-            print_log(text, logger='current', level=logging.ERROR)
-            reason = str(error).splitlines()[:1] or ['no reason given']
-            raise HTTPException(
-                500,
-                f'{name} could not be explored: {type(error).__name__}, '
-                f'{reason[0]}',
-            ) from error
 
     return Starlette(
         routes=[
@@ -116,15 +103,6 @@ async def _read_upload(request: Request) -> bytes:
                 413, f'the file is larger than {MAX_BYTES >> 20} MiB'
             )
     return bytes(content)
-
-
-def _read_example(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise HTTPException(
-            404, f'{path.name} cannot be read: {error}'
-        ) from error
 
 
 def _check_size(content: bytes, name: str, is_color: bool) -> None:
@@ -167,5 +145,6 @@ async def _respond(request: Request, error: Exception) -> Response:
     """Responds to an error; starlette logs the unexpected ones."""
     if isinstance(error, HTTPException):
         return JSONResponse({'error': error.detail}, error.status_code)
-    text = f'the server failed: {type(error).__name__}'
+    reason = str(error).partition('\n')[0]  # without a traceback
+    text = f'the server failed: {type(error).__name__}: {reason}'
     return JSONResponse({'error': text}, 500)

@@ -172,11 +172,12 @@ def test_invalid_image_returns_error(server):
     assert post(f'{server}/explore?name=a.%00', b'no image')[0] == 400
 
 
-def test_missing_example_returns_error(server):
+def test_missing_example_or_page_returns_error(server):
     status, answer = post(f'{server}/explore/1')
-    assert status == 404 and 'gone.png cannot be read' in answer['error']
-    status, answer = post(f'{server}/explore/2')
-    assert status == 404 and 'no example 2' in answer['error']
+    assert status == 500 and 'gone.png' in answer['error']
+    assert 'No such file' in answer['error']
+    assert post(f'{server}/explore/2')[0] == 500
+    assert post(f'{server}/other') == (404, {'error': 'Not Found'})
 
 
 def test_large_upload_is_rejected(server, monkeypatch):
@@ -197,18 +198,14 @@ def test_large_upload_is_rejected(server, monkeypatch):
 
 def test_model_failure_returns_error(server, monkeypatch):
     def fail(*_):
-        raise torch.OutOfMemoryError('CUDA out of memory.\nA long story')
+        raise torch.OutOfMemoryError('CUDA out of memory.\nTraceback ...')
 
     monkeypatch.setattr(FASegInferencer, 'explore', fail)
     status, answer = post(f'{server}/explore/0')
     assert status == 500
     assert answer['error'] == (
-        'shapes.png could not be explored: OutOfMemoryError, '
-        'CUDA out of memory.'
+        'the server failed: OutOfMemoryError: CUDA out of memory.'
     )
-    monkeypatch.setattr(FASegInferencer, 'explore', lambda *_: {}['x'])
-    status, answer = post(f'{server}/explore/0')
-    assert status == 500 and answer['error'] == 'the server failed: KeyError'
 
 
 @pytest.mark.parametrize(
