@@ -170,9 +170,10 @@ def test_missing_library_raises(monkeypatch):
 
 def test_unsupported_images_raise(library):
     for changes, message in (
-        (dict(img=np.zeros((40, 40, 3), 'f4')), r'float32 .*to_float32'),
-        (dict(img=np.zeros((40, 40), 'u1')), r'three channels.*\(40, 40\)'),
-        (dict(img=np.zeros((40, 31, 3), 'u1')), r'32x32.*\(40, 31, 3\)'),
+        (dict(img=np.zeros((40, 40, 3), 'f4')), r'test/000003.*uint8'),
+        (dict(img=np.zeros((40, 40), 'u1')), r'\(H, W, 3\), got \(40, 40\)'),
+        (dict(img=np.zeros((40, 40, 1), 'u1')), r'got \(40, 40, 1\)'),
+        (dict(img=np.zeros((40, 31, 3), 'u1')), r'\(40, 31, 3\).*32 pixels'),
         (dict(img_path=None), 'img_path is None'),
     ):
         with pytest.raises(ValueError, match=message):
