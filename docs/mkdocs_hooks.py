@@ -25,10 +25,7 @@ PAGES = {
     'configs/faseg_coco/README.md': 'configs/faseg_coco.md',
     'configs/mask2former/README.md': 'configs/mask2former.md',
 }
-IMAGES = {
-    f'benchmarks/plots/{name}.png': f'images/{name}.png'
-    for name in ('leaks', 'model_cost')
-}
+IMAGES = {'benchmarks/plots/model_cost.png': 'images/model_cost.png'}
 LINK = re.compile(
     r'(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)#\s]*)(#[^)\s]*)?\)'
 )

@@ -1,14 +1,13 @@
 """Trains a tiny model in several processes for test_distributed.py.
 
-    torchrun --nproc_per_node=N distributed_worker.py CONFIG OUT [--die]
+    torchrun --nproc_per_node=N distributed_worker.py CONFIG OUT
 
 Each iteration has the same eight images for any number of processes, and the
 losses are sampled at the same points. The first two images of each iteration
-have no labels. With --die, the second process ends in the third iteration.
+have no labels.
 """
 
 import json
-import os
 import sys
 import time
 
@@ -55,7 +54,7 @@ def make_batch(iteration: int) -> tuple:
 
 def main() -> None:
     """Trains, and writes losses and weights."""
-    path, out, *options = sys.argv[1:]
+    path, out = sys.argv[1:]
     torch.set_num_threads(1)
     dist.init_process_group('gloo')
     mask_classification_loss.draw_points = fixed_points
@@ -76,8 +75,6 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parallel.parameters(), 1e-3)
     history = []
     for iteration in range(ITERATIONS):
-        if '--die' in options and iteration == 2 and dist.get_rank() == 1:
-            os._exit(7)
         losses = parallel(*make_batch(iteration), mode='loss')
         total, parts = model.parse_losses(losses)
         optimizer.zero_grad()

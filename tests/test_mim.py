@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,12 +70,6 @@ def test_model_names_and_metadata_can_be_searched() -> None:
 def test_model_names_are_unique() -> None:
     names = [model['Name'] for model in MODELS]
     assert sorted(names) == sorted(set(names))
-
-
-def test_each_collection_has_its_readme() -> None:
-    for name, file in METAFILES.items():
-        for collection in file['Collections']:
-            assert ((ROOT / name).parent / collection['README']).is_file()
 
 
 def run(
@@ -174,72 +167,12 @@ def test_mim_runs_other_tools(environment, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_mim_forwards_unknown_arguments(environment, tmp_path) -> None:
-    command = [environment / 'mim', 'train', 'mmfaseg', CONFIG, '--gpus', 0]
-    printed = run(*command, '--amp', 'fp16', cwd=tmp_path, check=False)
-    assert '--amp fp16 is supported on cuda' in printed
-
-
-def search(environment: Path, folder: Path, *options: str) -> dict[str, dict]:
-    """Returns the fields of each config that ``mim search`` finds."""
-    found = folder / 'found.json'
-    command = [environment / 'mim', 'search', 'mmfaseg', *options]
-    run(*command, '--json', found, cwd=folder)
-    table: dict[str, dict] = {}
-    for field, column in json.loads(found.read_text()).items():
-        for name, value in column.items():
-            table.setdefault(name, {})[field] = value
-    return table
-
-
-def names_where(wanted: Callable[[dict], bool]) -> set[str]:
-    return {model['Name'] for model in MODELS if wanted(model)}
-
-
-@pytest.mark.slow
-def test_mim_searches_the_models(environment, tmp_path) -> None:
-    found = search(environment, tmp_path)
-    assert set(found) == names_where(lambda _: True)
-    for model in MODELS:
-        for result in model['Results']:
-            for key, value in result['Metrics'].items():
-                field = f'{result["Dataset"]}/{key.replace(" ", "_")}'
-                assert found[model['Name']][field.lower()] == value
-
-    of_model = search(environment, tmp_path, '--model', 'faseg')
-    assert set(of_model) == set(found)
-    for dataset in {model['Metadata']['Training Data'] for model in MODELS}:
-        of_dataset = search(environment, tmp_path, '--dataset', dataset)
-        assert set(of_dataset) == names_where(
-            lambda x, dataset=dataset: (
-                x['Metadata']['Training Data'] == dataset
-            )
-        )
-    fields = search(environment, tmp_path, '--field', 'config', 'batch_size')
-    for model in MODELS:
-        assert fields[model['Name']] == dict(
-            config=model['Config'], batch_size=model['Metadata']['Batch Size']
-        )
-
-
-@pytest.mark.slow
-def test_mim_searches_by_condition(environment, tmp_path) -> None:
-    condition = ['--condition', 'batch_size>=16,parameters<60000000']
-    assert set(search(environment, tmp_path, *condition)) == names_where(
-        lambda x: (
-            x['Metadata']['Batch Size'] >= 16
-            and x['Metadata']['Parameters'] < 60_000_000
-        )
-    )
-    condition = ['--condition', 'miou>50']
-    assert set(search(environment, tmp_path, *condition)) == names_where(
-        lambda x: any(
-            value > 50
-            for result in x['Results']
-            for key, value in result['Metrics'].items()
-            if key.startswith('mIoU')
-        )
-    )
+def test_mim_search_finds_the_models(environment, tmp_path) -> None:
+    found = tmp_path / 'found.json'
+    command = [environment / 'mim', 'search', 'mmfaseg', '--json', found]
+    run(*command, cwd=tmp_path)
+    configs = json.loads(found.read_text())['config']
+    assert configs == {model['Name']: model['Config'] for model in MODELS}
 
 
 @pytest.mark.slow

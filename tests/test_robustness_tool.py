@@ -276,3 +276,20 @@ def test_metric_without_miou_raises(tool, run):
     option = 'test_evaluator.iou_metrics=[mFscore]'
     with pytest.raises(ValueError, match=r'mFscore.*no mIoU'):
         run(*CHOICE, '--cfg-options', option)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(pipeline=[]),
+        dict(pipeline=[dict(type='PackSegInputs')]),
+        dict(type='ConcatDataset', pipeline=None, datasets=[]),
+    ],
+)
+def test_pipeline_that_does_not_load_the_image_first_raises(
+    tool, checkpoints, change
+):
+    cfg = Config.fromfile(CONFIG)
+    cfg.test_dataloader.dataset.update(change)
+    with pytest.raises(ValueError, match=r'fcn_shapes\.py: the first trans'):
+        tool.tester.Tester(cfg, str(checkpoints[0]), 'cpu', 0)

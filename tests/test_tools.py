@@ -291,13 +291,6 @@ def test_work_dir_defaults_to_config() -> None:
     assert cfg.work_dir == 'there'
 
 
-def test_cfg_options_reach_the_config() -> None:
-    options = ['train_dataloader.batch_size=5', 'test_cfg.sizes=[(1,2),(3,4)]']
-    cfg = config_of('train', '--cfg-options', *options)
-    assert cfg.train_dataloader.batch_size == 5
-    assert cfg.test_cfg.sizes == [(1, 2), (3, 4)]
-
-
 @pytest.mark.parametrize(
     ('option', 'message'),
     [
@@ -537,13 +530,6 @@ def test_predictions_of_a_detector_are_written_as_json(tmp_path) -> None:
     assert 'output_dir' not in cfg.test_evaluator
     arguments += ['--cfg-options', 'test_evaluator=[]']
     with pytest.raises(ValueError, match='needs one metric'):
-        tool.load_config(tool.parse_args(arguments))
-
-
-def test_tta_of_detector_raises() -> None:
-    tool = load_tool('test')
-    arguments = [str(INSTANCES), 'x.pth', '--tta']
-    with pytest.raises(ValueError, match='tta_model and tta_pipeline'):
         tool.load_config(tool.parse_args(arguments))
 
 

@@ -10,13 +10,8 @@ from .conversion import NOT_LEARNED, Conversion
 KEPT = 'keeps its initialization'
 
 
-def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
-    """Returns a table of the source and target of all entries.
-
-    Args:
-        conversion (Conversion): the conversion.
-        every_entry (bool): one row per entry instead of one per rule.
-    """
+def make_table(conversion: Conversion) -> Table:
+    """Returns a table with one row per conversion rule."""
     table = Table()
     for title in ('from', 'to'):
         table.add_column(title, overflow='fold')
@@ -26,14 +21,13 @@ def make_table(conversion: Conversion, every_entry: bool = False) -> Table:
     rows: dict[tuple[str, str, str], list[int]] = {}
     for entry in conversion.entries:
         source, target = entry.source, entry.target or '-'
-        if entry.rule is not None and not every_entry:
+        if entry.rule is not None:
             source, target = entry.rule
         row = rows.setdefault((source, target, entry.note), [0, 0])
         row[0] += 1
         row[1] += math.prod(entry.shape)
     for name in conversion.missing_keys:
-        target = name if every_entry else _module(name)
-        rows.setdefault(('-', target, KEPT), [0, 0])[0] += 1
+        rows.setdefault(('-', _module(name), KEPT), [0, 0])[0] += 1
     for (source, target, note), (count, values) in rows.items():
         shown = f'{values:,}' if values else ''
         table.add_row(source, target, str(count), shown, note)

@@ -2,9 +2,6 @@
 
 import copy
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -16,17 +13,14 @@ from mmengine.runner import Runner, load_checkpoint
 from robustness_results import CLEAN, METRIC, Cell
 
 from mmfaseg.checkpoints.compatibility import check_compatible
-from mmfaseg.datasets.transforms import ImageCorruption
-
-InsertionPoint = tuple[list, int]  # transforms of a pipeline, and an index
 
 
 class Tester:
     """Tests a trained model with the dataset and metric of its config.
 
     Raises:
-        ValueError: if the test pipeline does not load an image, or the
-            checkpoint is damaged or does not match the config.
+        ValueError: if the test pipeline does not load the image first, or
+            the checkpoint is damaged or does not match the config.
     """
 
     def __init__(
@@ -37,17 +31,16 @@ class Tester:
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         # otherwise, the metric would print a per-class table for each cell
         MMLogger.get_current_instance().setLevel(logging.WARNING)
+        check_pipeline(cfg)
         model = MODELS.build(cfg.model)
         content = load_checkpoint(model, checkpoint, map_location='cpu')
         check_compatible(content.get('state_dict', content), model, checkpoint)
         if device == 'cpu':
             model = revert_sync_batchnorm(model)
         self.model = model.to(device).eval()
-        self.loader = dict(cfg.test_dataloader, persistent_workers=False)
-        self.dataset = DATASETS.build(self.loader['dataset'])
-        self.insertion_points = find_insertion_points(self.dataset)
+        self.loader = cfg.test_dataloader
+        self.loader.persistent_workers = False
         self.evaluator = Evaluator(cfg.test_evaluator)
-        self.evaluator.dataset_meta = self.dataset.metainfo
 
     @torch.no_grad()
     def test(self, cell: Cell) -> dict[str, float]:
@@ -57,11 +50,20 @@ class Tester:
             ValueError: if the corruption fails on an image, or the metric
                 has no mIoU.
         """
-        with self._corrupted(cell):
-            # the loader has a copy of the dataset
-            loader = Runner.build_dataloader(
-                dict(self.loader, dataset=self.dataset), seed=self.seed
+        config = copy.deepcopy(self.loader)
+        if cell != CLEAN:
+            corruption, severity = cell
+            config.dataset.pipeline.insert(
+                1,
+                dict(
+                    type='mmfaseg.ImageCorruption',
+                    corruption=corruption,
+                    severity=severity,
+                    seed=self.seed,
+                ),
             )
+        loader = Runner.build_dataloader(config, seed=self.seed)
+        self.evaluator.dataset_meta = loader.dataset.metainfo
         for metric in self.evaluator.metrics:
             metric.results.clear()  # a failed cell leaves results
         for batch in loader:
@@ -75,59 +77,21 @@ class Tester:
             )
         return {key: float(value) for key, value in metrics.items()}
 
-    @contextmanager
-    def _corrupted(self, cell: Cell) -> Iterator[None]:
-        """Inserts the corruption after the transforms that load images."""
-        insertion_points = [] if cell == CLEAN else self.insertion_points
-        for transforms, number in insertion_points:
-            transforms.insert(number, ImageCorruption(*cell, self.seed))
-        try:
-            yield
-        finally:
-            for transforms, number in insertion_points:
-                del transforms[number]
 
-
-def find_insertion_points(dataset: Any) -> list[InsertionPoint]:
-    """Returns the positions after the transforms that load the image.
-
-    Applies the transforms to the first image until ``results['img']`` exists.
+def check_pipeline(cfg: Config) -> None:
+    """Applies the first transform of the test pipeline to the first image.
 
     Raises:
-        ValueError: if no transform loads the image.
+        ValueError: if it does not load the image, or the dataset has no
+            pipeline, as a dataset wrapper.
     """
-    inner = getattr(dataset, 'datasets', None)
-    if inner is None and hasattr(dataset, 'dataset'):
-        inner = [dataset.dataset]
-    if inner is not None:  # dataset wrapper
-        return [point for x in inner for point in find_insertion_points(x)]
-    point = None
-    if hasattr(dataset, 'pipeline'):
-        first = dataset.get_data_info(0)
-        point = _find_insertion_point(dataset.pipeline, first)
-    if point is None:
-        raise ValueError(
-            f'no transform in the test pipeline of {type(dataset).__name__} '
-            "loads the image into results['img'], which is then corrupted; "
-            'move that transform to the top level of the pipeline'
-        )
-    return [point]
-
-
-def _find_insertion_point(
-    pipeline: Any, results: Any
-) -> InsertionPoint | None:
-    # mmengine's or mmcv's Compose; other pipelines have several branches
-    transforms = getattr(pipeline, 'transforms', None)
-    if not isinstance(transforms, list):
-        return None
-    for number, transform in enumerate(transforms, 1):
-        before = copy.deepcopy(results)
-        results = transform(results)
-        if not isinstance(results, dict):
-            return None
-        if 'img' in results:
-            if not hasattr(transform, 'transforms'):
-                return transforms, number
-            return _find_insertion_point(transform.transforms, before)
-    return None
+    dataset = cfg.test_dataloader.dataset
+    pipeline = dataset.get('pipeline')
+    if pipeline:
+        loaded = DATASETS.build(dict(dataset, pipeline=pipeline[:1]))[0]
+        if 'img' in loaded:
+            return
+    raise ValueError(
+        f'{cfg.filename}: the first transform of test_dataloader.dataset.'
+        "pipeline must load the image into results['img'], to corrupt it there"
+    )

@@ -100,19 +100,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         'huggingface (default: %(default)s)',
     )
     parser.add_argument(
-        '--no-object-weight',
-        type=float,
-        help='with --reverse, class weight of "no object" to store in the '
-        'converted checkpoint (default: from the config)',
-    )
-    parser.add_argument(
         '--keep-classes',
         action='store_true',
         help='also copy the classifier between mmfaseg models that have the '
         'same classes in the same order',
-    )
-    parser.add_argument(
-        '--keys', action='store_true', help='report one row per entry'
     )
     parser.add_argument(
         '--dry-run', action='store_true', help='do not write a file'
@@ -216,12 +207,10 @@ def convert(
     if to_mmseg:
         shapes = from_mmseg_keys(shapes)
     if args.reverse:
-        no_object = args.no_object_weight
-        if no_object is None:
-            head = model.panoptic_head if to_detector else model.decode_head
-            # FASeg has the weights in its loss, Mask2Former in its head
-            weights = getattr(head, 'loss_module', head).class_weight
-            no_object = float(weights[-1])
+        head = model.panoptic_head if to_detector else model.decode_head
+        # FASeg has the weights in its loss, Mask2Former in its head
+        weights = getattr(head, 'loss_module', head).class_weight
+        no_object = float(weights[-1])
         if source == MMSEG_MASK2FORMER:
             state = from_mmseg_keys(state)
         if to_hf:
@@ -330,7 +319,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     )
     cfg = read_config(config)
     conversion = convert(state, cfg, args)
-    console.print(make_table(conversion, args.keys))
+    console.print(make_table(conversion))
     where = os.path.relpath(cfg.filename)
     console.print(f'config: {where}', soft_wrap=True)
     if source in (FASEG, MASK2FORMER):

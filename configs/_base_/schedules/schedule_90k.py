@@ -1,14 +1,5 @@
 _base_ = './schedule_160k.py'
 
 max_iters = 90000  # paper, Cityscapes
-param_scheduler = [
-    dict(
-        type='PolyLR',
-        power=0.9,  # paper
-        eta_min=0,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters)

@@ -1,16 +1,7 @@
 _base_ = './schedule_160k.py'
 
 max_iters = 20000
-param_scheduler = [
-    dict(
-        type='PolyLR',
-        power=0.9,
-        eta_min=0,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
 default_hooks = dict(checkpoint=dict(interval=1000))
 auto_scale_lr = dict(base_batch_size=8)

@@ -6,16 +6,7 @@ optim_wrapper = dict(
     optimizer=dict(lr=1e-3),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=1.0))),
 )
-param_scheduler = [
-    dict(
-        type='PolyLR',
-        power=0.9,
-        eta_min=0,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=500)
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=500))
 auto_scale_lr = dict(base_batch_size=8)
