@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import accumulate, chain
+from itertools import chain
 from typing import Any
 
 import torch
@@ -52,7 +52,6 @@ def ms_deform_attn(
     spatial_shapes: Sequence[tuple[int, int]],
     sampling_locations: Tensor,
     attention_weights: Tensor,
-    level_starts: Sequence[int] | None = None,
 ) -> Tensor:
     """Returns multi-scale deformable attention from the fastest backend.
 
@@ -64,13 +63,11 @@ def ms_deform_attn(
 
     Args:
         value (Tensor): float16, bfloat16, float32 or float64, shape
-            (B, S, h, d), each level row-major.
+            (B, S, h, d): the levels one after the other, each row-major.
         spatial_shapes (Sequence[tuple[int, int]]): (H_l, W_l) of each level.
         sampling_locations (Tensor): shape (B, N, h, n_l, P, 2), (x, y) in
             units of the map, 0 to 1 inside; converted to float32 at least.
         attention_weights (Tensor): shape (B, N, h, n_l, P).
-        level_starts (Sequence[int], optional): first token of each level. By
-            default the levels are contiguous and fill ``value``.
 
     Returns:
         Tensor: shape (B, N, h * d), dtype of ``value``.
@@ -80,28 +77,20 @@ def ms_deform_attn(
             levels.
         TypeError: if ``value`` is not floating point.
     """
-    starts = _check(
-        value,
-        spatial_shapes,
-        sampling_locations,
-        attention_weights,
-        level_starts,
-    )
+    _check(value, spatial_shapes, sampling_locations, attention_weights)
     # half precision is not precise enough for coordinates
     dtype = torch.promote_types(value.dtype, torch.float32)
     locations = sampling_locations.to(dtype)
     weights = attention_weights.to(dtype)
     if use_compiled(value):
         return torch.ops.mmfaseg.ms_deform_attn(
-            value, list(chain(*spatial_shapes)), starts, locations, weights
+            value, list(chain(*spatial_shapes)), locations, weights
         )
     use_mmcv = value.is_cuda and _use_mmcv_op()
     attend = _mmcv if use_mmcv else reference.ms_deform_attn
     # mmcv's kernel computes half-precision inputs in half (mmcv#2167)
     with torch.autocast(value.device.type, enabled=False):
-        output = attend(
-            value.to(dtype), spatial_shapes, starts, locations, weights
-        )
+        output = attend(value.to(dtype), spatial_shapes, locations, weights)
     return output.to(value.dtype)
 
 
@@ -110,16 +99,14 @@ def _check(
     spatial_shapes: Sequence[tuple[int, int]],
     sampling_locations: Tensor,
     attention_weights: Tensor,
-    level_starts: Sequence[int] | None,
-) -> list[int]:
-    """Returns the first token of each level."""
+) -> None:
     sizes = [height * width for height, width in spatial_shapes]
     tokens = sum(sizes)
     if any(min(shape) < 1 for shape in spatial_shapes):
         raise ValueError(
             f'spatial_shapes {list(spatial_shapes)} must be at least (1, 1)'
         )
-    if value.dim() != 4 or (level_starts is None and value.size(1) != tokens):
+    if value.dim() != 4 or value.size(1) != tokens:
         raise ValueError(
             f'value must have the shape (B, {tokens}, heads, dims) for '
             f'spatial_shapes {list(spatial_shapes)}, but has '
@@ -131,21 +118,6 @@ def _check(
         raise ValueError(
             f'{len(sizes)} levels, but at most {MAX_LEVELS} are supported'
         )
-    starts = [0, *accumulate(sizes)][:-1]
-    if level_starts is not None:
-        starts = list(level_starts)
-        if len(starts) != len(sizes):
-            raise ValueError(
-                f'level_starts {starts} must have one entry for each of the '
-                f'{len(sizes)} spatial_shapes'
-            )
-        ends = [a + b for a, b in zip(starts, sizes, strict=True)]
-        if any(x < 0 for x in starts) or max(ends, default=0) > value.size(1):
-            raise ValueError(
-                f'level_starts {starts} and spatial_shapes '
-                f'{list(spatial_shapes)} exceed the {value.size(1)} tokens '
-                'of value'
-            )
     batch, _, heads, _ = value.shape
     expected = (batch, heads, len(spatial_shapes))
     shape = tuple(attention_weights.shape)
@@ -159,13 +131,11 @@ def _check(
             f'sampling_locations must have the shape {(*shape, 2)}, but has '
             f'{tuple(sampling_locations.shape)}'
         )
-    return starts
 
 
 def _mmcv(
     value: Tensor,
     spatial_shapes: Sequence[tuple[int, int]],
-    level_starts: Sequence[int],
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
@@ -174,11 +144,11 @@ def _mmcv(
     )
 
     shapes = torch.as_tensor(spatial_shapes, device=value.device)
-    starts = shapes.new_tensor(level_starts)
+    sizes = shapes.prod(1)
     return MultiScaleDeformableAttnFunction.apply(
         value.contiguous(),
         shapes,
-        starts,
+        sizes.cumsum(0) - sizes,  # first token of each level
         sampling_locations.contiguous(),
         attention_weights.contiguous(),
         math.gcd(value.size(0), 64),  # must divide the batch size
@@ -188,7 +158,6 @@ def _mmcv(
 def _fake_forward(
     value: Tensor,
     spatial_shapes: Sequence[int],
-    level_starts: Sequence[int],
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
@@ -200,7 +169,6 @@ def _fake_backward(
     grad_output: Tensor,
     value: Tensor,
     spatial_shapes: Sequence[int],
-    level_starts: Sequence[int],
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -214,7 +182,7 @@ def _fake_backward(
 def _save_for_backward(
     ctx: Any, inputs: tuple[Any, ...], output: Tensor
 ) -> None:
-    value, ctx.shapes, ctx.starts, locations, weights = inputs
+    value, ctx.shapes, locations, weights = inputs
     ctx.save_for_backward(value, locations, weights)
 
 
@@ -222,10 +190,10 @@ def _backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
     value, locations, weights = ctx.saved_tensors
     grad_value, grad_locations, grad_weights = (
         torch.ops.mmfaseg.ms_deform_attn_backward(
-            grad_output, value, ctx.shapes, ctx.starts, locations, weights
+            grad_output, value, ctx.shapes, locations, weights
         )
     )
-    return grad_value, None, None, grad_locations, grad_weights
+    return grad_value, None, grad_locations, grad_weights
 
 
 if extension_is_loaded():

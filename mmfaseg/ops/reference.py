@@ -92,7 +92,6 @@ def _gather_pixels(feature: Tensor, pixels: Tensor) -> Tensor:
 def ms_deform_attn(
     value: Tensor,
     spatial_shapes: Sequence[tuple[int, int]],
-    level_starts: Sequence[int],
     sampling_locations: Tensor,
     attention_weights: Tensor,
 ) -> Tensor:
@@ -105,8 +104,9 @@ def ms_deform_attn(
     batch, _, heads, dims = value.shape
     grids = 2 * sampling_locations - 1  # in units of grid_sample, -1 to 1
     output = value.new_zeros(batch * heads, dims, attention_weights.size(1))
-    for level, (height, width) in enumerate(spatial_shapes):
-        level_value = value.narrow(1, level_starts[level], height * width)
+    sizes = [height * width for height, width in spatial_shapes]
+    levels = zip(value.split(sizes, 1), spatial_shapes, strict=True)
+    for level, (level_value, (height, width)) in enumerate(levels):
         # (B·h, d, H_l, W_l)
         maps = level_value.permute(0, 2, 3, 1).reshape(
             batch * heads, dims, height, width

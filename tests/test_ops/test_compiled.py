@@ -159,23 +159,6 @@ def test_deformable_attention_equals_the_reference(dtype, dims):
     _assert_equal_to_reference(attend, inputs, SUMS_IN_ORDER)
 
 
-def test_deformable_attention_with_gaps_between_levels():
-    torch.manual_seed(0)
-    value, locations, weights = _deform_inputs(torch.float64)
-    gaps = torch.randn(2, 30, 3, 32, dtype=torch.float64, device=DEVICE)
-    starts = [18, 2, 0]
-    offset = 0
-    for (height, width), start in zip(SHAPES, starts, strict=True):
-        size = height * width
-        gaps[:, start : start + size] = value[:, offset : offset + size]
-        offset += size
-    expected = ms_deform_attn(value, SHAPES, locations, weights)
-    for backend in ('auto', 'reference'):
-        with use_backend(backend):
-            output = ms_deform_attn(gaps, SHAPES, locations, weights, starts)
-        assert_close(output, expected)
-
-
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 @pytest.mark.parametrize('which', [1, 2])
 def test_non_finite_values_propagate(bad, which):
@@ -220,11 +203,10 @@ def test_opcheck():
     value, locations, weights = (
         x.requires_grad_() for x in _deform_inputs(torch.float32)
     )
-    flat, starts = [x for shape in SHAPES for x in shape], [0, 12, 22]
-    arguments = (value, flat, starts, locations, weights)
+    flat = [x for shape in SHAPES for x in shape]
+    arguments = (value, flat, locations, weights)
     torch.library.opcheck(ops.ms_deform_attn.default, arguments)
-    detached = (value.detach(), flat, starts)
-    detached += (locations.detach(), weights.detach())
+    detached = (value.detach(), flat, locations.detach(), weights.detach())
     torch.library.opcheck(
         ops.ms_deform_attn_backward.default,
         (torch.randn(2, 7, 96, device=DEVICE), *detached),
@@ -287,7 +269,6 @@ def test_outputs_are_fully_written():
                 torch.ones(2, 7, 96, device=DEVICE),
                 value,
                 [3, 4, 5, 2, 1, 1],
-                [0, 12, 22],
                 locations,
                 weights,
             ),
@@ -354,7 +335,7 @@ def test_gather_reads_only_its_windows():
 @pytest.mark.skipif(not SUMS_IN_ORDER, reason='measures memory on the CPU')
 @pytest.mark.parametrize('dtype', DTYPES)
 def test_no_memory_beyond_inputs_and_results(dtype):
-    shapes, starts = [(16, 16), (8, 8)], [0, 256]
+    shapes = [(16, 16), (8, 8)]
     sums = torch.promote_types(dtype, torch.float32)
     value = torch.randn(2, 320, 8, 32).to(dtype)
     locations = torch.rand(2, 320, 8, 2, 4, 2).to(sums)
@@ -365,7 +346,7 @@ def test_no_memory_beyond_inputs_and_results(dtype):
     embed = torch.randn(64)
     ops = torch.ops.mmfaseg
     flat = [x for shape in shapes for x in shape]
-    samples = (flat, starts, locations, weights)
+    samples = (flat, locations, weights)
     tokens = torch.randn(2, 256, 64).to(dtype)
     for run, inputs in (
         (

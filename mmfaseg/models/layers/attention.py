@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmfaseg.ops import TokenLinear, linear
 
-from .memory import chunks
+from .memory import chunks, recompute
 
 
 class MultiheadAttention(nn.Module):
@@ -78,7 +78,9 @@ class MultiheadAttention(nn.Module):
         if blocked is not None:
             blocked = blocked.unsqueeze(1)  # (B, 1, Q, L)
         if need_attention:
-            output, attention = _attend_with_probabilities(q, k, v, blocked)
+            output, attention = recompute(  # not stored: one map per head
+                _attend_with_probabilities, q, k, v, blocked
+            )
         else:
             allowed = None if blocked is None else ~blocked
             output = F.scaled_dot_product_attention(q, k, v, allowed)
@@ -96,8 +98,8 @@ def _attend_with_probabilities(
     """Returns output, (B, h, Q, C/h), and mean probabilities, (B, Q, L).
 
     Heads are processed in chunks, as the probabilities of all heads would be
-    the largest tensor of the decoder. Without a backward pass, only those of
-    one chunk are in memory at a time.
+    the largest tensor of the decoder: only those of one chunk are in memory at
+    a time, or of all heads of one layer in the backward pass.
     """
     batch, heads, queries, channels = query.shape
     query = query * channels**-0.5

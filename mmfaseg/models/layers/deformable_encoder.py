@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmfaseg.ops import TokenLinear, linear, ms_deform_attn
 
 from .attention import FFN
-from .memory import run_layer
+from .memory import recompute, run_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +122,9 @@ class MultiScaleDeformableAttention(nn.Module):
         Returns:
             Tensor: shape (B, S, C).
         """
-        query = tokens + token_pos
         per_head = (self.num_heads, self.num_levels, self.num_points)
-        parts = self.sampling_offsets, self.attention_weights
-        weight = torch.cat([x.weight for x in parts])
-        bias = torch.cat([x.bias for x in parts])
-        samples = linear(query, weight, bias)
-        offsets, weights = samples.split([x.out_features for x in parts], -1)
+        # not stored: the sum of tokens and positions
+        offsets, weights = recompute(self._project_queries, tokens, token_pos)
         # offsets are in pixels of the sampled level; multiplying flat rows is
         # much faster than a last dimension of two
         pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)
@@ -142,6 +138,16 @@ class MultiScaleDeformableAttention(nn.Module):
         weights = weights.unflatten(3, per_head[1:])
         output = ms_deform_attn(value, grid.shapes, locations, weights)
         return self.output_proj(output)
+
+    def _project_queries(
+        self, tokens: Tensor, token_pos: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Returns offsets (B, S, h * n_l * P * 2) and logits of weights."""
+        layers = self.sampling_offsets, self.attention_weights
+        weight = torch.cat([x.weight for x in layers])
+        bias = torch.cat([x.bias for x in layers])
+        samples = linear(tokens + token_pos, weight, bias)
+        return samples.split([x.out_features for x in layers], -1)
 
 
 def _softmax(logits: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Processing in chunks, and gradient checkpointing, to save memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -50,3 +51,17 @@ def run_layer(layer: nn.Module, *inputs: Any, with_cp: bool) -> Any:
     if with_cp and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False)
     return layer(*inputs)
+
+
+def recompute(function: Callable[..., Any], *inputs: Any) -> Any:
+    """Returns the result of a function that the backward pass computes again.
+
+    For cheap functions with large intermediate results, which are not stored.
+    The function must not draw random numbers. While compiling, the compiler
+    decides what to store.
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return checkpoint(
+            function, *inputs, use_reentrant=False, preserve_rng_state=False
+        )
+    return function(*inputs)

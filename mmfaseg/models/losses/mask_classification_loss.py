@@ -221,14 +221,16 @@ class MaskClassificationLoss(nn.Module):
         samples = map(
             PointTargets.sample, targets, target_indices, image_points
         )
-        target = torch.cat(list(samples))
+        ignored = _sample_ignored(targets, image_points)
+        # a mask of bytes is all that ignoring points adds to the graph
+        target = torch.cat(list(samples)).masked_fill_(ignored, 0)
         logits = sample_points(matched, points)[:, 0]  # (N, P)
-        weight = 1 - _sample_ignored(targets, image_points)
         entropy = F.binary_cross_entropy_with_logits(
-            logits, target, weight, reduction='none'
-        )
-        loss_mask = entropy.sum(-1) / weight.sum(-1).clamp(min=1)
-        probability, target = logits.sigmoid() * weight, target * weight
+            logits, target, reduction='none'
+        ).masked_fill(ignored, 0)
+        num_points = (~ignored).sum(-1).clamp(min=1)
+        loss_mask = entropy.sum(-1) / num_points
+        probability = logits.sigmoid().masked_fill(ignored, 0)
         overlap = 2 * (probability * target).sum(-1)
         total = probability.sum(-1) + target.sum(-1)
         return loss_mask, 1 - (overlap + 1) / (total + 1)
@@ -249,7 +251,7 @@ class MaskClassificationLoss(nn.Module):
         uncertainty = -sample_points(matched, points)[:, 0].abs()
         if any(x.ignored is not None for x in targets):
             ignored = _sample_ignored(targets, points.split(list(counts)))
-            uncertainty = uncertainty.masked_fill(ignored > 0, float('-inf'))
+            uncertainty = uncertainty.masked_fill(ignored, float('-inf'))
         # sorted, as sums in a changing order would amplify rounding errors
         index = uncertainty.topk(self.num_uncertain, dim=1).indices
         uncertain = points.gather(1, index[..., None].expand(-1, -1, 2))

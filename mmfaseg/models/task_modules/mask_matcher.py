@@ -139,7 +139,8 @@ class MaskMatcher:
             embeds, features.expand(len(embeds), -1, -1, -1)
         )
         logits = sample_points(masks.to(targets.masks.dtype), points)
-        weight = 1 - targets.sample_ignored(points)[:, None]  # (d, 1, P)
+        ignored = targets.sample_ignored(points)
+        weight = (~ignored).to(logits)[:, None]  # (d, 1, P)
         target = targets.sample_all(points) * weight
         target = target.transpose(1, 2)  # (d, P, n)
         # sum of softplus(-x) t + softplus(x) (w - t) = softplus(x) w - x t

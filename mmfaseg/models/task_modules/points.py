@@ -76,8 +76,8 @@ class PointTargets:
         return samples[0].unflatten(1, points.shape[:2]).transpose(0, 1)
 
     def sample_ignored(self, points: Tensor) -> Tensor:
-        """Returns 1 at points that touch an ignored pixel, else 0, (N, P)."""
+        """Returns whether points (N, P, 2) touch an ignored pixel, (N, P)."""
         if self.ignored is None:
-            return torch.zeros_like(points[..., 0], dtype=self.masks.dtype)
+            return torch.zeros_like(points[..., 0], dtype=torch.bool)
         samples = sample_points(self.ignored, points.flatten(0, 1)[None])
-        return (samples > 0).view(points.shape[:2]).to(self.masks.dtype)
+        return (samples > 0).view(points.shape[:2])

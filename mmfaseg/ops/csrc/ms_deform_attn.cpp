@@ -5,11 +5,10 @@
 STABLE_TORCH_LIBRARY_FRAGMENT(mmfaseg, m) {
   m.def(
       "ms_deform_attn(Tensor value, SymInt[] spatial_shapes, "
-      "SymInt[] level_starts, Tensor sampling_locations, "
-      "Tensor attention_weights) -> Tensor");
+      "Tensor sampling_locations, Tensor attention_weights) -> Tensor");
   m.def(
       "ms_deform_attn_backward(Tensor grad_output, Tensor value, "
-      "SymInt[] spatial_shapes, SymInt[] level_starts, "
-      "Tensor sampling_locations, Tensor attention_weights) -> (Tensor "
+      "SymInt[] spatial_shapes, Tensor sampling_locations, "
+      "Tensor attention_weights) -> (Tensor "
       "grad_value, Tensor grad_locations, Tensor grad_weights)");
 }

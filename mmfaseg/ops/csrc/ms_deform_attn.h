@@ -3,11 +3,10 @@
 // Zhu et al., Deformable DETR, ICLR 2021, equation 3. Letters: B batch, S value
 // tokens, h heads, d channels per head, N queries, n_l levels, P points.
 //
-// ms_deform_attn(value, spatial_shapes, level_starts, sampling_locations,
-//                attention_weights) -> output
-//   value: (B, S, h, d). Level l has the tokens [start_l, start_l + H_l * W_l),
-//     row-major; there may be gaps between levels.
-//   spatial_shapes: (H_0, W_0, H_1, W_1, ...), level_starts: (start_0, ...).
+// ms_deform_attn(value, spatial_shapes, sampling_locations, attention_weights)
+//     -> output
+//   value: (B, S, h, d): the levels one after the other, each row-major.
+//   spatial_shapes: (H_0, W_0, H_1, W_1, ...).
 //   sampling_locations: (B, N, h, n_l, P, 2), (x, y), 0 to 1 inside the map,
 //     float, or double if value is double.
 //   attention_weights: (B, N, h, n_l, P), same type as sampling_locations.
@@ -44,7 +43,6 @@ struct DeformShape {
 // Checks the arguments and returns their sizes.
 inline DeformShape deform_shape(const Tensor& value,
                                 const std::vector<int64_t>& spatial_shapes,
-                                const std::vector<int64_t>& level_starts,
                                 const Tensor& sampling_locations,
                                 const Tensor& attention_weights) {
   check(value.dim() == 4, "value must have the shape (B, S, h, d), but has ",
@@ -53,7 +51,10 @@ inline DeformShape deform_shape(const Tensor& value,
         "attention_weights must have the shape (B, N, h, levels, points), but "
         "has ",
         to_string(attention_weights));
-  const int64_t levels = static_cast<int64_t>(level_starts.size());
+  check(spatial_shapes.size() % 2 == 0,
+        "spatial_shapes must have two numbers for each level, but has ",
+        spatial_shapes.size());
+  const int64_t levels = static_cast<int64_t>(spatial_shapes.size() / 2);
   const DeformShape s{value.size(0),
                       value.size(1),
                       value.size(2),
@@ -61,20 +62,18 @@ inline DeformShape deform_shape(const Tensor& value,
                       attention_weights.size(1),
                       levels,
                       attention_weights.size(4)};
-  check(spatial_shapes.size() == level_starts.size() * 2,
-        "spatial_shapes must have two numbers for each of the ", levels,
-        " level_starts, but has ", spatial_shapes.size());
   check(levels <= kMaxLevels, levels, " levels, but at most ", kMaxLevels,
         " are supported");
+  int64_t tokens = 0;
   for (int64_t l = 0; l < levels; ++l) {
     const int64_t height = spatial_shapes[2 * l];
     const int64_t width = spatial_shapes[2 * l + 1];
-    const int64_t start = level_starts[l];
-    check(height >= 1 && width >= 1 && start >= 0 &&
-              start + height * width <= s.tokens,
-          "level ", l, " of ", height, "x", width, " pixels at token ", start,
-          " is not inside the ", s.tokens, " tokens of value");
+    check(height >= 1 && width >= 1, "level ", l, " has ", height, "x", width,
+          " pixels, but must not be empty");
+    tokens += height * width;
   }
+  check(tokens == s.tokens, "value has ", s.tokens,
+        " tokens, but spatial_shapes have ", tokens);
   check_shape("attention_weights", attention_weights,
               {s.batch, s.queries, s.heads, levels, s.points});
   check_shape("sampling_locations", sampling_locations,

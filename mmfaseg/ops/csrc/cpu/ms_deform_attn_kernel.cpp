@@ -48,7 +48,6 @@ MMFASEG_HOST_DEVICE T round_to(Acc number) {
 struct Problem {
   DeformShape shape;
   const int64_t* spatial_shapes;
-  const int64_t* level_starts;
 };
 
 // Writes channels [0, dims) of one query and head. kDims is dims if it is known
@@ -65,7 +64,6 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
   for (int64_t l = 0; l < p.shape.levels; ++l) {
     const int64_t height = p.spatial_shapes[2 * l];
     const int64_t width = p.spatial_shapes[2 * l + 1];
-    const T* level = value + p.level_starts[l] * pixel_stride;
     for (int64_t i = 0; i < p.shape.points; ++i, locations += 2, ++weights) {
       const Acc x = locations[0] * Acc(width) - Acc(0.5);
       const Acc y = locations[1] * Acc(height) - Acc(0.5);
@@ -79,7 +77,7 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
       Acc share[4];
       for (int k = 0; k < 4; ++k) {
         const int64_t offset = corners.offset[k];
-        pixel[k] = offset < 0 ? kZeros : level + offset * pixel_stride;
+        pixel[k] = offset < 0 ? kZeros : value + offset * pixel_stride;
         share[k] = weight * corners.weight(k);
       }
 #pragma omp simd
@@ -88,6 +86,7 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
                   share[2] * Acc(pixel[2][c]) + share[3] * Acc(pixel[3][c]);
       }
     }
+    value += height * width * pixel_stride;  // the next level
   }
 #pragma omp simd
   for (int64_t c = 0; c < n; ++c) {
@@ -131,7 +130,6 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
   for (int64_t l = 0; l < p.shape.levels; ++l) {
     const int64_t height = p.spatial_shapes[2 * l];
     const int64_t width = p.spatial_shapes[2 * l + 1];
-    const int64_t start = p.level_starts[l];
     for (int64_t i = 0; i < p.shape.points;
          ++i, locations += 2, ++weights, grad_locations += 2, ++grad_weights) {
       const Acc x = locations[0] * Acc(width) - Acc(0.5);
@@ -143,8 +141,8 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
       Acc* target[4];
       Acc share[4];
       for (int k = 0; k < 4; ++k) {
-        const int64_t token = start + corners.offset[k];
-        const bool inside = corners.offset[k] >= 0;
+        const int64_t token = corners.offset[k];
+        const bool inside = token >= 0;
         pixel[k] = inside ? value + token * pixel_stride : kZeros;
         target[k] = inside ? grad_value + token * grad_stride : unused;
         share[k] = weight * corners.weight(k);
@@ -170,6 +168,8 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
       grad_locations[0] += part.x;
       grad_locations[1] += part.y;
     }
+    value += height * width * pixel_stride;  // the next level
+    grad_value += height * width * grad_stride;
   }
 }
 
@@ -294,12 +294,11 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
 
 Tensor ms_deform_attn_cpu(const Tensor& value,
                           const std::vector<int64_t>& spatial_shapes,
-                          const std::vector<int64_t>& level_starts,
                           const Tensor& sampling_locations,
                           const Tensor& attention_weights) {
-  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
-                                     sampling_locations, attention_weights);
-  const Problem p{s, spatial_shapes.data(), level_starts.data()};
+  const DeformShape s = deform_shape(value, spatial_shapes, sampling_locations,
+                                     attention_weights);
+  const Problem p{s, spatial_shapes.data()};
   const Tensor values = torch::stable::contiguous(value);
   const Tensor locations = torch::stable::contiguous(sampling_locations);
   const Tensor weights = torch::stable::contiguous(attention_weights);
@@ -316,12 +315,11 @@ Tensor ms_deform_attn_cpu(const Tensor& value,
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(
     const Tensor& grad_output, const Tensor& value,
     const std::vector<int64_t>& spatial_shapes,
-    const std::vector<int64_t>& level_starts, const Tensor& sampling_locations,
-    const Tensor& attention_weights) {
-  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
-                                     sampling_locations, attention_weights);
+    const Tensor& sampling_locations, const Tensor& attention_weights) {
+  const DeformShape s = deform_shape(value, spatial_shapes, sampling_locations,
+                                     attention_weights);
   check_grad_output(grad_output, value, s);
-  const Problem p{s, spatial_shapes.data(), level_starts.data()};
+  const Problem p{s, spatial_shapes.data()};
   const Tensor grads = torch::stable::contiguous(grad_output);
   const Tensor values = torch::stable::contiguous(value);
   const Tensor locations = torch::stable::contiguous(sampling_locations);

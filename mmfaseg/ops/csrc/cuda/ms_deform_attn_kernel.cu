@@ -147,13 +147,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 Problem make_problem(const DeformShape& s,
-                     const std::vector<int64_t>& spatial_shapes,
-                     const std::vector<int64_t>& level_starts) {
+                     const std::vector<int64_t>& spatial_shapes) {
   Problem p{s, {}, {}, {}};
+  int64_t start = 0;
   for (int64_t l = 0; l < s.levels; ++l) {
     p.height[l] = spatial_shapes[2 * l];
     p.width[l] = spatial_shapes[2 * l + 1];
-    p.start[l] = level_starts[l];
+    p.start[l] = start;
+    start += p.height[l] * p.width[l];
   }
   return p;
 }
@@ -206,13 +207,12 @@ void backward(const Problem& p, const Tensor& grad_output, const Tensor& value,
 
 Tensor ms_deform_attn_cuda(const Tensor& value,
                            const std::vector<int64_t>& spatial_shapes,
-                           const std::vector<int64_t>& level_starts,
                            const Tensor& sampling_locations,
                            const Tensor& attention_weights) {
-  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
-                                     sampling_locations, attention_weights);
+  const DeformShape s = deform_shape(value, spatial_shapes, sampling_locations,
+                                     attention_weights);
   const DeviceGuard guard(value.get_device_index());
-  const Problem p = make_problem(s, spatial_shapes, level_starts);
+  const Problem p = make_problem(s, spatial_shapes);
   const Tensor values = torch::stable::contiguous(value);
   const Tensor locations = torch::stable::contiguous(sampling_locations);
   const Tensor weights = torch::stable::contiguous(attention_weights);
@@ -229,13 +229,12 @@ Tensor ms_deform_attn_cuda(const Tensor& value,
 std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cuda(
     const Tensor& grad_output, const Tensor& value,
     const std::vector<int64_t>& spatial_shapes,
-    const std::vector<int64_t>& level_starts, const Tensor& sampling_locations,
-    const Tensor& attention_weights) {
-  const DeformShape s = deform_shape(value, spatial_shapes, level_starts,
-                                     sampling_locations, attention_weights);
+    const Tensor& sampling_locations, const Tensor& attention_weights) {
+  const DeformShape s = deform_shape(value, spatial_shapes, sampling_locations,
+                                     attention_weights);
   check_grad_output(grad_output, value, s);
   const DeviceGuard guard(value.get_device_index());
-  const Problem p = make_problem(s, spatial_shapes, level_starts);
+  const Problem p = make_problem(s, spatial_shapes);
   const Tensor grads = torch::stable::contiguous(grad_output);
   const Tensor values = torch::stable::contiguous(value);
   const Tensor locations = torch::stable::contiguous(sampling_locations);
