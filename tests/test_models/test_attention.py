@@ -57,6 +57,22 @@ def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
         assert_close(found, expected)
 
 
+def test_backward_pass_stores_no_probabilities_of_heads():
+    ours, _ = _pair()
+    query, x = (torch.randn(2, n, 16, dtype=torch.float64) for n in (5, 11))
+    stored = []
+
+    def store(tensor):
+        stored.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(store, lambda x: x):
+        _, attention = ours(query, x, x, need_attention=True)
+    assert attention.requires_grad
+    assert (2, 4, 11, 4) in stored  # the keys
+    assert not [x for x in stored if x[-2:] == (5, 11)]
+
+
 def test_chunks_cover_all_items():
     cpu = torch.device('cpu')
     assert memory.chunks(5, 1, cpu) == [slice(0, 5)]
