@@ -72,8 +72,13 @@ def make_app(
             name = request.query_params.get('name') or 'the uploaded file'
             content = await _read_upload(request)
         else:
-            name = examples[number].name
-            content = examples[number].read_bytes()
+            try:
+                name = examples[number].name
+                content = examples[number].read_bytes()
+            except (IndexError, OSError) as error:
+                raise HTTPException(
+                    404, f'example {number} cannot be read'
+                ) from error
         try:
             return JSONResponse(
                 await run_in_threadpool(explore_bytes, content, name)
@@ -145,6 +150,8 @@ async def _respond(request: Request, error: Exception) -> Response:
     """Responds to an error; starlette logs the unexpected ones."""
     if isinstance(error, HTTPException):
         return JSONResponse({'error': error.detail}, error.status_code)
-    reason = str(error).partition('\n')[0]  # without a traceback
-    text = f'the server failed: {type(error).__name__}: {reason}'
+    text = f'the server failed: {type(error).__name__}'
+    if isinstance(error, RuntimeError):  # such as out of memory
+        reason = str(error).partition('\n')[0]
+        text = f'{text}: {reason}'
     return JSONResponse({'error': text}, 500)

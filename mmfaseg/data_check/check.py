@@ -67,13 +67,14 @@ def check_dataset(
 ) -> DatasetReport:
     """Checks for problems that make training fail or give wrong results.
 
+    Without ``limit``, a progress bar is shown for each split.
+
     Args:
         cfg (Config): config of a semantic segmentation model.
         splits (Sequence[str]): any of ``'train'``, ``'val'``, ``'test'``.
         limit (int, optional): maximum number of images to read per split,
             evenly spread. Files of different splits are then compared by
-            name only, not by content. Without a limit, a progress bar is
-            shown for each split.
+            name only, not by content.
 
     Raises:
         ValueError: if the config has no ``model.decode_head``.

@@ -6,14 +6,15 @@ Shapes:
     H, W: height and width of an image in pixels.
 """
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.fileio import dump
 from pycocotools import mask as coco_mask
 from rich.progress import track
 
+from ..utils.atomic_write import atomic_write
 from ..version import __version__
 from .shapes import ShapesDataset
 from .shapes_canvas import CHECKER, CLASSES, CROSS, DISC, STRIPES
@@ -46,7 +47,8 @@ def write_shapes_coco(
     Writes images to ``SPLIT/``, panoptic maps to ``panoptic_SPLIT/``, and
     annotations to ``annotations/instances_SPLIT.json`` and
     ``annotations/panoptic_SPLIT.json``. Annotations are written last, so that
-    a split that has them is complete.
+    a split that has both files is complete. Images of an earlier, longer split
+    are not deleted.
 
     Args:
         folder (str | Path): folder of all splits.
@@ -71,7 +73,7 @@ def write_shapes_coco(
     panoptic = folder / 'annotations' / f'panoptic_{split}.json'
     for path in (panoptic, instances):
         path.unlink(missing_ok=True)
-    for name in (split, f'panoptic_{split}'):
+    for name in (split, f'panoptic_{split}', 'annotations'):
         (folder / name).mkdir(parents=True, exist_ok=True)
     images: list[dict] = []
     segments: list[dict] = []
@@ -107,8 +109,13 @@ def write_shapes_coco(
                 )
     things = CATEGORIES[: len(THINGS)]
     common = dict(info=info, licenses=[], images=images)
-    dump(dict(common, annotations=objects, categories=things), instances)
-    dump(dict(common, annotations=segments, categories=CATEGORIES), panoptic)
+    for path, annotations, categories in (
+        (instances, objects, things),
+        (panoptic, segments, CATEGORIES),
+    ):
+        content = dict(common, annotations=annotations, categories=categories)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(content))
 
 
 def _find_segments(labels: np.ndarray, ids: np.ndarray) -> list[dict]:

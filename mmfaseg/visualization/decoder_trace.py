@@ -125,8 +125,9 @@ def trace_decoder(
     """Runs a decoder and records every layer.
 
     All layers compute their attention explicitly, which changes the results
-    only by rounding. The arguments are those of the decoder's ``forward``. A
-    decoder with ``with_cp=True`` is traced under ``torch.no_grad()``.
+    only by rounding. The arguments are those of the decoder's ``forward``. For
+    a decoder with ``with_cp=True``, use ``torch.no_grad()``: the backward pass
+    would run the layers again without the hooks.
     """
     traces: list[LayerTrace] = []
 

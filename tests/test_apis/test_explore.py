@@ -173,10 +173,10 @@ def test_invalid_image_returns_error(server):
 
 
 def test_missing_example_or_page_returns_error(server):
-    status, answer = post(f'{server}/explore/1')
-    assert status == 500 and 'gone.png' in answer['error']
-    assert 'No such file' in answer['error']
-    assert post(f'{server}/explore/2')[0] == 500
+    for number in (1, 2):  # deleted, and never there
+        error = f'example {number} cannot be read'
+        found = post(f'{server}/explore/{number}')
+        assert found == (404, {'error': error})
     assert post(f'{server}/other') == (404, {'error': 'Not Found'})
 
 

@@ -1,8 +1,12 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import MultiheadAttention, memory
+from mmfaseg.models.layers import MultiheadAttention, attention, memory
 from mmfaseg.models.layers.attention import FFN
+from mmfaseg.models.layers.deformable_encoder import (
+    MultiScaleDeformableAttention,
+    pixel_grid,
+)
 from mmfaseg.testing import assert_close
 
 
@@ -57,20 +61,56 @@ def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
         assert_close(found, expected)
 
 
-def test_backward_pass_stores_no_probabilities_of_heads():
-    ours, _ = _pair()
-    query, x = (torch.randn(2, n, 16, dtype=torch.float64) for n in (5, 11))
+def _stored_tensors(run):
     stored = []
 
     def store(tensor):
-        stored.append(tuple(tensor.shape))
+        stored.append(tensor)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(store, lambda x: x):
-        _, attention = ours(query, x, x, need_attention=True)
-    assert attention.requires_grad
-    assert (2, 4, 11, 4) in stored  # the keys
-    assert not [x for x in stored if x[-2:] == (5, 11)]
+        run()
+    return stored
+
+
+def test_backward_pass_stores_no_probabilities_of_heads():
+    ours, _ = _pair()
+    query, x = (torch.randn(2, n, 16, dtype=torch.float64) for n in (5, 11))
+    stored = _stored_tensors(lambda: ours(query, x, x, None, True))
+    shapes = [tuple(x.shape) for x in stored]
+    assert (2, 4, 11, 4) in shapes  # the keys
+    assert not [x for x in shapes if x[-2:] == (5, 11)]
+
+
+def test_backward_pass_stores_no_queries_of_the_encoder():
+    module = MultiScaleDeformableAttention(16, 4, num_levels=2)
+    tokens, token_pos = torch.randn(2, 2, 5, 16)
+    grid = pixel_grid([(1, 1), (2, 2)], tokens)
+    stored = _stored_tensors(lambda: module(tokens, token_pos, grid))
+    stored = [x.flatten() for x in stored if x.numel() == tokens.numel()]
+    assert any(x.equal(tokens.flatten()) for x in stored)
+    queries = (tokens + token_pos).flatten()
+    assert not any(x.equal(queries) for x in stored)
+
+
+@pytest.mark.parametrize('mode', ['float32', 'autocast', 'with_cp'])
+def test_recomputing_does_not_change_gradients(monkeypatch, mode):
+    module = MultiheadAttention(16, 4)
+    query, x = (torch.randn(2, n, 16, requires_grad=True) for n in (5, 11))
+    leaves = [query, x, *module.parameters()]
+
+    def gradients():
+        with torch.autocast('cpu', enabled=mode == 'autocast'):
+            results = memory.run_layer(
+                *(module, query, x, x, None, True), with_cp=mode == 'with_cp'
+            )
+        loss = sum(x.float().square().sum() for x in results)
+        return torch.autograd.grad(loss, leaves)
+
+    found = gradients()
+    monkeypatch.setattr(attention, 'recompute', lambda run, *args: run(*args))
+    for gradient, expected in zip(found, gradients(), strict=True):
+        assert gradient.equal(expected)
 
 
 def test_chunks_cover_all_items():

@@ -38,7 +38,7 @@ class Tester:
         if device == 'cpu':
             model = revert_sync_batchnorm(model)
         self.model = model.to(device).eval()
-        self.loader = cfg.test_dataloader
+        self.loader = copy.deepcopy(cfg.test_dataloader)
         self.loader.persistent_workers = False
         self.evaluator = Evaluator(cfg.test_evaluator)
 
@@ -82,16 +82,20 @@ def check_pipeline(cfg: Config) -> None:
     """Applies the first transform of the test pipeline to the first image.
 
     Raises:
-        ValueError: if it does not load the image, or the dataset has no
-            pipeline, as a dataset wrapper.
+        ValueError: if it does not load the image, or the dataset, such as a
+            wrapper, has no pipeline.
     """
     dataset = cfg.test_dataloader.dataset
     pipeline = dataset.get('pipeline')
-    if pipeline:
-        loaded = DATASETS.build(dict(dataset, pipeline=pipeline[:1]))[0]
-        if 'img' in loaded:
-            return
-    raise ValueError(
-        f'{cfg.filename}: the first transform of test_dataloader.dataset.'
-        "pipeline must load the image into results['img'], to corrupt it there"
-    )
+    if not pipeline:
+        raise ValueError(
+            f'{cfg.filename}: test_dataloader.dataset has no pipeline; '
+            'dataset wrappers such as ConcatDataset are not supported'
+        )
+    first = DATASETS.build(dict(dataset, pipeline=pipeline[:1]))[0]
+    if 'img' not in first:
+        raise ValueError(
+            f'{cfg.filename}: the first transform of test_dataloader.dataset.'
+            "pipeline must load the image into results['img'], because the "
+            'corruption is inserted after it'
+        )

@@ -2,7 +2,7 @@ _base_ = './camvid-360x480.py'
 
 crop_size = (192, 256)
 train_pipeline = _base_.train_pipeline
-train_pipeline[3].update(crop_size=crop_size)
+train_pipeline[3].update(crop_size=crop_size)  # RandomCrop
 train_dataloader = dict(
     batch_size=4, num_workers=1, dataset=dict(pipeline=train_pipeline)
 )

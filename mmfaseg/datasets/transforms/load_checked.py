@@ -77,9 +77,8 @@ class LoadCheckedImage(LoadImageFromFile):
         on_error (str): ``'raise'``; or ``'skip'``, for training only, which
             logs a warning and makes the dataset load another image.
         to_float32 (bool): convert the image to float32.
-        color_type (str): as in mmcv's class;
-            ``'color_ignore_orientation'`` does not apply the EXIF
-            orientation.
+        color_type (str): as in mmcv's class. The EXIF orientation is applied
+            unless it is ``'color_ignore_orientation'``.
         backend_args (dict, optional): file backend of mmengine.
 
     Raises:
@@ -108,6 +107,7 @@ class LoadCheckedImage(LoadImageFromFile):
     def _load(self, results: dict) -> dict:
         try:
             return super().transform(results)
+        # mmcv asserts that the image was decoded
         except (AssertionError, cv2.error) as error:
             raise UnreadableError(
                 f'{results["img_path"]} cannot be read as an image: it is '

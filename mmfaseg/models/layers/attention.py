@@ -99,7 +99,7 @@ def _attend_with_probabilities(
 
     Heads are processed in chunks, as the probabilities of all heads would be
     the largest tensor of the decoder: only those of one chunk are in memory at
-    a time, or of all heads of one layer in the backward pass.
+    a time; in the backward pass, those of all heads of one layer.
     """
     batch, heads, queries, channels = query.shape
     query = query * channels**-0.5

@@ -123,8 +123,9 @@ class MultiScaleDeformableAttention(nn.Module):
             Tensor: shape (B, S, C).
         """
         per_head = (self.num_heads, self.num_levels, self.num_points)
-        # not stored: the sum of tokens and positions
-        offsets, weights = recompute(self._project_queries, tokens, token_pos)
+        offsets, weights = recompute(  # not stored: the queries
+            self._project_queries, tokens, token_pos
+        )
         # offsets are in pixels of the sampled level; multiplying flat rows is
         # much faster than a last dimension of two
         pixel_size = grid.pixel_size[:, None].expand(*per_head, 2)

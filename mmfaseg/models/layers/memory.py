@@ -57,8 +57,9 @@ def recompute(function: Callable[..., Any], *inputs: Any) -> Any:
     """Returns the result of a function that the backward pass computes again.
 
     For cheap functions with large intermediate results, which are not stored.
-    The function must not draw random numbers. While compiling, the compiler
-    decides what to store.
+    The function must not draw random numbers or depend on a state that changes
+    before the backward pass. While compiling, the compiler decides what to
+    store.
     """
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return checkpoint(

@@ -222,7 +222,7 @@ class MaskClassificationLoss(nn.Module):
             PointTargets.sample, targets, target_indices, image_points
         )
         ignored = _sample_ignored(targets, image_points)
-        # a mask of bytes is all that ignoring points adds to the graph
+        # of the ignored points, autograd stores only a bool mask
         target = torch.cat(list(samples)).masked_fill_(ignored, 0)
         logits = sample_points(matched, points)[:, 0]  # (N, P)
         entropy = F.binary_cross_entropy_with_logits(

@@ -61,9 +61,11 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
   const int64_t pixel_stride = p.shape.heads * p.shape.dims;
   Acc sum[kDims ? kDims : kBlock] = {};
   Acc poison = 0;  // becomes NaN if a skipped sample is not finite
+  int64_t start = 0;  // first token of the level
   for (int64_t l = 0; l < p.shape.levels; ++l) {
     const int64_t height = p.spatial_shapes[2 * l];
     const int64_t width = p.spatial_shapes[2 * l + 1];
+    const T* level = value + start * pixel_stride;
     for (int64_t i = 0; i < p.shape.points; ++i, locations += 2, ++weights) {
       const Acc x = locations[0] * Acc(width) - Acc(0.5);
       const Acc y = locations[1] * Acc(height) - Acc(0.5);
@@ -77,7 +79,7 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
       Acc share[4];
       for (int k = 0; k < 4; ++k) {
         const int64_t offset = corners.offset[k];
-        pixel[k] = offset < 0 ? kZeros : value + offset * pixel_stride;
+        pixel[k] = offset < 0 ? kZeros : level + offset * pixel_stride;
         share[k] = weight * corners.weight(k);
       }
 #pragma omp simd
@@ -86,7 +88,7 @@ MMFASEG_HOST_DEVICE void attend(const Problem& p, const T* value,
                   share[2] * Acc(pixel[2][c]) + share[3] * Acc(pixel[3][c]);
       }
     }
-    value += height * width * pixel_stride;  // the next level
+    start += height * width;
   }
 #pragma omp simd
   for (int64_t c = 0; c < n; ++c) {
@@ -127,6 +129,7 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
   Acc unused[kDims ? kDims : kBlock] = {};  // gradient of pixels outside
   Acc grad[kDims ? kDims : kBlock];
   for (int64_t c = 0; c < n; ++c) grad[c] = Acc(grad_output[c]);
+  int64_t start = 0;  // first token of the level
   for (int64_t l = 0; l < p.shape.levels; ++l) {
     const int64_t height = p.spatial_shapes[2 * l];
     const int64_t width = p.spatial_shapes[2 * l + 1];
@@ -141,8 +144,8 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
       Acc* target[4];
       Acc share[4];
       for (int k = 0; k < 4; ++k) {
-        const int64_t token = corners.offset[k];
-        const bool inside = token >= 0;
+        const int64_t token = start + corners.offset[k];
+        const bool inside = corners.offset[k] >= 0;
         pixel[k] = inside ? value + token * pixel_stride : kZeros;
         target[k] = inside ? grad_value + token * grad_stride : unused;
         share[k] = weight * corners.weight(k);
@@ -168,8 +171,7 @@ MMFASEG_HOST_DEVICE void attend_backward(const Problem& p, const T* grad_output,
       grad_locations[0] += part.x;
       grad_locations[1] += part.y;
     }
-    value += height * width * pixel_stride;  // the next level
-    grad_value += height * width * grad_stride;
+    start += height * width;
   }
 }
 
