@@ -221,16 +221,19 @@ class MaskClassificationLoss(nn.Module):
         samples = map(
             PointTargets.sample, targets, target_indices, image_points
         )
-        ignored = _sample_ignored(targets, image_points)
-        # of the ignored points, autograd stores only a bool mask
-        target = torch.cat(list(samples)).masked_fill_(ignored, 0)
+        target = torch.cat(list(samples))
         logits = sample_points(matched, points)[:, 0]  # (N, P)
+        probability = logits.sigmoid()
         entropy = F.binary_cross_entropy_with_logits(
             logits, target, reduction='none'
-        ).masked_fill(ignored, 0)
-        num_points = (~ignored).sum(-1).clamp(min=1)
-        loss_mask = entropy.sum(-1) / num_points
-        probability = logits.sigmoid().masked_fill(ignored, 0)
+        )
+        loss_mask = entropy.mean(-1)
+        ignored = _sample_ignored(targets, image_points)
+        if ignored is not None:
+            entropy = entropy.masked_fill(ignored, 0)
+            loss_mask = entropy.sum(-1) / (~ignored).sum(-1).clamp(min=1)
+            probability = probability.masked_fill(ignored, 0)
+            target = target.masked_fill(ignored, 0)
         overlap = 2 * (probability * target).sum(-1)
         total = probability.sum(-1) + target.sum(-1)
         return loss_mask, 1 - (overlap + 1) / (total + 1)
@@ -249,8 +252,8 @@ class MaskClassificationLoss(nn.Module):
         count = len(matched)
         points = draw_points((count, self.num_candidates), matched.device)
         uncertainty = -sample_points(matched, points)[:, 0].abs()
-        if any(x.ignored is not None for x in targets):
-            ignored = _sample_ignored(targets, points.split(list(counts)))
+        ignored = _sample_ignored(targets, points.split(list(counts)))
+        if ignored is not None:
             uncertainty = uncertainty.masked_fill(ignored, float('-inf'))
         # sorted, as sums in a changing order would amplify rounding errors
         index = uncertainty.topk(self.num_uncertain, dim=1).indices
@@ -262,8 +265,13 @@ class MaskClassificationLoss(nn.Module):
 
 def _sample_ignored(
     targets: Sequence[PointTargets], points: Sequence[Tensor]
-) -> Tensor:
-    """Returns :meth:`PointTargets.sample_ignored` of all images, (N, P)."""
+) -> Tensor | None:
+    """Returns :meth:`PointTargets.sample_ignored` of all images, (N, P).
+
+    Returns None if no image has ignored pixels.
+    """
+    if all(x.ignored is None for x in targets):
+        return None
     return torch.cat(list(map(PointTargets.sample_ignored, targets, points)))
 
 
