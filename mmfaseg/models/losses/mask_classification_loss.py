@@ -227,13 +227,14 @@ class MaskClassificationLoss(nn.Module):
         entropy = F.binary_cross_entropy_with_logits(
             logits, target, reduction='none'
         )
-        loss_mask = entropy.mean(-1)
+        num_points: int | Tensor = self.num_points
         ignored = _sample_ignored(targets, image_points)
         if ignored is not None:
             entropy = entropy.masked_fill(ignored, 0)
-            loss_mask = entropy.sum(-1) / (~ignored).sum(-1).clamp(min=1)
             probability = probability.masked_fill(ignored, 0)
             target = target.masked_fill(ignored, 0)
+            num_points = (~ignored).sum(-1).clamp(min=1)
+        loss_mask = entropy.sum(-1) / num_points
         overlap = 2 * (probability * target).sum(-1)
         total = probability.sum(-1) + target.sum(-1)
         return loss_mask, 1 - (overlap + 1) / (total + 1)
