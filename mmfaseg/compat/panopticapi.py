@@ -2,8 +2,7 @@
 
 ``panopticapi`` (COCO's panoptic API) is not on PyPI. mmdet uses five names of
 it in ``LoadPanopticAnnotations``, ``CocoPanopticMetric`` and
-``DetInferencer``. For the other names, install the package:
-pip install git+https://github.com/cocodataset/panopticapi.git
+``DetInferencer``.
 
 Panoptic quality (Kirillov et al., *Panoptic Segmentation*, CVPR 2019, section
 4.1), with TP matched segments, FP unmatched predicted segments and FN
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -120,6 +119,20 @@ class PQStat:
         return dict(mean, n=len(values)), classwise
 
 
+def _missing_name(name: str) -> NoReturn:
+    """Module ``__getattr__`` that raises for names that mmdet does not use.
+
+    ``from ... import`` would replace the message of an AttributeError.
+    """
+    if name.startswith('_'):
+        raise AttributeError(name)
+    raise ImportError(
+        'mmfaseg provides only the part of panopticapi that mmdet uses, '
+        f'without {name!r}: pip install '
+        'git+https://github.com/cocodataset/panopticapi.git'
+    )
+
+
 MODULES: dict[str, tuple[str, ...]] = {
     'panopticapi': (),
     'panopticapi.evaluation': ('OFFSET', 'VOID', 'PQStat'),
@@ -143,7 +156,7 @@ def register_panopticapi() -> None:
         for name in names:
             values[name] = globals()[name]
             setattr(module, name, values[name])
-        module.__file__ = __file__  # shown if another name is imported
+        vars(module)['__getattr__'] = _missing_name
         values[module_name] = sys.modules[module_name] = module
     for name in ('evaluation', 'utils'):
         setattr(values['panopticapi'], name, values[f'panopticapi.{name}'])

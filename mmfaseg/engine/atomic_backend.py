@@ -12,7 +12,7 @@ ATOMIC = 'mmfaseg.atomic'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's local file backend with an atomic ``put``.
+    """mmengine's local file backend with atomic writes.
 
     If a process is killed while writing, the previous file stays unchanged.
     Select the backend with ``backend_args=dict(backend='mmfaseg.atomic')``.
@@ -37,6 +37,12 @@ class AtomicLocalBackend(LocalBackend):
                 f'{os.strerror(error.errno)}. Previous files are unchanged; '
                 'free some space and continue with --resume',
             ) from error
+
+    def put_text(
+        self, obj: str, filepath: str | Path, encoding: str = 'utf-8'
+    ) -> None:
+        """Writes a text file; see :meth:`put`."""
+        self.put(obj.encode(encoding), filepath)
 
 
 register_backend(ATOMIC, AtomicLocalBackend, force=True)

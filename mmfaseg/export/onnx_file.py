@@ -29,6 +29,9 @@ def write_onnx(
         path (str | Path): Ends in ``.onnx``.
         opset (int, optional): Version of the ONNX operators; by default that
             of PyTorch's exporter.
+
+    Raises:
+        RuntimeError: If the graph contains non-standard operators.
     """
     logging.disable(logging.WARNING)  # on optional packages, constant folding
     try:
@@ -48,6 +51,17 @@ def write_onnx(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     exported.save(str(path))
+    custom = sorted(
+        {
+            f'{node.domain}::{node.op_type}'
+            for node in exported.model.graph
+            if node.domain
+        }
+    )
+    if custom or len(exported.model.functions):
+        raise RuntimeError(
+            f'{path} contains operators that ONNX does not define: {custom}'
+        )
 
 
 def open_session(path: str | Path) -> Any:

@@ -11,6 +11,7 @@ from .type_name import type_name
 # backbones whose maps all have the same stride, and heads that need four
 PLAIN_TRANSFORMERS = ('VisionTransformer', 'BEiT', 'MAE')
 MULTI_SCALE_HEADS = ('FASegHead', 'FASegDetHead', 'Mask2FormerHead')
+LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def head_configs(model: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -27,6 +28,17 @@ def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
     _check_train_loop(cfg, diagnostics)
     _check_plain_transformer(cfg, diagnostics)
     _check_auxiliary_heads(cfg, diagnostics)
+    for key in LOADER_KEYS:
+        loader = cfg.get(key)
+        if not isinstance(loader, Mapping):
+            continue
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            diagnostics.error(
+                key,
+                'persistent_workers=True with num_workers=0',
+                f'set {key}.persistent_workers=False or num_workers to at '
+                'least 1',
+            )
 
 
 def _check_strategy(cfg: Config, diagnostics: Diagnostics) -> None:
@@ -44,6 +56,14 @@ def _check_strategy(cfg: Config, diagnostics: Diagnostics) -> None:
                 'FlexibleRunner ignores this key',
                 'remove it, or move it into strategy',
             )
+    strategy = type_name(cfg.get('strategy') or {'type': ''})
+    hooks = [type_name(x) for x in cfg.get('custom_hooks') or ()]
+    if strategy == 'FullyShardStrategy' and 'EMAHook' in hooks:
+        diagnostics.error(
+            'custom_hooks',
+            'EMAHook cannot copy a sharded model',
+            'remove the hook, or the strategy',
+        )
 
 
 def _check_train_loop(cfg: Config, diagnostics: Diagnostics) -> None:

@@ -23,6 +23,7 @@ from .config_classes import (
     registered_names,
     required_arguments,
 )
+from .config_conflicts import LOADER_KEYS
 from .diagnostics import Diagnostics
 from .misplaced_arguments import find_remedies
 from .stack_info import install_hint
@@ -36,7 +37,6 @@ RUNNER_KEYS = (
     *('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'visualizer'),
     *('log_processor', 'strategy'),
 )
-LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # arguments that mmengine removes before it builds the object
 CONSUMED_ARGUMENTS = {
     'optim_wrapper': ('optimizer', 'paramwise_cfg', 'constructor'),

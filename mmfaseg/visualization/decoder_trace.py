@@ -125,10 +125,17 @@ def trace_decoder(
     """Runs a decoder and records every layer.
 
     All layers compute their attention explicitly, which changes the results
-    only by rounding. The arguments are those of the decoder's ``forward``. For
-    a decoder with ``with_cp=True``, use ``torch.no_grad()``: the backward pass
-    would run the layers again without the hooks.
+    only by rounding. The arguments are those of the decoder's ``forward``.
+
+    Raises:
+        ValueError: If gradients and gradient checkpointing are enabled: the
+            backward pass would run the layers again without the hooks.
     """
+    if decoder.with_cp and torch.is_grad_enabled():
+        raise ValueError(
+            'a decoder with with_cp=True cannot be traced with gradients: '
+            'use torch.no_grad()'
+        )
     traces: list[LayerTrace] = []
 
     def record(attention: CrossAttention, args: Any, result: Any) -> None:

@@ -53,11 +53,20 @@ def write_figures(
 
     Returns:
         list[Path]: The files written.
+
+    Raises:
+        IndexError: If an index is out of range.
     """
     if indices is None:
         length = len(dataset)
         spread = np.linspace(0, length - 1, min(length, NUM_IMAGES))
         indices = spread.round().astype(int).tolist()
+    for index in indices:
+        if not 0 <= index < len(dataset):
+            raise IndexError(
+                f'index {index} is out of range for a dataset of '
+                f'{len(dataset)} images; choose from 0..{len(dataset) - 1}'
+            )
     model.eval()
     items = [dataset[index] for index in indices]
     classes, palette = dataset.metainfo['classes'], dataset_palette(dataset)

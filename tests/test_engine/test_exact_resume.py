@@ -87,11 +87,13 @@ def test_atomic_files_are_complete_and_readable(tmp_path):
     path = tmp_path / 'new' / 'a.pth'
     backend.put(b'one', path)
     backend.put(b'two', path)
+    backend.put_text('äöü', path.with_suffix('.txt'))
     assert path.read_bytes() == b'two'
+    assert path.with_suffix('.txt').read_text('utf-8') == 'äöü'
     ordinary = tmp_path / 'ordinary'
     ordinary.touch()
     assert path.stat().st_mode == ordinary.stat().st_mode
-    assert len(list(path.parent.iterdir())) == 1
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_full_disk_keeps_the_old_file(tmp_path):

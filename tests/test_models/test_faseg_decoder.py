@@ -427,7 +427,11 @@ def test_parts_that_derive_from_base_module_are_initialized(make_decoder):
     assert decoder.positional_query.part.is_ready
 
 
-def test_decoder_with_checkpointing_is_traced(make_decoder, decoder_inputs):
+def test_tracing_with_checkpointing_and_gradients_raises(
+    make_decoder, decoder_inputs
+):
     decoder = make_decoder(with_cp=True)
+    with pytest.raises(ValueError, match='with_cp=True'):
+        trace_decoder(decoder, *decoder_inputs())
     with torch.no_grad():
         assert len(trace_decoder(decoder, *decoder_inputs()).traces) == 13

@@ -100,6 +100,15 @@ SHARDED = 'mmfaseg.FullyShardStrategy'
         (
             dict(
                 runner_type='FlexibleRunner',
+                strategy=dict(type=SHARDED),
+                custom_hooks=[dict(type='EMAHook')],
+            ),
+            'custom_hooks',
+            'remove the hook, or the strategy',
+        ),
+        (
+            dict(
+                runner_type='FlexibleRunner',
                 strategy=dict(type=SHARDED, block=['BasicBlock']),
             ),
             'strategy.block',
@@ -150,6 +159,15 @@ def test_plain_transformers_need_a_neck(demo):
     assert neck in found.remedy
     cfg['model']['neck'] = dict(type='Feature2Pyramid', embed_dim=192)
     assert diagnostics_of(Config(cfg)) == []
+
+
+def test_persistent_workers_need_workers(demo):
+    cfg = changed(demo, **{'val_dataloader.num_workers': 0})
+    (diagnostic,) = diagnostics_of(cfg)
+    assert diagnostic.where == 'val_dataloader'
+    assert 'persistent_workers=False' in diagnostic.remedy
+    cfg.val_dataloader.persistent_workers = False
+    assert diagnostics_of(cfg) == []
 
 
 def test_shipped_strategy_has_no_diagnostics(root, demo):

@@ -106,6 +106,12 @@ def test_head_without_decoder_draws_predictions_only(tmp_path):
     assert [path.name for path in written] == ['predictions.png']
 
 
+@pytest.mark.parametrize('index', [-1, 3])
+def test_index_out_of_range_raises(tmp_path, index):
+    with pytest.raises(IndexError, match=r'choose from 0\.\.2'):
+        write_figures(Network(None), ImageDataset(), tmp_path, [index])
+
+
 def test_images_are_spread_over_the_dataset(tmp_path, monkeypatch):
     indices, item = [], ImageDataset()[1]
 
