@@ -77,8 +77,7 @@ class MaskClassificationHead(BaseModule):
         """Returns class logits (B, Q, K + 1) and mask logits (B, Q, h, w).
 
         Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
+            feats (Sequence[Tensor]): backbone stages, strides 4, 8, 16, 32.
             batch_data_samples (Sequence, optional): passed by mmdet, unused.
 
         Returns:

@@ -349,7 +349,7 @@ def test_any_size(make_decoder, decoder_inputs, size):
         ),
         (
             dict(high_res_attention=dict(type=AttentionOnItsOwnLevel)),
-            r'attention_level must be None, 0, 1 or 2.*got \[3\]',
+            r'attention_level must be None, 0, 1 or 2.*got \{3\}',
         ),
     ],
 )
@@ -422,9 +422,11 @@ def test_parts_that_derive_from_base_module_are_initialized(make_decoder):
             self.is_ready = True
 
     decoder = make_decoder()
-    decoder.positional_query.part = Part()
+    parents = [decoder.positional_query, *decoder.cross_attentions()]
+    for parent in parents:
+        parent.part = Part()
     decoder.init_weights()
-    assert decoder.positional_query.part.is_ready
+    assert all(parent.part.is_ready for parent in parents)
 
 
 def test_tracing_with_checkpointing_and_gradients_raises(

@@ -58,6 +58,15 @@ def test_every_weight_gets_a_gradient_for_all_encodings(encoding, num_levels):
     assert missing == []
 
 
+def test_init_weights_reaches_encodings_of_mmdet():
+    learned = dict(type='mmdet.LearnedPositionalEncoding', num_feats=8)
+    decoder = _small(learned)
+    decoder.init_weights()
+    for encoding in decoder.positional_encodings:
+        rows = encoding.encoding.row_embed.weight  # init_cfg: uniform, [0, 1)
+        assert rows.min() >= 0
+
+
 def test_positions_are_a_depthwise_convolution_of_the_projection(
     pixel_decoder,
 ):

@@ -12,7 +12,7 @@ from mmfaseg.utils.mask2former_arguments import SEMANTIC_HEAD, check_train_cfg
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers.mask_merge import MergedScores, merge_scores
-from ..mask_classification_head import MaskClassificationHead, check_count
+from ..mask_classification_head import MaskClassificationHead
 from ..task_modules import targets_from_label_map
 from .label_maps import predict_label_map
 
@@ -66,12 +66,6 @@ class FASegHead(MaskClassificationHead):
         init_cfg: dict | None = None,
     ) -> None:
         check_train_cfg(train_cfg, type(self).__name__)
-        check_count('num_classes', num_classes)
-        if num_classes < 2:
-            raise ValueError(
-                f'num_classes={num_classes} must be at least 2, as mmseg '
-                'requires; add a background class'
-            )
         super().__init__(
             in_channels,
             num_classes,
@@ -83,6 +77,11 @@ class FASegHead(MaskClassificationHead):
             ignore_index,
             init_cfg,
         )
+        if num_classes < 2:
+            raise ValueError(
+                'num_classes=1 must be at least 2, as mmseg requires; add a '
+                'background class'
+            )
         self.out_channels = num_classes
         self.align_corners = align_corners
         self.threshold = None  # mmseg: used with one output channel only
@@ -96,8 +95,7 @@ class FASegHead(MaskClassificationHead):
         """Returns the losses of all predictions.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
+            feats (Sequence[Tensor]): backbone stages, strides 4, 8, 16, 32.
             batch_data_samples (Sequence[SegDataSample]): samples with
                 ``gt_sem_seg``, int64, shape (1, H, W).
             train_cfg (dict, optional): passed by mmseg; must be empty.
@@ -126,8 +124,7 @@ class FASegHead(MaskClassificationHead):
         """Returns the class scores of every pixel of the padded input.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages with stride 4, 8, 16,
-                32.
+            feats (Sequence[Tensor]): backbone stages, strides 4, 8, 16, 32.
             batch_img_metas (Sequence[dict]): meta information with
                 ``img_shape`` and, if the input is padded, ``pad_shape``.
             test_cfg (dict, optional): ``test_cfg`` of the model. The input

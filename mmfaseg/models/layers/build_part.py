@@ -3,7 +3,6 @@
 import inspect
 from typing import Any
 
-from mmengine.model import BaseModule
 from torch import nn
 
 from mmfaseg.registry import MODELS
@@ -55,25 +54,15 @@ def find_class(name: str, cfg: dict[str, Any]) -> type[nn.Module]:
     kind: Any = cfg['type']
     if isinstance(kind, str):
         # as MODELS.build does: in the default scope of the config
-        scope = cfg.get('_scope_')
-        with MODELS.switch_scope_and_registry(scope) as registry:
+        with MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
             kind = registry.get(kind)
-            scope = registry.scope
         if kind is None:
             raise KeyError(
                 f'{name}: no class {cfg["type"]!r} is registered in scope '
-                f'{scope!r}; import its module with custom_imports, and add '
-                'the scope of a class from another package, such as mmfaseg.X'
+                f'{registry.scope!r}; import its module with custom_imports, '
+                'and add the scope of a class from another package, such as '
+                'mmfaseg.X'
             )
     if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):
         raise TypeError(f'{name}: type must be a module class, got {kind!r}')
     return kind
-
-
-def init_parts(module: nn.Module) -> None:
-    """Calls ``init_weights`` of all ``BaseModule`` parts of a module."""
-    for child in module.children():
-        if isinstance(child, BaseModule):
-            child.init_weights()
-        else:
-            init_parts(child)

@@ -7,7 +7,8 @@ level, K selected windows.
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from mmengine.model import BaseModule
+from torch import Tensor
 from typing_extensions import override
 
 from mmfaseg.registry import MODELS
@@ -16,7 +17,7 @@ from .attention import MultiheadAttention
 from .feature_level import DecoderState, FeatureLevel
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(BaseModule):
     """Base class of the cross-attention between queries and one level.
 
     A subclass overrides :meth:`blocked_pixels` to mask the level, or

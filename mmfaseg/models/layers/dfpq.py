@@ -4,6 +4,7 @@ Shapes: B batch size, Q queries, C embed_dims, L = H_l * W_l pixels of a level.
 """
 
 import torch
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -14,7 +15,7 @@ from .feature_level import DecoderState, FeatureLevel
 INIT_POOLS = ('background', 'foreground', 'learned')
 
 
-class PositionalQuery(nn.Module):
+class PositionalQuery(BaseModule):
     """Base class of positional queries; uses a learned embedding per query.
 
     The positional query is added to the queries of the cross-attention, and

@@ -5,6 +5,7 @@ Shapes: B batch size, Q queries, C embed_dims.
 
 from typing import Any
 
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
@@ -16,7 +17,7 @@ from .feature_level import DecoderState, FeatureLevel
 
 
 @MODELS.register_module()
-class DFPQDecoderLayer(nn.Module):
+class DFPQDecoderLayer(BaseModule):
     """Cross-attention, self-attention and FFN, each followed by LayerNorm.
 
     Args:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
 from mmfaseg.utils.mask2former_arguments import TRANSFORMER_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
-from .build_part import build_part, check_part, init_parts
+from .build_part import build_part, check_part
 from .cross_attention import CrossAttention, check_attention
 from .dfpq import PositionalQuery
 from .feature_level import (
@@ -50,7 +51,7 @@ class LayerStep:
 
 
 @MODELS.register_module()
-class FASegDecoder(nn.Module):
+class FASegDecoder(BaseModule):
     """Transformer decoder of FASeg (section 3 of the paper).
 
     Layer i attends to level i mod 4, with masked attention at strides 32, 16
@@ -141,10 +142,6 @@ class FASegDecoder(nn.Module):
             embed_dims, num_classes, mask_channels or embed_dims
         )
 
-    def init_weights(self) -> None:
-        """Initializes parts that derive from mmengine's ``BaseModule``."""
-        init_parts(self)
-
     def _build_layers(
         self,
         layer: dict[str, Any],
@@ -162,7 +159,7 @@ class FASegDecoder(nn.Module):
             type='mmfaseg.MaskedCrossAttention', mask_threshold=mask_threshold
         )
         attentions = 3 * [masked_attention] + [high_res_attention]
-        self.layers = nn.ModuleDict()  # keys: index of their first step
+        self.layers = ModuleDict()  # keys: index of their first step
         keys = []
         for index in range(num_layers):
             level = index % self.num_levels
@@ -181,15 +178,11 @@ class FASegDecoder(nn.Module):
     def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
         """Returns the steps, given the declared requirements of the parts."""
         attentions = [self._cross_attn(key) for key in keys]
-        coarse_levels = {
-            x.attention_level
-            for x in attentions
-            if x.attention_level is not None
-        }
+        coarse_levels = {x.attention_level for x in attentions} - {None}
         if len(coarse_levels) > 1 or not coarse_levels <= {0, 1, 2}:
             raise ValueError(
                 'attention_level must be None, 0, 1 or 2, and the same in '
-                f'all layers, got {sorted(coarse_levels)}'
+                f'all layers, got {coarse_levels}'
             )
         steps = []
         for index, attention in enumerate(attentions):
@@ -296,11 +289,11 @@ class FASegDecoder(nn.Module):
         self, level: FeatureLevel
     ) -> tuple[Tensor, DecoderState]:
         """Returns the initial queries, (B, Q, C), and decoder state."""
-        batch = level.memory.size(0)
-        query = self.query_feat.weight.expand(batch, -1, -1)
+        shape = level.memory.size(0), -1, -1
+        query = self.query_feat.weight.expand(shape)
         query_embed = torch.zeros_like(query)
         if self.query_embed is not None:
-            query_embed = self.query_embed.weight.expand(batch, -1, -1)
+            query_embed = self.query_embed.weight.expand(shape)
         state = DecoderState(
             query_embed, query_embed, self.predictor.embed(query)
         )

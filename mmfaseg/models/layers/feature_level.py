@@ -110,10 +110,9 @@ def make_levels(
     grid = memories[0].size(2), memories[0].size(3)
     mask_features = mask_features.detach()
     levels = []
-    for index, (memory, position) in enumerate(
-        zip(memories, positions, strict=True)
+    for index, (memory, position, embed) in enumerate(
+        zip(memories, positions, level_embeds, strict=True)
     ):
-        embed = level_embeds[index]
         key = value = None
         if index in token_levels:
             value = memory.flatten(2).transpose(1, 2) + embed

@@ -40,6 +40,7 @@ class HighResolutionCrossAttention(CrossAttention):
     """
 
     needs_tokens = False
+    selects_per_query = False
     attention_level: int
     window_size: int
 
@@ -72,16 +73,17 @@ class HighResolutionCrossAttention(CrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention of all queries to each window, (B, H_0, W_0).
+        """Returns the attention to each window, summed over the queries.
 
-        Override this method to select windows by another criterion.
+        Override this method to select windows by another criterion. Without
+        the sum, if ``selects_per_query``, the shape is (B, Q, H_0, W_0).
         """
-        assert state.coarse_attention is not None
-        return sum_windows(
-            state.coarse_attention.sum(1),
-            level.window_grid,
-            2**self.attention_level,
-        )
+        attention = state.coarse_attention
+        assert attention is not None
+        if not self.selects_per_query:
+            attention = attention.sum(1)
+        size = 2**self.attention_level
+        return sum_windows(attention, level.window_grid, size)
 
     @override
     def select_windows(

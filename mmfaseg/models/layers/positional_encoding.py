@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -18,7 +19,7 @@ from .build_part import find_class
 ARGUMENT = 'positional_encoding'
 
 
-class PositionalEncoding(nn.Module):
+class PositionalEncoding(BaseModule):
     """Base class of the positional encoding of one level.
 
     Attributes:
@@ -115,10 +116,8 @@ class LearnedPositionalEncoding(PositionalEncoding):
 
     def __init__(self, embed_dims: int, size: int = 16) -> None:
         super().__init__()
-        self.learned_pos_embed = nn.Parameter(
-            torch.empty(1, embed_dims, size, size)
-        )
-        nn.init.normal_(self.learned_pos_embed, std=0.02)
+        weight = 0.02 * torch.randn(1, embed_dims, size, size)
+        self.learned_pos_embed = nn.Parameter(weight)
 
     @override
     def forward(self, feature: Tensor) -> Tensor:

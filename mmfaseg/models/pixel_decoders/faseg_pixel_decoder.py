@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
@@ -16,7 +17,6 @@ from mmfaseg.utils.mask2former_arguments import PIXEL_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from ..layers import DeformableEncoder
-from ..layers.build_part import init_parts
 from ..layers.positional_encoding import (
     build_positional_encoding,
     encoding_needs_feature,
@@ -27,7 +27,7 @@ CHANNELS_LAST = torch.channels_last
 
 
 @MODELS.register_module()
-class FASegPixelDecoder(nn.Module):
+class FASegPixelDecoder(BaseModule):
     """Mask2Former's pixel decoder with four levels and positional encodings.
 
     All four backbone stages are projected, and the positional encoding K_p of
@@ -104,7 +104,7 @@ class FASegPixelDecoder(nn.Module):
             _conv_norm(channels, embed_dims, 1, norm_cfg)
             for channels in self.in_channels[: -projected - 1 : -1]
         )
-        self.positional_encodings = nn.ModuleList(
+        self.positional_encodings = ModuleList(
             build_positional_encoding(positional_encoding, embed_dims)
             for _ in range(num_levels)
         )
@@ -129,10 +129,6 @@ class FASegPixelDecoder(nn.Module):
         )
         nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
 
-    def init_weights(self) -> None:
-        """Initializes parts that derive from mmengine's ``BaseModule``."""
-        init_parts(self)
-
     def forward(
         self, feats: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -143,8 +139,7 @@ class FASegPixelDecoder(nn.Module):
         does not preserve the format, additional copies are made.
 
         Args:
-            feats (Sequence[Tensor]): backbone stages C2..C5, strides 4, 8,
-                16, 32.
+            feats (Sequence[Tensor]): backbone stages, strides 4, 8, 16, 32.
 
         Returns:
             tuple[list[Tensor], list[Tensor], Tensor]: memories and K_p of
@@ -174,9 +169,8 @@ class FASegPixelDecoder(nn.Module):
                 self.input_projs, reversed(feats), strict=False
             )
         ]
-        sources = projected
-        if len(sources) < self.num_levels:
-            sources = [*projected, feats[0]]  # only its size is used
+        # if stride 4 is not projected, only its size is used
+        sources = [*projected, feats[0]][: self.num_levels]
         positions = [
             encode(x)
             for encode, x in zip(
