@@ -86,6 +86,7 @@ def faseg_stages(model: nn.Module, image: Tensor) -> Stages:
         'decoder': lambda: only_decoder._last_prediction(feats),
         'post-processing': lambda: merge_scores(classes, masks, size),
         'whole': lambda: model.encode_decode(image, make_metas(image)),
+        'label map': lambda: predict_labels(model, image),
     }
 
 
@@ -105,7 +106,14 @@ def mask2former_stages(model: nn.Module, image: Tensor) -> Stages:
         'decoder': lambda: only_decoder(feats, samples),
         'post-processing': lambda: only_merge.predict(feats, about, {}),
         'whole': lambda: model.encode_decode(image, make_metas(image)),
+        'label map': lambda: predict_labels(model, image),
     }
+
+
+def predict_labels(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """Returns the label maps that ``tools/test.py`` evaluates."""
+    samples = [SegDataSample(metainfo=x) for x in make_metas(image)]
+    return [x.pred_sem_seg.data for x in model.predict(image, samples)]
 
 
 def _replace_pixel_decoder(head: nn.Module, result: Any) -> nn.Module:

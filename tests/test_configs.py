@@ -82,7 +82,7 @@ def test_each_architecture_predicts():
         cfg.model.backbone = dict(type=nn.Identity)
         model = MODELS.build(cfg.model)
         model.backbone = build_backbone(settings)
-        model.eval()
+        model.eval().test_cfg.return_logits = True
         sample = SegDataSample(metainfo=dict(meta))
         with torch.no_grad():
             (result,) = model.test_step(

@@ -52,13 +52,14 @@ def model(work_dir):
     return load_model(work_dir)
 
 
-def test_exported_network_equals_segmentor(model):
+def test_exported_network_equals_segmentor(model, monkeypatch):
     """Scores equal those of ``test_step`` for an image in RGB."""
     image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
     sample = SegDataSample(
         metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96))
     )
     sample.gt_sem_seg = PixelData(data=torch.zeros(1, 64, 96))
+    monkeypatch.setitem(model.test_cfg, 'return_logits', True)
     (expected,) = model.test_step(
         dict(inputs=[image.flip(0)], data_samples=[sample])
     )

@@ -14,7 +14,7 @@ class _TensorRows:
     def __init__(self, scores):
         self.scores = scores
         self.size = tuple(scores.shape[:2])
-        self.values_per_pixel = scores.size(2)
+        self.num_classes = self.values_per_pixel = scores.size(2)
         self.device = scores.device
         self.reads = []
 

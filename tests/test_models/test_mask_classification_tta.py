@@ -118,6 +118,7 @@ def faseg():
     init_default_scope('mmseg')
     config = Config.fromfile(str(DEMO)).model
     config.backbone.init_cfg = None
+    config.test_cfg.return_logits = True
     return MODELS.build(config)
 
 
@@ -203,11 +204,23 @@ def test_windows_slide_over_every_version(make_batch, faseg, monkeypatch):
         assert_close(sample.seg_logits.data, mean)
 
 
-def test_results_without_logits_raise(make_batch, faseg, monkeypatch):
+def test_logits_are_requested_from_the_segmentor(
+    make_batch, faseg, monkeypatch
+):
     cfg = ConfigDict(mode='whole', return_logits=False)
     monkeypatch.setattr(faseg, 'test_cfg', cfg)
-    with pytest.raises(ValueError, match='return_logits=True'):
-        _predict(_with_tta(faseg), make_batch(_versions(_flips(0.0))))
+    model = _with_tta(faseg)
+    (sample,) = _predict(model, make_batch(_versions(_flips(0.0))))[:1]
+    assert sample.seg_logits.data.isfinite().all()
+
+
+def test_results_without_logits_raise(make_batch, faseg, monkeypatch):
+    cfg = ConfigDict(mode='whole')
+    monkeypatch.setattr(faseg, 'test_cfg', cfg)
+    model = _with_tta(faseg)
+    cfg.return_logits = False
+    with pytest.raises(ValueError, match='without seg_logits'):
+        _predict(model, make_batch(_versions(_flips(0.0))))
 
 
 def test_one_output_channel_raises_with_the_remedy(make_batch):

@@ -71,5 +71,5 @@ model = dict(
         align_corners=False,
     ),
     train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
+    test_cfg=dict(mode='whole', return_logits=False),
 )

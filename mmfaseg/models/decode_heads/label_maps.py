@@ -19,19 +19,20 @@ class ScoreRows(Protocol):
 
     Attributes:
         size (tuple[int, int]): (H, W).
+        num_classes (int): number of classes, K.
         values_per_pixel (int): values that :meth:`rows` allocates per pixel.
         device (torch.device): device of the scores.
     """
 
     size: tuple[int, int]
+    num_classes: int
     values_per_pixel: int
     device: torch.device
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Returns the scores of rows ``start`` to ``stop - 1``, (.., W, K).
 
-        Rows are requested from top to bottom: neither argument decreases from
-        one call to the next.
+        Rows are requested from top to bottom, each at most once.
         """
 
 
@@ -60,15 +61,26 @@ def predict_label_map(scores: ScoreRows, meta: dict) -> Tensor:
     shape = height - top - bottom, width - left - right
     size: tuple[int, int] = tuple(meta.get('ori_shape', shape)[:2])
     labels = torch.empty(size, dtype=torch.int64, device=scores.device)
-    rows_read = -(-shape[0] // size[0])  # score rows per row of labels
-    numel = rows_read * max(width, size[1]) * scores.values_per_pixel
+    # per row of labels, of the scores that are read and after resizing
+    numel = max(
+        width * scores.values_per_pixel * shape[0] // size[0],
+        size[1] * scores.num_classes,
+    )
+    read = slice(0, 0)  # the cropped score rows in the block
+    block = torch.empty(0, device=scores.device)
     for rows in chunks(size[0], numel, scores.device):
         start, stop = source_range(shape[0], size[0], rows)
-        block = scores.rows(top + start, top + stop)
-        block = block[:, left : left + shape[1]]
+        if stop > read.stop:
+            new_start = max(start, read.stop)
+            new = scores.rows(top + new_start, top + stop)
+            new = new[:, left : left + shape[1]]
+            kept = block[start - read.start :]
+            block = torch.cat([kept, new]) if len(kept) else new
+            read = slice(start, stop)
+        resized = block
         if shape != size:
-            block = resize_rows(block, shape[0], start, size, rows)
-        labels[rows] = block.argmax(-1)
+            resized = resize_rows(block, shape[0], read.start, size, rows)
+        labels[rows] = resized.max(-1).indices  # faster than argmax
     return _undo_flip(labels, meta)
 
 

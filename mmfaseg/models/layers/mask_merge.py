@@ -66,6 +66,7 @@ class MergedScores:
         self, classes: Tensor, masks: Tensor, size: tuple[int, int]
     ) -> None:
         self.size = size
+        self.num_classes = classes.size(1)
         self.values_per_pixel = sum(classes.shape)  # masks and scores
         self.device = masks.device
         self._classes = classes

@@ -4,6 +4,7 @@ Shapes: K classes, H x W the original size of the image.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
@@ -27,8 +28,12 @@ class MaskClassificationTTA(BaseTTAModel):
 
     The arguments are those of mmengine's ``BaseTTAModel``: ``module``, the
     segmentor or its config, and ``data_preprocessor``, which overrides that of
-    the segmentor.
+    the segmentor. ``test_cfg.return_logits`` of the segmentor is set to True.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.module.test_cfg['return_logits'] = True
 
     def test_step(self, data: dict) -> list[SegDataSample]:
         """Returns one merged prediction per image of mmcv's ``TestTimeAug``.
@@ -81,7 +86,7 @@ def _take_scores(sample: SegDataSample) -> Tensor:
     if 'seg_logits' not in sample:
         raise ValueError(
             'MaskClassificationTTA averages scores, but the segmentor '
-            'returns none: set test_cfg.return_logits=True'
+            'returns samples without seg_logits'
         )
     scores = sample.seg_logits.data
     if scores.size(0) < 2:

@@ -31,6 +31,7 @@ class SlidingWindowScores:
         height, width = image.shape[2:]
         cfg = segmentor.test_cfg
         self.size = height, width
+        self.num_classes = segmentor.num_classes
         self.values_per_pixel = segmentor.num_classes
         self.device = image.device
         self._segmentor, self._image, self._meta = segmentor, image, meta
@@ -41,20 +42,21 @@ class SlidingWindowScores:
         shape = window_height, width, segmentor.num_classes
         self._sums = image.new_zeros(shape)
         self._counts = image.new_zeros(*shape[:2], 1)
-        self._kept = image.new_zeros(0, *shape[1:])  # means above the sums
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Returns the mean scores of rows ``start`` to ``stop - 1``."""
+        means = []
         while self._next_tops[0] < stop:
-            # these rows are complete, as later windows do not cover them
-            self._kept = self._means(start, self._next_tops[0])
-            self._run_windows(self._next_tops.pop(0))
-        return self._means(start, stop)
+            top = self._next_tops.pop(0)
+            # rows above it are complete, as later windows do not cover them
+            means.append(self._means(start, top))
+            start = max(start, top)
+            self._run_windows(top)
+        return torch.cat([*means, self._means(start, stop)])
 
     def _means(self, start: int, stop: int) -> Tensor:
-        kept = self._kept[len(self._kept) + start - self._top :]
-        rows = slice(max(0, start - self._top), stop - self._top)
-        return torch.cat([kept, self._sums[rows] / self._counts[rows]])
+        rows = slice(start - self._top, stop - self._top)
+        return self._sums[rows] / self._counts[rows]
 
     def _run_windows(self, top: int) -> None:
         """Moves the sums down to ``top`` and adds the windows there."""
