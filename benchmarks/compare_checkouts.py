@@ -131,12 +131,17 @@ def time_pair(
             short.
         generator (random.Random): determines the order within a round.
 
-    Only stages that both checkouts have are timed.
+    Raises:
+        ValueError: if the checkouts have no stage in common.
     """
+    before, after = (x.names for x in workers.values())
+    if skipped := sorted(set(before) ^ set(after)):
+        print('not in both checkouts:', ', '.join(skipped), file=sys.stderr)
+    common = [x for x in before if x in after]
+    if not common:
+        raise ValueError(f'no stage in common: {before} before, {after} after')
     medians = {}
-    for name in workers[0].names:
-        if name not in workers[1].names:
-            continue
+    for name in common:
         first = max([x.run(name) for x in workers.values()])  # warm-up
         times: list[list[float]] = [[], []]
         for _ in range(rounds if first > SHORT else 3 * rounds):

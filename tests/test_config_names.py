@@ -79,6 +79,7 @@ def test_sliding_window_configs_differ_in_the_test_config_only():
         cfg = load(path)
         settings = cfg.model.pop('test_cfg')
         assert settings.stride == (768, 768), path.stem
+        assert settings.return_logits is False, path.stem
         whole = dict(mode='whole', return_logits=False)
         assert parent.model.pop('test_cfg') == whole
         assert cfg.to_dict() == parent.to_dict(), path.stem

@@ -1,6 +1,7 @@
 """All configs parse, build, predict and follow the config conventions."""
 
 import ast
+import copy
 import functools
 import importlib.util
 import re
@@ -82,14 +83,16 @@ def test_each_architecture_predicts():
         cfg.model.backbone = dict(type=nn.Identity)
         model = MODELS.build(cfg.model)
         model.backbone = build_backbone(settings)
-        model.eval().test_cfg.return_logits = True
+        model.eval()
         sample = SegDataSample(metainfo=dict(meta))
+        data = dict(inputs=[image], data_samples=[sample])
         with torch.no_grad():
-            (result,) = model.test_step(
-                dict(inputs=[image], data_samples=[sample])
-            )
+            (result,) = model.test_step(copy.deepcopy(data))
+            model.test_cfg.return_logits = True
+            (full,) = model.test_step(data)
         assert result.pad_shape == (64, 96), path.stem
-        scores = result.seg_logits.data
+        assert torch.equal(result.pred_sem_seg.data, full.pred_sem_seg.data)
+        scores = full.seg_logits.data
         assert scores.shape == (cfg.model.decode_head.num_classes, 60, 90)
         assert scores.isfinite().all(), path.stem
 

@@ -313,10 +313,6 @@ def test_labels_without_logits_need_no_data_samples(make_model):
 
 def test_unsupported_settings_without_logits_raise(make_model):
     model = make_model(return_logits=False).eval()
-    model.decode_head.align_corners = True
-    with pytest.raises(ValueError, match='align_corners=False'):
-        model.predict(torch.randn(1, 3, 64, 96))
-    model.decode_head.align_corners = False
     meta = dict(img_shape=(64, 96), flip=True, flip_direction='diagonal')
     with pytest.raises(ValueError, match='diagonal'):
         model.predict(
@@ -327,7 +323,7 @@ def test_unsupported_settings_without_logits_raise(make_model):
         model.predict(torch.randn(1, 3, 64, 96))
 
 
-def test_head_without_label_maps_raises():
+def test_other_heads_compute_scores_without_returning_them():
     init_default_scope('mmseg')
     config = ConfigDict(copy.deepcopy(MODEL))
     config.test_cfg.return_logits = False
@@ -335,14 +331,41 @@ def test_head_without_label_maps_raises():
         type='FCNHead', in_channels=64, channels=8, num_classes=4
     )
     model = MODELS.build(config).eval()
-    with pytest.raises(TypeError, match=r'FCNHead has no .*return_logits=Tr'):
-        model.predict(torch.randn(1, 3, 64, 96))
-    model.test_cfg.update(mode='slide', crop_size=(64, 64), stride=(32, 32))
-    (result,) = model.predict(torch.randn(1, 3, 64, 96))
-    assert result.pred_sem_seg.data.shape == (1, 64, 96)
-    model.decode_head.out_channels = 1
-    with pytest.raises(ValueError, match=r'out_channels=1.*return_logits=Tr'):
-        model.predict(torch.randn(1, 3, 64, 96))
+    image = torch.randn(1, 3, 64, 96)
+    slide = dict(mode='slide', crop_size=(64, 64), stride=(32, 32))
+    for mode in (dict(mode='whole'), slide):
+        for align_corners in (False, True):
+            model.decode_head.align_corners = align_corners
+            model.test_cfg.update(mode, return_logits=False)
+            (result,) = model.predict(image)
+            assert 'seg_logits' not in result
+            model.test_cfg.return_logits = True
+            (full,) = model.predict(image)
+            assert torch.equal(
+                result.pred_sem_seg.data, full.pred_sem_seg.data
+            )
+
+
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+def test_one_output_channel_uses_the_threshold(mode):
+    init_default_scope('mmseg')
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.decode_head = dict(
+        type='FCNHead',
+        in_channels=64,
+        channels=8,
+        num_classes=2,
+        out_channels=1,
+        threshold=0.5,
+    )
+    model = MODELS.build(config).eval()
+    model.test_cfg.update(mode=mode, crop_size=(64, 64), stride=(32, 32))
+    image = torch.randn(1, 3, 64, 96)
+    (full,) = model.predict(image)
+    model.test_cfg.return_logits = False
+    (result,) = model.predict(image)
+    assert torch.equal(result.pred_sem_seg.data, full.pred_sem_seg.data)
+    assert 'seg_logits' not in result
 
 
 def test_channels_last_changes_nothing(make_model):

@@ -101,6 +101,17 @@ def test_peak_memory_does_not_depend_on_the_number_of_classes():
     assert peak_memory(lambda: predict_label_map(many, {})) < 1.5 * peak
 
 
+@pytest.mark.parametrize('size', [(512, 64), (64, 512)])
+def test_peak_memory_does_not_depend_on_the_aspect_ratio(size):
+    wide, square = (
+        MergedScores(*_prediction((64, 64), 10, 150, torch.float32), x)
+        for x in (size[::-1], (181, 181))
+    )
+    peak = peak_memory(lambda: predict_label_map(square, {}))
+    resized = dict(ori_shape=size)
+    assert peak_memory(lambda: predict_label_map(wide, resized)) < 4 * peak
+
+
 def test_unsupported_flip_direction_raises():
     meta = dict(flip=True, flip_direction='diagonal')
     with pytest.raises(ValueError, match="'diagonal' is not supported"):

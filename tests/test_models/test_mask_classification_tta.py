@@ -209,18 +209,23 @@ def test_logits_are_requested_from_the_segmentor(
 ):
     cfg = ConfigDict(mode='whole', return_logits=False)
     monkeypatch.setattr(faseg, 'test_cfg', cfg)
-    model = _with_tta(faseg)
-    (sample,) = _predict(model, make_batch(_versions(_flips(0.0))))[:1]
-    assert sample.seg_logits.data.isfinite().all()
+    samples = _predict(_with_tta(faseg), make_batch(_versions(_flips(0.0))))
+    assert all(x.seg_logits.data.isfinite().all() for x in samples)
+    assert cfg.return_logits is False
 
 
 def test_results_without_logits_raise(make_batch, faseg, monkeypatch):
-    cfg = ConfigDict(mode='whole')
-    monkeypatch.setattr(faseg, 'test_cfg', cfg)
-    model = _with_tta(faseg)
-    cfg.return_logits = False
-    with pytest.raises(ValueError, match='without seg_logits'):
-        _predict(model, make_batch(_versions(_flips(0.0))))
+    predict = faseg.predict
+
+    def predict_labels(*args):
+        samples = predict(*args)
+        for sample in samples:
+            del sample.seg_logits
+        return samples
+
+    monkeypatch.setattr(faseg, 'predict', predict_labels)
+    with pytest.raises(ValueError, match=r'test_cfg\.return_logits=True'):
+        _predict(_with_tta(faseg), make_batch(_versions(_flips(0.0))))
 
 
 def test_one_output_channel_raises_with_the_remedy(make_batch):

@@ -79,8 +79,8 @@ class FASegHead(MaskClassificationHead):
         )
         if num_classes < 2:
             raise ValueError(
-                'num_classes=1 must be at least 2, as mmseg requires; add a '
-                'background class'
+                f'num_classes={num_classes} must be at least 2, as mmseg '
+                'requires; add a background class'
             )
         self.out_channels = num_classes
         self.align_corners = align_corners

@@ -61,27 +61,34 @@ def predict_label_map(scores: ScoreRows, meta: dict) -> Tensor:
     shape = height - top - bottom, width - left - right
     size: tuple[int, int] = tuple(meta.get('ori_shape', shape)[:2])
     labels = torch.empty(size, dtype=torch.int64, device=scores.device)
-    # per row of labels, of the scores that are read and after resizing
+    # elements per row of labels: of the scores that are read, or resized
     numel = max(
         width * scores.values_per_pixel * shape[0] // size[0],
-        size[1] * scores.num_classes,
+        max(width, size[1]) * scores.num_classes,
     )
     read = slice(0, 0)  # the cropped score rows in the block
     block = torch.empty(0, device=scores.device)
     for rows in chunks(size[0], numel, scores.device):
         start, stop = source_range(shape[0], size[0], rows)
         if stop > read.stop:
+            block = block[start - read.start :].clone()  # frees other rows
             new_start = max(start, read.stop)
             new = scores.rows(top + new_start, top + stop)
             new = new[:, left : left + shape[1]]
-            kept = block[start - read.start :]
-            block = torch.cat([kept, new]) if len(kept) else new
+            block = torch.cat([block, new]) if len(block) else new
+            del new
             read = slice(start, stop)
-        resized = block
-        if shape != size:
-            resized = resize_rows(block, shape[0], read.start, size, rows)
-        labels[rows] = resized.max(-1).indices  # faster than argmax
+        if shape == size:
+            labels[rows] = _argmax(block)
+        else:
+            labels[rows] = _argmax(
+                resize_rows(block, shape[0], read.start, size, rows)
+            )
     return _undo_flip(labels, meta)
+
+
+def _argmax(scores: Tensor) -> Tensor:
+    return scores.max(-1).indices  # on CPUs faster than argmax
 
 
 def _undo_flip(labels: Tensor, meta: dict) -> Tensor:

@@ -111,7 +111,7 @@ def make_levels(
     mask_features = mask_features.detach()
     levels = []
     for index, (memory, position, embed) in enumerate(
-        zip(memories, positions, level_embeds, strict=True)
+        zip(memories, positions, level_embeds.unbind(), strict=True)
     ):
         key = value = None
         if index in token_levels:

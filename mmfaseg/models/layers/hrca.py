@@ -35,6 +35,10 @@ class HighResolutionCrossAttention(CrossAttention):
         importance_stride (int): stride, 32, 16 or 8, whose latest attention
             determines the importance of the windows.
 
+    Attributes:
+        selects_per_query (bool): class attribute; whether the importance is
+            not summed over the queries. Requires another ``forward``.
+
     Raises:
         ValueError: if an argument is out of range.
     """
@@ -73,10 +77,11 @@ class HighResolutionCrossAttention(CrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention to each window, summed over the queries.
+        """Returns the attention to each window.
 
-        Override this method to select windows by another criterion. Without
-        the sum, if ``selects_per_query``, the shape is (B, Q, H_0, W_0).
+        Its shape is (B, H_0, W_0), or (B, Q, H_0, W_0) if
+        ``selects_per_query``. Override this method to select windows by
+        another criterion.
         """
         attention = state.coarse_attention
         assert attention is not None

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-# elements of the largest intermediate tensor: in float32, 4 MB fit into the
-# cache of a CPU; GPUs need more parallel work, 256 MB
+# elements of the largest intermediate tensor: 4 MB in float32 on CPUs, to fit
+# into the cache; 256 MB on GPUs, for enough parallel work
 CPU_ELEMENTS = 1 << 20
 GPU_ELEMENTS = 1 << 26
 

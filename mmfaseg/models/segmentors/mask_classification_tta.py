@@ -4,7 +4,7 @@ Shapes: K classes, H x W the original size of the image.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from unittest.mock import patch
 
 from mmengine.model import BaseTTAModel
 from mmengine.structures import PixelData
@@ -28,12 +28,8 @@ class MaskClassificationTTA(BaseTTAModel):
 
     The arguments are those of mmengine's ``BaseTTAModel``: ``module``, the
     segmentor or its config, and ``data_preprocessor``, which overrides that of
-    the segmentor. ``test_cfg.return_logits`` of the segmentor is set to True.
+    the segmentor. It runs with ``test_cfg.return_logits=True``.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.module.test_cfg['return_logits'] = True
 
     def test_step(self, data: dict) -> list[SegDataSample]:
         """Returns one merged prediction per image of mmcv's ``TestTimeAug``.
@@ -45,10 +41,11 @@ class MaskClassificationTTA(BaseTTAModel):
             that of the first version, so do not flip this version if the
             pipeline loads annotations before the flip.
         """
-        return _merge(
-            self.module.test_step(dict(zip(data, version, strict=True)))
-            for version in zip(*data.values(), strict=True)
-        )
+        with patch.dict(self.module.test_cfg, return_logits=True):
+            return _merge(
+                self.module.test_step(dict(zip(data, version, strict=True)))
+                for version in zip(*data.values(), strict=True)
+            )
 
     def merge_preds(
         self, data_samples_list: Sequence[Sequence[SegDataSample]]
@@ -86,7 +83,8 @@ def _take_scores(sample: SegDataSample) -> Tensor:
     if 'seg_logits' not in sample:
         raise ValueError(
             'MaskClassificationTTA averages scores, but the segmentor '
-            'returns samples without seg_logits'
+            'returns samples without seg_logits: return them if '
+            'test_cfg.return_logits=True'
         )
     scores = sample.seg_logits.data
     if scores.size(0) < 2:

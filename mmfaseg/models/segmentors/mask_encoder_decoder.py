@@ -23,6 +23,8 @@ class MaskEncoderDecoder(EncoderDecoder):
     and visualization. Mode "whole" then allocates no tensor of all classes at
     all pixels. Mode "slide" keeps scores only for the rows of one window at
     full image width, so its memory does not grow with the image height.
+    Heads without ``predict_labels`` in mode "whole", with ``align_corners`` or
+    with one output channel need the memory of all scores.
 
     Args:
         *args (Any): arguments of ``EncoderDecoder``.
@@ -54,15 +56,16 @@ class MaskEncoderDecoder(EncoderDecoder):
         The inputs have the shape (B, 3, H, W), the samples meta information.
 
         Raises:
-            TypeError: if ``return_logits=False`` and the head cannot predict
-                label maps.
-            ValueError: if ``return_logits=False`` and the head has
-                ``align_corners=True`` or ``out_channels=1``, or the windows
-                do not cover the image.
+            ValueError: if ``return_logits=False`` and the windows do not
+                cover the image.
         """
         if self.test_cfg.get('return_logits', True):
             return super().predict(inputs, data_samples)
-        self._check_head()
+        if not self._supports_label_maps():
+            samples = super().predict(inputs, data_samples)
+            for sample in samples:
+                del sample.seg_logits
+            return samples
         if data_samples is None:
             size = tuple(inputs.shape[2:])
             meta = dict(img_shape=size, pad_shape=size, ori_shape=size)
@@ -73,27 +76,15 @@ class MaskEncoderDecoder(EncoderDecoder):
             sample.pred_sem_seg = PixelData(data=labels[None])
         return data_samples
 
-    def _check_head(self) -> None:
-        """Checks that the head supports ``return_logits=False``."""
+    def _supports_label_maps(self) -> bool:
+        """Returns whether label maps can be predicted without all scores."""
         head = self.decode_head
         is_slide = self.test_cfg.get('mode', 'whole') == 'slide'
-        if not is_slide and not hasattr(head, 'predict_labels'):
-            raise TypeError(
-                f'test_cfg.return_logits=False in mode "whole": '
-                f'{type(head).__name__} has no predict_labels; '
-                'set test_cfg.return_logits=True'
-            )
-        if head.out_channels == 1:
-            raise ValueError(
-                f'test_cfg.return_logits=False: {type(head).__name__} has '
-                'out_channels=1, which needs a threshold; set '
-                'test_cfg.return_logits=True'
-            )
-        if head.align_corners:
-            raise ValueError(
-                'test_cfg.return_logits=False requires '
-                'decode_head.align_corners=False'
-            )
+        return (
+            (is_slide or hasattr(head, 'predict_labels'))
+            and head.out_channels > 1
+            and not head.align_corners
+        )
 
     @torch.no_grad()  # labels have no gradient
     def _predict_labels(

@@ -44,7 +44,10 @@ class SlidingWindowScores:
         self._counts = image.new_zeros(*shape[:2], 1)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Returns the mean scores of rows ``start`` to ``stop - 1``."""
+        """Returns the mean scores of rows ``start`` to ``stop - 1``.
+
+        Rows must be requested from top to bottom, each at most once.
+        """
         means = []
         while self._next_tops[0] < stop:
             top = self._next_tops.pop(0)
