@@ -10,7 +10,14 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parent.parent / 'benchmarks'
-STAGES = ('backbone', 'pixel decoder', 'decoder', 'post-processing', 'whole')
+STAGES = (
+    'backbone',
+    'pixel decoder',
+    'decoder',
+    'post-processing',
+    'whole',
+    'label map',
+)
 SMALL = ['--sizes', '64x64', '--seconds', '0', '--classes', '5']
 
 
