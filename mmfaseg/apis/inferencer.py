@@ -203,15 +203,9 @@ class FASegInferencer:
         focus: bool,
     ) -> Iterable[tuple[Frame, Prediction]]:
         head = self.model.decode_head
-        # labels without scores need less memory, if the head supports it
-        return_logits = (
-            probabilities
-            or not hasattr(head, 'predict_labels')
-            or self.model.align_corners
-        )
         for batch in batches:
             items = [item for _, item in batch]
-            with patch.dict(self.model.test_cfg, return_logits=return_logits):
+            with patch.dict(self.model.test_cfg, return_logits=probabilities):
                 samples = self.model.test_step(pseudo_collate(items))
             for (frame, item), sample in zip(batch, samples, strict=True):
                 labels = sample.pred_sem_seg.data[0].long().cpu().numpy()

@@ -28,6 +28,10 @@ def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
     _check_train_loop(cfg, diagnostics)
     _check_plain_transformer(cfg, diagnostics)
     _check_auxiliary_heads(cfg, diagnostics)
+    _check_workers(cfg, diagnostics)
+
+
+def _check_workers(cfg: Config, diagnostics: Diagnostics) -> None:
     for key in LOADER_KEYS:
         loader = cfg.get(key)
         if not isinstance(loader, Mapping):

@@ -323,14 +323,17 @@ def test_unsupported_settings_without_logits_raise(make_model):
         model.predict(torch.randn(1, 3, 64, 96))
 
 
-def test_other_heads_compute_scores_without_returning_them():
+def _make_fcn(**head):
     init_default_scope('mmseg')
     config = ConfigDict(copy.deepcopy(MODEL))
-    config.test_cfg.return_logits = False
     config.decode_head = dict(
-        type='FCNHead', in_channels=64, channels=8, num_classes=4
+        type='FCNHead', in_channels=64, channels=8, **head
     )
-    model = MODELS.build(config).eval()
+    return MODELS.build(config).eval()
+
+
+def test_other_heads_compute_scores_without_returning_them():
+    model = _make_fcn(num_classes=4)
     image = torch.randn(1, 3, 64, 96)
     slide = dict(mode='slide', crop_size=(64, 64), stride=(32, 32))
     for mode in (dict(mode='whole'), slide):
@@ -348,17 +351,7 @@ def test_other_heads_compute_scores_without_returning_them():
 
 @pytest.mark.parametrize('mode', ['whole', 'slide'])
 def test_one_output_channel_uses_the_threshold(mode):
-    init_default_scope('mmseg')
-    config = ConfigDict(copy.deepcopy(MODEL))
-    config.decode_head = dict(
-        type='FCNHead',
-        in_channels=64,
-        channels=8,
-        num_classes=2,
-        out_channels=1,
-        threshold=0.5,
-    )
-    model = MODELS.build(config).eval()
+    model = _make_fcn(num_classes=2, out_channels=1, threshold=0.5)
     model.test_cfg.update(mode=mode, crop_size=(64, 64), stride=(32, 32))
     image = torch.randn(1, 3, 64, 96)
     (full,) = model.predict(image)

@@ -35,16 +35,11 @@ class HighResolutionCrossAttention(CrossAttention):
         importance_stride (int): stride, 32, 16 or 8, whose latest attention
             determines the importance of the windows.
 
-    Attributes:
-        selects_per_query (bool): class attribute; whether the importance is
-            not summed over the queries. Requires another ``forward``.
-
     Raises:
         ValueError: if an argument is out of range.
     """
 
     needs_tokens = False
-    selects_per_query = False
     attention_level: int
     window_size: int
 
@@ -77,18 +72,16 @@ class HighResolutionCrossAttention(CrossAttention):
 
     @override
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
-        """Returns the attention to each window.
+        """Returns the attention of all queries to each window, (B, H_0, W_0).
 
-        Its shape is (B, H_0, W_0), or (B, Q, H_0, W_0) if
-        ``selects_per_query``. Override this method to select windows by
-        another criterion.
+        Override this method to select windows by another criterion.
         """
-        attention = state.coarse_attention
-        assert attention is not None
-        if not self.selects_per_query:
-            attention = attention.sum(1)
-        size = 2**self.attention_level
-        return sum_windows(attention, level.window_grid, size)
+        assert state.coarse_attention is not None
+        return sum_windows(
+            state.coarse_attention.sum(1),
+            level.window_grid,
+            2**self.attention_level,
+        )
 
     @override
     def select_windows(

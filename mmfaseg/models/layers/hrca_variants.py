@@ -14,7 +14,7 @@ from mmfaseg.registry import MODELS
 
 from .cross_attention import CrossAttention
 from .feature_level import DecoderState, FeatureLevel
-from .hrca import HighResolutionCrossAttention
+from .hrca import HighResolutionCrossAttention, sum_windows
 
 
 @MODELS.register_module()
@@ -41,8 +41,14 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
     """
 
     needs_tokens = True
-    selects_per_query = True
     forward = CrossAttention.forward  # masks instead of gathering
+
+    @override
+    def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
+        """Returns the attention to each window, (B, Q, H_0, W_0)."""
+        assert state.coarse_attention is not None
+        size = 2**self.attention_level
+        return sum_windows(state.coarse_attention, level.window_grid, size)
 
     @override
     def blocked_pixels(
