@@ -39,9 +39,9 @@ def test_equals_torch_attention(need_attention, masked):
         assert averaged is None
 
 
-@pytest.mark.parametrize('numbers', [1, 120, 1 << 19])
+@pytest.mark.parametrize('numbers', [1, 220, 1 << 19])
 def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
-    """One head at a time, two, and all four."""
+    """Two heads at a time, or all four."""
     monkeypatch.setattr(memory, 'CPU_ELEMENTS', numbers)
     ours, reference = _pair()
     query, x = (
@@ -59,6 +59,24 @@ def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
         query.grad = x.grad = None
     for found, expected in zip(*results, strict=True):
         assert_close(found, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('is_autocast', [False, True])
+def test_gradient_mode_does_not_change_the_result(
+    monkeypatch, dtype, is_autocast
+):
+    """Without gradients, the softmax is computed in place."""
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 1)  # several chunks
+    module = MultiheadAttention(16, 4).to(dtype)
+    query, x = (torch.randn(1, n, 16, dtype=dtype) for n in (5, 11))
+    with torch.autocast('cpu', torch.bfloat16, enabled=is_autocast):
+        expected = module(query, x, x, None, True)
+        with torch.no_grad():
+            found = module(query, x, x, None, True)
+    for result, other in zip(found, expected, strict=True):
+        assert result.dtype == other.dtype
+        assert result.equal(other)
 
 
 def _stored_tensors(run):
@@ -121,6 +139,12 @@ def test_chunks_cover_all_items():
         slice(0, 2),
         slice(2, 4),
         slice(4, 5),
+    ]
+    pairs = memory.chunks(5, memory.CPU_ELEMENTS // 3, cpu, multiple=2)
+    assert pairs == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert memory.chunks(3, 2 * memory.CPU_ELEMENTS, cpu, multiple=2) == [
+        slice(0, 2),
+        slice(2, 3),
     ]
     huge = memory.chunks(3, 10 * memory.GPU_ELEMENTS, torch.device('cuda'))
     assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]

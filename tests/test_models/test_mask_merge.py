@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import memory
+from mmfaseg.models.layers import mask_merge, memory
 from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
-from mmfaseg.testing import peak_memory
+from mmfaseg.testing import assert_close, peak_memory
 
 
 def _inputs(shape, dtype=torch.float64, batch=2, queries=7, num_classes=4):
@@ -30,6 +30,23 @@ def test_merge_in_chunks_equals_reference(monkeypatch, shape, size, budget):
     assert scores.shape == (2, 4, *size)
     plain = merge_scores_plain(classes, masks, size)
     torch.testing.assert_close(scores, plain, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize('threads', [1, 2, 5])
+def test_chunks_have_one_row_per_thread(monkeypatch, threads):
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 1)
+    monkeypatch.setattr(mask_merge, 'get_num_threads', lambda: threads)
+    resize_rows, heights = mask_merge.resize_rows, []
+
+    def record(*args):
+        heights.append(args[-1].stop - args[-1].start)
+        return resize_rows(*args)
+
+    monkeypatch.setattr(mask_merge, 'resize_rows', record)
+    classes, masks = _inputs((5, 6), batch=1)
+    scores = merge_scores(classes, masks, (20, 24))
+    assert heights == [threads] * (20 // threads)
+    assert_close(scores, merge_scores_plain(classes, masks, (20, 24)))
 
 
 def test_half_precision_overflow_stays_in_its_row():

@@ -6,7 +6,7 @@ Shapes: K classes, H x W the padded image.
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, get_num_threads
 
 from ..layers.memory import chunks
 from ..layers.resize_rows import resize_rows, source_range
@@ -68,7 +68,7 @@ def predict_label_map(scores: ScoreRows, meta: dict) -> Tensor:
     )
     read = slice(0, 0)  # the cropped score rows in the block
     block = torch.empty(0, device=scores.device)
-    for rows in chunks(size[0], numel, scores.device):
+    for rows in chunks(size[0], numel, scores.device, get_num_threads()):
         start, stop = source_range(shape[0], size[0], rows)
         if stop > read.stop:
             block = block[start - read.start :].clone()  # frees other rows

@@ -110,15 +110,29 @@ def _attend_with_probabilities(
     total_dtype = torch.promote_types(query.dtype, torch.float32)
     total = query.new_zeros(batch, queries, key.size(2), dtype=total_dtype)
     outputs, numel = [], total.numel()
-    for chunk in chunks(heads, numel, query.device):
+    # not one head, whose scores threads would exchange between operations
+    for chunk in chunks(heads, numel, query.device, multiple=2):
         attention = query[:, chunk] @ key[:, chunk].transpose(2, 3)
         if penalty is not None:
             attention += penalty.to(attention.dtype)
-        attention = attention.softmax(-1)  # frees the scores
+        attention = _softmax(attention)
         outputs.append(attention.to(value.dtype) @ value[:, chunk])
         # in half precision the mean would depend on the chunks
         total += attention.sum(1, dtype=total_dtype)
-    return torch.cat(outputs, 1), (total / heads).to(attention.dtype)
+        dtype = attention.dtype
+        del attention  # before the next chunk is computed
+    return torch.cat(outputs, 1), (total / heads).to(dtype)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Returns the softmax over the keys, in place where it is possible."""
+    if (
+        torch.is_grad_enabled()
+        or torch.is_autocast_enabled(scores.device.type)  # returns float32
+        or torch.compiler.is_compiling()
+    ):
+        return scores.softmax(-1)
+    return torch.softmax(scores, -1, out=scores)
 
 
 class FFN(nn.Sequential):

@@ -9,7 +9,7 @@ Shapes: B batch size, Q queries, K classes, h x w the masks, H x W the result.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, get_num_threads
 
 from .memory import chunks, is_recording
 from .resize_rows import resize_rows
@@ -37,7 +37,7 @@ def merge_scores(
     for image_classes, image_masks, out in images:
         merged = MergedScores(image_classes, image_masks, size)
         numel = width * merged.values_per_pixel
-        for rows in chunks(height, numel, merged.device):
+        for rows in chunks(height, numel, masks.device, get_num_threads()):
             merged.rows(rows.start, rows.stop, out[rows])
     return scores.permute(0, 3, 1, 2)
 
@@ -80,7 +80,6 @@ class MergedScores:
         masks, classes = self._masks, self._classes
         rows = slice(start, stop)
         resized = resize_rows(masks, masks.size(0), 0, self.size, rows)
-        pixels = resized.sigmoid_().flatten(0, 1)
-        flat = None if out is None else out.view(-1, classes.size(1))
-        scores = torch.mm(pixels, classes.to(masks.dtype), out=flat)
-        return scores.unflatten(0, resized.shape[:2])
+        # one product per row: each thread reads the rows that it has written
+        weights = classes.to(masks.dtype).expand(len(resized), -1, -1)
+        return torch.bmm(resized.sigmoid_(), weights, out=out)

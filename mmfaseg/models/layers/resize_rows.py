@@ -40,9 +40,10 @@ def resize_rows(
     with torch.autocast(maps.device.type, enabled=False):
         resized = weights.to(maps) @ source.flatten(1)
     resized = resized.unflatten(1, source.shape[1:])  # (r, w, N)
-    planar = resized[None].permute(0, 3, 1, 2)  # channels-last strides
-    planar = F.interpolate(planar, (len(index), size[1]), mode='bilinear')
-    return planar[0].permute(1, 2, 0)
+    # rows as the batch: on CPUs only the batch is split between threads
+    planar = resized[:, None].permute(0, 3, 1, 2)  # channels-last strides
+    planar = F.interpolate(planar, (1, size[1]), mode='bilinear')
+    return planar[:, :, 0].permute(0, 2, 1)
 
 
 def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
