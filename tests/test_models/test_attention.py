@@ -7,7 +7,7 @@ from mmfaseg.models.layers.deformable_encoder import (
     MultiScaleDeformableAttention,
     pixel_grid,
 )
-from mmfaseg.testing import assert_close
+from mmfaseg.testing import assert_close, peak_memory
 
 
 def _pair():
@@ -41,7 +41,7 @@ def test_equals_torch_attention(need_attention, masked):
 
 @pytest.mark.parametrize('numbers', [1, 220, 1 << 19])
 def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
-    """Two heads at a time, or all four."""
+    """One head at a time, two, and all four."""
     monkeypatch.setattr(memory, 'CPU_ELEMENTS', numbers)
     ours, reference = _pair()
     query, x = (
@@ -63,20 +63,40 @@ def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('is_autocast', [False, True])
+@pytest.mark.parametrize('num_heads', [3, 4])
 def test_gradient_mode_does_not_change_the_result(
-    monkeypatch, dtype, is_autocast
+    monkeypatch, dtype, is_autocast, num_heads
 ):
-    """Without gradients, the softmax is computed in place."""
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 1)  # several chunks
-    module = MultiheadAttention(16, 4).to(dtype)
-    query, x = (torch.randn(1, n, 16, dtype=dtype) for n in (5, 11))
+    """Without gradients, the softmax of two heads is computed in place."""
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 60)  # one head has 55
+    module = MultiheadAttention(24, num_heads).to(dtype)
+    query, x = (torch.randn(1, n, 24, dtype=dtype) for n in (5, 11))
+    blocked = torch.arange(11).expand(1, 5, 11) % 3 == 1
     with torch.autocast('cpu', torch.bfloat16, enabled=is_autocast):
-        expected = module(query, x, x, None, True)
+        expected = module(query, x, x, blocked, True)
         with torch.no_grad():
-            found = module(query, x, x, None, True)
+            found = module(query, x, x, blocked, True)
     for result, other in zip(found, expected, strict=True):
         assert result.dtype == other.dtype
-        assert result.equal(other)
+        assert_close(result, other)
+
+
+def test_inference_stores_the_scores_of_two_heads_once():
+    module = MultiheadAttention(16, 8)
+    query, x = (torch.randn(1, n, 16) for n in (100, 8192))
+    one_head = 100 * 8192 * 4
+    with torch.no_grad():
+        peak = peak_memory(lambda: module(query, x, x, None, True))
+    assert peak < 4.5 * one_head  # scores of two heads, their sum, the total
+
+
+@pytest.mark.parametrize('need_attention', [False, True])
+def test_runs_without_data(need_attention):
+    with torch.device('meta'), torch.no_grad():
+        module = MultiheadAttention(16, 4)
+        x = torch.empty(2, 5, 16)
+        output, _ = module(x, x, x, None, need_attention)
+    assert output.shape == (2, 5, 16)
 
 
 def _stored_tensors(run):
@@ -146,6 +166,8 @@ def test_chunks_cover_all_items():
         slice(0, 2),
         slice(2, 3),
     ]
+    rows = memory.chunks(2, 17 * memory.CPU_ELEMENTS, cpu, multiple=2)
+    assert rows == [slice(0, 1), slice(1, 2)]  # both would be too large
     huge = memory.chunks(3, 10 * memory.GPU_ELEMENTS, torch.device('cuda'))
     assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmfaseg.models.decode_heads import label_maps
 from mmfaseg.models.decode_heads.label_maps import predict_label_map
 from mmfaseg.models.layers import memory
 from mmfaseg.models.layers.mask_merge import MergedScores, merge_scores_plain
@@ -83,16 +84,26 @@ def test_autocast_does_not_round_resized_scores():
 @pytest.mark.parametrize('height', [8, 64, 150])
 def test_rows_are_read_in_order_within_the_budget(monkeypatch, height, budget):
     monkeypatch.setattr(memory, 'CPU_ELEMENTS', budget)
+    monkeypatch.setattr(label_maps, 'get_num_threads', lambda: 2)
     source = _TensorRows(torch.rand(64, 10, 3))
     predict_label_map(source, dict(ori_shape=(height, 10)))
     starts, stops = zip(*source.reads, strict=True)
     assert list(starts) == sorted(starts)
     assert list(stops) == sorted(stops)
     rows = max(stop - start for start, stop in source.reads)
-    assert rows <= max(8 * torch.get_num_threads(), budget // 30)
+    assert rows <= max(16, budget // 30)
 
 
-def test_peak_memory_does_not_depend_on_the_number_of_classes():
+def test_chunks_have_one_row_per_thread(monkeypatch):
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 50)  # one row has 30 scores
+    monkeypatch.setattr(label_maps, 'get_num_threads', lambda: 4)
+    source = _TensorRows(torch.rand(16, 10, 3))
+    predict_label_map(source, {})
+    assert source.reads == [(0, 4), (4, 8), (8, 12), (12, 16)]
+
+
+def test_peak_memory_does_not_depend_on_the_number_of_classes(monkeypatch):
+    monkeypatch.setattr(label_maps, 'get_num_threads', lambda: 2)
     few, many = (
         MergedScores(*_prediction((64, 64), 10, k, torch.float32), (512, 512))
         for k in (10, 100)
@@ -102,7 +113,8 @@ def test_peak_memory_does_not_depend_on_the_number_of_classes():
 
 
 @pytest.mark.parametrize('size', [(512, 64), (64, 512)])
-def test_peak_memory_does_not_depend_on_the_aspect_ratio(size):
+def test_peak_memory_does_not_depend_on_the_aspect_ratio(monkeypatch, size):
+    monkeypatch.setattr(label_maps, 'get_num_threads', lambda: 2)
     wide, square = (
         MergedScores(*_prediction((64, 64), 10, 150, torch.float32), x)
         for x in (size[::-1], (181, 181))

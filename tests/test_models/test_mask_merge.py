@@ -34,7 +34,7 @@ def test_merge_in_chunks_equals_reference(monkeypatch, shape, size, budget):
 
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_chunks_have_one_row_per_thread(monkeypatch, threads):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 1)
+    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 100)  # a row has 264
     monkeypatch.setattr(mask_merge, 'get_num_threads', lambda: threads)
     resize_rows, heights = mask_merge.resize_rows, []
 

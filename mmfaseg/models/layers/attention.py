@@ -110,29 +110,25 @@ def _attend_with_probabilities(
     total_dtype = torch.promote_types(query.dtype, torch.float32)
     total = query.new_zeros(batch, queries, key.size(2), dtype=total_dtype)
     outputs, numel = [], total.numel()
-    # not one head, whose scores threads would exchange between operations
-    for chunk in chunks(heads, numel, query.device, multiple=2):
+    in_place = query.device.type == 'cpu' and not (
+        torch.is_grad_enabled()
+        or torch.is_autocast_enabled('cpu')  # softmax then returns float32
+        or torch.compiler.is_compiling()
+    )
+    # two CPU threads would exchange the scores of a single head
+    multiple = 2 if in_place else 1
+    for chunk in chunks(heads, numel, query.device, multiple):
         attention = query[:, chunk] @ key[:, chunk].transpose(2, 3)
         if penalty is not None:
             attention += penalty.to(attention.dtype)
-        attention = _softmax(attention)
+        out = attention if in_place else None
+        attention = torch.softmax(attention, -1, out=out)
         outputs.append(attention.to(value.dtype) @ value[:, chunk])
         # in half precision the mean would depend on the chunks
         total += attention.sum(1, dtype=total_dtype)
         dtype = attention.dtype
-        del attention  # before the next chunk is computed
+        del attention, out  # before the scores of the next chunk
     return torch.cat(outputs, 1), (total / heads).to(dtype)
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    """Returns the softmax over the keys, in place where it is possible."""
-    if (
-        torch.is_grad_enabled()
-        or torch.is_autocast_enabled(scores.device.type)  # returns float32
-        or torch.compiler.is_compiling()
-    ):
-        return scores.softmax(-1)
-    return torch.softmax(scores, -1, out=scores)
 
 
 class FFN(nn.Sequential):

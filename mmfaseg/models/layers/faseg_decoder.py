@@ -253,7 +253,7 @@ class FASegDecoder(BaseModule):
                 with_cp=self.with_cp,
             )
             state = self._update_state(state, step, level, query, attention)
-            del attention  # before the next layer
+            del attention  # free it before the next layer
             queries.append(query)
             mask_embeds.append(state.mask_embed)
         cls_scores = self.predictor.classify(torch.stack(queries))

@@ -80,6 +80,6 @@ class MergedScores:
         masks, classes = self._masks, self._classes
         rows = slice(start, stop)
         resized = resize_rows(masks, masks.size(0), 0, self.size, rows)
-        # one product per row: each thread reads the rows that it has written
+        # one product per row, so that threads read rows that they have written
         weights = classes.to(masks.dtype).expand(len(resized), -1, -1)
         return torch.bmm(resized.sigmoid_(), weights, out=out)

@@ -36,13 +36,18 @@ def chunks(
         count (int): number of items.
         numel (int): elements of the largest intermediate tensor of one item.
         device (torch.device): device of the items.
-        multiple (int): the number of items per chunk is a multiple of it, so
-            that threads that process one item each have the same work.
+        multiple (int): on CPUs, all chunks but the last have a multiple of
+            this number of items, if they fit, for threads with equal work.
     """
     if torch.compiler.is_compiling():
         return [slice(0, count)]
-    budget = CPU_ELEMENTS if device.type == 'cpu' else GPU_ELEMENTS
-    size = multiple * max(1, budget // max(1, multiple * numel))
+    numel = max(1, numel)
+    if device.type == 'cpu':
+        # up to 32 MB for several items
+        multiple = max(1, min(multiple, 16 * CPU_ELEMENTS // numel))
+        size = multiple * max(1, CPU_ELEMENTS // (multiple * numel))
+    else:
+        size = max(1, GPU_ELEMENTS // numel)
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 

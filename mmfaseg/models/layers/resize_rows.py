@@ -5,6 +5,7 @@ Shapes: N channels, h x w the source, H x W the result.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,22 +29,24 @@ def resize_rows(
     """
     low, stop = source_range(height, size[0], rows)
     source = maps[low - start : stop - start]
-    index = torch.arange(rows.start, rows.stop, dtype=torch.float64)
-    position = ((index + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
-    distance = (position[:, None] - torch.arange(low, stop)).abs()
+    # NumPy, as operations on small tensors take several times as long
+    index = np.arange(rows.start, rows.stop)
+    position = ((index + 0.5) * (height / size[0]) - 0.5).clip(0, height - 1)
+    distance = abs(position[:, None] - np.arange(low, stop))
     # a product with this matrix is much faster than a gather
-    weights = (1 - distance).clamp(min=0)
+    weights = torch.from_numpy((1 - distance).clip(0))
     if source.dtype == torch.float16:
         # zero weights times infinity would spread NaN over all rows
         limit = torch.finfo(source.dtype).max
         source = source.clamp(-limit, limit)
     with torch.autocast(maps.device.type, enabled=False):
         resized = weights.to(maps) @ source.flatten(1)
-    resized = resized.unflatten(1, source.shape[1:])  # (r, w, N)
-    # rows as the batch: on CPUs only the batch is split between threads
-    planar = resized[:, None].permute(0, 3, 1, 2)  # channels-last strides
-    planar = F.interpolate(planar, (1, size[1]), mode='bilinear')
-    return planar[:, :, 0].permute(0, 2, 1)
+    resized = resized.view(len(index), *source.shape[1:])  # (r, w, N)
+    is_cpu = maps.device.type == 'cpu'  # where threads split only the batch
+    planar = resized[:, None] if is_cpu else resized[None]
+    planar = planar.permute(0, 3, 1, 2)  # channels-last strides
+    planar = F.interpolate(planar, (planar.size(2), size[1]), mode='bilinear')
+    return planar.permute(0, 2, 3, 1).flatten(0, 1)
 
 
 def source_range(height: int, target: int, rows: slice) -> tuple[int, int]:
