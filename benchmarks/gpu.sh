@@ -6,7 +6,8 @@
 # Builds the operators, runs their tests, times operators and models, and trains
 # FASeg and Mask2Former on data/CamVid. Each part has a time limit and writes
 # OUT/PART.log, and OUT/PART.json if it has results. Repeating the command skips
-# the parts that have passed. Exits with status 1 if a part has failed.
+# the parts that have passed and continues the training. Exits with status 1 if
+# a part has failed or the time was not sufficient for all parts.
 #
 # Variables: PYTHON (python), DEVICE (cuda), SIZE (512x512), SECONDS_EACH (1),
 # ITERATIONS (1000), PARTS (all), LIMIT_FACTOR (1). For a trial on a CPU:
@@ -27,9 +28,11 @@ BUILD_ENV=(env)
 if [[ $DEVICE == cuda ]]; then
   BUILD_ENV+=(FORCE_CUDA=1)
 fi
+TOTAL=$((600 * ${LIMIT_FACTOR:-1}))  # seconds
 failed=()
 
-# run PART LIMIT COMMAND...: runs a command for at most LIMIT seconds.
+# run PART LIMIT COMMAND...: runs a command for at most LIMIT seconds, and
+# within the total time.
 run() {
   local part=$1 limit=$(($2 * ${LIMIT_FACTOR:-1})) start=$SECONDS status
   shift 2
@@ -37,6 +40,12 @@ run() {
     [[ -n ${PARTS:-} && " $PARTS " != *" $part "* ]]; then
     return
   fi
+  if ((start >= TOTAL)); then
+    failed+=("$part")
+    echo "$part: no time left; repeat the command"
+    return
+  fi
+  limit=$((limit < TOTAL - start ? limit : TOTAL - start))
   timeout --kill-after=10 "$limit" "$@" >"$OUT/$part.log" 2>&1
   status=$?
   if ((status == 0)); then

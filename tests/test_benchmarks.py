@@ -151,6 +151,12 @@ def test_gpu_script_repeats_only_the_parts_that_failed(gpu_script, tmp_path):
     assert gpu_script() == (0, '', [])
 
 
+def test_gpu_script_stops_at_the_total_time(gpu_script):
+    status, printed, commands = gpu_script(LIMIT_FACTOR='0')
+    assert (status, commands) == (1, [])
+    assert 'camvid: no time left; repeat the command' in printed
+
+
 def test_gpu_script_uses_existing_options(
     gpu_script, bench, monkeypatch, root
 ):

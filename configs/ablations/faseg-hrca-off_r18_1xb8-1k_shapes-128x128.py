@@ -1,6 +1,6 @@
 _base_ = './faseg_r18_1xb8-1k_shapes-128x128.py'
 
-# nothing reads stride 4, the last block is kept
+# without the three layers at stride 4
 model = dict(
     decode_head=dict(
         transformer_decoder=dict(high_res_attention=None, num_layers=10),

@@ -170,7 +170,7 @@ def markdown(
         f'`{baseline}` with its {CONFIDENCE:.0%} confidence interval, from '
         'pairs of runs with the same seed.',
         markdown_table(_summary_rows(summary, names)),
-        f'All cells, {names[0]}:',
+        f'All runs, {names[0]}:',
         markdown_table(cells),
         '\n'.join(f'Versions: {x}.' for x in sorted(versions)),
     ]
