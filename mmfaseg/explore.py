@@ -77,6 +77,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def query_limit(args: argparse.Namespace) -> dict[str, int]:
+    """Returns the argument ``max_queries``, if it is set."""
+    if args.max_queries is None:
+        return {}
+    return dict(max_queries=args.max_queries)
+
+
 def load_models(args: argparse.Namespace) -> 'dict[str, FASegInferencer]':
     """Loads the models and returns them by config name.
 
@@ -102,11 +109,7 @@ def load_models(args: argparse.Namespace) -> 'dict[str, FASegInferencer]':
 
 def write(args: argparse.Namespace) -> None:
     """Writes the page of one image."""
-    from mmfaseg.visualization.explorer import (
-        MAX_QUERIES,
-        check_page_name,
-        write_page,
-    )
+    from mmfaseg.visualization.explorer import check_page_name, write_page
 
     if len(args.images) != 1:
         raise ValueError(
@@ -116,9 +119,8 @@ def write(args: argparse.Namespace) -> None:
     if not image.is_file():
         raise FileNotFoundError(f'there is no file {image}')
     check_page_name(args.out)
-    count = MAX_QUERIES if args.max_queries is None else args.max_queries
     explorations = {
-        name: network.explore(image, count)
+        name: network.explore(image, **query_limit(args))
         for name, network in load_models(args).items()
     }
     title = f'Focus explorer: {image.name}'
@@ -142,10 +144,17 @@ def serve(args: argparse.Namespace) -> None:
         ) from error
     from mmfaseg.apis.sources import list_images
 
-    examples = [path for each in args.images for path in list_images(each)]
+    models = load_models(args)
+    suffixes = {x for model in models.values() for x in model.loader.suffixes}
+    examples = [
+        path
+        for each in args.images
+        for path in list_images(each, tuple(sorted(suffixes)))
+    ]
     is_public = args.host in ('0.0.0.0', '::', '')
-    hosts = ('*',) if is_public else (*LOCAL_HOSTS, args.host)
-    app = make_app(load_models(args), examples, hosts)
+    host = f'[{args.host}]' if ':' in args.host else args.host  # as in URLs
+    hosts = ('*',) if is_public else (*LOCAL_HOSTS, host)
+    app = make_app(models, examples, hosts, **query_limit(args))
     uvicorn.run(app, host=args.host, port=args.port, log_level='info')
 
 

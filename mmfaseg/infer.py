@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import sys
+from pathlib import Path
 
 from mmfaseg.utils.command_line import (
     USER_ERRORS,
@@ -64,6 +65,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _camera_or_path(text: str) -> int | str:
+    is_camera = text.isdecimal() and not Path(text).exists()
+    return int(text) if is_camera else text
+
+
 def main(argv: list[str] | None = None) -> None:
     """Segments the inputs; exits with a message on errors."""
     hide_known_warnings()
@@ -76,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
             args.model, args.weights, args.device, args.cfg_options
         )
         found = inferencer.iterate(
-            [int(x) if x.isdigit() else x for x in args.inputs],
+            [_camera_or_path(x) for x in args.inputs],
             args.batch_size,
             args.out,
             overlay=not args.no_overlay,

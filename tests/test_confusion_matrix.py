@@ -87,6 +87,12 @@ def test_saved_labels_are_those_of_the_annotation_files(tool, tmp_path):
     assert pixels == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
 
 
+def test_figure_of_unknown_format_is_rejected(tool, capsys):
+    with pytest.raises(SystemExit):
+        tool.parse_args(['my.py', 'out', '--out', 'matrix.xyz'])
+    assert 'matrix.xyz must end in one of .png' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('predictions', 'message'),
     [

@@ -82,5 +82,5 @@ def test_config_without_crop_needs_shape(root, get_flops, tmp_path):
     base = root / 'configs/_base_/models/faseg_r18_shapes.py'
     config = tmp_path / 'no_crop.py'
     config.write_text(f'_base_ = {str(base)!r}\n')
-    with pytest.raises(ValueError, match='has no crop_size: give --shape'):
+    with pytest.raises(SystemExit, match='has no crop_size: give --shape'):
         get_flops(config)

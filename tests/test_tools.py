@@ -275,6 +275,28 @@ def test_format_only_loads_no_labels() -> None:
     assert 'Load' not in str(cfg.test_dataloader.dataset.pipeline)
 
 
+def test_format_only_with_tta_keeps_all_views() -> None:
+    tool = load_tool('test')
+    name = 'faseg_efficientnet-lite0_dsb2018'
+    options = ['a.pth', '--tta', '--format-only', '--out', 'x']
+    cfg = tool.load_config(tool.parse_args([name, *options]))
+    load, augment = cfg.test_dataloader.dataset.pipeline
+    assert load['type'] == 'LoadImageFromFile'
+    assert all(augment['transforms'])
+    kinds = [step['type'] for x in augment['transforms'] for step in x]
+    assert 'RandomFlip' in kinds
+    assert 'LoadAnnotations' not in kinds
+
+
+def test_format_only_of_detectors_writes_results() -> None:
+    tool = load_tool('test')
+    options = ['a.pth', '--format-only', '--out', 'x']
+    cfg = tool.load_config(tool.parse_args([str(INSTANCES), *options]))
+    assert cfg.test_evaluator.format_only
+    assert cfg.test_evaluator.outfile_prefix == str(Path('x/results'))
+    assert 'LoadAnnotations' not in str(cfg.test_dataloader.dataset.pipeline)
+
+
 def test_test_time_augmentation(trained, tmp_path) -> None:
     checkpoint = trained[0] / 'iter_2.pth'
     printed = run_tool(
@@ -498,8 +520,13 @@ def test_resume_prefers_the_run_to_pretrained_weights(tmp_path) -> None:
     assert cfg.randomness.seed == 41  # before the dataloaders are built
     cfg = config_of('train', *options, '--seed', '3', *pretrained)
     assert cfg.randomness.seed == 3
-    cfg = config_of('train', *options, 'iter_5.pth', *pretrained)
-    assert (cfg.resume, cfg.load_from) == (True, 'iter_5.pth')
+    other = tmp_path / 'iter_5.pth'
+    torch.save({}, other)
+    cfg = config_of('train', *options, other, *pretrained)
+    assert (cfg.resume, cfg.load_from) == (True, str(other))
+    for missing in ('iter_6.pth', tmp_path):
+        with pytest.raises(ValueError, match='--resume: there is no file'):
+            config_of('train', '--resume', missing)
 
 
 def test_log_adds_backends_to_local_files() -> None:

@@ -76,10 +76,10 @@ def load_config(args: argparse.Namespace) -> Config:
         draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:
         use_test_time_augmentation(cfg)
-    if args.format_only:
-        skip_labels(cfg)
     if args.out is not None:
         save_predictions(cfg, args.out)
+    if args.format_only:
+        skip_labels(cfg)
     return cfg
 
 

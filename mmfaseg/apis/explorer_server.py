@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..visualization.explorer import describe, make_page
+from ..visualization.explorer import MAX_QUERIES, describe, make_page
 from .inferencer import FASegInferencer
 
 TITLE = 'Focus explorer'
@@ -29,6 +29,7 @@ def make_app(
     networks: Mapping[str, FASegInferencer],
     examples: Sequence[Path] = (),
     hosts: Sequence[str] = ('localhost', '127.0.0.1'),
+    max_queries: int = MAX_QUERIES,
 ) -> Starlette:
     """Returns the ASGI application, for uvicorn or another server.
 
@@ -44,6 +45,7 @@ def make_app(
             shown side by side.
         examples (Sequence[Path]): Image files to choose from.
         hosts (Sequence[str]): Allowed host names; ``['*']`` allows any.
+        max_queries (int): See :meth:`FASegInferencer.explore`.
     """
     page = make_page(TITLE, None, [path.name for path in examples])
     lock = Lock()
@@ -55,7 +57,10 @@ def make_app(
             path = Path(folder, 'image' + ''.join(Path(name).suffixes))
             path.write_bytes(content)  # loading transforms read files
             try:
-                found = {key: x.explore(path) for key, x in networks.items()}
+                found = {
+                    key: network.explore(path, max_queries)
+                    for key, network in networks.items()
+                }
             except ValueError as error:
                 text = str(error).replace(str(path), name)
                 raise ValueError(text) from error

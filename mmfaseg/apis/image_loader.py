@@ -66,7 +66,7 @@ class ImageLoader:
                     transform = TRANSFORMS.build(step)
                 break
         suffixes: tuple[str, ...] = IMAGES
-        suffix = cfg.test_dataloader.dataset.get('img_suffix', '').lower()
+        suffix = (_test_dataset(cfg).get('img_suffix') or '').lower()
         if suffix and not suffix.endswith(IMAGES):
             suffixes += (suffix,)
         return cls(input_channels(cfg.model), transform, suffixes)
@@ -150,8 +150,27 @@ class ImageLoader:
 
 
 def plain_test_pipeline(cfg: Any) -> list:
-    """Returns the test pipeline of a config without augmentation."""
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    if any(type_name(step) == 'TestTimeAug' for step in pipeline):
-        pipeline = cfg.test_pipeline
+    """Returns the test pipeline of a config without augmentation.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    pipeline = _test_dataset(cfg).get('pipeline') or ()
+    if not pipeline or any(type_name(x) == 'TestTimeAug' for x in pipeline):
+        pipeline = cfg.get('test_pipeline')
+    if not pipeline:
+        raise ValueError(
+            'the config has no pipeline for images: set test_pipeline'
+        )
     return pipeline
+
+
+def _test_dataset(cfg: Any) -> Mapping:
+    """Returns the test dataset of a config, the first if it is wrapped."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset:
+        parts = dataset.get('datasets') or [dataset.get('dataset')]
+        if parts[0] is None:
+            break
+        dataset = parts[0]
+    return dataset

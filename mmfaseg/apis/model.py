@@ -32,9 +32,9 @@ def find_model(
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If ``weights`` is missing, a name is ambiguous, or a work
-            dir holds several configs.
+            dir holds several configs or several published weights.
     """
-    path = Path(model)
+    path = Path(model).expanduser()
     if path.is_dir():
         return _config_in(path), _existing(weights or _checkpoint_in(path))
     config = find_config(model)
@@ -100,7 +100,7 @@ def load_model(
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'there is no file {path}')
     return path
@@ -121,9 +121,16 @@ def _checkpoint_in(folder: Path) -> Path:
     best = sorted(folder.glob('best_*.pth'), key=lambda x: x.stat().st_mtime)
     if best:
         return best[-1]
-    published = next(folder.glob('*.safetensors'), None)
-    if found := find_latest_checkpoint(folder) or published:
+    if found := find_latest_checkpoint(folder):
         return Path(found)
+    published = list(folder.glob('*.safetensors'))
+    if len(published) > 1:
+        raise ValueError(
+            f'{folder} has {len(published)} files *.safetensors: pass one as '
+            'weights'
+        )
+    if published:
+        return published[0]
     raise FileNotFoundError(
         f'{folder} has no checkpoint: best_*.pth, iter_*.pth, epoch_*.pth or '
         '*.safetensors'

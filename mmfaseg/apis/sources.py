@@ -67,11 +67,12 @@ def read_frames(
             another number of channels than the model.
         TypeError: If a source or the dtype of an array is not supported.
     """
-    for name, item in _list_items(sources, loader):
+    taken: set[str] = set()
+    for name, item in _list_items(sources, loader, taken):
         if isinstance(item, np.ndarray):
             yield Frame(name, loader.check_array(item))
         elif isinstance(item, int) or item.suffix.lower() in VIDEOS:
-            yield from _read_video(item, name, loader)
+            yield from _read_video(item, name, loader, taken)
         else:
             yield Frame(name, loader.load(item))
 
@@ -79,7 +80,7 @@ def read_frames(
 def count_frames(sources: Sources, loader: ImageLoader = COLOR) -> int | None:
     """Returns the number of images; None if it is unknown."""
     total = 0
-    for _, item in _list_items(sources, loader):
+    for _, item in _list_items(sources, loader, set()):
         if isinstance(item, int):  # a camera
             return None
         count = 1
@@ -93,23 +94,28 @@ def count_frames(sources: Sources, loader: ImageLoader = COLOR) -> int | None:
     return total
 
 
-def list_images(source: str | Path) -> list[Path]:
+def list_images(
+    source: str | Path, suffixes: tuple[str, ...] = IMAGES
+) -> list[Path]:
     """Returns the image files, without videos, of a source.
 
     Args:
         source (str | Path): File, folder or glob pattern.
+        suffixes (tuple[str, ...]): Suffixes of images in folders.
 
     Raises:
         FileNotFoundError: If there is none.
     """
-    return _list_files(source, IMAGES)
+    return _list_files(source, suffixes)
 
 
 def _list_items(
-    sources: Sources, loader: ImageLoader
+    sources: Sources, loader: ImageLoader, taken: set[str]
 ) -> Iterator[tuple[str, np.ndarray | int | Path]]:
-    """Yields arrays, cameras and files with unique names of their results."""
-    taken: set[str] = set()
+    """Yields arrays, cameras and files with unique names of their results.
+
+    Names in ``taken`` are not used, and the names are added to it.
+    """
     if not isinstance(sources, (list, tuple)):
         sources = [cast(Source, sources)]
     for number, source in enumerate(sources):
@@ -171,7 +177,7 @@ def _open_video(source: Path | int) -> cv2.VideoCapture:
 
 
 def _read_video(
-    source: Path | int, name: str, loader: ImageLoader
+    source: Path | int, name: str, loader: ImageLoader, taken: set[str]
 ) -> Iterator[Frame]:
     if loader.channels not in (1, 3):
         raise ValueError(
@@ -190,7 +196,8 @@ def _read_video(
                 break
             if loader.channels == 1:
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-            yield Frame(f'{name}_{number:06d}', image, name, rate)
+            frame_name = _unique_name(f'{name}_{number:06d}', taken)
+            yield Frame(frame_name, image, name, rate)
             number += 1
     finally:
         video.release()

@@ -11,10 +11,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from mmfaseg.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
-# positional embeddings that are plain parameters
+# embeddings that are plain parameters
 TABLES = (
     'absolute_pos_embed',
+    'cls_token',
     'learned_pos_embed',
+    'pos_embed',
     'relative_position_bias_table',
 )
 

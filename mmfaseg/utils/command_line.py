@@ -40,6 +40,7 @@ KNOWN_WARNINGS = (
 )
 # errors of the user, which the commands print without a traceback
 USER_ERRORS = (OSError, ValueError, TypeError, RuntimeError, ImportError)
+FIGURE_FORMATS = ('.png', '.svg', '.pdf')
 NO_CHECK = 'pass --no-check to run without this check'
 # set by torchrun, Slurm and Open MPI
 RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
@@ -74,6 +75,16 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
         help='override settings of the config, for example '
         f'{example} or key="[(a,b),(c,d)]" (without spaces)',
     )
+
+
+def figure_path(text: str) -> Path:
+    """Returns the path of a figure; a type for arguments of a parser."""
+    path = Path(text)
+    if path.suffix not in FIGURE_FORMATS:
+        raise argparse.ArgumentTypeError(
+            f'{path} must end in one of {", ".join(FIGURE_FORMATS)}'
+        )
+    return path
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, example: str) -> None:

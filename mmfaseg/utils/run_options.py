@@ -1,6 +1,7 @@
 """Application of training and testing options to a config."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -90,7 +91,11 @@ def predict_with_amp(model: nn.Module, precision: str) -> None:
 
 
 def resume_from(cfg: Config, checkpoint: str) -> None:
-    """Sets a config to resume from a checkpoint or the latest, ``'auto'``."""
+    """Sets a config to resume from a checkpoint or the latest, ``'auto'``.
+
+    Raises:
+        ValueError: if there is no such file.
+    """
     if checkpoint == 'auto':
         latest = find_latest_checkpoint(cfg.work_dir)
         if latest is None:
@@ -101,6 +106,12 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
             )
             return
         checkpoint = latest
+    elif '://' not in checkpoint and not Path(checkpoint).is_file():
+        raise ValueError(
+            f'--resume: there is no file {checkpoint}; to resume from the '
+            'latest checkpoint of a work directory, use --work-dir DIR '
+            '--resume'
+        )
     # Otherwise, mmengine would resume from pretrained weights in load_from.
     cfg.load_from = checkpoint
     cfg.resume = True
@@ -130,7 +141,8 @@ def draw_predictions(
     if show:
         hook.update(show=True, wait_time=wait_time)
     if show_dir is not None:
-        cfg.visualizer.save_dir = show_dir
+        visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+        visualizer['save_dir'] = show_dir
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
@@ -169,12 +181,30 @@ def save_predictions(cfg: Config, directory: str) -> None:
 
 
 def skip_labels(cfg: Config) -> None:
-    """Makes a test predict images without labels, and without metrics."""
+    """Makes a test predict images without labels, and without metrics.
+
+    The metric of a detector still writes the predictions; see
+    :func:`save_predictions`, which must be called before.
+    """
     dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = [
-        step for step in dataset.pipeline if type_name(step) not in LOAD_LABELS
-    ]
-    cfg.test_evaluator = []
+    dataset.pipeline = _without_labels(dataset.pipeline)
+    if cfg.get('default_scope') == 'mmdet':
+        cfg.test_evaluator['format_only'] = True
+    else:
+        cfg.test_evaluator = []
+
+
+def _without_labels(pipeline: Sequence[dict]) -> list[dict]:
+    """Returns a pipeline, also of ``TestTimeAug``, that loads no labels."""
+    load_labels = (*LOAD_LABELS, 'LoadPanopticAnnotations')
+    steps = []
+    for step in pipeline:
+        if type_name(step) == 'TestTimeAug':
+            groups = [_without_labels(group) for group in step['transforms']]
+            step = dict(step, transforms=[group for group in groups if group])
+        if type_name(step) not in load_labels:
+            steps.append(step)
+    return steps
 
 
 def remove_sharding(cfg: Config) -> None:

@@ -6,6 +6,7 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -117,11 +118,17 @@ def test_statistics_are_means_over_layers_of_a_stride(
 
 @pytest.fixture(scope='module')
 def server(work_dir, image):
-    """The address of the page, served from another thread."""
+    """The address of the page."""
     from mmfaseg.apis.explorer_server import make_app
 
     networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
-    app = make_app(networks, [image, image.parent / 'gone.png'])
+    with serve(make_app(networks, [image, image.parent / 'gone.png'])) as url:
+        yield url
+
+
+@contextmanager
+def serve(app):
+    """Serves an application from another thread and yields its address."""
     # log_config would close the log files of trainings in this process
     config = uvicorn.Config(app, port=0, log_config=None)
     server = uvicorn.Server(config)
@@ -130,9 +137,11 @@ def server(work_dir, image):
     while not server.started:
         assert thread.is_alive()
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f'http://127.0.0.1:{port}'
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield f'http://127.0.0.1:{port}'
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 def post(url, content=b'', **headers):
@@ -232,9 +241,32 @@ def test_unknown_host_is_rejected(server):
     assert status == 400 and 'Invalid host' in answer
 
 
-def test_invalid_server_arguments_exit_with_message(tmp_path):
+def test_invalid_server_arguments_exit_with_message(work_dir, tmp_path):
     with pytest.raises(SystemExit, match='nowhere is not a config file'):
         main(['nowhere', '--serve'])
     (tmp_path / 'clip.mp4').touch()
     with pytest.raises(SystemExit, match='contains no file that ends in'):
-        main(['nowhere', str(tmp_path), '--serve'])
+        main([str(work_dir), str(tmp_path), '--device', 'cpu', '--serve'])
+
+
+def test_server_applies_the_options(work_dir, image, monkeypatch):
+    monkeypatch.setattr(
+        'mmfaseg.apis.explorer_server.make_app', lambda *x, **y: (x, y)
+    )
+    apps = []
+    monkeypatch.setattr(uvicorn, 'run', lambda app, **_: apps.append(app))
+    options = ['--serve', '--device', 'cpu', '--host', '::1']
+    main([str(work_dir), str(image), *options, '--max-queries', '2'])
+    ((networks, examples, hosts), others) = apps[0]
+    assert list(networks) == [FASEG]
+    assert (examples, others) == ([image], dict(max_queries=2))
+    assert '[::1]' in hosts  # as in the header of a request
+
+
+def test_server_limits_the_queries(work_dir, image):
+    from mmfaseg.apis.explorer_server import make_app
+
+    networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
+    with serve(make_app(networks, [image], max_queries=2)) as address:
+        _, answer = post(f'{address}/explore/0')
+    assert len(answer['models'][0]['queries']) == 2

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmfaseg.apis import FASegInferencer, find_model, load_model, read_frames
+from mmfaseg.apis.image_loader import ImageLoader, plain_test_pipeline
 from mmfaseg.apis.sources import count_frames
 from mmfaseg.checkpoints import write_state
 from mmfaseg.datasets import ShapesDataset
@@ -223,6 +224,17 @@ def test_work_dir_uses_best_checkpoint(work_dir, tmp_path):
     )
 
 
+def test_published_weights_of_a_work_dir_must_be_unique(work_dir, tmp_path):
+    (tmp_path / f'{NAME}.py').write_bytes(
+        (work_dir / f'{NAME}.py').read_bytes()
+    )
+    (tmp_path / 'a.safetensors').touch()
+    assert find_model(tmp_path)[1].name == 'a.safetensors'
+    (tmp_path / 'b.safetensors').touch()
+    with pytest.raises(ValueError, match=r'has 2 files \*\.safetensors'):
+        find_model(tmp_path)
+
+
 def test_config_name_is_resolved(root, work_dir):
     config, weights = find_model(NAME, work_dir / 'iter_20.pth')
     assert config == root / f'configs/faseg/{NAME}.py'
@@ -362,6 +374,57 @@ def test_output_names_are_unique(tmp_path):
     names = [x.name for x in read_frames(tmp_path)]
     assert len(set(names)) == 4
     assert 'sub/1' in names
+
+
+def test_frames_and_images_get_unique_names(video, tmp_path):
+    image = tmp_path / 'clip_000001.png'
+    Image.new('RGB', (8, 8)).save(image)
+    names = [x.name for x in read_frames([video, image])]
+    assert names == [
+        *(f'clip_00000{n}' for n in range(3)),
+        'clip_000001_2',
+    ]
+    names = [x.name for x in read_frames([image, video])]
+    assert names[1:] == ['clip_000000', 'clip_000001_2', 'clip_000002']
+
+
+def test_numbers_are_cameras_unless_a_file_has_this_name(
+    inferencer, tmp_path, monkeypatch
+):
+    from mmfaseg import infer
+
+    seen = []
+
+    def iterate(inputs, *_, **__):
+        seen.extend(inputs)
+        yield
+
+    monkeypatch.setattr('mmfaseg.apis.FASegInferencer', lambda *_: inferencer)
+    monkeypatch.setattr(inferencer, 'iterate', iterate)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / '7').mkdir()
+    infer.main(['model', '0', '7', 'a.png'])
+    assert seen == [0, '7', 'a.png']
+
+
+def test_images_are_loaded_as_in_wrapped_test_datasets(work_dir):
+    cfg = Config.fromfile(next(work_dir.glob('*.py')))
+    (load, *_) = cfg.test_dataloader.dataset.pipeline
+    inner = cfg.test_dataloader.dataset
+    inner.img_suffix = '.npy'
+    cfg.test_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=inner
+    )
+    assert '.npy' in ImageLoader.from_config(cfg).suffixes
+    assert plain_test_pipeline(cfg) == inner.pipeline
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[inner])
+    assert plain_test_pipeline(cfg) == inner.pipeline
+    cfg.pop('test_dataloader')
+    cfg.test_pipeline = [load]
+    assert plain_test_pipeline(cfg) == [load]
+    cfg.pop('test_pipeline')
+    with pytest.raises(ValueError, match='set test_pipeline'):
+        plain_test_pipeline(cfg)
 
 
 def test_videos_with_equal_names_get_unique_names(video, tmp_path):

@@ -217,6 +217,18 @@ def test_invalid_masks_raise_or_are_replaced(name, on_error, tmp_path):
     assert '3.png' in str(raised.value)
 
 
+def test_new_labels_may_need_more_bits_than_the_file(tmp_path):
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / 'x.png')
+    entry = dict(
+        seg_map_path=str(tmp_path / 'x.png'),
+        reduce_zero_label=False,
+        label_map={7: 300},
+        seg_fields=[],
+    )
+    load = TRANSFORMS.build(dict(type='mmfaseg.LoadCheckedAnnotations'))
+    assert np.unique(load(entry)['gt_seg_map']).tolist() == [300]
+
+
 def test_labels_above_255_have_16_bits(tmp_path):
     mask = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
     Image.fromarray(mask).save(tmp_path / 'x.png')

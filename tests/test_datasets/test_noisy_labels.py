@@ -103,6 +103,16 @@ def test_swapped_areas_get_one_other_class():
         assert new != labels[area][0]
 
 
+def test_new_classes_may_need_more_bits_than_the_labels():
+    transform = NoisyLabels(
+        num_classes=1000, kind='swap', rate=1, ignore_index=65535
+    )
+    labels = np.zeros((64, 64), np.uint8)
+    labels[::4, ::4] = 1  # 256 areas
+    entry = dict(gt_seg_map=labels, img_path='1.png', ori_shape=(64, 64))
+    assert transform(entry)['gt_seg_map'].max() > 255
+
+
 def test_areas_are_8_connected():
     labels = np.kron(np.eye(8, dtype=np.uint8), np.ones((3, 3), np.uint8))
     noisy = _noisy(labels, kind='swap', rate=1)

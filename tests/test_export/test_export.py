@@ -229,14 +229,26 @@ def test_tool_writes_a_graph_for_one_size(
     assert graph(255 * torch.rand(2, 3, 32, 64))[1].shape == (2, 32, 64)
 
 
-@pytest.mark.parametrize(
-    ('sizes', 'message'),
-    [('64x64', 'is not a size BxHxW'), ('1x64x70', 'multiples of 32')],
-)
-def test_invalid_sizes_raise(root, sizes, message):
+@pytest.fixture
+def tool(root):
     path = root / 'tools/deployment/export.py'
     spec = importlib.util.spec_from_file_location('export', path)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'message'),
+    [('64x64', 'is not a size BxHxW'), ('1x64x70', 'multiples of 32')],
+)
+def test_invalid_sizes_raise(tool, sizes, message):
     with pytest.raises(ValueError, match=message):
         tool.read_sizes([sizes])
+
+
+@pytest.mark.parametrize('option', ['--time', '--opset=18'])
+def test_options_of_onnx_need_an_onnx_file(tool, capsys, option):
+    with pytest.raises(SystemExit):
+        tool.parse_args(['model', 'network.pt2', option])
+    assert 'need a target that ends in .onnx' in capsys.readouterr().err

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 CONFIG = 'configs/faseg/faseg_r18_1xb8-demo_shapes-128x128.py'
@@ -51,6 +52,19 @@ def test_demo_trains_resumes_and_draws(root, run_python, tmp_path):
     )
     assert drawn.stdout.count('wrote ') == 2
     assert len(list((tmp_path / 'drawn').glob('*.png'))) == 2
+
+
+def test_figures_of_other_weights_are_not_drawn(root, run_python, tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'x.pth')
+    done = run_python(
+        root / 'tools/analysis_tools/draw_figures.py',
+        *(root / CONFIG, tmp_path / 'x.pth', '--device=cpu'),
+        f'--out={tmp_path / "drawn"}',
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(r'^error: .*x\.pth', done.stdout, re.M)
+    assert not (tmp_path / 'drawn').exists()
 
 
 def test_demo_failure_exits_with_status(root, run_python, tmp_path):

@@ -6,13 +6,13 @@ before training.
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from mmfaseg.utils.command_line import (
     add_cfg_options,
+    figure_path,
     hide_known_warnings,
     load_config,
 )
@@ -36,6 +36,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
+        type=figure_path,
         metavar='PNG',
         help='write a bar chart of the class frequencies to this file',
     )
@@ -86,7 +87,7 @@ def main() -> None:
     console.print(f'{errors} errors, {warnings} warnings')
     if args.out is not None:
         figure = draw_histogram(report)
-        console.print(f'wrote {save_figure(figure, Path(args.out))}')
+        console.print(f'wrote {save_figure(figure, args.out)}')
     sys.exit(1 if errors else 0)
 
 

@@ -21,6 +21,7 @@ from rich.progress import track
 from mmfaseg.evaluation.class_count_metric import read_label_maps
 from mmfaseg.utils.command_line import (
     add_cfg_options,
+    figure_path,
     hide_known_warnings,
     load_config,
 )
@@ -28,7 +29,6 @@ from mmfaseg.utils.output_names import OutputNames
 from mmfaseg.visualization import save_figure
 
 CELL_SIZE, MARGIN = 0.42, 2  # inches
-FORMATS = ('.png', '.svg', '.pdf')
 MAX_WRITTEN = 40  # classes up to which the values are written into the cells
 
 
@@ -41,7 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--out',
-        type=Path,
+        type=figure_path,
         default=Path('confusion_matrix.png'),
         help='figure to write (default: confusion_matrix.png)',
     )
@@ -158,8 +158,6 @@ def main(argv: list[str] | None = None) -> None:
     args, console = parse_args(argv), Console()
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    if args.out.suffix not in FORMATS:
-        sys.exit(f'error: {args.out} must end in one of {", ".join(FORMATS)}')
     if cfg.get('test_dataloader') is None:
         sys.exit(f'error: {args.config} has no test_dataloader')
     try:

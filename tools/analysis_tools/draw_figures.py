@@ -1,12 +1,14 @@
 """Draws predictions and query focus (predictions.png and focus.png)."""
 
 import argparse
+import sys
 
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
+from mmfaseg.checkpoints.compatibility import check_compatible
 from mmfaseg.utils.command_line import (
     add_cfg_options,
     hide_known_warnings,
@@ -51,7 +53,12 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, args.checkpoint, map_location='cpu')
+    try:
+        content = load_checkpoint(model, args.checkpoint, map_location='cpu')
+        weights = content.get('state_dict', content)
+        check_compatible(weights, model, args.checkpoint)
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
     if args.device == 'cpu':
         model = revert_sync_batchnorm(model)
     model.to(args.device)

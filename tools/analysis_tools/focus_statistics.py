@@ -7,18 +7,22 @@ and turn of the positional query (1 - cosine).
 """
 
 import argparse
-import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from grid import rich_table
+from grid import rich_table, write_json
 from mmengine.registry import DATASETS, init_default_scope
 from rich.console import Console
 from rich.progress import track
 
 from mmfaseg.apis import load_model
-from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
+from mmfaseg.utils.command_line import (
+    USER_ERRORS,
+    add_cfg_options,
+    hide_known_warnings,
+)
 from mmfaseg.visualization.explorer import explore, nan_mean
 
 MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
@@ -82,7 +86,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     """Prints a table and returns the means by model and stride."""
     hide_known_warnings()
     args = parse_args(argv)
-    means = {name: measure(args, name) for name in args.models}
+    try:
+        means = {name: measure(args, name) for name in args.models}
+    except USER_ERRORS as error:
+        sys.exit(f'error: {error}')
     rows = [['model', 'stride', *MEASURES]]
     for name, of_model in means.items():
         for stride, numbers in of_model.items():
@@ -91,7 +98,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
             rows.append([name, str(stride), *texts])
     Console().print(rich_table(rows))
     if args.json is not None:
-        args.json.write_text(json.dumps(means, indent=2) + '\n')
+        write_json(args.json, means)
     return means
 
 

@@ -7,6 +7,7 @@ Auxiliary heads are not counted.
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,10 @@ def main(argv: list[str] | None = None) -> None:
         print('|---|---|---|---|')
     for path in args.configs:
         cfg = load_config(path, args.cfg_options)
-        height, width = args.shape or image_size(cfg)
+        try:
+            height, width = args.shape or image_size(cfg)
+        except ValueError as error:
+            sys.exit(f'error: {error}')
         analyzer = analyze(cfg, (height, width))
         if not is_single:
             row = (

@@ -155,7 +155,7 @@ class Report:
         if failures := self.failures():
             parts.append('Failed cells, excluded from all means:')
             parts.append('\n'.join(f'- {line}' for line in failures))
-        path.write_text('\n\n'.join(parts) + '\n')
+        path.write_text('\n\n'.join(parts) + '\n', 'utf-8')
 
     def draw(self, path: Path) -> None:
         """Draws the mIoU by severity and by group of corruptions."""

@@ -51,7 +51,7 @@ def report(
     )
     console.print(rich_table(_summary_rows(summary, names), title))
     text = markdown(summary, results, names, baseline)
-    (out / 'table.md').write_text(text)
+    (out / 'table.md').write_text(text, 'utf-8')
     write_json(out / 'summary.json', dict(baseline=baseline, rows=summary))
     draw_curves(cells, out / 'curves.png')
     draw_differences(summary, names[0], baseline, out / 'differences.png')
@@ -183,7 +183,7 @@ def insert(text: str, readme: Path) -> None:
     Raises:
         GridError: if the file does not contain the markers.
     """
-    page = readme.read_text() if readme.exists() else ''
+    page = readme.read_text('utf-8') if readme.exists() else ''
     counts = page.count(BEGIN), page.count(END)
     if counts != (1, 1) or page.index(END) < page.index(BEGIN):
         raise GridError(
@@ -191,7 +191,7 @@ def insert(text: str, readme: Path) -> None:
         )
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    readme.write_text(f'{before}{BEGIN}\n{text}{END}{after}')
+    readme.write_text(f'{before}{BEGIN}\n{text}{END}{after}', 'utf-8')
 
 
 def draw_curves(cells: Sequence[Cell], path: Path) -> None:

@@ -73,6 +73,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f'{args.target} must end in .onnx or .pt2')
     if args.fixed and args.sizes:
         parser.error('--sizes cannot be combined with --fixed')
+    if args.target.suffix != '.onnx' and (args.time or args.opset):
+        parser.error('--time and --opset need a target that ends in .onnx')
     return args
 
 

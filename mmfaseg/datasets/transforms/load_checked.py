@@ -189,7 +189,8 @@ class LoadCheckedAnnotations(LoadAnnotations):
         mapped = new_labels.copy()
         for old, new in (results.get('label_map') or {}).items():
             mapped[new_labels == old] = new
-        results['gt_seg_map'] = mapped.astype(mask.dtype)[mask]
+        dtype = np.min_scalar_type(mapped.max())  # label_map may exceed 255
+        results['gt_seg_map'] = mapped.astype(dtype)[mask]
         results['seg_fields'].append('gt_seg_map')
 
     def read_mask(self, results: dict) -> np.ndarray:

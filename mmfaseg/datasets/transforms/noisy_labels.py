@@ -97,7 +97,8 @@ class NoisyLabels(BaseTransform):
     def _swap(
         self, labels: np.ndarray, rate: float, rng: np.random.Generator
     ) -> np.ndarray:
-        noisy = labels.copy()
+        largest = np.min_scalar_type(self.num_classes - 1)
+        noisy = labels.astype(np.promote_types(labels.dtype, largest))
         for label in np.unique(labels):
             if label == self.ignore_index:
                 continue
@@ -109,7 +110,7 @@ class NoisyLabels(BaseTransform):
             is_wrong = rng.random(count) < rate
             others = rng.integers(self.num_classes - 1, size=count)
             others += others >= label
-            new = np.where(is_wrong, others, label).astype(labels.dtype)
+            new = np.where(is_wrong, others, label).astype(noisy.dtype)
             noisy[inside] = new[areas[inside]]
         return noisy
 

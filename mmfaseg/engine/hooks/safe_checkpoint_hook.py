@@ -58,7 +58,8 @@ class SafeCheckpointHook(CheckpointHook):
         """Checks the weights before they are used.
 
         Raises:
-            ValueError: if weights are missing, unexpected or not finite.
+            ValueError: if weights are missing or not finite, or have another
+                shape.
         """
         state = checkpoint.get('state_dict', checkpoint)
         path = runner._load_from or f'the checkpoint in {runner.work_dir}'
