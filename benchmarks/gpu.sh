@@ -28,7 +28,7 @@ BUILD_ENV=(env)
 if [[ $DEVICE == cuda ]]; then
   BUILD_ENV+=(FORCE_CUDA=1)
 fi
-TOTAL=$((600 * ${LIMIT_FACTOR:-1}))  # seconds
+TOTAL=$((590 * ${LIMIT_FACTOR:-1}))  # seconds
 failed=()
 
 # run PART LIMIT COMMAND...: runs a command for at most LIMIT seconds, and

@@ -152,7 +152,9 @@ def serve(args: argparse.Namespace) -> None:
         for path in list_images(each, tuple(sorted(suffixes)))
     ]
     is_public = args.host in ('0.0.0.0', '::', '')
-    host = f'[{args.host}]' if ':' in args.host else args.host  # as in URLs
+    host = args.host.lower()
+    if ':' in host:  # IPv6, as in URLs
+        host = f'[{host}]'
     hosts = ('*',) if is_public else (*LOCAL_HOSTS, host)
     app = make_app(models, examples, hosts, **query_limit(args))
     uvicorn.run(app, host=args.host, port=args.port, log_level='info')

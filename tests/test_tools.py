@@ -556,8 +556,18 @@ def test_predictions_of_a_detector_are_written_as_json(tmp_path) -> None:
     assert cfg.test_evaluator.outfile_prefix == str(tmp_path / 'results')
     assert 'output_dir' not in cfg.test_evaluator
     arguments += ['--cfg-options', 'test_evaluator=[]']
-    with pytest.raises(ValueError, match='needs one metric'):
+    with pytest.raises(ValueError, match='needs a metric'):
         tool.load_config(tool.parse_args(arguments))
+    config = tmp_path / 'two_metrics.py'
+    metrics = [dict(type='CocoPanopticMetric'), dict(type='CocoMetric')]
+    config.write_text(
+        f'_base_ = {str(INSTANCES)!r}\ntest_evaluator = {metrics}'
+    )
+    arguments = [str(config), *arguments[1:4], '--format-only']
+    cfg = tool.load_config(tool.parse_args(arguments))
+    for index, metric in enumerate(cfg.test_evaluator):
+        assert metric.outfile_prefix == str(tmp_path / f'results_{index}')
+        assert metric.format_only
 
 
 def test_tta_wraps_the_model() -> None:

@@ -36,8 +36,8 @@ def make_app(
     ``GET /`` returns the page. ``POST /explore?name=FILE`` explores an
     uploaded image, ``POST /explore/N`` the N-th example. Both return the
     result of :func:`mmfaseg.visualization.explorer.describe`, or a message as
-    ``error``. Images are processed one by one; uploads are written to a
-    temporary file with the suffix of their name, and deleted afterwards.
+    ``error``. Images are processed one by one. Each is written to a
+    temporary file with the suffix of its name, which is deleted afterwards.
     Cross-origin requests are rejected.
 
     Args:

@@ -66,7 +66,7 @@ class ImageLoader:
                     transform = TRANSFORMS.build(step)
                 break
         suffixes: tuple[str, ...] = IMAGES
-        suffix = (_test_dataset(cfg).get('img_suffix') or '').lower()
+        suffix = (find_test_dataset(cfg).get('img_suffix') or '').lower()
         if suffix and not suffix.endswith(IMAGES):
             suffixes += (suffix,)
         return cls(input_channels(cfg.model), transform, suffixes)
@@ -155,7 +155,7 @@ def plain_test_pipeline(cfg: Any) -> list:
     Raises:
         ValueError: If there is none.
     """
-    pipeline = _test_dataset(cfg).get('pipeline') or ()
+    pipeline = find_test_dataset(cfg).get('pipeline') or ()
     if not pipeline or any(type_name(x) == 'TestTimeAug' for x in pipeline):
         pipeline = cfg.get('test_pipeline')
     if not pipeline:
@@ -165,12 +165,12 @@ def plain_test_pipeline(cfg: Any) -> list:
     return pipeline
 
 
-def _test_dataset(cfg: Any) -> Mapping:
-    """Returns the test dataset of a config, the first if it is wrapped."""
+def find_test_dataset(cfg: Any) -> dict:
+    """Returns the test dataset of a config, without wrappers.
+
+    It is the first of several datasets, and empty if the config has none.
+    """
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while 'pipeline' not in dataset:
-        parts = dataset.get('datasets') or [dataset.get('dataset')]
-        if parts[0] is None:
-            break
-        dataset = parts[0]
+    while wrapped := dataset.get('datasets') or dataset.get('dataset'):
+        dataset = wrapped[0] if isinstance(wrapped, list) else wrapped
     return dataset

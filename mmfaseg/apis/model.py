@@ -12,6 +12,7 @@ from ..checkpoints.compatibility import check_compatible
 from ..checkpoints.latest import find_latest_checkpoint
 from ..utils.config_classes import dataset_metainfo
 from ..utils.config_files import PACKAGE, find_config, read_config
+from .image_loader import find_test_dataset
 
 WEIGHTS = PACKAGE / 'weights'
 
@@ -147,8 +148,8 @@ def _dataset_meta(cfg: Config, network: Any, meta: dict) -> dict[str, Any]:
 
     count = network.decode_head.num_classes
     if len(meta.get('classes') or ()) != count:
-        dataset = cfg.get('test_dataloader', {}).get('dataset', {})
-        meta = dataset_metainfo(dataset, cfg.get('default_scope', 'mmseg'))
+        scope = cfg.get('default_scope', 'mmseg')
+        meta = dataset_metainfo(find_test_dataset(cfg), scope)
     if len(meta.get('classes') or ()) != count:
         meta = dict(classes=[f'class {n}' for n in range(count)])
     palette = meta.get('palette')

@@ -80,7 +80,7 @@ def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
 def figure_path(text: str) -> Path:
     """Returns the path of a figure; a type for arguments of a parser."""
     path = Path(text)
-    if path.suffix not in FIGURE_FORMATS:
+    if path.suffix.lower() not in FIGURE_FORMATS:
         raise argparse.ArgumentTypeError(
             f'{path} must end in one of {", ".join(FIGURE_FORMATS)}'
         )

@@ -21,11 +21,11 @@ LOGGERS = {'tensorboard': 'TensorboardVisBackend', 'wandb': 'WandbVisBackend'}
 
 def add_logger(cfg: Config, name: str) -> None:
     """Adds a backend of :data:`LOGGERS` to the visualizer of a config."""
-    visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+    visualizer = cfg.get('visualizer') or dict(type='Visualizer')
     backends = visualizer.get('vis_backends') or [dict(type='LocalVisBackend')]
     if LOGGERS[name] not in map(type_name, backends):
         backends = [*backends, dict(type=LOGGERS[name])]
-    visualizer['vis_backends'] = backends
+    cfg.visualizer = dict(visualizer, vis_backends=backends)
 
 
 def train_with_amp(cfg: Config, precision: str) -> None:
@@ -129,7 +129,7 @@ def draw_predictions(
     """Makes the visualization hook of a config draw every image.
 
     Raises:
-        ValueError: if the config has no such hook.
+        ValueError: if the config has no such hook, or no visualizer.
     """
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
@@ -141,7 +141,12 @@ def draw_predictions(
     if show:
         hook.update(show=True, wait_time=wait_time)
     if show_dir is not None:
-        visualizer = cfg.setdefault('visualizer', dict(type='Visualizer'))
+        visualizer = cfg.get('visualizer')
+        if visualizer is None:
+            raise ValueError(
+                '--show-dir requires a visualizer in the config, for example '
+                "dict(type='SegLocalVisualizer')"
+            )
         visualizer['save_dir'] = show_dir
 
 
@@ -165,31 +170,40 @@ def save_predictions(cfg: Config, directory: str) -> None:
     Semantic segmentors save label maps, detectors COCO results.
 
     Raises:
-        ValueError: if the config of a detector has several metrics.
+        ValueError: if the config of a detector has no metric.
     """
     if cfg.get('default_scope') != 'mmdet':
         hook = dict(type='mmfaseg.SavePredictionsHook', out_dir=directory)
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
         return
-    evaluator = cfg.test_evaluator
-    if not isinstance(evaluator, dict):
+    metrics = _test_metrics(cfg)
+    if not metrics:
         raise ValueError(
-            '--out needs one metric, but test_evaluator is a list; set '
-            'outfile_prefix of one of its metrics in the config instead'
+            '--out needs a metric in test_evaluator, such as CocoMetric, '
+            'which writes the predictions'
         )
-    evaluator['outfile_prefix'] = str(Path(directory) / 'results')
+    for index, metric in enumerate(metrics):
+        name = 'results' if len(metrics) == 1 else f'results_{index}'
+        metric['outfile_prefix'] = str(Path(directory) / name)
+
+
+def _test_metrics(cfg: Config) -> list[dict]:
+    """Returns the configs of the metrics of the test."""
+    evaluator = cfg.test_evaluator
+    return [evaluator] if isinstance(evaluator, dict) else list(evaluator)
 
 
 def skip_labels(cfg: Config) -> None:
     """Makes a test predict images without labels, and without metrics.
 
-    The metric of a detector still writes the predictions; see
-    :func:`save_predictions`, which must be called before.
+    The metrics of a detector still write the predictions; see
+    :func:`save_predictions`.
     """
     dataset = cfg.test_dataloader.dataset
     dataset.pipeline = _without_labels(dataset.pipeline)
     if cfg.get('default_scope') == 'mmdet':
-        cfg.test_evaluator['format_only'] = True
+        for metric in _test_metrics(cfg):
+            metric['format_only'] = True
     else:
         cfg.test_evaluator = []
 

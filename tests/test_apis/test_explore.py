@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmfaseg.apis import FASegInferencer
 from mmfaseg.datasets.shapes_generator import generate_shapes
@@ -263,10 +265,32 @@ def test_server_applies_the_options(work_dir, image, monkeypatch):
     assert '[::1]' in hosts  # as in the header of a request
 
 
-def test_server_limits_the_queries(work_dir, image):
+def test_server_applies_hosts_and_query_limit(work_dir, image):
     from mmfaseg.apis.explorer_server import make_app
 
     networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
-    with serve(make_app(networks, [image], max_queries=2)) as address:
-        _, answer = post(f'{address}/explore/0')
+    app = make_app(networks, [image], hosts=['[::1]'], max_queries=2)
+    with serve(app) as address:
+        status, answer = post(f'{address}/explore/0', Host='[::1]:7860')
+    assert status == 200
     assert len(answer['models'][0]['queries']) == 2
+
+
+def test_examples_may_have_the_suffix_of_the_model(
+    work_dir, tmp_path, monkeypatch
+):
+    cfg = Config.fromfile(work_dir / f'{FASEG}.py')
+    cfg.test_dataloader.dataset.img_suffix = '.npy'
+    cfg.dump(str(tmp_path / f'{FASEG}.py'))
+    shutil.copy(work_dir / 'iter_20.pth', tmp_path)
+    example = tmp_path / 'images/a.npy'
+    example.parent.mkdir()
+    example.touch()
+    monkeypatch.setattr(
+        'mmfaseg.apis.explorer_server.make_app', lambda *x, **_: x
+    )
+    apps = []
+    monkeypatch.setattr(uvicorn, 'run', lambda app, **_: apps.append(app))
+    options = ['--serve', '--device', 'cpu']
+    main([str(tmp_path), str(example.parent), *options])
+    assert apps[0][1] == [example]

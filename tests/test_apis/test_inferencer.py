@@ -412,12 +412,14 @@ def test_images_are_loaded_as_in_wrapped_test_datasets(work_dir):
     (load, *_) = cfg.test_dataloader.dataset.pipeline
     inner = cfg.test_dataloader.dataset
     inner.img_suffix = '.npy'
+    cfg.pop('test_pipeline')
     cfg.test_dataloader.dataset = dict(
         type='RepeatDataset', times=2, dataset=inner
     )
     assert '.npy' in ImageLoader.from_config(cfg).suffixes
     assert plain_test_pipeline(cfg) == inner.pipeline
     cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[inner])
+    assert '.npy' in ImageLoader.from_config(cfg).suffixes
     assert plain_test_pipeline(cfg) == inner.pipeline
     cfg.pop('test_dataloader')
     cfg.test_pipeline = [load]

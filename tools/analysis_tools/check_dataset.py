@@ -37,7 +37,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--out',
         type=figure_path,
-        metavar='PNG',
+        metavar='FILE',
         help='write a bar chart of the class frequencies to this file',
     )
     add_cfg_options(parser, 'train_dataloader.dataset.data_root=DIR')

@@ -24,7 +24,8 @@ class NoisyLabels(BaseTransform):
 
     Required keys: gt_seg_map (integers, shape (H, W)), img_path.
 
-    Modified keys: gt_seg_map (a new array of the same dtype).
+    Modified keys: gt_seg_map (a new array of the same dtype; for ``'swap'``
+    with more than 256 classes, uint8 becomes uint16).
 
     Args:
         kind (str): ``'swap'`` gives each 8-connected area of a class another
