@@ -539,6 +539,10 @@ def test_log_adds_backends_to_local_files() -> None:
     ]
     run_options.add_logger(cfg, 'wandb')  # not added twice
     assert [x['type'] for x in cfg.visualizer.vis_backends] == kinds
+    cfg.pop('visualizer')
+    run_options.add_logger(cfg, 'wandb')
+    kinds = [x['type'] for x in cfg.visualizer.vis_backends]
+    assert kinds == ['LocalVisBackend', 'WandbVisBackend']
 
 
 def test_show_dir_draws_every_image() -> None:
@@ -547,6 +551,9 @@ def test_show_dir_draws_every_image() -> None:
     assert (hook.draw, hook.interval) == (True, 1)
     assert 'show' not in hook
     assert cfg.visualizer.save_dir == 'drawn'
+    cfg.pop('visualizer')
+    with pytest.raises(ValueError, match='requires a visualizer'):
+        run_options.draw_predictions(cfg, False, 'drawn', 2)
 
 
 def test_predictions_of_a_detector_are_written_as_json(tmp_path) -> None:

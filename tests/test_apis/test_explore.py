@@ -90,12 +90,16 @@ def test_equal_models_get_unique_names(work_dir, image):
 
 
 def test_statistics_are_means_over_layers_of_a_stride(
-    work_dir, root, monkeypatch
+    work_dir, root, monkeypatch, tmp_path
 ):
     monkeypatch.syspath_prepend(root / 'tools/analysis_tools')
     tool = importlib.import_module('focus_statistics')
-    found = tool.main([str(work_dir), '--num-images', '2'])[str(work_dir)]
+    file = tmp_path / 'new/means.json'
+    options = ['--num-images', '2', '--json', str(file)]
+    found = tool.main([str(work_dir), *options])[str(work_dir)]
     assert list(found) == [32, 16, 8, 4]
+    written = json.loads(file.read_text())[str(work_dir)]
+    assert list(written.values()) == list(found.values())
     network = FASegInferencer(work_dir, device='cpu')
     views = [
         network.explore(generate_shapes(n, 'test', (128, 128))[0])
@@ -113,6 +117,8 @@ def test_statistics_are_means_over_layers_of_a_stride(
                 assert value is None and (stride, name) == (4, 'turn')
     with pytest.raises(SystemExit):
         tool.main([str(work_dir), '--num-images', '0'])
+    with pytest.raises(SystemExit, match='error: nowhere is not a config'):
+        tool.main(['nowhere'])
 
 
 # the server

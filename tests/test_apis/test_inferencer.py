@@ -291,6 +291,13 @@ def test_classes_are_those_of_the_config(work_dir, tmp_path):
     meta = load_model(NAME, path).dataset_meta
     assert meta['classes'] == CLASSES
     assert meta['palette'] == ShapesDataset.METAINFO['palette']
+    cfg = Config.fromfile(work_dir / f'{NAME}.py')
+    dataset = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dataset
+    )
+    cfg.dump(str(tmp_path / 'wrapped.py'))
+    assert load_model(tmp_path / 'wrapped.py', path).dataset_meta == meta
 
 
 def test_weights_of_another_network_raise(tmp_path):
