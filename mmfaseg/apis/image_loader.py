@@ -14,6 +14,7 @@ from mmengine.registry import TRANSFORMS
 
 from ..datasets.transforms import LoadCheckedImage
 from ..datasets.transforms.load_checked import UnreadableError
+from ..utils.config_classes import unwrap_datasets
 from ..utils.input_channels import input_channels
 from ..utils.type_name import type_name
 
@@ -165,12 +166,11 @@ def plain_test_pipeline(cfg: Any) -> list:
     return pipeline
 
 
-def find_test_dataset(cfg: Any) -> dict:
+def find_test_dataset(cfg: Any) -> Mapping:
     """Returns the test dataset of a config, without wrappers.
 
     It is the first of several datasets, and empty if the config has none.
     """
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while wrapped := dataset.get('datasets') or dataset.get('dataset'):
-        dataset = wrapped[0] if isinstance(wrapped, list) else wrapped
-    return dataset
+    _, first = unwrap_datasets(dataset, 'test_dataloader.dataset')[0]
+    return first

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..utils.config_classes import dataset_metainfo, find_class
+from ..utils.config_classes import (
+    dataset_metainfo,
+    find_class,
+    unwrap_datasets,
+)
 from ..utils.diagnostics import Diagnostics
-from .split import unwrap_datasets
 
 MAX_LISTED = 10
 

@@ -11,10 +11,10 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from ..utils.config_classes import WRAPPERS, unwrap_datasets
 from ..utils.diagnostics import Diagnostics
 from ..utils.type_name import type_name
 
-WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
 MAX_LISTED_FILES = 100000
 
 
@@ -120,20 +120,6 @@ def _without_pipelines(settings: Mapping) -> dict:
         # mmengine cannot serialize an empty list
         changed.update(pipeline=[], serialize_data=False)
     return changed
-
-
-def unwrap_datasets(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
-    """Returns config key and settings of each dataset in a wrapper."""
-    kind = type_name(settings)
-    if kind in WRAPPERS:
-        return unwrap_datasets(settings['dataset'], f'{key}.dataset')
-    if kind == 'ConcatDataset':
-        return [
-            part
-            for number, each in enumerate(settings['datasets'])
-            for part in unwrap_datasets(each, f'{key}.datasets.{number}')
-        ]
-    return [(key, settings)]
 
 
 def _build(

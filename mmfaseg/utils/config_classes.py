@@ -8,6 +8,9 @@ from mmengine import list_from_file
 from mmengine import registry as registries
 from mmengine.registry import Registry
 
+from .type_name import type_name
+
+WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset', 'MultiImageMixDataset')
 # registries from which mmengine builds the values of config keys
 REGISTRIES: dict[str, Registry] = {
     'model': registries.MODELS,
@@ -92,6 +95,20 @@ def dataset_metainfo(settings: Mapping, scope: str) -> dict[str, Any]:
     if isinstance(classes, str):  # a file with one name per line
         meta['classes'] = list_from_file(classes)
     return meta
+
+
+def unwrap_datasets(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
+    """Returns config key and settings of each dataset in a wrapper."""
+    kind = type_name(settings)
+    if kind in WRAPPERS:
+        return unwrap_datasets(settings['dataset'], f'{key}.dataset')
+    if kind == 'ConcatDataset':
+        return [
+            part
+            for number, each in enumerate(settings['datasets'])
+            for part in unwrap_datasets(each, f'{key}.datasets.{number}')
+        ]
+    return [(key, settings)]
 
 
 def find_class(name: str, registry_key: str, scope: str) -> Any:

@@ -1,7 +1,10 @@
 """Work directories of untrained models."""
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,3 +58,27 @@ def work_dir(make_work_dir) -> Path:
 def baseline_dir(make_work_dir) -> Path:
     """The Mask2Former of the ablations."""
     return make_work_dir('mask2former_r18_1xb8-1k_shapes-128x128')
+
+
+@pytest.fixture(scope='session')
+def serve() -> Callable[[Any], AbstractContextManager[str]]:
+    """Serves an application from another thread; yields its address."""
+    uvicorn = pytest.importorskip('uvicorn')
+
+    @contextmanager
+    def run(app):
+        # log_config would close the log files of trainings in this process
+        config = uvicorn.Config(app, port=0, log_config=None)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield f'http://127.0.0.1:{port}'
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+    return run

@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import threading
 import urllib.request
 
 import cv2
@@ -187,29 +186,19 @@ def test_explore_writes_a_page(trained, tmp_path):
         assert view.image.max() == 255
 
 
-def test_server_explores_example_and_upload(trained):
-    uvicorn = pytest.importorskip('uvicorn')
+def test_server_explores_example_and_upload(trained, serve):
     from mmfaseg.apis.explorer_server import make_app
 
     app = make_app({'model': trained.inferencer}, [trained.image])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    url = f'http://127.0.0.1:{port}/explore'
-    try:
-        found = []
-        upload = f'?name={trained.image.name}', trained.image.read_bytes()
+    found = []
+    upload = f'?name={trained.image.name}', trained.image.read_bytes()
+    with serve(app) as address:
         for place, body in (('/0', b''), upload):
-            request = urllib.request.Request(url + place, body, method='POST')
+            url = f'{address}/explore{place}'
+            request = urllib.request.Request(url, body, method='POST')
             with urllib.request.urlopen(request, timeout=60) as answer:
                 found.append(json.load(answer))
-        assert found[0] == found[1] and 'models' in found[0]
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    assert found[0] == found[1] and 'models' in found[0]
 
 
 def test_focus_hook_and_drawings_are_logged(trained):

@@ -4,10 +4,8 @@ import importlib
 import json
 import re
 import shutil
-import threading
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -125,31 +123,13 @@ def test_statistics_are_means_over_layers_of_a_stride(
 
 
 @pytest.fixture(scope='module')
-def server(work_dir, image):
+def server(work_dir, image, serve):
     """The address of the page."""
     from mmfaseg.apis.explorer_server import make_app
 
     networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
     with serve(make_app(networks, [image, image.parent / 'gone.png'])) as url:
         yield url
-
-
-@contextmanager
-def serve(app):
-    """Serves an application from another thread and yields its address."""
-    # log_config would close the log files of trainings in this process
-    config = uvicorn.Config(app, port=0, log_config=None)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f'http://127.0.0.1:{port}'
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def post(url, content=b'', **headers):
@@ -271,7 +251,7 @@ def test_server_applies_the_options(work_dir, image, monkeypatch):
     assert '[::1]' in hosts  # as in the header of a request
 
 
-def test_server_applies_hosts_and_query_limit(work_dir, image):
+def test_server_applies_hosts_and_query_limit(work_dir, image, serve):
     from mmfaseg.apis.explorer_server import make_app
 
     networks = {'FASeg': FASegInferencer(work_dir, device='cpu')}
