@@ -125,7 +125,8 @@ class FASegInferencer:
             out_dir (str | Path, optional): Output folder: ``labels/`` as PNG
                 with a palette and, on request, ``overlay/``,
                 ``probabilities/`` (npz) and ``focus/``. Overlays of a video
-                are written as a video.
+                are written as a video. If it is a subfolder of an input
+                folder, its images are not read.
             overlay (bool): Also return images with colored classes.
             probabilities (bool): Also return class probabilities.
             focus (bool): Also draw where the queries attend.
@@ -139,10 +140,11 @@ class FASegInferencer:
             raise ValueError(f'batch_size must be at least 1: {batch_size}')
         if focus:
             find_traceable_head(self.model)  # raises if there is none
-        batches = self._batches(inputs, batch_size)
+        batches = self._batches(inputs, batch_size, out_dir)
         pairs = self._predict(batches, overlay, probabilities, focus)
         if progress:
-            pairs = track(pairs, 'images', count_frames(inputs, self.loader))
+            count = count_frames(inputs, self.loader, exclude=out_dir)
+            pairs = track(pairs, 'images', count)
         writer = Writer(out_dir, self.palette) if out_dir else None
         try:
             for frame, found in pairs:
@@ -185,10 +187,10 @@ class FASegInferencer:
         return item
 
     def _batches(
-        self, inputs: Sources, size: int
+        self, inputs: Sources, size: int, out_dir: str | Path | None
     ) -> Iterator[list[tuple[Frame, dict]]]:
         """Yields consecutive images whose network inputs have equal size."""
-        frames = read_frames(inputs, self.loader)
+        frames = read_frames(inputs, self.loader, exclude=out_dir)
         pairs = ((frame, self._prepare(frame)) for frame in frames)
         for _, group in groupby(pairs, lambda x: x[1]['inputs'].shape):
             while batch := list(islice(group, size)):

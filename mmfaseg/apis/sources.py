@@ -46,16 +46,21 @@ class Frame:
 
 
 def read_frames(
-    sources: Sources, loader: ImageLoader = COLOR
+    sources: Sources,
+    loader: ImageLoader = COLOR,
+    exclude: str | Path | None = None,
 ) -> Iterator[Frame]:
     """Reads the images of all sources.
 
     Args:
         sources (Sources): Image or video file, folder, glob pattern such as
             ``'*.png'``, array of shape (H, W, C) or (H, W), in BGR for color,
-            index of a camera or ``'webcam'``; or a list of these.
+            index of a camera or ``'webcam'``; or a list of these. Hidden
+            files and folders in a folder are skipped.
         loader (ImageLoader): Decodes files and checks arrays; by default for
             color images.
+        exclude (str | Path, optional): Subfolder that is skipped when a
+            folder is read, such as that of earlier results.
 
     Yields:
         Frame: The next image. Repeated names get a number.
@@ -68,7 +73,7 @@ def read_frames(
         TypeError: If a source or the dtype of an array is not supported.
     """
     taken: set[str] = set()
-    for name, item in _list_items(sources, loader, taken):
+    for name, item in _list_items(sources, loader, taken, exclude):
         if isinstance(item, np.ndarray):
             yield Frame(name, loader.check_array(item))
         elif isinstance(item, int) or item.suffix.lower() in VIDEOS:
@@ -77,10 +82,17 @@ def read_frames(
             yield Frame(name, loader.load(item))
 
 
-def count_frames(sources: Sources, loader: ImageLoader = COLOR) -> int | None:
-    """Returns the number of images; None if it is unknown."""
+def count_frames(
+    sources: Sources,
+    loader: ImageLoader = COLOR,
+    exclude: str | Path | None = None,
+) -> int | None:
+    """Returns the number of images; None if it is unknown.
+
+    The arguments are those of :func:`read_frames`.
+    """
     total = 0
-    for _, item in _list_items(sources, loader, set()):
+    for _, item in _list_items(sources, loader, set(), exclude):
         if isinstance(item, int):  # a camera
             return None
         count = 1
@@ -110,7 +122,10 @@ def list_images(
 
 
 def _list_items(
-    sources: Sources, loader: ImageLoader, taken: set[str]
+    sources: Sources,
+    loader: ImageLoader,
+    taken: set[str],
+    exclude: str | Path | None,
 ) -> Iterator[tuple[str, np.ndarray | int | Path]]:
     """Yields arrays, cameras and files with unique names of their results.
 
@@ -126,7 +141,8 @@ def _list_items(
             yield _unique_name(f'{WEBCAM}_{device}', taken), device
         elif isinstance(source, (str, Path)):
             folder = Path(source) if Path(source).is_dir() else None
-            for path in _list_files(source, loader.suffixes + VIDEOS):
+            suffixes = loader.suffixes + VIDEOS
+            for path in _list_files(source, suffixes, exclude):
                 # results keep the subfolders of a folder
                 place = path.relative_to(folder) if folder else Path(path.name)
                 name = place.with_suffix('').as_posix()
@@ -149,13 +165,19 @@ def _unique_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def _list_files(source: str | Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _list_files(
+    source: str | Path,
+    suffixes: tuple[str, ...],
+    exclude: str | Path | None = None,
+) -> list[Path]:
     path = Path(source)
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        names = scandir(path, suffixes, recursive=True, case_sensitive=False)
-        found = [path / x for x in names]
+        found = _scan_folder(path, suffixes)
+        skipped = None if exclude is None else Path(exclude).resolve()
+        if skipped is not None and path.resolve() in skipped.parents:
+            found = [x for x in found if skipped not in x.resolve().parents]
     elif glob.has_magic(str(source)):
         names = glob.glob(str(source), recursive=True)
         found = [Path(x) for x in names if x.lower().endswith(suffixes)]
@@ -166,6 +188,16 @@ def _list_files(source: str | Path, suffixes: tuple[str, ...]) -> list[Path]:
             f'{source} contains no file that ends in {", ".join(suffixes)}'
         )
     return sorted(found)
+
+
+def _scan_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Returns the files of a folder and its subfolders, except hidden ones."""
+    names = scandir(folder, suffixes, recursive=True, case_sensitive=False)
+    return [
+        folder / name
+        for name in names
+        if not any(x.startswith('.') for x in Path(name).parts)
+    ]
 
 
 def _open_video(source: Path | int) -> cv2.VideoCapture:

@@ -171,6 +171,23 @@ def test_sources_of_all_kinds(images, video):
     assert last.image.shape == (8, 9, 3)
 
 
+def test_folder_skips_hidden_files_and_earlier_results(inferencer, images):
+    for name in ('.cache/1.png', '.1.png', 'out/labels/1.png'):
+        path = images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (40, 56)).save(path)
+    assert count_frames(images) == 4
+    out = images / 'out'
+    assert count_frames(images, exclude=out) == 3
+    for _ in range(2):
+        found = inferencer(images, out_dir=out, overlay=True)
+        assert [x.name for x in found] == ['0', '1', '2']
+    # results of another model may be the input
+    labels = out / 'labels'
+    assert len(list(read_frames(labels, exclude=out))) == 3
+    assert len(list(read_frames(labels, exclude=labels))) == 3
+
+
 @pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'CMYK', '1', 'I;16'])
 def test_images_of_all_modes(tmp_path, mode):
     image = Image.fromarray(generate_shapes(0, 'test', (40, 56))[0])
