@@ -264,18 +264,24 @@ def test_invalid_arguments_raise(tool, arguments, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_other_files_are_not_overwritten(tool, run, tmp_path):
+def test_other_files_are_not_overwritten(tool, run, tmp_path, capsys):
     path = tmp_path / 'robustness.json'
     path.write_text('{"models": [{"name": "x"}]}')
-    with pytest.raises(ValueError, match='move it away'):
-        run(*CHOICE)
+    assert run(*CHOICE) == 1
+    assert re.search(r'error: .*move it away', capsys.readouterr().out)
     assert 'cells' not in path.read_text()
 
 
-def test_metric_without_miou_raises(tool, run):
+def test_metric_without_miou_is_an_error(tool, run, capsys):
     option = 'test_evaluator.iou_metrics=[mFscore]'
-    with pytest.raises(ValueError, match=r'mFscore.*no mIoU'):
-        run(*CHOICE, '--cfg-options', option)
+    assert run(*CHOICE, '--cfg-options', option) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r'error: .*mFscore.*no mIoU', printed)
+
+
+def test_missing_checkpoint_is_an_error(tool, run, capsys):
+    assert run(*CHOICE, first=(CONFIG, 'nowhere.pth')) == 1
+    assert re.search(r"error: .*'nowhere\.pth'", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

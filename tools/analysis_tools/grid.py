@@ -17,6 +17,7 @@ from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 from mmfaseg.utils.atomic_write import atomic_write
+from mmfaseg.utils.command_line import USER_ERRORS
 
 Rows = list[list[str]]  # rows of a table, header first
 
@@ -26,11 +27,15 @@ class GridError(Exception):
 
 
 def run_main(run: Callable[[], bool], console: Console) -> int:
-    """Returns the exit status; ``run`` returns whether all cells succeeded."""
+    """Returns the exit status; ``run`` returns whether all cells succeeded.
+
+    Prints errors of the user without a traceback.
+    """
     try:
         return 0 if run() else 1
-    except GridError as error:
-        console.print(str(error), style='red', soft_wrap=True)
+    except (GridError, *USER_ERRORS) as error:
+        text = f'error: {error}'
+        console.print(text, style='red', markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print('interrupted: run the same command to resume')

@@ -11,7 +11,6 @@ Several models: robustness.py --model A CONFIG CHECKPOINT --model B CONFIG ...
 """
 
 import argparse
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -190,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         report.write_markdown(out / 'robustness.md')
         report.draw(out / 'robustness.png')
         for suffix in ('json', 'md', 'png'):
-            print(f'wrote {os.path.relpath(out / f"robustness.{suffix}")}')
+            print(f'wrote {out / f"robustness.{suffix}"}')
         return not failures
 
     return run_main(run, console)
