@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from .utils.config_files import PACKAGE
+from .compat.package_configs import PACKAGE, find_package_folder
 from .version import __version__
 
 # Python files of the tools and of the package
@@ -36,10 +36,10 @@ COMMANDS = {
 
 def find_source(command: str) -> Path:
     """Returns the Python file of a command in :data:`COMMANDS`."""
-    path = COMMANDS[command]
-    # the link of a checkout or the folder of an installed wheel
-    installed = PACKAGE / '.mim' / path
-    return installed if installed.is_file() else PACKAGE.parent / path
+    folder, _, path = COMMANDS[command].partition('/')
+    if folder == 'tools':
+        return find_package_folder(folder) / path
+    return PACKAGE / path
 
 
 def usage() -> str:

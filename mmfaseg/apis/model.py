@@ -10,8 +10,9 @@ from mmengine.runner import load_checkpoint
 
 from ..checkpoints.compatibility import check_compatible
 from ..checkpoints.latest import find_latest_checkpoint
+from ..compat.package_configs import PACKAGE
 from ..utils.config_classes import dataset_metainfo
-from ..utils.config_files import PACKAGE, find_config, read_config
+from ..utils.config_files import find_config, read_config
 from .image_loader import find_test_dataset
 
 WEIGHTS = PACKAGE / 'weights'

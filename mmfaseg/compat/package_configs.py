@@ -11,17 +11,15 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PREFIX = 'mmfaseg::'
 
 
-def find_package_config(name: str) -> Path:
-    """Returns the path of a config of this package.
+def find_package_folder(name: str) -> Path:
+    """Returns the folder ``configs`` or ``tools`` of this package.
 
-    Args:
-        name (str): path relative to ``configs``, for example
-            ``'_base_/default_runtime.py'``.
+    Wheels and editable installs have it in ``.mim``. A checkout that is not
+    installed has it beside the package.
     """
-    shipped = PACKAGE / '.mim' / 'configs'
-    # an sdist or a checkout without symbolic links has no .mim
-    folder = shipped if shipped.is_dir() else PACKAGE.parent / 'configs'
-    return folder.resolve() / name
+    shipped = PACKAGE / '.mim' / name
+    folder = shipped if shipped.is_dir() else PACKAGE.parent / name
+    return folder.resolve()
 
 
 def register_package_configs() -> None:
@@ -51,8 +49,8 @@ def _resolve_bases() -> None:
         cfg_path: str, filename: str
     ) -> tuple[str, str | None]:
         if cfg_path.startswith(PREFIX):
-            path = find_package_config(cfg_path.removeprefix(PREFIX))
-            return str(path), None
+            name = cfg_path.removeprefix(PREFIX)
+            return str(find_package_folder('configs') / name), None
         return get_cfg_path(cfg_path, filename)
 
     Config._get_cfg_path = staticmethod(get_package_cfg_path)

@@ -7,11 +7,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..compat.package_configs import find_package_folder
 from .stack_info import install_hint
-
-PACKAGE = Path(__file__).resolve().parents[1]
-# in a checkout, and in an installed wheel
-CONFIGS = (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs')
 
 
 def find_config(config: str | Path) -> Path:
@@ -37,13 +34,12 @@ def find_config(config: str | Path) -> Path:
         method, backbone, dataset = name.split('_')
         patterns.append(f'*/{method}_{backbone}_*_{dataset}-*.py')
     for pattern in patterns:
-        for folder in CONFIGS:
-            found = sorted(folder.glob(pattern))
-            if len(found) > 1:
-                names = [x.stem for x in found]
-                raise ValueError(f'{name} is ambiguous: choose from {names}')
-            if found:
-                return found[0]
+        found = sorted(find_package_folder('configs').glob(pattern))
+        if len(found) > 1:
+            names = [x.stem for x in found]
+            raise ValueError(f'{name} is ambiguous: choose from {names}')
+        if found:
+            return found[0]
     raise FileNotFoundError(
         f'{name} is not a config file, a work dir or the name of a config; '
         '`mim search mmfaseg` lists the names'

@@ -50,11 +50,12 @@ from mmfaseg.checkpoints import (
     to_segmentor_keys,
     write_state,
 )
+from mmfaseg.compat.package_configs import find_package_folder
 from mmfaseg.utils.command_line import hide_known_warnings
 from mmfaseg.utils.config_classes import dataset_metainfo
 from mmfaseg.utils.config_files import read_config
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'faseg'
+CONFIGS = find_package_folder('configs') / 'faseg'
 SAFE = '.safetensors'
 HUGGING_FACE = 'huggingface'  # value of --format
 MASK_THRESHOLD = 0.5  # of Mask2Former
