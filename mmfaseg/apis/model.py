@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.runner import load_checkpoint
 
-from ..checkpoints.compatibility import check_compatible
+from ..checkpoints.compatibility import load_weights
 from ..checkpoints.latest import find_latest_checkpoint
 from ..compat.package_configs import PACKAGE
 from ..utils.config_classes import dataset_metainfo
@@ -92,8 +91,7 @@ def load_model(
             'mmdet.apis.DetInferencer for detectors'
         )
     network = init_model(cfg, None, device)
-    content = load_checkpoint(network, str(checkpoint), map_location='cpu')
-    check_compatible(content.get('state_dict', content), network, checkpoint)
+    content = load_weights(network, checkpoint)
     meta = content.get('meta', {}).get('dataset_meta') or {}
     network.dataset_meta = _dataset_meta(cfg, network, meta)
     if device == 'cpu':

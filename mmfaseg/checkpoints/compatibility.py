@@ -1,4 +1,4 @@
-"""Checks of weights before they are loaded into a network.
+"""Loading of weights and checks whether they match a network.
 
 mmengine only warns about weights that are missing or have another shape, and
 keeps their random initialization.
@@ -6,12 +6,30 @@ keeps their random initialization.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from ..utils.non_finite import name_non_finite
 from .conversion import AUXILIARY, NOT_LEARNED
 from .files import PARALLEL
+
+
+def load_weights(network: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Loads a checkpoint and returns its content.
+
+    Args:
+        network (nn.Module): the network, on the CPU.
+        path (str | Path): path of the checkpoint.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if the file is damaged or does not match the network.
+    """
+    content = load_checkpoint(network, str(path), map_location='cpu')
+    check_compatible(content.get('state_dict', content), network, path)
+    return dict(content)
 
 
 def check_compatible(

@@ -6,9 +6,8 @@ import sys
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 
-from mmfaseg.checkpoints.compatibility import check_compatible
+from mmfaseg.checkpoints.compatibility import load_weights
 from mmfaseg.utils.command_line import (
     add_cfg_options,
     hide_known_warnings,
@@ -54,9 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
     try:
-        content = load_checkpoint(model, args.checkpoint, map_location='cpu')
-        weights = content.get('state_dict', content)
-        check_compatible(weights, model, args.checkpoint)
+        load_weights(model, args.checkpoint)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     if args.device == 'cpu':

@@ -9,10 +9,10 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from robustness_results import CLEAN, METRIC, Cell
 
-from mmfaseg.checkpoints.compatibility import check_compatible
+from mmfaseg.checkpoints.compatibility import load_weights
 
 
 class Tester:
@@ -33,8 +33,7 @@ class Tester:
         MMLogger.get_current_instance().setLevel(logging.WARNING)
         check_pipeline(cfg)
         model = MODELS.build(cfg.model)
-        content = load_checkpoint(model, checkpoint, map_location='cpu')
-        check_compatible(content.get('state_dict', content), model, checkpoint)
+        load_weights(model, checkpoint)
         if device == 'cpu':
             model = revert_sync_batchnorm(model)
         self.model = model.to(device).eval()
