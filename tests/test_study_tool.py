@@ -328,21 +328,29 @@ def test_table_replaces_text_between_markers(tool, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('folder', 'number'), [('ablations', 20), ('ablations_camvid', 4)]
+    ('pattern', 'number'),
+    [
+        ('ablations/*.py', 20),
+        ('ablations_camvid/*-1k_*.py', 4),
+        ('ablations_camvid/*-2k_*.py', 2),
+    ],
 )
 def test_ablations_have_unique_rows_and_the_same_settings(
-    tool, folder, number
+    tool, pattern, number
 ):
-    paths = sorted((ROOT / 'configs' / folder).glob('*.py'))
+    paths = sorted((ROOT / 'configs').glob(pattern))
     rows = [tool.cell.Cell(x, 0, Path(), {}).row for x in paths]
     assert len(set(rows)) == len(rows) >= number
-    parts = ('train_dataloader', 'optim_wrapper', 'train_cfg')
+    parts = (
+        *('train_dataloader', 'test_evaluator', 'optim_wrapper'),
+        *('train_cfg', 'param_scheduler', 'custom_hooks'),
+    )
     first = Config.fromfile(paths[0])
     for path in paths:
         cfg = Config.fromfile(path)
         steps = cfg.train_dataloader.dataset.pipeline
         if '-labels-' in path.stem:
             assert steps.pop(1)['type'] == 'mmfaseg.NoisyLabels'
-        for part in (*parts, 'test_evaluator', 'param_scheduler'):
+        for part in parts:
             assert cfg.get(part) == first.get(part), path
         assert cfg.model.backbone == first.model.backbone
