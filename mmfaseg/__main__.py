@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from .compat.package_configs import PACKAGE, find_package_folder
+from .utils.package_folder import PACKAGE, find_package_folder
 from .version import __version__
 
 # Python files of the tools and of the package

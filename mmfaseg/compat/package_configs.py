@@ -5,21 +5,9 @@ for known packages, and sets the default scope to the package name. Configs of
 mmfaseg have the default scope ``mmseg`` or ``mmdet``.
 """
 
-from pathlib import Path
+from ..utils.package_folder import find_package_folder
 
-PACKAGE = Path(__file__).resolve().parents[1]
 PREFIX = 'mmfaseg::'
-
-
-def find_package_folder(name: str) -> Path:
-    """Returns the folder ``configs`` or ``tools`` of this package.
-
-    Wheels and editable installs have it in ``.mim``. A checkout that is not
-    installed has it beside the package.
-    """
-    shipped = PACKAGE / '.mim' / name
-    folder = shipped if shipped.is_dir() else PACKAGE.parent / name
-    return folder.resolve()
 
 
 def register_package_configs() -> None:

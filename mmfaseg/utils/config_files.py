@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..compat.package_configs import find_package_folder
+from .package_folder import find_package_folder
 from .stack_info import install_hint
 
 
