@@ -15,10 +15,10 @@ from mmengine.registry import TRANSFORMS
 from ..datasets.transforms import LoadCheckedImage
 from ..datasets.transforms.load_checked import UnreadableError
 from ..utils.config_classes import unwrap_datasets
+from ..utils.image_files import IMAGES
 from ..utils.input_channels import input_channels
 from ..utils.type_name import type_name
 
-IMAGES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 IN_MEMORY = ('LoadImageFromNDArray',)
 COLOR_TYPES = {1: 'grayscale', 3: 'color'}  # others: unchanged
 

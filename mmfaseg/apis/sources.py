@@ -13,9 +13,9 @@ from typing import cast
 
 import cv2
 import numpy as np
-from mmengine.utils import scandir
 
-from .image_loader import IMAGES, ImageLoader
+from ..utils.image_files import IMAGES, scan_files
+from .image_loader import ImageLoader
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 WEBCAM = 'webcam'
@@ -174,7 +174,7 @@ def _list_files(
     if path.is_file():
         found = [path]
     elif path.is_dir():
-        found = _scan_folder(path, suffixes)
+        found = [path / x for x in scan_files(path, suffixes)]
         skipped = None if exclude is None else Path(exclude).resolve()
         if skipped is not None and path.resolve() in skipped.parents:
             found = [x for x in found if skipped not in x.resolve().parents]
@@ -188,16 +188,6 @@ def _list_files(
             f'{source} contains no file that ends in {", ".join(suffixes)}'
         )
     return sorted(found)
-
-
-def _scan_folder(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns the files of a folder and its subfolders, except hidden ones."""
-    names = scandir(folder, suffixes, recursive=True, case_sensitive=False)
-    return [
-        folder / name
-        for name in names
-        if not any(x.startswith('.') for x in Path(name).parts)
-    ]
 
 
 def _open_video(source: Path | int) -> cv2.VideoCapture:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+from ..utils.image_files import IMAGES, scan_files
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,10 @@ def _list_images(folder: Path) -> list[str]:
     """Returns the paths of all images relative to a folder, sorted."""
     if not folder.is_dir():
         raise ValueError(f'{folder} is not a folder')
-    found = sorted(
-        x.relative_to(folder)
-        for x in folder.rglob('*')
-        if x.suffix.lower() in IMAGE_SUFFIXES and not x.name.startswith('.')
-    )
+    found = scan_files(folder, IMAGES)
     if not found:
         raise ValueError(
-            f'{folder} contains no images with the suffixes {IMAGE_SUFFIXES}'
+            f'{folder} contains no images with the suffixes {IMAGES}'
         )
     return [x.as_posix() for x in found]
 

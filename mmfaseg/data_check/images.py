@@ -11,7 +11,7 @@ from ..datasets.transforms import LoadCheckedAnnotations
 from ..utils.diagnostics import Diagnostics
 from ..utils.type_name import LOAD_LABELS, type_name
 from .labels import LabelStatistics, suggest_label_fix
-from .split import Split, count_suffixes
+from .split import Split, list_suffixes
 
 LOAD_IMAGE = ('LoadImageFromFile', 'LoadCheckedImage')
 DARK = 16  # of 255: images of 12 bits in 16-bit files stay below
@@ -131,7 +131,7 @@ class ImageChecker:
             folder = Path(name).parent
             self._report_file(
                 f'the {kind} does not exist',
-                f'{folder} contains {count_suffixes(folder) or "nothing"}: '
+                f'{folder} contains {list_suffixes(folder) or "nothing"}: '
                 f'set {self.split.key}.{setting} or data_prefix, or remove '
                 'the entry',
                 name,

@@ -176,16 +176,25 @@ def _suggest_path_fix(settings: Mapping, key: str) -> str:
     counts = count_suffixes(folder)
     if not counts:
         return f'{folder} is empty: set {key}.data_prefix.img_path'
-    suffix = counts.split()[1].rstrip(',')
-    return f'{folder} contains {counts}: set {key}.img_suffix={suffix!r}'
+    suffix = next(iter(counts))
+    return (
+        f'{folder} contains {list_suffixes(folder)}: set '
+        f'{key}.img_suffix={suffix!r}'
+    )
 
 
 @lru_cache(maxsize=64)
-def count_suffixes(folder: Path) -> str:
-    """Returns for example ``'3 .png, 1 .txt'``, the most frequent first."""
+def count_suffixes(folder: Path) -> dict[str, int]:
+    """Returns the number of files by suffix, the most frequent first."""
     counts = Counter(
         path.suffix
         for path in islice(folder.rglob('*'), MAX_LISTED_FILES)
         if path.is_file() and not path.name.startswith('.')
-    ).most_common()
-    return ', '.join(f'{count} {suffix}' for suffix, count in counts)
+    )
+    return dict(counts.most_common())
+
+
+def list_suffixes(folder: Path) -> str:
+    """Returns for example ``'3 .png, 1 without suffix'``."""
+    counts = count_suffixes(folder).items()
+    return ', '.join(f'{n} {x or "without suffix"}' for x, n in counts)

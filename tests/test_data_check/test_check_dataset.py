@@ -147,6 +147,14 @@ def test_wrong_paths_and_suffixes(data):
         assert first.where == 'train'
 
 
+def test_files_without_suffix(data):
+    for path in (data / 'img').rglob('*.png'):
+        path.rename(path.with_suffix(''))
+    first, *_ = diagnose(make_config(data)).errors
+    assert first.problem.startswith('no image was found')
+    assert 'contains 3 without suffix' in first.remedy
+
+
 def test_missing_mask(data):
     (data / 'ann/train/1.png').unlink()
     diagnostic = diagnose_one(make_config(data))

@@ -62,6 +62,13 @@ def test_masks_have_the_name_of_their_image(folders):
     assert pairs.median_size() == (H, W)
 
 
+def test_hidden_folders_are_skipped(folders):
+    images, masks = folders()
+    write(images / '.ipynb_checkpoints', ['a-checkpoint.jpg'])
+    names = find_pairs(images, masks).names
+    assert sorted(names['train'] + names['val']) == list('abcde')
+
+
 def test_share_and_seed_choose_the_splits(folders):
     where = folders()
     first, same = find_pairs(*where, 0.4), find_pairs(*where, 0.4)
