@@ -294,6 +294,18 @@ def test_mask2former_of_hugging_face(
         call(tool, monkeypatch, tmp_path, start)
 
 
+def test_class_names_come_from_the_first_of_several_datasets(tool):
+    cfg = Config.fromfile(MASK2FORMER)
+    names = tool.classes_of(cfg)
+    assert len(names['classes']) == cfg.model.decode_head.num_classes
+    part = cfg.train_dataloader.dataset
+    wrapped = dict(type='ConcatDataset', datasets=[part, part])
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', dataset=wrapped)
+    assert tool.classes_of(cfg) == names
+    cfg.train_dataloader.dataset = dict(type='BaseSegDataset')
+    assert tool.classes_of(cfg) == {}
+
+
 def test_config_of_a_model_only_has_no_class_names(
     tool, mask2former, monkeypatch, tmp_path
 ):

@@ -288,6 +288,25 @@ def test_format_only_with_tta_keeps_all_views() -> None:
     assert 'LoadAnnotations' not in kinds
 
 
+def test_options_apply_to_every_test_dataset(tmp_path) -> None:
+    path = tmp_path / 'two.py'
+    path.write_text(
+        "_base_ = 'mmfaseg::faseg/"
+        "faseg_efficientnet-lite0_1xb4-1k_dsb2018-256x256.py'\n"
+        'part = {{_base_.test_dataloader.dataset}}\n'
+        'test_dataloader = dict(dataset=dict(_delete_=True, '
+        "type='ConcatDataset', datasets=[part, part]))\n"
+    )
+    tool = load_tool('test')
+    options = ['a.pth', '--tta', '--format-only', '--out', 'x']
+    cfg = tool.load_config(tool.parse_args([str(path), *options]))
+    dataset = cfg.test_dataloader.dataset
+    assert 'pipeline' not in dataset
+    for part in dataset.datasets:
+        assert part.pipeline[-1].type == 'TestTimeAug'
+        assert 'LoadAnnotations' not in str(part.pipeline)
+
+
 def test_format_only_of_detectors_writes_results() -> None:
     tool = load_tool('test')
     options = ['a.pth', '--format-only', '--out', 'x']

@@ -81,12 +81,13 @@ def required_arguments(cls: type) -> list[str]:
 def dataset_metainfo(settings: Mapping, scope: str) -> dict[str, Any]:
     """Returns the ``metainfo`` of a dataset without building it.
 
-    ``type`` in its settings is a name or a class.
+    ``type`` in its settings is a name or a class. A wrapper of datasets has
+    the ``metainfo`` of the first.
     """
+    _, settings = unwrap_datasets(settings, '')[0]
     kind = settings.get('type')
     if isinstance(kind, str):
-        with registries.DATASETS.switch_scope_and_registry(scope) as switched:
-            kind = switched.get(kind)
+        kind = find_class(kind, 'dataset', scope)
     meta = {
         **getattr(kind, 'METAINFO', {}),
         **(settings.get('metainfo') or {}),

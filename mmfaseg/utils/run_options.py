@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmfaseg.checkpoints import find_latest_checkpoint, read_checkpoint
 
+from .config_classes import unwrap_datasets
 from .type_name import LOAD_LABELS, type_name
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')  # as in AmpOptimWrapper
@@ -160,7 +162,8 @@ def use_test_time_augmentation(cfg: Config) -> None:
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
         raise ValueError(f'--tta needs {" and ".join(missing)} in the config')
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    for dataset in _test_datasets(cfg):
+        dataset['pipeline'] = cfg.tta_pipeline
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 
@@ -187,6 +190,12 @@ def save_predictions(cfg: Config, directory: str) -> None:
         metric['outfile_prefix'] = str(Path(directory) / name)
 
 
+def _test_datasets(cfg: Config) -> list[Any]:
+    """Returns the settings of the test dataset, or of those it wraps."""
+    key = 'test_dataloader.dataset'
+    return [x for _, x in unwrap_datasets(cfg.test_dataloader.dataset, key)]
+
+
 def _test_metrics(cfg: Config) -> list[dict]:
     """Returns the configs of the metrics of the test."""
     evaluator = cfg.test_evaluator
@@ -199,8 +208,8 @@ def skip_labels(cfg: Config) -> None:
     The metrics of a detector still write the predictions; see
     :func:`save_predictions`.
     """
-    dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = _without_labels(dataset.pipeline)
+    for dataset in _test_datasets(cfg):
+        dataset['pipeline'] = _without_labels(dataset.get('pipeline', []))
     if cfg.get('default_scope') == 'mmdet':
         for metric in _test_metrics(cfg):
             metric['format_only'] = True
