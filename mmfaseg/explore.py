@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmfaseg.utils.command_line import USER_ERRORS, hide_known_warnings
+from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
 
 if TYPE_CHECKING:
     from mmfaseg.apis import FASegInferencer
@@ -164,10 +164,8 @@ def main(argv: list[str] | None = None) -> None:
     """Writes or serves the page; exits with a message on errors."""
     hide_known_warnings()
     args = parse_args(argv)
-    try:
+    with exit_on_user_errors():
         (serve if args.serve else write)(args)
-    except USER_ERRORS as error:
-        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

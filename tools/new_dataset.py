@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from mmfaseg.utils.command_line import hide_known_warnings
+from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
 
 
 def parse_pair(text: str) -> tuple[int, int]:
@@ -124,10 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     from mmfaseg.data_check import check_dataset, create_dataset
 
     args = parse_args(argv)
-    try:
+    with exit_on_user_errors():
         pairs = create_dataset(**vars(args))
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
     for split, names in pairs.names.items():
         print(f'{split}: {len(names)} images')
     report = check_dataset(Config.fromfile(args.config), limit=50)

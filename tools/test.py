@@ -10,6 +10,7 @@ from mmfaseg.utils.command_line import (
     add_run_arguments,
     build_runner,
     check_names,
+    exit_on_user_errors,
     hide_known_warnings,
     load_run_config,
     make_folder,
@@ -87,10 +88,8 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluates a checkpoint."""
     hide_known_warnings()
     args = parse_args(argv)
-    try:
+    with exit_on_user_errors():
         cfg = load_config(args)
-    except ValueError as error:
-        sys.exit(f'error: {error}')
     if not args.no_check:
         check_names(cfg)
     if '://' not in args.checkpoint and not Path(args.checkpoint).is_file():

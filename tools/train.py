@@ -11,6 +11,7 @@ from mmfaseg.utils.command_line import (
     build_runner,
     check_data,
     check_names,
+    exit_on_user_errors,
     hide_known_warnings,
     load_run_config,
 )
@@ -65,10 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     """Trains a model."""
     hide_known_warnings()
     args = parse_args(argv)
-    try:
+    with exit_on_user_errors():
         cfg = load_config(args)
-    except ValueError as error:
-        sys.exit(f'error: {error}')
     if not args.no_check:
         check_names(cfg)
         check_data(cfg)

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
 
 from ..checkpoints.compatibility import load_weights
 from ..checkpoints.latest import find_latest_checkpoint
-from ..compat.package_configs import PACKAGE
 from ..utils.config_classes import dataset_metainfo
 from ..utils.config_files import find_config, read_config
+from ..utils.package_folder import PACKAGE
 from .image_loader import find_test_dataset
 
 WEIGHTS = PACKAGE / 'weights'
@@ -75,12 +76,6 @@ def load_model(
             not fit the config, or the device is not available.
         ImportError: If a custom import of the config fails.
     """
-    from mmseg.apis import init_model
-
-    if device.startswith('cuda') and not torch.cuda.is_available():
-        raise ValueError(
-            f"device {device!r} is not available to PyTorch; use 'cpu'"
-        )
     config, checkpoint = find_model(model, weights)
     cfg = read_config(config, cfg_options)
     if 'module' in cfg.get('model', {}):  # written by tools/test.py --tta
@@ -90,13 +85,42 @@ def load_model(
             f'{config.name} has no model.decode_head; use '
             'mmdet.apis.DetInferencer for detectors'
         )
-    network = init_model(cfg, None, device)
+    network, meta = load_network(cfg, checkpoint, device)
+    network.cfg = cfg
+    network.dataset_meta = _dataset_meta(
+        cfg, network, meta.get('dataset_meta') or {}
+    )
+    return network
+
+
+def load_network(
+    cfg: Config, checkpoint: str | Path, device: str
+) -> tuple[Any, dict[str, Any]]:
+    """Builds the model of a config and loads its weights.
+
+    Args:
+        cfg (Config): Config of a segmentor or detector.
+        checkpoint (str | Path): File of the weights.
+        device (str): For example ``'cuda:0'``.
+
+    Returns:
+        tuple[nn.Module, dict]: The model in evaluation mode, and the ``meta``
+        entry of the checkpoint.
+
+    Raises:
+        ValueError: If the checkpoint is damaged or does not match the config,
+            or the device is not available.
+    """
+    if device.startswith('cuda') and not torch.cuda.is_available():
+        raise ValueError(
+            f"device {device!r} is not available to PyTorch; use 'cpu'"
+        )
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    network = MODELS.build(cfg.model)
     content = load_weights(network, checkpoint)
-    meta = content.get('meta', {}).get('dataset_meta') or {}
-    network.dataset_meta = _dataset_meta(cfg, network, meta)
     if device == 'cpu':
         network = revert_sync_batchnorm(network)
-    return network.eval()
+    return network.to(device).eval(), content.get('meta', {})
 
 
 def _existing(path: str | Path) -> Path:

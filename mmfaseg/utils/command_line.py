@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ FIGURE_FORMATS = ('.png', '.svg', '.pdf')
 NO_CHECK = 'pass --no-check to run without this check'
 # set by torchrun, Slurm and Open MPI
 RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+
+
+@contextmanager
+def exit_on_user_errors() -> Iterator[None]:
+    """Exits with the message of an error in :data:`USER_ERRORS`."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        sys.exit(f'error: {error}')
 
 
 def hide_known_warnings() -> None:
@@ -129,10 +139,8 @@ def load_config(path: str | Path, options: Mapping[str, Any]) -> Config:
 
     Exits with an error message if :func:`read_config` raises one.
     """
-    try:
+    with exit_on_user_errors():
         return read_config(path, options)
-    except (FileNotFoundError, ValueError, ImportError) as error:
-        sys.exit(f'error: {error}')
 
 
 def load_run_config(args: argparse.Namespace) -> Config:

@@ -81,22 +81,18 @@ class DecoderTrace:
     traces: list[LayerTrace]
 
 
-def can_trace(head: BaseModule) -> bool:
-    """Returns whether a head has a decoder that can be traced."""
-    from mmfaseg.models import FASegDecoder  # other figures do not need it
-
-    return isinstance(getattr(head, 'transformer_decoder', None), FASegDecoder)
-
-
 def find_traceable_head(model: BaseModel) -> BaseModule:
     """Returns the head of a model whose decoder can be traced.
 
     Raises:
         ValueError: If it has no :class:`FASegDecoder`.
     """
+    from mmfaseg.models import FASegDecoder  # other figures do not need it
+
     head = getattr(model, 'decode_head', model)
     head = getattr(model, 'panoptic_head', head)
-    if not can_trace(head):
+    decoder = getattr(head, 'transformer_decoder', None)
+    if not isinstance(decoder, FASegDecoder):
         raise ValueError(
             f'{type(head).__name__} has no FASegDecoder to trace: use a '
             "config of mmfaseg; faseg2mmfaseg.py converts Mask2Former's "

@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 
 from .canvas import make_palette, save_figure
-from .decoder_trace import can_trace
+from .decoder_trace import find_traceable_head
 from .explorer import explore
 from .focus import draw_focus
 from .input_image import inputs_to_image
@@ -55,7 +55,7 @@ def write_figures(
         list[Path]: The files written.
 
     Raises:
-        IndexError: If an index is out of range.
+        ValueError: If an index is out of range.
     """
     if indices is None:
         length = len(dataset)
@@ -63,7 +63,7 @@ def write_figures(
         indices = spread.round().astype(int).tolist()
     for index in indices:
         if not 0 <= index < len(dataset):
-            raise IndexError(
+            raise ValueError(
                 f'index {index} is out of range for a dataset of '
                 f'{len(dataset)} images; choose from 0..{len(dataset) - 1}'
             )
@@ -74,13 +74,10 @@ def write_figures(
     draw = _draw_objects if is_detector else _draw_labels
     figure, segments = draw(model, items, dataset)
     written = [save_figure(figure, Path(out_dir) / 'predictions.png')]
-    head = model.panoptic_head if is_detector else model.decode_head
-    if not can_trace(head):
-        print_log(
-            f'{type(head).__name__} has no FASegDecoder to trace: focus.png '
-            'is not drawn',
-            logger='current',
-        )
+    try:
+        find_traceable_head(model)
+    except ValueError as error:
+        print_log(f'focus.png is not drawn: {error}', logger='current')
         return written
     richest = int(np.argmax([len(x.labels) for x in segments]))
     view = explore(model, items[richest], classes, palette)

@@ -13,8 +13,9 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from mmfaseg.models import FASegDecoder
 from mmfaseg.testing import assert_close
-from mmfaseg.visualization.decoder_trace import can_trace, trace_head
+from mmfaseg.visualization.decoder_trace import trace_head
 from mmfaseg.visualization.explorer import (
     describe,
     explore,
@@ -40,9 +41,9 @@ def make(root):
         head.transformer_decoder = merge(head.transformer_decoder, decoder)
         torch.manual_seed(1)
         model = MODELS.build(cfg.model).eval()
-        if can_trace(model.decode_head):
-            predictor = model.decode_head.transformer_decoder.predictor
-            torch.nn.init.normal_(predictor.class_embed.weight)
+        decoder = getattr(model.decode_head, 'transformer_decoder', None)
+        if isinstance(decoder, FASegDecoder):
+            torch.nn.init.normal_(decoder.predictor.class_embed.weight)
         cfg.val_dataloader.dataset.update(length=1, image_size=SIZE)
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
         meta = dataset.metainfo

@@ -73,12 +73,14 @@ class Network:
 @pytest.fixture(autouse=True)
 def _given_trace(monkeypatch):
     """``trace`` of the head replaces the trace of its decoder."""
-    monkeypatch.setattr(
-        figures, 'can_trace', lambda head: head.trace is not None
-    )
-    monkeypatch.setattr(
-        exploration, 'find_traceable_head', lambda model: model.decode_head
-    )
+
+    def find_traceable_head(model):
+        if model.decode_head.trace is None:
+            raise ValueError('has no FASegDecoder')
+        return model.decode_head
+
+    for module in (figures, exploration):
+        monkeypatch.setattr(module, 'find_traceable_head', find_traceable_head)
     monkeypatch.setattr(
         exploration, 'trace_head', lambda head, feats: head.trace(feats)
     )
@@ -108,7 +110,7 @@ def test_head_without_decoder_draws_predictions_only(tmp_path):
 
 @pytest.mark.parametrize('index', [-1, 3])
 def test_index_out_of_range_raises(tmp_path, index):
-    with pytest.raises(IndexError, match=r'choose from 0\.\.2'):
+    with pytest.raises(ValueError, match=r'choose from 0\.\.2'):
         write_figures(Network(None), ImageDataset(), tmp_path, [index])
 
 

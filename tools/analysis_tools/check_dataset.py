@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mmfaseg.utils.command_line import (
     add_cfg_options,
+    exit_on_user_errors,
     figure_path,
     hide_known_warnings,
     load_config,
@@ -74,11 +75,9 @@ def main() -> None:
 
     args, console = parse_args(), Console()
     limit = NUM_QUICK_IMAGES if args.quick else None
-    try:
+    with exit_on_user_errors():
         cfg = load_config(args.config, args.cfg_options)
         report = check_dataset(cfg, args.splits, limit)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
     print_class_frequencies(report, console)
     for diagnostic in report.diagnostics:
         console.print(str(diagnostic), markup=False, soft_wrap=True)

@@ -1,15 +1,13 @@
 """Draws predictions and query focus (predictions.png and focus.png)."""
 
 import argparse
-import sys
 
 from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS
 
-from mmfaseg.checkpoints.compatibility import load_weights
 from mmfaseg.utils.command_line import (
     add_cfg_options,
+    exit_on_user_errors,
     hide_known_warnings,
     load_config,
 )
@@ -46,22 +44,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Draws the figures and prints the paths of the files."""
     hide_known_warnings()
+    from mmfaseg.apis.model import load_network
     from mmfaseg.visualization import write_figures
 
     args = parse_args(argv)
     cfg = load_config(args.config, args.cfg_options)
-    init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model)
-    try:
-        load_weights(model, args.checkpoint)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    if args.device == 'cpu':
-        model = revert_sync_batchnorm(model)
-    model.to(args.device)
-    dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
-    for path in write_figures(model, dataset, args.out, args.indices):
-        print(f'wrote {path}')
+    with exit_on_user_errors():
+        model, _ = load_network(cfg, args.checkpoint, args.device)
+        dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+        for path in write_figures(model, dataset, args.out, args.indices):
+            print(f'wrote {path}')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ and turn of the positional query (1 - cosine).
 """
 
 import argparse
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from rich.progress import track
 
 from mmfaseg.apis import load_model
 from mmfaseg.utils.command_line import (
-    USER_ERRORS,
     add_cfg_options,
+    exit_on_user_errors,
     hide_known_warnings,
 )
 from mmfaseg.visualization.explorer import explore, nan_mean
@@ -86,10 +85,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     """Prints a table and returns the means by model and stride."""
     hide_known_warnings()
     args = parse_args(argv)
-    try:
+    with exit_on_user_errors():
         means = {name: measure(args, name) for name in args.models}
-    except USER_ERRORS as error:
-        sys.exit(f'error: {error}')
     rows = [['model', 'stride', *MEASURES]]
     for name, of_model in means.items():
         for stride, numbers in of_model.items():

@@ -7,7 +7,6 @@ Auxiliary heads are not counted.
 
 import argparse
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import nn
 from mmfaseg.ops import use_backend
 from mmfaseg.utils.command_line import (
     add_cfg_options,
+    exit_on_user_errors,
     hide_known_warnings,
     load_config,
 )
@@ -129,10 +129,8 @@ def main(argv: list[str] | None = None) -> None:
         print('|---|---|---|---|')
     for path in args.configs:
         cfg = load_config(path, args.cfg_options)
-        try:
+        with exit_on_user_errors():
             height, width = args.shape or image_size(cfg)
-        except ValueError as error:
-            sys.exit(f'error: {error}')
         analyzer = analyze(cfg, (height, width))
         if not is_single:
             row = (

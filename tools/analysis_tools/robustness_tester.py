@@ -7,12 +7,11 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from robustness_results import CLEAN, METRIC, Cell
 
-from mmfaseg.checkpoints.compatibility import load_weights
+from mmfaseg.apis.model import load_network
 
 
 class Tester:
@@ -28,15 +27,10 @@ class Tester:
     ) -> None:
         cfg = copy.deepcopy(cfg)
         self.seed = seed
-        init_default_scope(cfg.get('default_scope', 'mmseg'))
         # otherwise, the metric would print a per-class table for each cell
         MMLogger.get_current_instance().setLevel(logging.WARNING)
         check_pipeline(cfg)
-        model = MODELS.build(cfg.model)
-        load_weights(model, checkpoint)
-        if device == 'cpu':
-            model = revert_sync_batchnorm(model)
-        self.model = model.to(device).eval()
+        self.model, _ = load_network(cfg, checkpoint, device)
         self.loader = copy.deepcopy(cfg.test_dataloader)
         self.loader.persistent_workers = False
         self.evaluator = Evaluator(cfg.test_evaluator)

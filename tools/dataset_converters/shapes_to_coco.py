@@ -1,9 +1,8 @@
 """Converts the Shapes dataset to COCO format for the detection configs."""
 
 import argparse
-import sys
 
-from mmfaseg.utils.command_line import hide_known_warnings
+from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
 
 LENGTHS = dict(train=2000, val=100, test=500)  # as in shapes-128x128.py
 
@@ -46,12 +45,10 @@ def main() -> None:
     from mmfaseg.datasets.shapes_coco import write_shapes_coco
 
     image_size = tuple(args.image_size)
-    try:
+    with exit_on_user_errors():
         for split in LENGTHS:
             length = getattr(args, split)
             write_shapes_coco(args.out, split, length, image_size, args.seed)
-    except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -15,7 +15,6 @@ it with only onnxruntime and NumPy. A .pt2 file requires only PyTorch:
 
 import argparse
 import importlib.util
-import sys
 from pathlib import Path
 
 import torch
@@ -23,8 +22,8 @@ from torch.utils.benchmark import Timer
 
 from mmfaseg.utils.atomic_write import atomic_write
 from mmfaseg.utils.command_line import (
-    USER_ERRORS,
     add_cfg_options,
+    exit_on_user_errors,
     hide_known_warnings,
 )
 
@@ -172,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
 
     args = parse_args(argv)
     is_onnx = args.target.suffix == '.onnx'
-    try:
+    with exit_on_user_errors():
         if is_onnx:
             check_packages()
         sizes = read_sizes(args.sizes) if args.sizes else list(SIZES)
@@ -188,8 +187,6 @@ def main(argv: list[str] | None = None) -> None:
         write_and_compare(network, args.target, sizes, fixed, args.opset)
         if is_onnx and args.time:
             measure(network, args.target, sizes)
-    except USER_ERRORS as error:
-        sys.exit(f'error: {error}')
     print(f'wrote {args.target}')
 
 

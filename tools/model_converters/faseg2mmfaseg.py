@@ -50,10 +50,10 @@ from mmfaseg.checkpoints import (
     to_segmentor_keys,
     write_state,
 )
-from mmfaseg.compat.package_configs import find_package_folder
-from mmfaseg.utils.command_line import hide_known_warnings
+from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
 from mmfaseg.utils.config_classes import dataset_metainfo
 from mmfaseg.utils.config_files import read_config
+from mmfaseg.utils.package_folder import find_package_folder
 
 CONFIGS = find_package_folder('configs') / 'faseg'
 SAFE = '.safetensors'
@@ -154,7 +154,7 @@ def build_model(cfg: Config) -> nn.Module:
 def classes_of(cfg: Config) -> dict[str, list]:
     """Returns the ``dataset_meta`` of a config: classes and palette.
 
-    Configs of a model only have neither.
+    Configs of a model only, and datasets without classes, have neither.
     """
     if 'train_dataloader' not in cfg:
         return {}
@@ -163,7 +163,7 @@ def classes_of(cfg: Config) -> dict[str, list]:
     return {
         key: [x if isinstance(x, str) else list(x) for x in meta[key]]
         for key in ('classes', 'palette')
-        if len(meta.get(key, ())) == len(meta.get('classes', ()))
+        if meta.get(key) and len(meta[key]) == len(meta.get('classes') or ())
     }
 
 
@@ -356,10 +356,8 @@ def main() -> None:
     """Converts, or exits with an error message."""
     hide_known_warnings()
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
-    try:
+    with exit_on_user_errors():
         run(parse_args(), console)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ names and the palette are kept. Code in checkpoints is not executed.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 import mmfaseg
 from mmfaseg.checkpoints import check_target, read_checkpoint, write_state
-from mmfaseg.utils.command_line import hide_known_warnings
+from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     """Writes the file and prints its size."""
     hide_known_warnings()
     args = parse_args(argv)
-    try:
+    with exit_on_user_errors():
         check_target(args.target, args.source)
         content = read_checkpoint(args.source)
         if 'state_dict' not in content:
@@ -76,8 +75,6 @@ def main(argv: list[str] | None = None) -> None:
                 if key in ('classes', 'palette')
             }
         write_state(args.target, state, meta)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
     size = args.target.stat().st_size / 2**20
     print(f'{args.target}: {len(state)} tensors, {size:.1f} MiB')
 
