@@ -29,7 +29,7 @@ MASK2FORMER = {
     ),
     'transformer_decoder.high_res_attention': None,
     'transformer_decoder.num_layers': 9,
-    'transformer_decoder.mask_threshold': 0.5,
+    'transformer_decoder.masked_attention.mask_threshold': 0.5,
 }
 
 

@@ -10,6 +10,7 @@ from mmfaseg.models.layers import DecoderState, FeatureLevel
 DECODER = dict(
     layer=dict(type='mmfaseg.DFPQDecoderLayer'),
     positional_query=dict(type='mmfaseg.DynamicFocusAwareQuery'),
+    masked_attention=dict(type='mmfaseg.MaskedCrossAttention'),
     high_res_attention=dict(type='mmfaseg.HighResolutionCrossAttention'),
 )
 CONDITIONAL = dict(type='mmfaseg.ConditionalPositionalEncoding')

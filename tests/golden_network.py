@@ -83,6 +83,7 @@ def build() -> FASegHead:
                 feedforward_channels=24,
             ),
             positional_query=dict(type='mmfaseg.DynamicFocusAwareQuery'),
+            masked_attention=dict(type='mmfaseg.MaskedCrossAttention'),
             high_res_attention=dict(
                 type='mmfaseg.HighResolutionCrossAttention', omega=4
             ),

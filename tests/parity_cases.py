@@ -104,6 +104,7 @@ def build_tiny(meta: dict, omega: int) -> FASegDecoder:
             feedforward_channels=tiny['dim_feedforward'],
         ),
         positional_query=dict(type='mmfaseg.DynamicFocusAwareQuery'),
+        masked_attention=dict(type='mmfaseg.MaskedCrossAttention'),
         high_res_attention=dict(
             type='mmfaseg.HighResolutionCrossAttention', omega=omega
         ),

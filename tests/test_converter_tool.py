@@ -363,14 +363,12 @@ def test_only_mask2former_is_converted_to_hugging_face(
     config = ('--config', tmp_path / 'config.py')
     cfg = Config.fromfile(CONFIG)
     decoder = cfg.model.decode_head.transformer_decoder
-    del decoder['mask_threshold']
     for threshold, reason in (
-        (None, r'mask_threshold=0\.15'),
+        (0.15, r'mask_threshold=0\.15'),
         (0.3, r'mask_threshold=0\.3'),
         (0.5, '4 feature levels'),
     ):
-        if threshold is not None:
-            decoder.mask_threshold = threshold
+        decoder.masked_attention.mask_threshold = threshold
         cfg.dump(config[1])
         with pytest.raises(SystemExit, match=reason):
             call(tool, monkeypatch, faseg, target, *config, *to_hf)

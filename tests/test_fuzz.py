@@ -143,7 +143,10 @@ def test_decoders_predict_the_same_in_training_and_evaluation(data):
         ),
         positional_query=draw(st.sampled_from(QUERIES)),
         high_res_attention=draw(st.sampled_from(ATTENTIONS)),
-        mask_threshold=draw(st.sampled_from([0.0, 0.15, 0.5])),
+        masked_attention=dict(
+            type='mmfaseg.MaskedCrossAttention',
+            mask_threshold=draw(st.sampled_from([0.0, 0.15, 0.5])),
+        ),
     )
     decoder = decoder.double().eval()
     levels = decoder.num_levels

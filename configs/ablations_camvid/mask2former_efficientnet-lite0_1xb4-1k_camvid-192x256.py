@@ -12,7 +12,7 @@ model = dict(
             ),
             high_res_attention=None,
             num_layers=9,
-            mask_threshold=0.5,
+            masked_attention=dict(mask_threshold=0.5),
         ),
     )
 )

@@ -84,7 +84,7 @@ def test_mask2former_config_equals_mmseg(
             positional_query=dict(type='mmfaseg.LearnedPositionalQuery'),
             high_res_attention=None,
             num_layers=9,
-            mask_threshold=0.5,
+            masked_attention=dict(mask_threshold=0.5),
         ),
         pixel_decoder=dict(positional_encoding=SINE),
     )

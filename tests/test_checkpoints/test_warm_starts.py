@@ -24,7 +24,7 @@ MASK2FORMER = dict(
     positional_query=dict(type='mmfaseg.LearnedPositionalQuery'),
     high_res_attention=None,
     num_layers=9,
-    mask_threshold=0.5,
+    masked_attention=dict(mask_threshold=0.5),
 )
 
 

@@ -84,6 +84,22 @@ def test_layers_attend_to_the_levels_in_turn(spied):
         assert type(layer.cross_attn) is kind
 
 
+def test_masked_attention_is_a_part(make_decoder, decoder_inputs):
+    learned = dict(
+        positional_query=dict(type='mmfaseg.LearnedPositionalQuery')
+    )
+    dense = dict(masked_attention=dict(type='mmfaseg.DenseCrossAttention'))
+    replaced = make_decoder(**learned, **dense).eval()
+    # with the threshold 0, no pixel is blocked
+    nothing = dict(masked_attention=dict(mask_threshold=0.0))
+    decoder = make_decoder(**learned, **nothing).eval()
+    decoder.load_state_dict(replaced.state_dict())
+    inputs = decoder_inputs()
+    assert_close(
+        decoder(*inputs).mask_preds[-1], replaced(*inputs).mask_preds[-1]
+    )
+
+
 def test_predictions_are_made_before_and_after_every_layer(spied):
     decoder, (_, _, mask_features), output, calls = spied
     assert len(output.cls_scores) == len(output.mask_preds) == 14
@@ -341,7 +357,10 @@ def test_any_size(make_decoder, decoder_inputs, size):
             dict(num_layers=2, high_res_attention=None),
             'num_layers=2 must be at least 3',
         ),
-        (dict(mask_threshold=1.0), r'mask_threshold must be in \[0, 1\)'),
+        (
+            dict(masked_attention=dict(mask_threshold=1.0)),
+            r'mask_threshold must be in \[0, 1\)',
+        ),
         (dict(layer=dict(num_heads=3)), 'num_heads=3'),
         (
             dict(positional_query=dict(embed_dims=8)),
@@ -369,6 +388,10 @@ def test_invalid_values_raise(make_decoder, changes, message):
             dict(positional_query=dict(type='mmfaseg.DenseCrossAttention')),
             r'positional_query: DenseCrossAttention must derive from .*'
             'PositionalQuery',
+        ),
+        (
+            dict(masked_attention=dict(type='mmfaseg.LearnedPositionalQuery')),
+            r'masked_attention: LearnedPositionalQuery must derive from',
         ),
         (
             dict(

@@ -179,7 +179,8 @@ def check_mask_threshold(model: nn.Module) -> None:
             raise ConversionError(
                 f'the model has mask_threshold={threshold}; Mask2Former of '
                 f'Hugging Face has {MASK_THRESHOLD}: fine-tune the model with '
-                f'transformer_decoder.mask_threshold={MASK_THRESHOLD} first'
+                'transformer_decoder.masked_attention.mask_threshold='
+                f'{MASK_THRESHOLD} first'
             )
 
 

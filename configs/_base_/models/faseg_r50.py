@@ -41,7 +41,6 @@ model = dict(
         transformer_decoder=dict(
             type='mmfaseg.FASegDecoder',
             num_layers=13,  # three cycles of four levels, one more stride 32
-            mask_threshold=0.15,  # Mask2Former: 0.5
             layer=dict(
                 type='mmfaseg.DFPQDecoderLayer',
                 num_heads=8,
@@ -51,7 +50,11 @@ model = dict(
                 type='mmfaseg.DynamicFocusAwareQuery',
                 init_pool='background',  # required by the released weights
             ),
-            high_res_attention=dict(
+            masked_attention=dict(  # strides 32, 16 and 8
+                type='mmfaseg.MaskedCrossAttention',
+                mask_threshold=0.15,  # Mask2Former: 0.5
+            ),
+            high_res_attention=dict(  # stride 4
                 type='mmfaseg.HighResolutionCrossAttention',
                 omega=32,  # one of 32 windows
                 window_size=8,  # stride 32 / stride 4

@@ -54,14 +54,14 @@ class LayerStep:
 class FASegDecoder(BaseModule):
     """Transformer decoder of FASeg (section 3 of the paper).
 
-    Layer i attends to level i mod 4, with masked attention at strides 32, 16
-    and 8 and with ``high_res_attention`` at stride 4. Predictions are made
+    Layer i attends to level i mod 4, with ``masked_attention`` at strides 32,
+    16 and 8 and with ``high_res_attention`` at stride 4. Predictions are made
     from the initial queries and after every layer; the masked attention of
     the next layer uses the predicted masks.
 
     With ``positional_query=dict(type='mmfaseg.LearnedPositionalQuery')``,
-    ``high_res_attention=None``, ``num_layers=9`` and ``mask_threshold=0.5``
-    this is Mask2Former's decoder.
+    ``high_res_attention=None``, ``num_layers=9`` and
+    ``masked_attention.mask_threshold=0.5`` this is Mask2Former's decoder.
 
     Args:
         embed_dims (int): number of channels, C.
@@ -69,16 +69,20 @@ class FASegDecoder(BaseModule):
         num_queries (int): number of queries, Q.
         layer (dict): config of a decoder layer such as
             :class:`DFPQDecoderLayer`, to which the decoder adds
-            ``embed_dims`` and ``cross_attn``.
+            ``embed_dims`` and ``cross_attn``. Its class keeps the
+            cross-attention as ``self.cross_attn``, and its
+            ``forward(query, state, level, need_attention)`` returns queries,
+            (B, Q, C), and the attention, (B, Q, H_l * W_l), or None.
         positional_query (dict): config of a :class:`PositionalQuery`, to
             which the decoder adds ``embed_dims``.
+        masked_attention (dict): config of the :class:`CrossAttention` at
+            strides 32, 16 and 8, such as :class:`MaskedCrossAttention`, to
+            which the layer adds ``embed_dims`` and ``num_heads``.
         high_res_attention (dict | None): config of the
             :class:`CrossAttention` at stride 4, to which the layer adds
             ``embed_dims`` and ``num_heads``. If None, stride 4 is not used
             and layer i attends to level i mod 3.
         num_layers (int): number of layers, at least one per level.
-        mask_threshold (float): masked attention blocks pixels with a lower
-            mask probability.
         mask_channels (int, optional): channels of the mask features, C by
             default.
         share_high_res_layers (bool): share the parameters of all layers at
@@ -86,6 +90,9 @@ class FASegDecoder(BaseModule):
         with_cp (bool): use gradient checkpointing.
 
     Raises:
+        KeyError: if no class of a configured name is registered.
+        TypeError: if a part does not have the required base class, or a
+            layer has no ``cross_attn``.
         ValueError: if an argument is out of range.
     """
 
@@ -97,9 +104,9 @@ class FASegDecoder(BaseModule):
         num_queries: int,
         layer: dict[str, Any],
         positional_query: dict[str, Any],
+        masked_attention: dict[str, Any],
         high_res_attention: dict[str, Any] | None,
         num_layers: int = 13,
-        mask_threshold: float = 0.15,
         mask_channels: int | None = None,
         share_high_res_layers: bool = False,
         with_cp: bool = False,
@@ -127,9 +134,9 @@ class FASegDecoder(BaseModule):
             self.query_embed = None
         keys = self._build_layers(
             layer,
+            masked_attention,
             high_res_attention,
             num_layers,
-            mask_threshold,
             share_high_res_layers,
         )
         self.schedule = self._make_schedule(keys)
@@ -138,26 +145,25 @@ class FASegDecoder(BaseModule):
             for step in self.schedule
             if self._cross_attn(step.layer).needs_tokens
         }
+        self.mask_channels = mask_channels or embed_dims
         self.predictor = MaskPredictor(
-            embed_dims, num_classes, mask_channels or embed_dims
+            embed_dims, num_classes, self.mask_channels
         )
 
     def _build_layers(
         self,
         layer: dict[str, Any],
+        masked_attention: dict[str, Any],
         high_res_attention: dict[str, Any] | None,
         num_layers: int,
-        mask_threshold: float,
         share_high_res_layers: bool,
     ) -> list[str]:
         """Builds the layers and returns the layer key of each step."""
+        check_part('masked_attention', masked_attention, CrossAttention)
         if high_res_attention is not None:
             check_part(
                 'high_res_attention', high_res_attention, CrossAttention
             )
-        masked_attention = dict(
-            type='mmfaseg.MaskedCrossAttention', mask_threshold=mask_threshold
-        )
         attentions = 3 * [masked_attention] + [high_res_attention]
         self.layers = ModuleDict()  # keys: index of their first step
         keys = []
@@ -232,7 +238,18 @@ class FASegDecoder(BaseModule):
             positions (Sequence[Tensor]): positional encoding K_p of each
                 level, same shapes.
             mask_features (Tensor): shape (B, mask_channels, H_3, W_3).
+
+        Raises:
+            ValueError: if the number of levels or of mask channels differs
+                from that of the pixel decoder.
         """
+        if mask_features.size(1) != self.mask_channels:
+            raise ValueError(
+                f'the pixel decoder returns {mask_features.size(1)} mask '
+                f'channels, but the transformer decoder has '
+                f'mask_channels={self.mask_channels}: set the same '
+                'mask_channels for both'
+            )
         levels = make_levels(
             memories,
             positions,
