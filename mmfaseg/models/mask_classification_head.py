@@ -6,11 +6,10 @@ Shapes: B batch size, Q queries, K classes, h x w the masks (stride 4).
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from torch import Tensor
-
-from mmfaseg.registry import MODELS
+from torch import Tensor, nn
 
 from .layers import DecoderOutput
+from .layers.build_part import build_part
 
 
 class MaskClassificationHead(BaseModule):
@@ -18,7 +17,7 @@ class MaskClassificationHead(BaseModule):
 
     See :class:`FASegHead` for the arguments. The pixel decoder has three
     levels if the transformer decoder has ``high_res_attention=None``,
-    otherwise four.
+    otherwise four, unless ``num_levels`` is set.
     """
 
     def __init__(
@@ -46,23 +45,25 @@ class MaskClassificationHead(BaseModule):
         self.num_queries = num_queries
         self.ignore_index = ignore_index
         high_res_attention = transformer_decoder.get('high_res_attention')
-        self.pixel_decoder = MODELS.build(
-            dict(
-                **pixel_decoder,
-                in_channels=self.in_channels,
-                embed_dims=feat_channels,
-                num_levels=3 if high_res_attention is None else 4,
-            )
+        num_levels = 3 if high_res_attention is None else 4
+        self.pixel_decoder = build_part(
+            'pixel_decoder',
+            dict(dict(num_levels=num_levels), **pixel_decoder),
+            nn.Module,
+            in_channels=self.in_channels,
+            embed_dims=feat_channels,
         )
-        self.transformer_decoder = MODELS.build(
-            dict(
-                **transformer_decoder,
-                embed_dims=feat_channels,
-                num_classes=num_classes,
-                num_queries=num_queries,
-            )
+        self.transformer_decoder = build_part(
+            'transformer_decoder',
+            transformer_decoder,
+            nn.Module,
+            embed_dims=feat_channels,
+            num_classes=num_classes,
+            num_queries=num_queries,
         )
-        self.loss_module = MODELS.build(dict(**loss, num_classes=num_classes))
+        self.loss_module = build_part(
+            'loss', loss, nn.Module, num_classes=num_classes
+        )
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
         """Returns the predictions of :meth:`forward`, masks on access."""

@@ -26,8 +26,11 @@ def _check_backend(name: str, source: str) -> str:
     return name
 
 
-def _load() -> tuple[frozenset[str], str]:
-    """Returns the devices with compiled operators, and the reason."""
+def _load() -> tuple[frozenset[str], str | None]:
+    """Returns the devices with compiled operators, and why others have none.
+
+    The reason is None if every library was loaded.
+    """
     if _backend == 'reference':
         return frozenset(), 'MMFASEG_OPS_BACKEND=reference'
     libraries = {'cpu': 'mmfaseg._C'}
@@ -49,7 +52,7 @@ def _load() -> tuple[frozenset[str], str]:
             )
             return frozenset(devices), reason
         devices.add(device)
-    return frozenset(devices), 'the extension is loaded'
+    return frozenset(devices), None
 
 
 _backend = _check_backend(
@@ -104,4 +107,5 @@ def describe_backend() -> str:
         return 'PyTorch reference, as requested'
     if not devices:
         return f'PyTorch reference, because {_reason}'
-    return f'compiled on {devices}, PyTorch reference elsewhere'
+    text = f'compiled on {devices}, PyTorch reference elsewhere'
+    return text if _reason is None else f'{text}: {_reason}'

@@ -4,6 +4,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from mmengine.runner.checkpoint import load_checkpoint
 
 from mmfaseg.models import EfficientNetLite
+from mmfaseg.models.backbones.efficientnet_lite import SamePadConv2d
 from mmfaseg.testing import assert_close
 
 CHANNELS = {
@@ -127,3 +128,12 @@ def test_exported_program_accepts_other_sizes():
 def test_invalid_arguments_raise(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         EfficientNetLite(**arguments)
+
+
+@pytest.mark.parametrize(
+    'arguments', [dict(kernel_size=4), dict(stride=3), dict(dilation=2)]
+)
+def test_unsupported_convolutions_raise(arguments):
+    arguments = dict(kernel_size=3, stride=2) | arguments
+    with pytest.raises(ValueError, match='odd kernel sizes, stride 1 or 2'):
+        SamePadConv2d(8, 8, **arguments)

@@ -11,8 +11,9 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
+from mmfaseg.models import FASegHead
 from mmfaseg.models.layers import memory
-from mmfaseg.testing import assert_close
+from mmfaseg.testing import assert_close, make_pyramid
 from mmfaseg.visualization.decoder_trace import trace_head
 
 MODEL = dict(
@@ -332,6 +333,29 @@ def _make_fcn(**head):
     return MODELS.build(config).eval()
 
 
+class LastClassHead(FASegHead):
+    """Changes the scores only."""
+
+    def predict(self, *args):
+        scores = super().predict(*args)
+        scores[:, -1] += 1000
+        return scores
+
+
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+def test_scores_of_a_subclass_determine_the_labels(mode):
+    init_default_scope('mmseg')
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.decode_head.type = LastClassHead
+    model = MODELS.build(config).eval()
+    model.test_cfg.update(
+        mode=mode, crop_size=(64, 64), stride=(64, 64), return_logits=False
+    )
+    (result,) = model.predict(torch.randn(1, 3, 64, 64))
+    last = model.decode_head.num_classes - 1
+    assert result.pred_sem_seg.data.eq(last).all()
+
+
 def test_other_heads_compute_scores_without_returning_them():
     model = _make_fcn(num_classes=4)
     image = torch.randn(1, 3, 64, 96)
@@ -393,6 +417,11 @@ def test_single_class_raises(make_model):
             ValueError,
             r'four entries.*\[8, 8, 8\]',
         ),
+        (
+            dict(pixel_decoder=dict(embed_dims=8)),
+            ValueError,
+            'pixel_decoder: remove embed_dims; the network sets it',
+        ),
     ],
 )
 def test_impossible_numbers_are_named(change, error, message):
@@ -401,6 +430,20 @@ def test_impossible_numbers_are_named(change, error, message):
     config.decode_head.update(change)
     with pytest.raises(error, match=message):
         MODELS.build(config)
+
+
+def test_decoders_with_other_levels_or_mask_channels_raise():
+    init_default_scope('mmseg')
+    feats = make_pyramid(1, (8, 16, 32, 64), 64, 64)
+    for change, message in (
+        (dict(num_levels=3), 'set pixel_decoder.num_levels to the latter'),
+        (dict(mask_channels=8), 'set the same mask_channels for both'),
+    ):
+        config = ConfigDict(copy.deepcopy(MODEL))
+        config.decode_head.pixel_decoder.update(change)
+        head = MODELS.build(config).decode_head.double()
+        with pytest.raises(ValueError, match=message):
+            head(feats)
 
 
 def test_stages_of_another_backbone_raise_with_the_remedy(make_model):

@@ -54,6 +54,9 @@ def test_invalid_encodings_raise():
         build_positional_encoding('sine', 16)
     with pytest.raises(KeyError, match=r"no class 'mmfaseg\.Cosine'"):
         build_positional_encoding(dict(type='mmfaseg.Cosine'), 16)
+    sine = dict(type='mmfaseg.SinePositionalEncoding', embed_dims=8)
+    with pytest.raises(ValueError, match='remove embed_dims'):
+        build_positional_encoding(sine, 16)
     with pytest.raises(ValueError, match='embed_dims=6'):
         SinePositionalEncoding(6)
     adapted = build_positional_encoding(dict(MMDET, num_feats=16), 16)

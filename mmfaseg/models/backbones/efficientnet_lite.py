@@ -54,7 +54,24 @@ class SamePadConv2d(nn.Conv2d):
     With stride 2 and an even input size, the top and left are padded by one
     pixel less than the bottom and right. The arguments are those of
     :class:`torch.nn.Conv2d`; ``padding`` is ignored with stride 2.
+
+    Raises:
+        ValueError: if the kernel size is even, the stride is neither 1 nor 2
+            in both directions, or the dilation is not 1.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (
+            any(size % 2 == 0 for size in self.kernel_size)
+            or self.stride not in ((1, 1), (2, 2))
+            or self.dilation != (1, 1)
+        ):
+            raise ValueError(
+                'SamePadConv2d needs odd kernel sizes, stride 1 or 2, and '
+                f'dilation 1, got kernel_size={self.kernel_size}, stride='
+                f'{self.stride} and dilation={self.dilation}'
+            )
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -98,8 +115,8 @@ class EfficientNetLite(BaseModule):
         norm_cfg (dict, optional): config of the norm layers; batch norm by
             default.
         norm_eval (bool): keep batch norm in evaluation mode during training.
-        drop_path_rate (float): stochastic depth rate of the last block,
-            increasing linearly from 0 in the first block.
+        drop_path_rate (float): stochastic depth: block i of n, counted from
+            0, is skipped with probability ``drop_path_rate * i / n``.
         with_cp (bool): use gradient checkpointing.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`. ``Pretrained`` accepts
@@ -129,8 +146,8 @@ class EfficientNetLite(BaseModule):
         indices = range(len(STAGE_GROUPS))
         if not out_indices or not set(out_indices) <= set(indices):
             raise ValueError(
-                f'out_indices must be some of {tuple(indices)}, got '
-                f'{tuple(out_indices)}'
+                'out_indices must be a non-empty subset of '
+                f'{tuple(indices)}, got {tuple(out_indices)}'
             )
         if not -1 <= frozen_stages <= len(STAGE_GROUPS):
             raise ValueError(

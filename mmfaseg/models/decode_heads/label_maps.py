@@ -46,8 +46,8 @@ def predict_label_map(scores: ScoreRows, meta: dict) -> Tensor:
     Args:
         scores (ScoreRows): scores of the padded image.
         meta (dict): meta information of the image. Optional keys are
-            ``ori_shape``, ``padding_size`` (left, right, top, bottom),
-            ``flip`` and ``flip_direction``.
+            ``ori_shape``, ``img_padding_size`` or else ``padding_size``
+            (left, right, top, bottom), ``flip`` and ``flip_direction``.
 
     Returns:
         Tensor: label map, int64, with the shape ``ori_shape``.

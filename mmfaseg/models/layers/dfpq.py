@@ -89,9 +89,10 @@ class DynamicFocusAwareQuery(PositionalQuery):
     Args:
         embed_dims (int): number of channels, C.
         init_pool (str): ``'background'``, pixels outside the initial mask of
-            each query, as in the released weights; ``'foreground'``, pixels
-            inside it, as in the text of the paper; or ``'learned'``, which
-            uses ``query_embed`` alone.
+            each query (probability below 0.5), as in the released weights;
+            ``'foreground'``, pixels inside it, as in the text of the paper;
+            or ``'learned'``, which computes h(query_embed). The mean over no
+            pixels is zero. No gradient flows through the masks.
 
     Raises:
         ValueError: if ``init_pool`` is invalid.

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from mmfaseg.registry import MODELS
 
-from .build_part import find_class
+from .build_part import build_part, find_class
 
 ARGUMENT = 'positional_encoding'
 
@@ -142,10 +142,18 @@ class MMDetPositionalEncoding(PositionalEncoding):
 
     @override
     def forward(self, feature: Tensor) -> Tensor:
+        """Returns the encoding of a map without padding, (B, C, H, W).
+
+        Raises:
+            TypeError: if the encoding does not have mmdet's interface.
+            ValueError: if the encoding does not have C channels.
+        """
         batch, _, height, width = feature.shape
         no_padding = feature.new_zeros(batch, height, width, dtype=torch.bool)
         try:
             encoding = self.encoding(no_padding)
+        except torch.OutOfMemoryError:  # a RuntimeError
+            raise
         except (TypeError, RuntimeError) as error:
             raise TypeError(
                 f'{type(self.encoding).__name__} does not derive from '
@@ -166,7 +174,9 @@ def build_positional_encoding(
 ) -> nn.Module:
     """Builds a positional encoding of this package or of MMDetection."""
     if issubclass(find_class(ARGUMENT, cfg), PositionalEncoding):
-        return MODELS.build(dict(cfg, embed_dims=embed_dims))
+        return build_part(
+            ARGUMENT, cfg, PositionalEncoding, embed_dims=embed_dims
+        )
     return MMDetPositionalEncoding(MODELS.build(cfg), embed_dims)
 
 
@@ -175,13 +185,17 @@ def encoding_needs_feature(cfg: dict[str, Any]) -> bool:
     return getattr(find_class(ARGUMENT, cfg), 'needs_feature', False)
 
 
-def sine_embedding(turns: Tensor, channels: int) -> Tensor:
-    """Returns alternating sines and cosines of decreasing frequency.
+def sine_embedding(positions: Tensor, channels: int) -> Tensor:
+    r"""Returns alternating sines and cosines of decreasing frequency.
 
-    Positions, in periods of the highest frequency, get an even number of
-    channels in a new last dimension.
+    Args:
+        positions (Tensor): in periods of the highest frequency, any shape.
+        channels (int): number of channels, even.
+
+    Returns:
+        Tensor: shape (\*positions.shape, channels).
     """
-    steps = torch.arange(0, channels, 2, device=turns.device)
-    slower = 10_000 ** (steps.to(turns.dtype) / channels)
-    angles = turns[..., None] * 2 * math.pi / slower
+    steps = torch.arange(0, channels, 2, device=positions.device)
+    wavelengths = 10_000 ** (steps.to(positions.dtype) / channels)
+    angles = positions[..., None] * 2 * math.pi / wavelengths
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)

@@ -36,7 +36,7 @@ class MaskClassificationTTA(BaseTTAModel):
 
         Returns:
             list[SegDataSample]: the samples of the first version with
-            ``seg_logits``, mean scores, at least float32, shape (K, H, W),
+            ``seg_logits``, mean scores, float32, shape (K, H, W),
             and ``pred_sem_seg``, int64, shape (1, H, W). The ground truth is
             that of the first version, so do not flip this version if the
             pipeline loads annotations before the flip.

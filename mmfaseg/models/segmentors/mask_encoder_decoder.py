@@ -24,7 +24,8 @@ class MaskEncoderDecoder(EncoderDecoder):
     all pixels. Mode "slide" keeps scores only for the rows of one window at
     full image width, so its memory does not grow with the image height.
     Heads without ``predict_labels`` in mode "whole", with ``align_corners`` or
-    with one output channel need the memory of all scores.
+    with one output channel need the memory of all scores, as does a subclass
+    of :class:`FASegHead` that overrides ``predict`` alone.
 
     Args:
         *args (Any): arguments of ``EncoderDecoder``.
@@ -41,7 +42,10 @@ class MaskEncoderDecoder(EncoderDecoder):
         self.channels_last = channels_last
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
-        """Returns the backbone stages of images, shape (B, 3, H, W)."""
+        """Returns the outputs of the neck, or of the backbone without neck.
+
+        Images have the shape (B, 3, H, W).
+        """
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return super().extract_feat(inputs)
@@ -81,7 +85,7 @@ class MaskEncoderDecoder(EncoderDecoder):
         head = self.decode_head
         is_slide = self.test_cfg.get('mode', 'whole') == 'slide'
         return (
-            (is_slide or hasattr(head, 'predict_labels'))
+            (is_slide or _has_matching_predict_labels(head))
             and head.out_channels > 1
             and not head.align_corners
         )
@@ -100,3 +104,14 @@ class MaskEncoderDecoder(EncoderDecoder):
         return self.decode_head.predict_labels(
             self.extract_feat(inputs), metas, self.test_cfg
         )
+
+
+def _has_matching_predict_labels(head: Any) -> bool:
+    """Returns whether ``predict_labels`` of a head agrees with ``predict``.
+
+    It does not if a subclass overrides ``predict`` alone.
+    """
+    for cls in type(head).__mro__:
+        if 'predict' in vars(cls):
+            return 'predict_labels' in vars(cls)
+    return False
