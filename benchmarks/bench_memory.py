@@ -121,7 +121,10 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.case is not None:
-        sys.stdout.write(f'{measure(CASES[args.case])}\n')
+        mib = measure(CASES[args.case])
+        if mib is None:
+            sys.exit('error: the kernel does not report the peak memory')
+        sys.stdout.write(f'{mib}\n')
         return
     cases = [x for pair in LARGEST for x in pair] if args.largest else CASES
     table = Table(title=describe(torch.device('cpu')))

@@ -24,9 +24,9 @@ from mmfaseg.models.layers import (
     HighResolutionCrossAttention,
 )
 from mmfaseg.ops import (
-    compiled_ms_deform_attn_available,
     describe_backend,
     hrca_gather,
+    mmcv_has_cuda_ops,
     ms_deform_attn,
     use_backend,
 )
@@ -138,7 +138,7 @@ def bench_deform(
         'grid_sample, mmcv': partial(run, mmcv),
         'PyTorch reference': partial(run_reference, run, ours),
     }
-    if args.device.type == 'cuda' and compiled_ms_deform_attn_available():
+    if args.device.type == 'cuda' and mmcv_has_cuda_ops():
         kernel = {'mmcv kernel': partial(run, mmcv_kernel)}
         variants = {**kernel, **variants}
     tensors = [*inputs, grad] + ([*inputs] if train else [])

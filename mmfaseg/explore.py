@@ -20,6 +20,8 @@ LOCAL_HOSTS = ('localhost', '127.0.0.1')
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
+    from mmfaseg.visualization.explorer import MAX_QUERIES
+
     parser = argparse.ArgumentParser(
         prog='mmfaseg explore',
         description=__doc__,
@@ -57,7 +59,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-queries',
         type=int,
-        help='maximum number of queries, those with the most pixels first',
+        default=MAX_QUERIES,
+        help='maximum number of queries, those with the most pixels first '
+        '(default: %(default)s)',
     )
     parser.add_argument(
         '--serve', action='store_true', help='start a web server'
@@ -75,13 +79,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='port of the server (default: 7860)',
     )
     return parser.parse_args(argv)
-
-
-def query_limit(args: argparse.Namespace) -> dict[str, int]:
-    """Returns the argument ``max_queries``, if it is set."""
-    if args.max_queries is None:
-        return {}
-    return dict(max_queries=args.max_queries)
 
 
 def load_models(args: argparse.Namespace) -> 'dict[str, FASegInferencer]':
@@ -120,7 +117,7 @@ def write(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f'there is no file {image}')
     check_page_name(args.out)
     explorations = {
-        name: network.explore(image, **query_limit(args))
+        name: network.explore(image, args.max_queries)
         for name, network in load_models(args).items()
     }
     title = f'Focus explorer: {image.name}'
@@ -156,7 +153,7 @@ def serve(args: argparse.Namespace) -> None:
     if ':' in host:  # IPv6, as in URLs
         host = f'[{host}]'
     hosts = ('*',) if is_public else (*LOCAL_HOSTS, host)
-    app = make_app(models, examples, hosts, **query_limit(args))
+    app = make_app(models, examples, hosts, max_queries=args.max_queries)
     uvicorn.run(app, host=args.host, port=args.port, log_level='info')
 
 

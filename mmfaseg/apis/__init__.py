@@ -1,7 +1,8 @@
 """Inference with trained networks."""
 
-from .inferencer import FASegInferencer, Prediction
+from .inferencer import FASegInferencer
 from .model import find_model, load_model
+from .outputs import Prediction
 from .sources import Frame, read_frames
 
 __all__ = [

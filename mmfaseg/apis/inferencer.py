@@ -7,7 +7,6 @@ Shapes:
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -28,32 +27,10 @@ from ..visualization.decoder_trace import find_traceable_head
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .image_loader import ImageLoader, plain_test_pipeline
 from .model import load_model
-from .outputs import Writer
+from .outputs import Prediction, Writer
 from .sources import Frame, Sources, count_frames, read_frames
 
 OPACITY = 0.55
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Prediction for one image.
-
-    Attributes:
-        name (str): Name of the image.
-        labels (np.ndarray): Class of each pixel, int64, shape (H, W).
-        overlay (np.ndarray | None): Image with the colors of the classes,
-            uint8, shape (H, W, 3), RGB; if requested.
-        probabilities (np.ndarray | None): Class probabilities, float32, shape
-            (K, H, W), sum to 1; if requested. With mask classification, these
-            are normalized scores, which are not calibrated.
-        focus (Figure | None): Where the queries attend; if requested.
-    """
-
-    name: str
-    labels: np.ndarray
-    overlay: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    focus: Any = None
 
 
 class FASegInferencer:

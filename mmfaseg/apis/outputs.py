@@ -1,7 +1,11 @@
-"""Output files of predictions."""
+"""Predictions and their output files.
 
+Shapes: H x W the image, K classes.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,8 +14,27 @@ from PIL import Image
 from ..utils.label_png import write_label_png
 from .sources import Frame
 
-if TYPE_CHECKING:
-    from .inferencer import Prediction
+
+@dataclass(frozen=True)
+class Prediction:
+    """Prediction for one image.
+
+    Attributes:
+        name (str): Name of the image.
+        labels (np.ndarray): Class of each pixel, int64, shape (H, W).
+        overlay (np.ndarray | None): Image with the colors of the classes,
+            uint8, shape (H, W, 3), RGB; if requested.
+        probabilities (np.ndarray | None): Class probabilities, float32, shape
+            (K, H, W), sum to 1; if requested. With mask classification, these
+            are normalized scores, which are not calibrated.
+        focus (Figure | None): Where the queries attend; if requested.
+    """
+
+    name: str
+    labels: np.ndarray
+    overlay: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+    focus: Any = None
 
 
 class Writer:
@@ -27,7 +50,7 @@ class Writer:
         self.palette = np.asarray(palette, np.uint8)
         self._videos: dict[str, cv2.VideoWriter] = {}
 
-    def write(self, frame: Frame, found: 'Prediction') -> None:
+    def write(self, frame: Frame, found: Prediction) -> None:
         """Writes all parts of a prediction."""
         from ..visualization import save_figure
 

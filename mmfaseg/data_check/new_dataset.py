@@ -90,12 +90,12 @@ def create_dataset(
     for split, names in pairs.names.items():
         path = out / 'splits' / f'{split}.txt'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('\n'.join(names) + '\n')
+        path.write_text('\n'.join(names) + '\n', 'utf-8')
     text = format_config(
         config.stem, pairs, classes, out, model, iterations, batch_size
     )
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(text)
+    config.write_text(text, 'utf-8')
     return pairs
 
 

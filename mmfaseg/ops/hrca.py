@@ -50,7 +50,7 @@ def hrca_gather(
 
     Raises:
         ValueError: if the shapes do not match, if the windows do not cover
-            the map (see :func:`windows_tile_map`), or if an index is out of
+            the map (see :func:`check_windows`), or if an index is out of
             range. Indices are checked on the CPU, outside of
             ``torch.compile``; a compiled graph raises RuntimeError, and a
             CUDA kernel stops.
@@ -60,7 +60,8 @@ def hrca_gather(
     _check(feature, position, window_index, window_size, grid, level_embed)
     shape = (feature.size(2), feature.size(3))
     outside = None
-    if not windows_tile_map(grid, window_size, shape):
+    check_windows(grid, window_size, shape)
+    if shape != (grid[0] * window_size, grid[1] * window_size):
         _, outside = reference.window_pixels(
             window_index, window_size, grid, shape
         )
@@ -75,10 +76,10 @@ def hrca_gather(
     return value, key, outside
 
 
-def windows_tile_map(
+def check_windows(
     grid: tuple[int, int], window_size: int, shape: tuple[int, int]
-) -> bool:
-    """Checks whether the windows tile a map.
+) -> None:
+    """Checks that a grid of windows covers a map.
 
     Windows of the last row and column may extend beyond the map.
 
@@ -86,9 +87,6 @@ def windows_tile_map(
         grid (tuple[int, int]): (H_0, W_0).
         window_size (int): pixels of the map per window side.
         shape (tuple[int, int]): (H, W) of the map.
-
-    Returns:
-        bool: whether no window extends beyond the map.
 
     Raises:
         ValueError: if the windows do not cover the map, or a whole row or
@@ -102,10 +100,6 @@ def windows_tile_map(
                 'window size must be the ratio of the strides of both maps, '
                 'or images must be padded to a multiple of the coarsest stride'
             )
-    return all(
-        cells * window_size == pixels
-        for cells, pixels in zip(grid, shape, strict=True)
-    )
 
 
 def _check(

@@ -39,7 +39,8 @@ def linear(
 class TokenLinear(nn.Linear):
     """``torch.nn.Linear``, computed by :func:`linear`.
 
-    ``quantize_dynamic`` of PyTorch quantizes this class only if it is named.
+    ``torch.ao.quantization.quantize_dynamic`` does not convert this class;
+    quantize the exported ONNX file instead.
     """
 
     @override

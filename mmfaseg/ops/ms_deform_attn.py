@@ -26,7 +26,7 @@ MAX_LEVELS = 16
 
 
 @lru_cache(maxsize=1)
-def compiled_ms_deform_attn_available() -> bool:
+def mmcv_has_cuda_ops() -> bool:
     """Returns whether the installed mmcv has operators built for CUDA."""
     if not find_spec('mmcv') or not find_spec('mmcv._ext'):
         return False
@@ -36,7 +36,7 @@ def compiled_ms_deform_attn_available() -> bool:
 
 
 def _use_mmcv_op() -> bool:
-    return not reference_requested() and compiled_ms_deform_attn_available()
+    return not reference_requested() and mmcv_has_cuda_ops()
 
 
 def describe_ms_deform_attn() -> str:

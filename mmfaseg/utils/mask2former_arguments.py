@@ -27,6 +27,7 @@ SEMANTIC_HEAD = HEAD | {
     'instance and panoptic segmentation',
     'num_stuff_classes': 'set num_classes, or use mmfaseg.FASegDetHead for '
     'panoptic segmentation',
+    'test_cfg': 'set test_cfg of the model',
 }
 DET_HEAD = HEAD | {
     'num_classes': 'set num_things_classes and num_stuff_classes',

@@ -1,12 +1,13 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import MultiheadAttention, attention, memory
+from mmfaseg.models.layers import MultiheadAttention, attention, low_memory
 from mmfaseg.models.layers.attention import FFN
 from mmfaseg.models.layers.deformable_encoder import (
     MultiScaleDeformableAttention,
     pixel_grid,
 )
+from mmfaseg.models.layers.low_memory import CPU_ELEMENTS, GPU_ELEMENTS, chunks
 from mmfaseg.testing import assert_close, peak_memory
 
 
@@ -42,7 +43,7 @@ def test_equals_torch_attention(need_attention, masked):
 @pytest.mark.parametrize('numbers', [1, 220, 1 << 19])
 def test_chunks_of_heads_change_nothing(monkeypatch, numbers):
     """One head at a time, two, and all four."""
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', numbers)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', numbers)
     ours, reference = _pair()
     query, x = (
         torch.randn(2, n, 16, dtype=torch.float64, requires_grad=True)
@@ -68,7 +69,7 @@ def test_gradient_mode_does_not_change_the_result(
     monkeypatch, dtype, is_autocast, num_heads
 ):
     """Without gradients, the softmax of two heads is computed in place."""
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 60)  # one head has 55
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', 60)  # one head has 55
     module = MultiheadAttention(24, num_heads).to(dtype)
     query, x = (torch.randn(1, n, 24, dtype=dtype) for n in (5, 11))
     blocked = torch.arange(11).expand(1, 5, 11) % 3 == 1
@@ -139,7 +140,7 @@ def test_recomputing_does_not_change_gradients(monkeypatch, mode):
 
     def gradients():
         with torch.autocast('cpu', enabled=mode == 'autocast'):
-            results = memory.run_layer(
+            results = low_memory.run_layer(
                 *(module, query, x, x, None, True), with_cp=mode == 'with_cp'
             )
         loss = sum(x.float().square().sum() for x in results)
@@ -153,22 +154,22 @@ def test_recomputing_does_not_change_gradients(monkeypatch, mode):
 
 def test_chunks_cover_all_items():
     cpu = torch.device('cpu')
-    assert memory.chunks(5, 1, cpu) == [slice(0, 5)]
-    half = memory.CPU_ELEMENTS // 2
-    assert memory.chunks(5, half, cpu) == [
+    assert chunks(5, 1, cpu) == [slice(0, 5)]
+    half = CPU_ELEMENTS // 2
+    assert chunks(5, half, cpu) == [
         slice(0, 2),
         slice(2, 4),
         slice(4, 5),
     ]
-    pairs = memory.chunks(5, memory.CPU_ELEMENTS // 3, cpu, multiple=2)
+    pairs = chunks(5, CPU_ELEMENTS // 3, cpu, multiple=2)
     assert pairs == [slice(0, 2), slice(2, 4), slice(4, 5)]
-    assert memory.chunks(3, 2 * memory.CPU_ELEMENTS, cpu, multiple=2) == [
+    assert chunks(3, 2 * CPU_ELEMENTS, cpu, multiple=2) == [
         slice(0, 2),
         slice(2, 3),
     ]
-    rows = memory.chunks(2, 17 * memory.CPU_ELEMENTS, cpu, multiple=2)
+    rows = chunks(2, 17 * CPU_ELEMENTS, cpu, multiple=2)
     assert rows == [slice(0, 1), slice(1, 2)]  # both would be too large
-    huge = memory.chunks(3, 10 * memory.GPU_ELEMENTS, torch.device('cuda'))
+    huge = chunks(3, 10 * GPU_ELEMENTS, torch.device('cuda'))
     assert huge == [slice(0, 1), slice(1, 2), slice(2, 3)]
 
 

@@ -33,7 +33,7 @@ class LayerWithoutAttention(nn.Module):
 class AttentionOnItsOwnLevel(DenseCrossAttention):
     """Asks for the attention of stride 4 to choose what to read there."""
 
-    attention_level = 3
+    coarse_level = 3
 
 
 class SilentLayer(DFPQDecoderLayer):
@@ -368,7 +368,7 @@ def test_any_size(make_decoder, decoder_inputs, size):
         ),
         (
             dict(high_res_attention=dict(type=AttentionOnItsOwnLevel)),
-            r'attention_level must be None, 0, 1 or 2.*got \{3\}',
+            r'coarse_level must be None, 0, 1 or 2.*got \{3\}',
         ),
     ],
 )

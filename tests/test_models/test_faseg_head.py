@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mmfaseg.models import FASegHead
-from mmfaseg.models.layers import memory
+from mmfaseg.models.layers import low_memory
 from mmfaseg.testing import assert_close, make_pyramid
 from mmfaseg.visualization.decoder_trace import trace_head
 
@@ -265,7 +265,7 @@ def test_labels_without_logits_equal_those_with_logits(
     make_model, monkeypatch, mode, resize, flip
 ):
     """Two images, padded, and resized to their original sizes."""
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 5000)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', 5000)
     torch.manual_seed(0)
     model = make_model(mode=mode, crop_size=(50, 64), stride=(30, 40))
     model = model.double().eval()

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from mmfaseg.models.decode_heads import label_maps
 from mmfaseg.models.decode_heads.label_maps import predict_label_map
-from mmfaseg.models.layers import memory
+from mmfaseg.models.layers import low_memory
 from mmfaseg.models.layers.mask_merge import MergedScores, merge_scores_plain
 from mmfaseg.testing import peak_memory
 
@@ -45,7 +45,7 @@ def _prediction(shape, queries=7, num_classes=4, dtype=torch.float64):
 def test_label_map_equals_argmax_of_resized_scores(
     monkeypatch, shape, size, budget, target
 ):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', budget)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', budget)
     classes, masks = _prediction(shape)
     scores = merge_scores_plain(classes[None], masks[None], size)
     expected = F.interpolate(scores, target, mode='bilinear').argmax(1)[0]
@@ -57,7 +57,7 @@ def test_label_map_equals_argmax_of_resized_scores(
 @pytest.mark.parametrize('ori_shape', [None, (21, 30), (40, 50)])
 @pytest.mark.parametrize('flip', ['horizontal', 'vertical'])
 def test_padding_is_cropped_and_flip_undone(monkeypatch, ori_shape, flip):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 300)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', 300)
     scores = torch.rand(24, 36, 3)
     left, right, top, bottom = padding = (4, 2, 1, 2)
     meta = dict(padding_size=padding, flip=True, flip_direction=flip)
@@ -83,7 +83,7 @@ def test_autocast_does_not_round_resized_scores():
 @pytest.mark.parametrize('budget', [100, 10_000])
 @pytest.mark.parametrize('height', [8, 64, 150])
 def test_rows_are_read_in_order_within_the_budget(monkeypatch, height, budget):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', budget)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', budget)
     monkeypatch.setattr(label_maps, 'get_num_threads', lambda: 1)
     source = _TensorRows(torch.rand(64, 10, 3))
     predict_label_map(source, dict(ori_shape=(height, 10)))
@@ -95,7 +95,9 @@ def test_rows_are_read_in_order_within_the_budget(monkeypatch, height, budget):
 
 
 def test_chunks_have_one_row_per_thread(monkeypatch):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 50)  # one row has 30 scores
+    monkeypatch.setattr(
+        low_memory, 'CPU_ELEMENTS', 50
+    )  # one row has 30 scores
     monkeypatch.setattr(label_maps, 'get_num_threads', lambda: 4)
     source = _TensorRows(torch.rand(16, 10, 3))
     predict_label_map(source, {})

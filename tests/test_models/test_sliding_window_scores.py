@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmfaseg.models.decode_heads.label_maps import predict_label_map
-from mmfaseg.models.layers import memory
+from mmfaseg.models.layers import low_memory
 from mmfaseg.models.segmentors.sliding_window_scores import (
     SlidingWindowScores,
 )
@@ -92,7 +92,7 @@ def _label_map(height):
 
 
 def test_peak_memory_does_not_grow_with_the_height(monkeypatch):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 1000)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', 1000)
     low = peak_memory(lambda: _label_map(128))
     high = peak_memory(lambda: _label_map(1024))
     image_and_labels = (1024 - 128) * 64 * (3 * 4 + 8)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfaseg.ops import hrca_gather, windows_tile_map
+from mmfaseg.ops import check_windows, hrca_gather
 from mmfaseg.ops.reference import window_pixels
 
 GRID, SIZE = (2, 3), 4
@@ -85,7 +85,7 @@ def test_tokens_beyond_the_border_are_marked():
 @pytest.mark.parametrize('shape', [(4, 12), (8, 8)])
 def test_windows_outside_the_map_raise(shape):
     with pytest.raises(ValueError, match='ratio of the strides'):
-        windows_tile_map(GRID, SIZE, shape)
+        check_windows(GRID, SIZE, shape)
 
 
 def test_map_size_mismatch_raises():

@@ -114,7 +114,7 @@ def test_chunks_do_not_change_owners(monkeypatch, min_score):
     owners = np.where(wanted < 0, -1, parts.argmax(0).numpy())
     for numbers in (1, 1 << 11, 1 << 19):
         monkeypatch.setattr(
-            'mmfaseg.models.layers.memory.CPU_ELEMENTS', numbers
+            'mmfaseg.models.layers.low_memory.CPU_ELEMENTS', numbers
         )
         found = find_owners(classes[:, :-1], logits, (25, 41), min_score)
         assert np.array_equal(found[0], wanted)

@@ -31,7 +31,7 @@ def test_entropy_is_zero_for_one_cell_and_one_if_uniform():
     half[0, :, 2:] = 0
     maps = np.concatenate([spikes((1, 2)), even, half])
     expected = [0, 1, np.log(6) / np.log(12)]
-    np.testing.assert_allclose(entropy(maps), expected, atol=1e-6)
+    np.testing.assert_allclose(entropy(maps, 12), expected, atol=1e-6)
 
 
 def test_overlap_is_the_sum_of_minima():
@@ -56,7 +56,7 @@ def test_nearly_uniform_attention_is_marked():
 
 def test_measures_of_no_query():
     none = np.zeros((0, 3, 4), np.float32)
-    assert entropy(none).shape == overlap(none, none).shape == (0,)
+    assert entropy(none, 12).shape == overlap(none, none).shape == (0,)
     assert changes(none, none).shape == (0,)
     assert centers(none, 8, (24, 32)).shape == (0, 2)
     assert turns(none[..., 0], none[..., 0]).shape == (0,)

@@ -153,7 +153,7 @@ def measure(network, target: Path, sizes: list) -> None:
                 globals=dict(function=function, image=image),
                 num_threads=torch.get_num_threads(),
             )
-            .timeit(5)
+            .blocked_autorange(min_run_time=2)
             .median
             for function in (network, run)
         )

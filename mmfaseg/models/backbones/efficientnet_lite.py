@@ -16,7 +16,7 @@ from typing_extensions import override
 from mmfaseg.registry import MODELS
 from mmfaseg.utils import package_checkpoint  # noqa: F401  the scheme
 
-from ..layers.memory import run_layer
+from ..layers.low_memory import run_layer
 
 SCALES = {  # width and depth relative to lite0
     'lite0': (1.0, 1.0),

@@ -37,8 +37,6 @@ class FASegHead(MaskClassificationHead):
             scores to the original image size.
         train_cfg (dict, optional): must be empty; Mask2Former's settings
             belong in ``loss``.
-        test_cfg (dict, optional): not used; mmseg passes the ``test_cfg`` of
-            the model to ``predict``.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`.
 
@@ -62,7 +60,6 @@ class FASegHead(MaskClassificationHead):
         ignore_index: int = 255,
         align_corners: bool = False,
         train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         check_train_cfg(train_cfg, type(self).__name__)

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, get_num_threads
 
-from ..layers.memory import chunks
+from ..layers.low_memory import chunks
 from ..layers.resize_rows import resize_rows, source_range
 
 FLIPPED_DIMS = {'horizontal': 1, 'vertical': 0}

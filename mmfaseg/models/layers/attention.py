@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmfaseg.ops import TokenLinear, linear
 
-from .memory import chunks, recompute
+from .low_memory import chunks, recompute
 
 
 class MultiheadAttention(nn.Module):

@@ -1,4 +1,4 @@
-"""Building of configurable parts of the network."""
+"""Builds the configurable parts of the network."""
 
 import inspect
 from typing import Any

@@ -31,7 +31,7 @@ class CrossAttention(BaseModule):
 
     Attributes:
         needs_tokens (bool): whether ``level.key`` and ``value`` are used.
-        attention_level (int | None): level, 0, 1 or 2, whose latest attention
+        coarse_level (int | None): level, 0, 1 or 2, whose latest attention
             it uses as ``state.coarse_attention``; None if it uses none.
         updates_query_pos (bool): whether the positional query is updated
             after the layer, which needs attention to the whole level.
@@ -43,7 +43,7 @@ class CrossAttention(BaseModule):
     """
 
     needs_tokens: bool = True
-    attention_level: int | None = None
+    coarse_level: int | None = None
     updates_query_pos: bool = False
     window_size: int | None = None
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmfaseg.ops import TokenLinear, linear, ms_deform_attn
 
 from .attention import FFN
-from .memory import recompute, run_layer
+from .low_memory import recompute, run_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ class MultiScaleDeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Puts the points of a head in one direction, 1 to P pixels away."""
+        """Makes each head sample 1 to P pixels away in its own direction."""
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)

@@ -25,8 +25,8 @@ from .feature_level import (
     FeatureLevel,
     make_levels,
 )
+from .low_memory import run_layer
 from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
-from .memory import run_layer
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,10 @@ class FASegDecoder(BaseModule):
     def _make_schedule(self, keys: Sequence[str]) -> list[LayerStep]:
         """Returns the steps, given the declared requirements of the parts."""
         attentions = [self._cross_attn(key) for key in keys]
-        coarse_levels = {x.attention_level for x in attentions} - {None}
+        coarse_levels = {x.coarse_level for x in attentions} - {None}
         if len(coarse_levels) > 1 or not coarse_levels <= {0, 1, 2}:
             raise ValueError(
-                'attention_level must be None, 0, 1 or 2, and the same in '
+                'coarse_level must be None, 0, 1 or 2, and the same in '
                 f'all layers, got {coarse_levels}'
             )
         steps = []

@@ -52,7 +52,11 @@ class FeatureLevel:
     def mask_probability(self, mask_embed: Tensor) -> Tensor:
         """Returns the probabilities of masks at the size of this level.
 
-        Mask embeddings (B, Q, M) give detached values, (B, Q, H_l, W_l).
+        Args:
+            mask_embed (Tensor): mask embeddings, shape (B, Q, M).
+
+        Returns:
+            Tensor: detached, shape (B, Q, H_l, W_l).
         """
         with torch.no_grad():  # a decorator would break a compiled graph
             logits = multiply_masks(mask_embed, self.mask_features)
@@ -68,7 +72,7 @@ class DecoderState(NamedTuple):
         mask_embed (Tensor): mask embeddings of the latest prediction, shape
             (B, Q, M).
         coarse_attention (Tensor | None): head-averaged attention of the
-            latest layer on the ``attention_level`` of the high-resolution
+            latest layer on the ``coarse_level`` of the high-resolution
             attention, detached, shape (B, Q, H_l, W_l); None before that
             layer, or if it is not needed.
     """

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from mmfaseg.ops import hrca_gather, windows_tile_map
+from mmfaseg.ops import check_windows, hrca_gather
 from mmfaseg.ops.reference import window_pixels
 from mmfaseg.registry import MODELS
 
@@ -40,7 +40,7 @@ class HighResolutionCrossAttention(CrossAttention):
     """
 
     needs_tokens = False
-    attention_level: int
+    coarse_level: int
     window_size: int
 
     def __init__(
@@ -64,7 +64,7 @@ class HighResolutionCrossAttention(CrossAttention):
             )
         self.omega = omega
         self.window_size = window_size
-        self.attention_level = IMPORTANCE_STRIDES.index(importance_stride)
+        self.coarse_level = IMPORTANCE_STRIDES.index(importance_stride)
 
     @override
     def select_query_pos(self, state: DecoderState) -> Tensor:
@@ -80,7 +80,7 @@ class HighResolutionCrossAttention(CrossAttention):
         return sum_windows(
             state.coarse_attention.sum(1),
             level.window_grid,
-            2**self.attention_level,
+            2**self.coarse_level,
         )
 
     @override
@@ -168,9 +168,9 @@ def sum_windows(
     if window_size == 1:
         return attention
     height, width = attention.shape[-2:]
-    windows_tile_map(grid, window_size, (height, width))
-    below = grid[0] * window_size - height
+    check_windows(grid, window_size, (height, width))
+    bottom = grid[0] * window_size - height
     right = grid[1] * window_size - width
-    padded = F.pad(attention, (0, right, 0, below))
+    padded = F.pad(attention, (0, right, 0, bottom))
     cells = padded.unflatten(-1, (grid[1], window_size))
     return cells.unflatten(-3, (grid[0], window_size)).sum((-3, -1))

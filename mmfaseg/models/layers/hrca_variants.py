@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mmfaseg.ops import windows_tile_map
+from mmfaseg.ops import check_windows
 from mmfaseg.ops.reference import window_pixels
 from mmfaseg.registry import MODELS
 
@@ -47,7 +47,7 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
     def importance(self, state: DecoderState, level: FeatureLevel) -> Tensor:
         """Returns the attention to each window, (B, Q, H_0, W_0)."""
         assert state.coarse_attention is not None
-        size = 2**self.attention_level
+        size = 2**self.coarse_level
         return sum_windows(state.coarse_attention, level.window_grid, size)
 
     @override
@@ -55,7 +55,7 @@ class PerQueryWindowAttention(HighResolutionCrossAttention):
         self, state: DecoderState, level: FeatureLevel
     ) -> Tensor:
         grid, shape = level.window_grid, level.shape
-        windows_tile_map(grid, self.window_size, shape)
+        check_windows(grid, self.window_size, shape)
         index = self.select_windows(state, level)  # (B, Q, K)
         pixels, _ = window_pixels(
             index.flatten(1), self.window_size, grid, shape

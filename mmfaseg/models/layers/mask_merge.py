@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, get_num_threads
 
-from .memory import chunks, is_recording
+from .low_memory import chunks, is_recording
 from .resize_rows import resize_rows
 
 

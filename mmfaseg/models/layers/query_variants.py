@@ -127,23 +127,28 @@ def mask_boxes(probability: Tensor) -> Tensor:
     """Returns x, y, width and height of masks relative to the image.
 
     Width and height are sqrt(12) standard deviations, those of a filled
-    rectangle. An empty mask has the center of the image and size 0. Masks
-    (B, Q, H, W) give boxes (B, Q, 4), float32 or float64.
+    rectangle. An empty mask has the center of the image and size 0.
+
+    Args:
+        probability (Tensor): masks, shape (B, Q, H, W).
+
+    Returns:
+        Tensor: float32 or float64, shape (B, Q, 4).
     """
     mass = probability.to(torch.promote_types(probability.dtype, torch.float))
     total = mass.sum((2, 3))
     mass = mass / total.clamp(min=1e-12)[..., None, None]
     centers, sizes = [], []
     for axis in (3, 2):
-        along = mass.sum(5 - axis)  # (B, Q, W), then (B, Q, H)
-        length = along.size(2)
-        place = torch.arange(length, device=mass.device, dtype=mass.dtype)
-        place = (place + 0.5) / length
-        center = (along * place).sum(2)
+        marginal = mass.sum(5 - axis)  # (B, Q, W), then (B, Q, H)
+        length = marginal.size(2)
+        coords = torch.arange(length, device=mass.device, dtype=mass.dtype)
+        coords = (coords + 0.5) / length
+        center = (marginal * coords).sum(2)
         center = torch.where(total > 1e-12, center, 0.5)
-        square = (along * (place - center[..., None]).square()).sum(2)
+        square = (marginal * (coords - center[..., None]).square()).sum(2)
         # variance within a pixel, which is 1 / length wide
-        square = square + along.sum(2) / (12 * length**2)
+        square = square + marginal.sum(2) / (12 * length**2)
         centers.append(center)
         sizes.append((12 * square).sqrt())
     return torch.stack(centers + sizes, -1)

@@ -208,8 +208,12 @@ class MaskClassificationLoss(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Returns the mask and dice losses of all matches, each (N,).
 
-        Each image has mask logits of shape (n, h, w), its targets, and the
-        int64 indices, (n,), of the targets that the masks are matched with.
+        Args:
+            masks (Sequence[Tensor]): matched mask logits of each image, shape
+                (n, h, w).
+            targets (Sequence[PointTargets]): targets of each image.
+            target_indices (Sequence[Tensor]): target of each mask, int64,
+                shape (n,), distinct.
         """
         matched = torch.cat(list(masks))[:, None]  # (N, 1, h, w)
         if not len(matched):  # keeps parameters in the graph, as DDP requires

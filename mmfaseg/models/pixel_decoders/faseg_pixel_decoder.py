@@ -134,8 +134,8 @@ class FASegPixelDecoder(BaseModule):
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Returns memories, positional encodings and mask features.
 
-        All maps use the channels-last memory format, in which tokens are
-        views of the maps and windows are contiguous. If GroupNorm on CUDA
+        Maps use the channels-last memory format, in which tokens are views of
+        the maps and windows are contiguous. If GroupNorm on CUDA
         does not preserve the format, additional copies are made.
 
         Args:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from mmfaseg.utils.non_finite import NonFiniteError
 
+from ..layers.low_memory import chunks
 from ..layers.mask_predictor import MaskPredictions, multiply_masks
-from ..layers.memory import chunks
 from .mask_targets import MaskTargets
 from .points import PointTargets, draw_points, sample_points
 
@@ -72,11 +72,12 @@ class MaskMatcher:
         ]
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
-            masks_finite = bool(mask_preds.stack().isfinite().all())
+            parts = mask_preds.embeds, mask_preds.features
+            masks_finite = all(bool(x.isfinite().all()) for x in parts)
             raise NonFiniteError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
-                f'mask logits finite: {masks_finite}): '
+                f'mask embeddings and features finite: {masks_finite}): '
                 'training has diverged; lower the learning rate, keep '
                 'gradient clipping on, or train in bfloat16 instead of '
                 'float16'

@@ -58,8 +58,9 @@ class PointTargets:
     def sample(self, index: Tensor, points: Tensor) -> Tensor:
         """Samples the target masks ``index``, (N,), at points (N, P, 2).
 
-        Points are sorted by target instead of maps by row, as points are much
-        smaller. Maps are copied only if some targets are not sampled.
+        The N indices are distinct, as each target has one query. Points are
+        sorted by target instead of maps by row, as points are much smaller.
+        Maps are copied only if some targets are not sampled.
         """
         order = index.argsort()
         maps = self.masks

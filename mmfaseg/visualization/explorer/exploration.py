@@ -135,7 +135,6 @@ def view_trace(
         labels=labels,
         owners=place[owners],
         queries=queries,
-        masks=layer_masks[0],
         scores=layer_scores[0],
         layers=_view_layers(
             output.traces, queries, layer_masks, layer_scores, size

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import entr
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -21,19 +22,15 @@ if TYPE_CHECKING:
 NEARLY_UNIFORM = 0.95  # minimum entropy of nearly uniform attention
 
 
-def entropy(
-    attention: np.ndarray, cells: int | np.ndarray | None = None
-) -> np.ndarray:
+def entropy(attention: np.ndarray, cells: int | np.ndarray) -> np.ndarray:
     """Returns the normalized entropy of the attention of each query, (N,).
 
     It is 0 if one cell gets all attention and 1 if attention is uniform over
-    the ``cells`` that all queries, or each query, can attend to; by default
-    all. Each map of ``attention``, shape (N, H_l, W_l), sums to 1.
+    the ``cells`` that all queries, or each query, can attend to. Each map of
+    ``attention``, shape (N, H_l, W_l), sums to 1.
     """
-    p = attention.astype(np.float64)
-    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
-    total = p.shape[1] * p.shape[2] if cells is None else cells
-    values = -(p * logs).sum((1, 2)) / np.log(np.maximum(total, 2))
+    values = entr(attention.astype(np.float64)).sum((1, 2))
+    values = values / np.log(np.maximum(cells, 2))
     return values.clip(0) + 0.0  # turns -0.0 into 0.0
 
 

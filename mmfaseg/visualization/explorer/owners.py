@@ -39,7 +39,7 @@ def find_owners(
         ValueError: If the masks do not cover the image.
     """
     # imported here because other figures do not need the models
-    from mmfaseg.models.layers.memory import chunks
+    from mmfaseg.models.layers.low_memory import chunks
     from mmfaseg.models.layers.resize_rows import resize_rows
 
     classes = classes.float().cpu()

@@ -95,8 +95,6 @@ class Exploration:
         owners (np.ndarray): Which of the N queries contributes most to the
             score of the predicted class, shape (H, W), -1 for none of them.
         queries (np.ndarray): Indices of the N queries, 0..Q-1.
-        masks (np.ndarray): Mask probabilities before the first layer, shape
-            (N, H_3, W_3).
         scores (np.ndarray): Class probabilities before the first layer, shape
             (N, K + 1).
         layers (list[LayerView]): One per layer.
@@ -108,6 +106,5 @@ class Exploration:
     labels: np.ndarray
     owners: np.ndarray
     queries: np.ndarray
-    masks: np.ndarray
     scores: np.ndarray
     layers: list[LayerView]
