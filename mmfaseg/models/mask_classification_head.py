@@ -48,7 +48,7 @@ class MaskClassificationHead(BaseModule):
         num_levels = 3 if high_res_attention is None else 4
         self.pixel_decoder = build_part(
             'pixel_decoder',
-            dict(dict(num_levels=num_levels), **pixel_decoder),
+            {'num_levels': num_levels, **pixel_decoder},
             nn.Module,
             in_channels=self.in_channels,
             embed_dims=feat_channels,

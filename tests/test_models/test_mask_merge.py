@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfaseg.models.layers import mask_merge, memory
+from mmfaseg.models.layers import low_memory, mask_merge
 from mmfaseg.models.layers.mask_merge import merge_scores, merge_scores_plain
 from mmfaseg.testing import assert_close, peak_memory
 
@@ -24,7 +24,7 @@ def _inputs(shape, dtype=torch.float64, batch=2, queries=7, num_classes=4):
 )
 @pytest.mark.parametrize('budget', [1, 1000, 1 << 19])
 def test_merge_in_chunks_equals_reference(monkeypatch, shape, size, budget):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', budget)
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', budget)
     classes, masks = _inputs(shape)
     scores = merge_scores(classes, masks, size)
     assert scores.shape == (2, 4, *size)
@@ -34,7 +34,7 @@ def test_merge_in_chunks_equals_reference(monkeypatch, shape, size, budget):
 
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_chunks_have_one_row_per_thread(monkeypatch, threads):
-    monkeypatch.setattr(memory, 'CPU_ELEMENTS', 100)  # a row has 264
+    monkeypatch.setattr(low_memory, 'CPU_ELEMENTS', 100)  # a row has 264
     monkeypatch.setattr(mask_merge, 'get_num_threads', lambda: threads)
     resize_rows, heights = mask_merge.resize_rows, []
 

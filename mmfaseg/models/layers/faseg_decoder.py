@@ -246,7 +246,7 @@ class FASegDecoder(BaseModule):
         if mask_features.size(1) != self.mask_channels:
             raise ValueError(
                 f'the pixel decoder returns {mask_features.size(1)} mask '
-                f'channels, but the transformer decoder has '
+                'channels, but the transformer decoder has '
                 f'mask_channels={self.mask_channels}: set the same '
                 'mask_channels for both'
             )

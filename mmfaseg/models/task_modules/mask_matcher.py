@@ -72,8 +72,8 @@ class MaskMatcher:
         ]
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
-            parts = mask_preds.embeds, mask_preds.features
-            masks_finite = all(bool(x.isfinite().all()) for x in parts)
+            tensors = mask_preds.embeds, mask_preds.features
+            masks_finite = all(bool(x.isfinite().all()) for x in tensors)
             raise NonFiniteError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
