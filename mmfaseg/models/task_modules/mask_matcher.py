@@ -72,12 +72,14 @@ class MaskMatcher:
         ]
         flat = torch.cat([x.flatten() for x in costs]).cpu()
         if not flat.isfinite().all():
-            tensors = mask_preds.embeds, mask_preds.features
-            masks_finite = all(bool(x.isfinite().all()) for x in tensors)
+            masks_finite = all(
+                bool(mask_preds[i].isfinite().all())  # one at a time
+                for i in range(len(mask_preds))
+            )
             raise NonFiniteError(
                 'the matching cost is not finite '
                 f'(class logits finite: {bool(cls_scores.isfinite().all())}, '
-                f'mask embeddings and features finite: {masks_finite}): '
+                f'mask logits finite: {masks_finite}): '
                 'training has diverged; lower the learning rate, keep '
                 'gradient clipping on, or train in bfloat16 instead of '
                 'float16'
