@@ -89,9 +89,9 @@ def run(case: Case, threads: int | None) -> float:
     command = [sys.executable, __file__, '--case', str(CASES.index(case))]
     if threads:
         command += ['--threads', str(threads)]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:  # it has printed the reason
+        sys.exit(done.returncode)
     return float(done.stdout.split()[-1])
 
 

@@ -59,7 +59,7 @@ class Row:
             for whole models, the multiply-adds at the rate of a matrix
             product, if these take longer.
         lines: The same for whole cache lines, if these are more bytes.
-        extra: Peak memory, for operators without the results, MiB.
+        extra: Peak memory, MiB; for operators, results are not counted.
         rss: Growth of the resident memory of the process at the peak, MiB.
     """
 

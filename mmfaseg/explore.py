@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
+from mmfaseg.utils.command_line import (
+    INFERENCE_ERRORS,
+    exit_on_user_errors,
+    hide_known_warnings,
+)
 
 if TYPE_CHECKING:
     from mmfaseg.apis import FASegInferencer
@@ -161,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     """Writes or serves the page; exits with a message on errors."""
     hide_known_warnings()
     args = parse_args(argv)
-    with exit_on_user_errors():
+    with exit_on_user_errors(INFERENCE_ERRORS):
         (serve if args.serve else write)(args)
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from mmfaseg.utils.command_line import (
-    USER_ERRORS,
+    INFERENCE_ERRORS,
     add_cfg_options,
     hide_known_warnings,
 )
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         found.close()  # type: ignore[attr-defined]
     except KeyboardInterrupt:  # ends a camera stream
         pass
-    except USER_ERRORS as error:
+    except INFERENCE_ERRORS as error:
         sys.exit(f'error: {error}')
     sys.stdout.write(f'segmented images: {count}, results in {args.out}\n')
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
 from mmfaseg.datasets import ImageCorruption
@@ -282,6 +282,13 @@ def test_metric_without_miou_is_an_error(tool, run, capsys):
 def test_missing_checkpoint_is_an_error(tool, run, capsys):
     assert run(*CHOICE, first=(CONFIG, 'nowhere.pth')) == 1
     assert re.search(r"error: .*'nowhere\.pth'", capsys.readouterr().out)
+
+
+def test_scope_is_that_of_the_config(tool, checkpoints):
+    init_default_scope('mmdet')
+    cfg = Config.fromfile(CONFIG)
+    assert cfg.test_dataloader.dataset.pipeline[-1].type == 'PackSegInputs'
+    tool.tester.Tester(cfg, str(checkpoints[0]), 'cpu', 0)
 
 
 @pytest.mark.parametrize(

@@ -177,10 +177,10 @@ def _suggest_path_fix(settings: Mapping, key: str) -> str:
     if not counts:
         return f'{folder} is empty: set {key}.data_prefix.img_path'
     suffix = next(iter(counts))
-    return (
-        f'{folder} contains {list_suffixes(folder)}: set '
-        f'{key}.img_suffix={suffix!r}'
-    )
+    remedy = f'set {key}.img_suffix={suffix!r}'
+    if not suffix:
+        remedy = 'add the suffix of the format, such as .png, to their names'
+    return f'{folder} contains {list_suffixes(folder)}: {remedy}'
 
 
 @lru_cache(maxsize=64)

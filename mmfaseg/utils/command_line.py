@@ -40,7 +40,9 @@ KNOWN_WARNINGS = (
     r'`isinstance\(treespec, LeafSpec\)` is deprecated',
 )
 # errors of the user, which the commands print without a traceback
-USER_ERRORS = (OSError, ValueError, TypeError, RuntimeError, ImportError)
+USER_ERRORS = (OSError, ValueError, ImportError)
+# the same for commands that run a network on images of the user
+INFERENCE_ERRORS = (*USER_ERRORS, TypeError, RuntimeError)
 FIGURE_FORMATS = ('.png', '.svg', '.pdf')
 NO_CHECK = 'pass --no-check to run without this check'
 # set by torchrun, Slurm and Open MPI
@@ -48,11 +50,13 @@ RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 @contextmanager
-def exit_on_user_errors() -> Iterator[None]:
-    """Exits with the message of an error in :data:`USER_ERRORS`."""
+def exit_on_user_errors(
+    kinds: tuple[type[Exception], ...] = USER_ERRORS,
+) -> Iterator[None]:
+    """Exits with the message of an error of one of these kinds."""
     try:
         yield
-    except USER_ERRORS as error:
+    except kinds as error:
         sys.exit(f'error: {error}')
 
 

@@ -51,7 +51,8 @@ TRANSFORMER_DECODER = {
     'init_cfg': 'remove it, the decoder initializes its own weights',
     'num_heads': 'set layer.num_heads',
     'feedforward_channels': 'set layer.feedforward_channels',
-    'mask_threshold': 'set masked_attention.mask_threshold',
+    'mask_threshold': "set masked_attention=dict(type='mmfaseg."
+    "MaskedCrossAttention', mask_threshold=...)",
     'init_pool': 'set positional_query.init_pool',
     'omega': 'set high_res_attention.omega',
     'window_size': 'set high_res_attention.window_size',

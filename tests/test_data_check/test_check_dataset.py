@@ -152,7 +152,7 @@ def test_files_without_suffix(data):
         path.rename(path.with_suffix(''))
     first, *_ = diagnose(make_config(data)).errors
     assert first.problem.startswith('no image was found')
-    assert 'contains 3 without suffix' in first.remedy
+    assert 'contains 3 without suffix: add the suffix' in first.remedy
 
 
 def test_missing_mask(data):

@@ -131,9 +131,16 @@ def test_invalid_arguments_raise(arguments):
 
 
 @pytest.mark.parametrize(
-    'arguments', [dict(kernel_size=4), dict(stride=3), dict(dilation=2)]
+    'arguments',
+    [
+        dict(kernel_size=4),
+        dict(kernel_size=1),
+        dict(stride=3),
+        dict(stride=(2, 1)),
+        dict(dilation=2),
+    ],
 )
 def test_unsupported_convolutions_raise(arguments):
     arguments = dict(kernel_size=3, stride=2) | arguments
-    with pytest.raises(ValueError, match='odd kernel sizes, stride 1 or 2'):
+    with pytest.raises(ValueError, match='stride 1, or stride 2 with an odd'):
         SamePadConv2d(8, 8, **arguments)

@@ -90,6 +90,9 @@ def test_masked_attention_is_a_part(make_decoder, decoder_inputs):
     )
     dense = dict(masked_attention=dict(type='mmfaseg.DenseCrossAttention'))
     replaced = make_decoder(**learned, **dense).eval()
+    for level in '012':
+        attention = replaced.layers[level].cross_attn
+        assert type(attention) is DenseCrossAttention
     # with the threshold 0, no pixel is blocked
     nothing = dict(masked_attention=dict(mask_threshold=0.0))
     decoder = make_decoder(**learned, **nothing).eval()
@@ -98,6 +101,16 @@ def test_masked_attention_is_a_part(make_decoder, decoder_inputs):
     assert_close(
         decoder(*inputs).mask_preds[-1], replaced(*inputs).mask_preds[-1]
     )
+
+
+def test_positional_queries_that_no_layer_updates_raise(make_decoder):
+    dense = dict(masked_attention=dict(type='mmfaseg.DenseCrossAttention'))
+    with pytest.raises(
+        ValueError,
+        match=r'DynamicFocusAwareQuery would never be updated: set '
+        r'updates_query_pos.*DenseCrossAttention',
+    ):
+        make_decoder(**dense)
 
 
 def test_predictions_are_made_before_and_after_every_layer(spied):

@@ -62,3 +62,14 @@ def test_invalid_encodings_raise():
     adapted = build_positional_encoding(dict(MMDET, num_feats=16), 16)
     with pytest.raises(ValueError, match=r'32 channels.*set num_feats=8'):
         adapted(torch.zeros(1, 16, 2, 3))
+
+
+def test_out_of_memory_is_not_reported_as_a_wrong_interface():
+    adapted = build_positional_encoding(dict(MMDET, num_feats=8), 16)
+
+    def fail(mask):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+
+    adapted.encoding.forward = fail
+    with pytest.raises(torch.OutOfMemoryError):
+        adapted(torch.zeros(1, 16, 2, 3))

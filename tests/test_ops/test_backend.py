@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmfaseg.ops import (
+    _extension,
     describe_backend,
     extension_is_loaded,
     hrca_gather,
@@ -48,6 +49,14 @@ def test_use_backend_restores_previous_backend():
         assert describe_backend() == 'PyTorch reference, as requested'
         raise KeyError
     assert describe_backend() == before
+
+
+def test_reason_is_given_if_only_cuda_fails_to_load(monkeypatch):
+    monkeypatch.setattr(_extension, '_devices', frozenset({'cpu'}))
+    for reason, end in ((None, 'elsewhere'), ('no _Z', 'elsewhere: no _Z')):
+        monkeypatch.setattr(_extension, '_reason', reason)
+        expected = f'compiled on cpu, PyTorch reference {end}'
+        assert describe_backend() == expected
 
 
 @pytest.mark.skipif(not extension_is_loaded(), reason='no extension is loaded')

@@ -53,6 +53,17 @@ def test_demo_trains_resumes_and_draws(root, run_python, tmp_path):
     assert drawn.stdout.count('wrote ') == 2
     assert len(list((tmp_path / 'drawn').glob('*.png'))) == 2
 
+    drawn = run_python(
+        root / 'tools/analysis_tools/draw_figures.py',
+        root / CONFIG,
+        tmp_path / 'train' / 'iter_4.pth',
+        '--device=cpu',
+        '--indices=999999',
+        check=False,
+    )
+    assert 'error: index 999999 is out of range' in drawn.stdout
+    assert 'Traceback' not in drawn.stdout
+
 
 def test_figures_of_other_weights_are_not_drawn(root, run_python, tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'x.pth')

@@ -18,6 +18,7 @@ from rich.progress import track
 
 from mmfaseg.apis import load_model
 from mmfaseg.utils.command_line import (
+    INFERENCE_ERRORS,
     add_cfg_options,
     exit_on_user_errors,
     hide_known_warnings,
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     """Prints a table and returns the means by model and stride."""
     hide_known_warnings()
     args = parse_args(argv)
-    with exit_on_user_errors():
+    with exit_on_user_errors(INFERENCE_ERRORS):
         means = {name: measure(args, name) for name in args.models}
     rows = [['model', 'stride', *MEASURES]]
     for name, of_model in means.items():

@@ -29,8 +29,8 @@ class Tester:
         self.seed = seed
         # otherwise, the metric would print a per-class table for each cell
         MMLogger.get_current_instance().setLevel(logging.WARNING)
-        check_pipeline(cfg)
         self.model, _ = load_network(cfg, checkpoint, device)
+        check_pipeline(cfg)
         self.loader = copy.deepcopy(cfg.test_dataloader)
         self.loader.persistent_workers = False
         self.evaluator = Evaluator(cfg.test_evaluator)

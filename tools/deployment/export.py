@@ -22,6 +22,7 @@ from torch.utils.benchmark import Timer
 
 from mmfaseg.utils.atomic_write import atomic_write
 from mmfaseg.utils.command_line import (
+    INFERENCE_ERRORS,
     add_cfg_options,
     exit_on_user_errors,
     hide_known_warnings,
@@ -171,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
 
     args = parse_args(argv)
     is_onnx = args.target.suffix == '.onnx'
-    with exit_on_user_errors():
+    with exit_on_user_errors(INFERENCE_ERRORS):
         if is_onnx:
             check_packages()
         sizes = read_sizes(args.sizes) if args.sizes else list(SIZES)

@@ -56,21 +56,42 @@ class SamePadConv2d(nn.Conv2d):
     :class:`torch.nn.Conv2d`; ``padding`` is ignored with stride 2.
 
     Raises:
-        ValueError: if the kernel size is even, the stride is neither 1 nor 2
-            in both directions, or the dilation is not 1.
+        ValueError: if the stride is not 1, unless it is 2 in both directions,
+            the kernel sizes are odd and at least 3, and the dilation is 1.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if (
-            any(size % 2 == 0 for size in self.kernel_size)
-            or self.stride not in ((1, 1), (2, 2))
-            or self.dilation != (1, 1)
-        ):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+        )
+        is_supported = (
+            self.stride == (2, 2)
+            and all(size >= 3 and size % 2 for size in self.kernel_size)
+            and self.dilation == (1, 1)
+        )
+        if self.stride != (1, 1) and not is_supported:
             raise ValueError(
-                'SamePadConv2d needs odd kernel sizes, stride 1 or 2, and '
-                f'dilation 1, got kernel_size={self.kernel_size}, stride='
-                f'{self.stride} and dilation={self.dilation}'
+                'SamePadConv2d needs stride 1, or stride 2 with an odd '
+                'kernel size of at least 3 and dilation 1, got stride='
+                f'{self.stride}, kernel_size={self.kernel_size} and dilation='
+                f'{self.dilation}'
             )
 
     @override

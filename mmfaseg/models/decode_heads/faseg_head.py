@@ -28,7 +28,8 @@ class FASegHead(MaskClassificationHead):
         feat_channels (int): channels of both decoders.
         num_queries (int): number of queries, Q.
         pixel_decoder (dict): config of the pixel decoder, without
-            ``in_channels``, ``embed_dims`` and ``num_levels``.
+            ``in_channels`` and ``embed_dims``; ``num_levels`` follows from
+            ``high_res_attention`` unless it is given.
         transformer_decoder (dict): config of the transformer decoder, without
             ``embed_dims``, ``num_classes`` and ``num_queries``.
         loss (dict): config of the loss, without ``num_classes``.

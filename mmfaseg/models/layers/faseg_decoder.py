@@ -208,6 +208,14 @@ class FASegDecoder(BaseModule):
                     updates_coarse_attention,
                 )
             )
+        kind = type(self.positional_query)
+        is_dynamic = kind.update is not PositionalQuery.update
+        if is_dynamic and not any(x.updates_query_pos for x in steps):
+            raise ValueError(
+                f'{kind.__name__} would never be updated: set '
+                'updates_query_pos = True in the class of masked_attention, '
+                f'{type(attentions[0]).__name__}'
+            )
         return steps
 
     def cross_attentions(self) -> list[CrossAttention]:

@@ -23,9 +23,9 @@ class MaskEncoderDecoder(EncoderDecoder):
     and visualization. Mode "whole" then allocates no tensor of all classes at
     all pixels. Mode "slide" keeps scores only for the rows of one window at
     full image width, so its memory does not grow with the image height.
-    Heads without ``predict_labels`` in mode "whole", with ``align_corners`` or
-    with one output channel need the memory of all scores, as does a subclass
-    of :class:`FASegHead` that overrides ``predict`` alone.
+    Heads with ``align_corners`` or with one output channel need the memory of
+    all scores, as do, in mode "whole", heads without ``predict_labels`` and
+    subclasses of :class:`FASegHead` that override ``predict`` alone.
 
     Args:
         *args (Any): arguments of ``EncoderDecoder``.
