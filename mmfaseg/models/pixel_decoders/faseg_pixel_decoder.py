@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule, ModuleList, caffe2_xavier_init
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
@@ -127,7 +127,7 @@ class FASegPixelDecoder(BaseModule):
         self.mask_feature = nn.Conv2d(
             embed_dims, mask_channels or embed_dims, 1
         )
-        caffe2_xavier_init(self.mask_feature)
+        nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
 
     def forward(
         self, feats: Sequence[Tensor]
@@ -203,7 +203,7 @@ def _conv_norm(
         bias=bias,
     )
     if conv.bias is None:  # FPN, initialized as in Mask2Former
-        caffe2_xavier_init(conv)
+        nn.init.kaiming_uniform_(conv.weight, a=1)
     else:  # input projection, initialized as in Deformable DETR
         nn.init.xavier_uniform_(conv.weight)
         nn.init.zeros_(conv.bias)
