@@ -1,6 +1,7 @@
 """Segments images with a trained network, ``mmfaseg infer MODEL images/``."""
 
 import argparse
+import contextlib
 import itertools
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from mmfaseg.utils.command_line import (
     INFERENCE_ERRORS,
     add_cfg_options,
+    exit_on_user_errors,
     hide_known_warnings,
 )
 
@@ -77,7 +79,11 @@ def main(argv: list[str] | None = None) -> None:
 
     args = parse_args(argv)
     count = 0
-    try:
+    # an interrupt ends a camera stream
+    with (
+        exit_on_user_errors(INFERENCE_ERRORS),
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         inferencer = FASegInferencer(
             args.model, args.weights, args.device, args.cfg_options
         )
@@ -93,10 +99,6 @@ def main(argv: list[str] | None = None) -> None:
         for _ in itertools.islice(found, args.max_frames):
             count += 1
         found.close()  # type: ignore[attr-defined]
-    except KeyboardInterrupt:  # ends a camera stream
-        pass
-    except INFERENCE_ERRORS as error:
-        sys.exit(f'error: {error}')
     sys.stdout.write(f'segmented images: {count}, results in {args.out}\n')
 
 

@@ -175,9 +175,11 @@ def _list_files(
         found = [path]
     elif path.is_dir():
         found = [path / x for x in scan_files(path, suffixes)]
-        skipped = None if exclude is None else Path(exclude).resolve()
-        if skipped is not None and path.resolve() in skipped.parents:
-            found = [x for x in found if skipped not in x.resolve().parents]
+        root = path.resolve()
+        skipped = root if exclude is None else Path(exclude).resolve()
+        if root in skipped.parents:  # a subfolder
+            skipped = path / skipped.relative_to(root)
+            found = [x for x in found if not x.is_relative_to(skipped)]
     elif glob.has_magic(str(source)):
         names = glob.glob(str(source), recursive=True)
         found = [Path(x) for x in names if x.lower().endswith(suffixes)]

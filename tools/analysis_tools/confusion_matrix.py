@@ -21,6 +21,7 @@ from rich.progress import track
 from mmfaseg.evaluation.class_count_metric import read_label_maps
 from mmfaseg.utils.command_line import (
     add_cfg_options,
+    exit_on_user_errors,
     figure_path,
     hide_known_warnings,
     load_config,
@@ -160,11 +161,9 @@ def main(argv: list[str] | None = None) -> None:
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     if cfg.get('test_dataloader') is None:
         sys.exit(f'error: {args.config} has no test_dataloader')
-    try:
+    with exit_on_user_errors((OSError, ValueError, AssertionError)):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         counts = count_pixels(dataset, args.predictions)
-    except (OSError, ValueError, AssertionError) as error:
-        sys.exit(f'error: {error}')
     classes = tuple(dataset.metainfo['classes'])
     percent = to_percent(counts)
     console.print(rich_table(largest_confusions(percent, classes, args.top)))
