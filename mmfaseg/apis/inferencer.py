@@ -6,7 +6,7 @@ Shapes:
     K: number of classes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ..visualization.decoder_trace import find_traceable_head
 from ..visualization.explorer import MAX_QUERIES, Exploration, explore
 from .image_loader import ImageLoader, plain_test_pipeline
 from .model import load_model
-from .outputs import Prediction, Writer
+from .outputs import Prediction, Writer, result_folders
 from .sources import Frame, Sources, count_frames, read_frames
 
 OPACITY = 0.55
@@ -102,8 +102,8 @@ class FASegInferencer:
             out_dir (str | Path, optional): Output folder: ``labels/`` as PNG
                 with a palette and, on request, ``overlay/``,
                 ``probabilities/`` (npz) and ``focus/``. Overlays of a video
-                are written as a video. If it is a subfolder of an input
-                folder, its images are not read.
+                are written as a video. Files in these folders are not read
+                from input folders and patterns.
             overlay (bool): Also return images with colored classes.
             probabilities (bool): Also return class probabilities.
             focus (bool): Also draw where the queries attend.
@@ -117,10 +117,11 @@ class FASegInferencer:
             raise ValueError(f'batch_size must be at least 1: {batch_size}')
         if focus:
             find_traceable_head(self.model)  # raises if there is none
-        batches = self._batches(inputs, batch_size, out_dir)
+        earlier = result_folders(out_dir) if out_dir else []
+        batches = self._batches(inputs, batch_size, earlier)
         pairs = self._predict(batches, overlay, probabilities, focus)
         if progress:
-            count = count_frames(inputs, self.loader, exclude=out_dir)
+            count = count_frames(inputs, self.loader, earlier)
             pairs = track(pairs, 'images', count)
         writer = Writer(out_dir, self.palette) if out_dir else None
         try:
@@ -164,10 +165,10 @@ class FASegInferencer:
         return item
 
     def _batches(
-        self, inputs: Sources, size: int, out_dir: str | Path | None
+        self, inputs: Sources, size: int, exclude: Sequence[Path]
     ) -> Iterator[list[tuple[Frame, dict]]]:
         """Yields consecutive images whose network inputs have equal size."""
-        frames = read_frames(inputs, self.loader, exclude=out_dir)
+        frames = read_frames(inputs, self.loader, exclude)
         pairs = ((frame, self._prepare(frame)) for frame in frames)
         for _, group in groupby(pairs, lambda x: x[1]['inputs'].shape):
             while batch := list(islice(group, size)):

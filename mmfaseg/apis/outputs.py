@@ -15,6 +15,12 @@ from ..utils.label_png import write_label_png
 from .sources import Frame
 
 
+def result_folders(out_dir: str | Path) -> list[Path]:
+    """Returns the folders of the files that :class:`Writer` writes."""
+    names = ('labels', 'overlay', 'probabilities', 'focus')
+    return [Path(out_dir) / x for x in names]
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Prediction for one image.

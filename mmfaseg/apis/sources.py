@@ -48,7 +48,7 @@ class Frame:
 def read_frames(
     sources: Sources,
     loader: ImageLoader = COLOR,
-    exclude: str | Path | None = None,
+    exclude: Sequence[Path] = (),
 ) -> Iterator[Frame]:
     """Reads the images of all sources.
 
@@ -59,8 +59,8 @@ def read_frames(
             files and folders in a folder are skipped.
         loader (ImageLoader): Decodes files and checks arrays; by default for
             color images.
-        exclude (str | Path, optional): Subfolder that is skipped when a
-            folder is read, such as that of earlier results.
+        exclude (Sequence[Path]): Folders whose files are skipped in folders
+            and patterns, such as those of earlier results.
 
     Yields:
         Frame: The next image. Repeated names get a number.
@@ -85,7 +85,7 @@ def read_frames(
 def count_frames(
     sources: Sources,
     loader: ImageLoader = COLOR,
-    exclude: str | Path | None = None,
+    exclude: Sequence[Path] = (),
 ) -> int | None:
     """Returns the number of images; None if it is unknown.
 
@@ -125,7 +125,7 @@ def _list_items(
     sources: Sources,
     loader: ImageLoader,
     taken: set[str],
-    exclude: str | Path | None,
+    exclude: Sequence[Path],
 ) -> Iterator[tuple[str, np.ndarray | int | Path]]:
     """Yields arrays, cameras and files with unique names of their results.
 
@@ -168,28 +168,37 @@ def _unique_name(name: str, taken: set[str]) -> str:
 def _list_files(
     source: str | Path,
     suffixes: tuple[str, ...],
-    exclude: str | Path | None = None,
+    exclude: Sequence[Path] = (),
 ) -> list[Path]:
     path = Path(source)
     if path.is_file():
         found = [path]
     elif path.is_dir():
         found = [path / x for x in scan_files(path, suffixes)]
-        root = path.resolve()
-        skipped = root if exclude is None else Path(exclude).resolve()
-        if root in skipped.parents:  # a subfolder
-            skipped = path / skipped.relative_to(root)
-            found = [x for x in found if not x.is_relative_to(skipped)]
+        found = _outside(found, exclude)
     elif glob.has_magic(str(source)):
         names = glob.glob(str(source), recursive=True)
         found = [Path(x) for x in names if x.lower().endswith(suffixes)]
+        found = _outside(found, exclude)
     else:
         raise FileNotFoundError(f'there is no file or folder {source}')
     if not found:
+        besides = ' besides earlier results' if exclude else ''
         raise FileNotFoundError(
             f'{source} contains no file that ends in {", ".join(suffixes)}'
+            + besides
         )
     return sorted(found)
+
+
+def _outside(paths: list[Path], folders: Sequence[Path]) -> list[Path]:
+    """Returns the paths that are not in one of the folders."""
+    excluded = [x.resolve() for x in folders]
+    inside = {
+        parent: any(parent.resolve().is_relative_to(x) for x in excluded)
+        for parent in {x.parent for x in paths}
+    }
+    return [x for x in paths if not inside[x.parent]]
 
 
 def _open_video(source: Path | int) -> cv2.VideoCapture:

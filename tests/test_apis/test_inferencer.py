@@ -1,5 +1,6 @@
 """Inference from Python and from the command line."""
 
+import shutil
 import subprocess
 import sys
 
@@ -171,21 +172,25 @@ def test_sources_of_all_kinds(images, video):
     assert last.image.shape == (8, 9, 3)
 
 
-def test_folder_skips_hidden_files_and_earlier_results(inferencer, images):
-    for name in ('.cache/1.png', '.1.png', 'out/labels/1.png'):
-        path = images / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+def test_folder_skips_hidden_files(tmp_path):
+    for name in ('.cache/1.png', '.1.png', 'a/1.png'):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         Image.new('RGB', (40, 56)).save(path)
-    assert count_frames(images) == 4
-    out = images / 'out'
-    assert count_frames(images, exclude=out) == 3
-    for _ in range(2):
-        found = inferencer(images, out_dir=out, overlay=True)
+    assert [x.name for x in read_frames(tmp_path)] == ['a/1']
+
+
+@pytest.mark.parametrize('out', ['.', 'out'])
+def test_earlier_results_are_not_read(inferencer, images, tmp_path, out):
+    images = shutil.copytree(images, tmp_path / 'images')
+    out_dir = images / out
+    for pattern in (images, str(images / '**/*.png')):
+        found = inferencer(pattern, out_dir=out_dir, overlay=True, focus=True)
         assert [x.name for x in found] == ['0', '1', '2']
-    # results of another model may be the input
-    labels = out / 'labels'
-    assert len(list(read_frames(labels, exclude=out))) == 3
-    assert len(list(read_frames(labels, exclude=labels))) == 3
+    with pytest.raises(FileNotFoundError, match='besides earlier results'):
+        inferencer(out_dir / 'labels', out_dir=out_dir)
+    # results of another model
+    assert len(inferencer(out_dir / 'labels', out_dir=tmp_path)) == 3
 
 
 @pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'CMYK', '1', 'I;16'])
