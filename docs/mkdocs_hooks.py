@@ -15,12 +15,14 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 # pages that stand elsewhere in the repository, and their paths in the site
 PAGES = {
+    'benchmarks/HISTORY.md': 'results_history.md',
     'benchmarks/RESULTS.md': 'results.md',
     'CHANGELOG.md': 'changelog.md',
     'CONTRIBUTING.md': 'contributing.md',
     'SECURITY.md': 'security.md',
     'configs/ablations/README.md': 'ablations.md',
     'configs/ablations_camvid/README.md': 'ablations_camvid.md',
+    'configs/ablations_camvid/VARIANTS.md': 'variants_camvid.md',
     'configs/faseg/README.md': 'configs/faseg.md',
     'configs/faseg_coco/README.md': 'configs/faseg_coco.md',
     'configs/mask2former/README.md': 'configs/mask2former.md',
