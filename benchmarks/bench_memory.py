@@ -116,7 +116,12 @@ def main() -> None:
     add = parser.add_argument
     add('--threads', type=int, help='number of threads')
     add('--case', type=int, help='run only this case')
-    add('--largest', type=float, metavar='GIB', help='memory of the machine')
+    add(
+        '--largest',
+        type=float,
+        metavar='GIB',
+        help='memory in GiB for which to predict the largest image',
+    )
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

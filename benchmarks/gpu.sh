@@ -86,7 +86,7 @@ bench compile_float32 120 --stages whole --compile default reduce-overhead
 bench compile_bfloat16 120 --stages whole --compile default reduce-overhead \
   --amp bfloat16
 run camvid 300 "$PYTHON" tools/analysis_tools/study.py \
-  configs/ablations_camvid/{mask2former,faseg}_*.py --baseline mask2former \
+  configs/ablations_camvid/{mask2former,faseg}_*-1k_*.py --baseline mask2former \
   --seeds 0 --jobs 2 --out "$OUT/camvid" --cfg-options \
   "train_cfg.max_iters=$ITERATIONS" "train_cfg.val_interval=$ITERATIONS"
 

@@ -1,6 +1,6 @@
 _base_ = './mask2former_r18_1xb8-1k_shapes-128x128.py'
 
-# every fifth area of a class is taken for another class, in training
+# in training, a fifth of the regions get another class
 train_pipeline = [
     _base_.train_pipeline[0],
     dict(type='mmfaseg.NoisyLabels', kind='swap', num_classes=7, rate=0.2),

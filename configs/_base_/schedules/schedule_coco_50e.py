@@ -1,6 +1,6 @@
 _base_ = './schedule_160k.py'
 
-max_iters = 368750  # 50 epochs of 118,000 pictures in batches of 16
+max_iters = 368750  # 50 epochs of 118,000 images in batches of 16
 param_scheduler = [
     dict(
         type='MultiStepLR',
