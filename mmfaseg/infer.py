@@ -11,6 +11,7 @@ from mmfaseg.utils.command_line import (
     add_cfg_options,
     exit_on_user_errors,
     hide_known_warnings,
+    positive_int,
 )
 
 
@@ -41,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', help='for example cpu or cuda:1')
     parser.add_argument(
         '--batch-size',
-        type=int,
+        type=positive_int,
         default=1,
         help='number of images per forward pass (default: 1)',
     )
@@ -60,7 +61,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--max-frames',
-        type=int,
+        type=positive_int,
         help='stop after this number of images, for example of a camera',
     )
     add_cfg_options(parser, 'model.test_cfg.mode=whole')

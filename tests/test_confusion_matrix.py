@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 CONFIG = """
@@ -85,6 +87,18 @@ def test_saved_labels_are_those_of_the_annotation_files(tool, tmp_path):
     tool.main([*arguments, *out])
     pixels = json.loads(counts.read_text())['pixels']
     assert pixels == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_ignored_label_of_a_wrapped_dataset(tool, tmp_path):
+    config, out = write_dataset(
+        tmp_path, {'1.png': [[0, 1], [0, 2]]}, {'1.png': [[1, 1], [0, 2]]}
+    )
+    dataset = Config.fromfile(config).test_dataloader.dataset.to_dict()
+    dataset['ignore_index'] = 0
+    wrapped = dict(type='RepeatDataset', times=1, dataset=dataset)
+    init_default_scope('mmseg')
+    counts = tool.count_pixels(DATASETS.build(wrapped), tmp_path / 'out')
+    assert counts.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
 def test_figure_of_unknown_format_is_rejected(tool, capsys):

@@ -78,6 +78,13 @@ def test_several_configs_print_rows_at_padded_crops(root, get_flops):
         assert flops == f'{metadata[name]["FLOPs"] / 1e9:.2f}'
 
 
+def test_other_heads_have_no_pixel_decoder(root, get_flops):
+    config = root / 'tests/configs/fcn_shapes.py'
+    printed = get_flops(config, '--shape', '32', '32')
+    assert 'backbone' in printed
+    assert 'pixel_decoder' not in printed
+
+
 def test_config_without_crop_needs_shape(root, get_flops, tmp_path):
     base = root / 'configs/_base_/models/faseg_r18_shapes.py'
     config = tmp_path / 'no_crop.py'

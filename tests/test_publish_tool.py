@@ -74,6 +74,13 @@ def test_values_that_float16_cannot_store_raise(publish, tmp_path):
     assert target.is_file()
 
 
+def test_values_that_are_not_finite_raise(publish, tmp_path):
+    source = tmp_path / 'diverged.pth'
+    torch.save(dict(state_dict={'scale': torch.tensor([torch.nan])}), source)
+    with pytest.raises(SystemExit, match='not finite: the training diverged'):
+        publish(source, tmp_path / 'out.pth')
+
+
 def test_files_without_weights_raise(publish, tmp_path):
     source = tmp_path / 'log.pth'
     torch.save(dict(loss=torch.ones(1)), source)

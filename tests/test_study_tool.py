@@ -281,7 +281,7 @@ def test_failed_runs_are_reported_and_others_continue(configs, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['nowhere.py'], 'no such config: nowhere.py'),
+        (['nowhere.py'], 'no config file nowhere.py'),
         ([BASE, BASE], "are both row 'fcn'"),
         ([BASE, '--baseline', 'other'], 'not one of the rows'),
         ([BASE, '--seeds', '1', '1'], 'has duplicates'),

@@ -347,6 +347,36 @@ def test_cfg_option_that_does_not_fit_is_named(option, message) -> None:
     assert message in str(stop.value)
 
 
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['a.b', '100'], "'a.b' is not KEY=VALUE"),
+        (['a=1', str(CONFIG)], 'is not KEY=VALUE; give other arguments'),
+        (['a=[1,2'], 'Imbalanced brackets'),
+    ],
+)
+def test_invalid_cfg_options_print_the_usage(options, message, capsys) -> None:
+    with pytest.raises(SystemExit):
+        config_of('train', '--cfg-options', *options)
+    assert message in capsys.readouterr().err
+
+
+def test_config_that_is_not_python_exits_with_message(tmp_path) -> None:
+    config = tmp_path / 'my.py'
+    config.write_text('model = dict(\n')
+    with pytest.raises(SystemExit, match=r'my\.py cannot be read'):
+        run_tool('train', config)
+
+
+@pytest.mark.parametrize('key', ['custom_hooks', 'randomness'])
+def test_settings_may_be_none(key) -> None:
+    option = ['--cfg-options', f'{key}=None']
+    cfg = config_of('test', 'a.pth', '--out', 'out', *option)
+    assert len(cfg.custom_hooks) == (1 if key == 'custom_hooks' else 2)
+    cfg = config_of('train', '--seed', '3', *option)
+    assert cfg.randomness == dict(seed=3)
+
+
 @pytest.mark.parametrize('flag', ['--local-rank=1', '--local_rank=1'])
 def test_local_rank_is_set(flag: str) -> None:
     cfg = config_of('train', '--launcher', 'pytorch', flag)
@@ -479,7 +509,8 @@ def test_faseg_trains_in_bfloat16(trained_faseg) -> None:
     ('precision', 'dtype'),
     [('fp16', torch.float16), ('bf16', torch.bfloat16)],
 )
-def test_amp_predicts_in_that_dtype(precision, dtype) -> None:
+def test_amp_predicts_in_that_dtype(precision, dtype, monkeypatch) -> None:
+    monkeypatch.setattr(run_options, 'get_device', lambda: 'cpu')
     model = torch.nn.Linear(2, 3)
     model.test_step = model.forward
     run_options.predict_with_amp(model, precision)
@@ -712,8 +743,11 @@ def test_failing_data_check_does_not_stop_training(monkeypatch) -> None:
     def fail(*arguments: object) -> None:
         raise RuntimeError('unusual')
 
+    warnings: list[str] = []
     monkeypatch.setattr('mmfaseg.data_check.check_dataset', fail)
+    monkeypatch.setattr(command_line, '_warn', warnings.append)
     command_line.check_data(config_of('train'))
+    assert warnings == ["the data check failed: RuntimeError('unusual')"]
 
 
 def test_only_main_process_checks_data(monkeypatch) -> None:

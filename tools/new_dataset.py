@@ -9,7 +9,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from mmfaseg.utils.command_line import exit_on_user_errors, hide_known_warnings
+from mmfaseg.utils.command_line import (
+    exit_on_user_errors,
+    hide_known_warnings,
+    positive_int,
+)
 
 
 def parse_pair(text: str) -> tuple[int, int]:
@@ -98,13 +102,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add(
         '--iterations',
-        type=int,
+        type=positive_int,
         default=20000,
         help='number of training iterations (default: %(default)s)',
     )
     add(
         '--batch',
-        type=int,
+        type=positive_int,
         default=8,
         dest='batch_size',
         help='batch size per GPU (default: %(default)s)',

@@ -52,7 +52,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Returns the config with the command line applied."""
     cfg = load_run_config(args)
     if args.seed is not None:
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     if args.amp is not None:
         train_with_amp(cfg, args.amp)
     if args.resume is not None:

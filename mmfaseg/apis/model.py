@@ -111,10 +111,12 @@ def load_network(
         ValueError: If the checkpoint is damaged or does not match the config,
             or the device is not available.
     """
-    if device.startswith('cuda') and not torch.cuda.is_available():
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device {device!r} is not available to PyTorch; use 'cpu'"
-        )
+        ) from error
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     network = MODELS.build(cfg.model)
     content = load_weights(network, checkpoint)

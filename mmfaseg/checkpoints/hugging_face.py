@@ -60,7 +60,8 @@ def read_class_names(weights: Path, num_classes: int) -> list[str] | None:
 
     Returns:
         list[str] | None: K names, or None if there is no ``config.json`` or
-        if it contains the default names ``LABEL_0``, ``LABEL_1``, ... only.
+        if it contains no names or only the default names ``LABEL_0``,
+        ``LABEL_1``, ... transformers omits the defaults of two classes.
 
     Raises:
         ValueError: if ``config.json`` has no valid ``id2label`` of K classes.
@@ -69,7 +70,10 @@ def read_class_names(weights: Path, num_classes: int) -> list[str] | None:
     if not path.is_file():
         return None
     try:
-        labels = json.loads(path.read_text('utf-8'))['id2label']
+        config = json.loads(path.read_text('utf-8'))
+        if 'id2label' not in config:
+            return None
+        labels = config['id2label']
         names = [str(labels[str(index)]) for index in range(len(labels))]
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(

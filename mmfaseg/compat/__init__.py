@@ -4,8 +4,9 @@
 
 - checks the installed packages;
 - makes ``mmcv.ops`` importable without compiled operators;
-- makes mmengine load checkpoints, including ``.safetensors`` files, without
-  executing code from them, and ``torchvision://`` weights without torchvision;
+- makes mmengine load checkpoints, including ``.safetensors`` files, from files
+  and URLs without executing code from them, and ``torchvision://`` weights
+  without torchvision;
 - provides the part of ``panopticapi`` that mmdet needs;
 - resolves ``mmfaseg::`` in ``_base_`` and in ``mmengine.hub``.
 

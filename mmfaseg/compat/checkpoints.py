@@ -1,5 +1,6 @@
 """Patches of mmengine's checkpoint loaders."""
 
+import hashlib
 import importlib.util
 import os
 import pickle
@@ -11,6 +12,9 @@ from urllib.parse import urlparse
 import torch
 
 from ..utils.stack_info import install_hint
+
+# of many models on Hugging Face; a hash of the URL distinguishes their files
+GENERIC_NAMES = ('model.safetensors', 'pytorch_model.bin')
 
 
 def _history_buffer_method(owner: object, name: str) -> Callable[..., Any]:
@@ -94,7 +98,10 @@ def patch_checkpoint_loaders() -> None:
         progress: bool = True,
     ) -> Any:
         folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
-        path = os.path.join(folder, os.path.basename(urlparse(url).path))
+        name = os.path.basename(urlparse(url).path)
+        if name in GENERIC_NAMES:
+            name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}_{name}'
+        path = os.path.join(folder, name)
         if not os.path.isfile(path):
             os.makedirs(folder, exist_ok=True)
             try:

@@ -60,7 +60,10 @@ def create_dataset(
         raise ValueError(f'model must be one of {MODELS}, got {model!r}')
     if config.suffix != '.py':
         raise ValueError(f'the config {config} must end in .py')
-    for path in (config, out / 'splits'):
+    written = [config, out / 'splits']
+    if remap or colors:
+        written.append(out / 'masks')
+    for path in written:
         if path.exists():
             raise ValueError(
                 f'{path} already exists: delete it, or use another name '
@@ -75,6 +78,11 @@ def create_dataset(
         raise ValueError(
             f'got {len(classes)} classes, but at most {IGNORED} are '
             'supported: see "More than 255 classes" in docs/data_check.md'
+        )
+    if min(iterations, batch_size) < 1:
+        raise ValueError(
+            'iterations and batch_size must be positive, got '
+            f'{iterations} and {batch_size}'
         )
     if colors is not None and len(colors) != len(classes):
         raise ValueError(

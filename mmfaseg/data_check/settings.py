@@ -33,9 +33,10 @@ def check_settings(
                 'image by another one and is for training only',
                 f"set on_error='raise' in {split.key}.pipeline",
             )
-    if 'train' in splits:
-        for split in splits.values():
-            _compare_with_train(split, splits['train'], diagnostics)
+    in_training = [x for x in splits.values() if x.group == 'train']
+    for split in splits.values():
+        if in_training and split.group != 'train':
+            _compare_with_train(split, in_training[0], diagnostics)
     if splits:
         first = next(iter(splits.values()))
         for name in ('decode_head', 'auxiliary_head'):
@@ -158,11 +159,11 @@ def _check_head(
             f'set {where}.ignore_index and {split.key}.ignore_index to the '
             'label of unlabeled pixels',
         )
-    # "loss" (mmfaseg) and "loss_decode" take one more weight for "no object";
-    # "loss_cls" (Mask2Former) requires it.
+    # "loss" (mmfaseg) takes one more weight for "no object", "loss_cls"
+    # (Mask2Former) requires it.
     for name, lengths in (
         ('loss', (count, count + 1)),
-        ('loss_decode', (count, count + 1)),
+        ('loss_decode', (count, head.get('out_channels', count))),
         ('loss_cls', (count + 1,)),
     ):
         losses = head.get(name) or []
@@ -171,7 +172,7 @@ def _check_head(
             if not isinstance(weights, (list, tuple)):
                 continue
             if len(weights) not in lengths:
-                extra = ', plus one for "no object"' * (len(lengths) == 1)
+                extra = ', plus one for "no object"' * (name == 'loss_cls')
                 diagnostics.error(
                     f'{where}.{name}',
                     f'class_weight has {len(weights)} entries',

@@ -15,6 +15,7 @@ from .shapes_canvas import CHECKER, CROSS, DISC, STRIPES, ShapesCanvas
 
 SPLITS = ('train', 'val', 'test')
 MIN_SIZE = 32
+MAX_RATIO = 28  # of the sides, up to which all objects fit into the image
 
 _CIRCLE = np.exp(2j * np.pi * np.arange(32) / 32)
 _ARM = 0.36  # half the width of an arm of a cross, relative to its length
@@ -37,7 +38,8 @@ def generate_shapes(
     Args:
         index (int): index of the image in its split, not negative.
         split (str): ``'train'``, ``'val'`` or ``'test'``.
-        image_size (tuple[int, int]): (H, W), each at least 32.
+        image_size (tuple[int, int]): (H, W), each at least 32, and one at most
+            28 times the other.
         seed (int): seed of the dataset, not negative.
 
     Returns:
@@ -89,6 +91,11 @@ def check_arguments(
         raise ValueError(
             'image_size must be (height, width), each at least '
             f'{MIN_SIZE}, got {image_size!r}'
+        )
+    if max(image_size) > MAX_RATIO * min(image_size):
+        raise ValueError(
+            f'one side of image_size may be at most {MAX_RATIO} times the '
+            f'other, got {image_size!r}'
         )
 
 

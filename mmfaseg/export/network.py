@@ -51,10 +51,10 @@ class ExportedNetwork(nn.Module):
         self.head = head
         self.in_channels = input_channels(model.cfg.model)
         preprocessor = model.data_preprocessor
-        for name in ('mean', 'std'):
-            self.register_buffer(
-                name, getattr(preprocessor, name).float().view(1, -1, 1, 1)
-            )
+        # the preprocessor has neither with mean=None
+        for name, default in (('mean', torch.zeros), ('std', torch.ones)):
+            value = getattr(preprocessor, name, default(self.in_channels))
+            self.register_buffer(name, value.float().view(1, -1, 1, 1))
         self.eval()
 
     mean: Tensor

@@ -33,6 +33,7 @@ def write_onnx(
     Raises:
         RuntimeError: If the graph contains non-standard operators.
     """
+    disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # on optional packages, constant folding
     try:
         exported = torch.onnx.export(
@@ -44,7 +45,7 @@ def write_onnx(
             verbose=False,
         )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
     assert exported is not None
     mean = program.state_dict['mean'].flatten().tolist()
     exported.model.metadata_props['mean'] = ' '.join(map(str, mean))

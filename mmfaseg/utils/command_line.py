@@ -78,17 +78,48 @@ def _is_shown(logger: logging.Logger, record: logging.LogRecord) -> bool:
     )
 
 
+class _ConfigOptions(DictAction):
+    """mmengine's ``DictAction`` with error messages of the parser."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Parses the settings."""
+        for text in values:
+            if '=' not in text:
+                raise argparse.ArgumentError(
+                    self,
+                    f'{text!r} is not KEY=VALUE; give other arguments before '
+                    'this option',
+                )
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except AssertionError as error:  # such as unbalanced brackets
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
 def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
     """Adds ``--cfg-options`` to a parser, with an example in the help."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_ConfigOptions,
         default={},
         metavar='KEY=VALUE',
         help='override settings of the config, for example '
         f'{example} or key="[(a,b),(c,d)]" (without spaces)',
     )
+
+
+def positive_int(text: str) -> int:
+    """Returns a number of at least 1; a type for arguments of a parser."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not an integer >= 1')
+    return int(text)
 
 
 def figure_path(text: str) -> Path:

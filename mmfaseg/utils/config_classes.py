@@ -112,6 +112,18 @@ def unwrap_datasets(settings: Mapping, key: str) -> list[tuple[str, Mapping]]:
     return [(key, settings)]
 
 
+def split_dataset(cfg: Mapping, split: str) -> Mapping:
+    """Returns the dataset settings of a split: train, val or test.
+
+    Raises:
+        ValueError: if the config has no dataloader for it.
+    """
+    loader = cfg.get(f'{split}_dataloader')
+    if loader is None:
+        raise ValueError(f'the config has no {split}_dataloader')
+    return loader['dataset']
+
+
 def find_class(name: str, registry_key: str, scope: str) -> Any:
     """Returns a registered class, or None if there is none.
 

@@ -58,7 +58,8 @@ def read_config(
 
     Raises:
         ImportError: if a custom import fails.
-        ValueError: if an option does not fit the config.
+        ValueError: if the file is not valid Python, or an option does not fit
+            the config.
     """
     path = find_config(config)
     cfg = _read_file(path)
@@ -77,6 +78,8 @@ def read_config(
 def _read_file(path: Path) -> Config:
     try:
         return Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'{path} cannot be read: {error}') from error
     except ImportError as error:
         cause: BaseException = error
         while inner := cause.__cause__ or cause.__context__:

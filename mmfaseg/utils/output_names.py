@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
+from .dataset_wrappers import inner_datasets
+
 
 class OutputNames:
     """Assigns a different name to each image.
@@ -48,14 +50,9 @@ class OutputNames:
 
 
 def _image_folders(dataset: Any) -> Iterator[str]:
-    """Yields the image folders of a dataset and of those it wraps."""
-    for inner in (
-        *getattr(dataset, 'datasets', ()),
-        getattr(dataset, 'dataset', None),
-    ):
-        if inner is not None:
-            yield from _image_folders(inner)
-    prefix = getattr(dataset, 'data_prefix', None) or {}
-    folder = prefix.get('img_path') or prefix.get('img')
-    if folder:
-        yield PurePosixPath(str(folder).replace('\\', '/')).as_posix()
+    """Yields the image folders of a dataset, or of those it wraps."""
+    for inner in inner_datasets(dataset):
+        prefix = getattr(inner, 'data_prefix', None) or {}
+        folder = prefix.get('img_path') or prefix.get('img')
+        if folder:
+            yield PurePosixPath(str(folder).replace('\\', '/')).as_posix()

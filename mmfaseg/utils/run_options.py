@@ -117,12 +117,13 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     # Otherwise, mmengine would resume from pretrained weights in load_from.
     cfg.load_from = checkpoint
     cfg.resume = True
-    seed = cfg.get('randomness', {}).get('seed')
+    randomness = cfg.get('randomness') or {}
+    seed = randomness.get('seed')
     if seed is None and Path(checkpoint).is_file():
         # mmengine reads the seed only after building the dataloaders
         content = read_checkpoint(checkpoint, use_mmap=True)
         seed = content.get('meta', {}).get('seed')
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+        cfg.randomness = dict(randomness, seed=seed)
 
 
 def draw_predictions(
@@ -133,7 +134,7 @@ def draw_predictions(
     Raises:
         ValueError: if the config has no such hook, or no visualizer.
     """
-    hook = cfg.get('default_hooks', {}).get('visualization')
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise ValueError(
             '--show and --show-dir require default_hooks.visualization in the '
@@ -177,7 +178,7 @@ def save_predictions(cfg: Config, directory: str) -> None:
     """
     if cfg.get('default_scope') != 'mmdet':
         hook = dict(type='mmfaseg.SavePredictionsHook', out_dir=directory)
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), hook]
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
         return
     metrics = _test_metrics(cfg)
     if not metrics:

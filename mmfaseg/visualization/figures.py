@@ -12,6 +12,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 
+from ..utils.dataset_wrappers import ignored_label
 from .canvas import make_palette, save_figure
 from .decoder_trace import find_traceable_head
 from .explorer import explore
@@ -55,7 +56,7 @@ def write_figures(
         list[Path]: The files written.
 
     Raises:
-        ValueError: If an index is out of range.
+        ValueError: If an index is out of range or the images have no labels.
     """
     if indices is None:
         length = len(dataset)
@@ -93,13 +94,18 @@ def _draw_labels(
     images = []
     for item in items:
         (sample,) = model.test_step(pseudo_collate([item]))
+        if 'gt_sem_seg' not in sample:
+            raise ValueError(
+                'the images have no labels: add LoadAnnotations to the '
+                'pipeline of the dataset'
+            )
         maps = [
             x.data.squeeze(0).cpu().numpy()
             for x in (sample.gt_sem_seg, sample.pred_sem_seg)
         ]
         image = inputs_to_image(item['inputs'], maps[0].shape)
         images.append((image, maps[0], maps[1]))
-    ignored = dataset.ignore_index
+    ignored = ignored_label(dataset)
     figure = draw_predictions(
         images, dataset.metainfo['classes'], dataset_palette(dataset), ignored
     )

@@ -89,6 +89,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
     visualization=dict(type='mmfaseg.DrawSegmentationHook'),
 )
+custom_hooks = [dict(type='mmfaseg.ExactResumeHook')]
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends)
 log_processor = dict(by_epoch=False)

@@ -306,7 +306,9 @@ def test_folder_of_a_saved_model(tmp_path):
     ):
         config.write_text(json.dumps(dict(id2label=labels)))
         assert read_class_names(weights, 2) == names
-    for text in ('{}', '[', '{"id2label": {"1": "road"}}'):
+    config.write_text('{"model_type": "mask2former"}')  # default names
+    assert read_class_names(weights, 2) is None
+    for text in ('[', '{"id2label": {"1": "road"}}'):
         config.write_text(text)
         with pytest.raises(ValueError, match='no id2label'):
             read_class_names(weights, 2)

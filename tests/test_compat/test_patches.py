@@ -296,6 +296,23 @@ def test_torchvision_weights_load_without_torchvision(
     assert url.startswith(start)
 
 
+def test_files_with_generic_names_are_cached_by_url(
+    tmp_path, monkeypatch
+) -> None:
+    from mmengine.runner.checkpoint import _load_checkpoint
+
+    def download(url, path, progress):
+        torch.save(dict(url=url), path)
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    for _ in range(2):
+        for model in 'ab':
+            url = f'https://example.org/{model}/pytorch_model.bin'
+            assert _load_checkpoint(url) == dict(url=url)
+    assert len(list(tmp_path.rglob('*_pytorch_model.bin'))) == 2
+
+
 def test_failed_download_names_the_file_to_copy(tmp_path, monkeypatch) -> None:
     from mmengine.runner.checkpoint import _load_checkpoint
 

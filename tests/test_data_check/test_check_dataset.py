@@ -432,6 +432,7 @@ def test_wrong_number_of_class_weights(data):
     for loss, length, required in (
         ('loss', 2, 3),
         ('loss_decode', 2, 3),
+        ('loss_decode', 4, 3),
         ('loss_cls', 3, 4),
     ):
         cfg = make_config(data)
@@ -474,6 +475,11 @@ def test_splits_with_different_classes(data):
     cfg.val_dataloader.dataset.metainfo = metainfo
     cfg.test_dataloader = None
     problem = 'the classes differ from those of train'
+    assert problem in diagnose_one(cfg).problem
+    part = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[part, part]
+    )
     assert problem in diagnose_one(cfg).problem
 
 

@@ -49,6 +49,19 @@ def create(tmp_path):
     return call
 
 
+def test_masks_of_the_user_are_not_overwritten(folders, tmp_path):
+    """The folder for converted masks is that of the original ones."""
+    images, masks = folders()
+    masks = masks.rename(tmp_path / 'masks')
+    before = {x.name: x.read_bytes() for x in masks.iterdir()}
+    with pytest.raises(ValueError, match=r'masks already exists.*--out'):
+        create_dataset(
+            *(images, masks, tmp_path / 'config.py', tmp_path, 'abc'),
+            remap={2: 1},
+        )
+    assert {x.name: x.read_bytes() for x in masks.iterdir()} == before
+
+
 # pairs
 
 

@@ -105,6 +105,7 @@ def test_metric_of_perfect_and_poor_prediction():
         (dict(length=0), 'length'),
         (dict(split='training'), "'training'"),
         (dict(image_size=(128, 8)), 'image_size'),
+        (dict(image_size=(32, 1024)), 'at most 28 times the other'),
         (dict(seed=-1), 'seed'),
     ],
 )

@@ -65,6 +65,20 @@ def test_image_without_file_is_made_from_inputs(drawn, meta):
     assert name.startswith('test_')
 
 
+def test_only_the_main_process_draws(drawn, monkeypatch):
+    place = 'mmfaseg.engine.hooks.draw_segmentation_hook'
+    warnings = []
+    monkeypatch.setattr(f'{place}.get_world_size', lambda: 2)
+    monkeypatch.setattr(
+        f'{place}.print_log', lambda text, **_: warnings.append(text)
+    )
+    for is_main in (False, True):
+        monkeypatch.setattr(f'{place}.is_main_process', lambda x=is_main: x)
+        draw([red_inputs((8, 8))], [make_sample((8, 8))])
+        assert len(drawn) == is_main
+    assert 'only the images of the main process' in warnings[0]
+
+
 def test_every_sample_of_a_batch_is_drawn(drawn):
     inputs = [red_inputs((8, 8)), torch.zeros(3, 8, 8, dtype=torch.uint8)]
     draw(inputs, [make_sample((8, 8)), make_sample((8, 8))])

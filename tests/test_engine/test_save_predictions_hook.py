@@ -18,6 +18,13 @@ def make_sample(labels, path, **meta):
     return sample
 
 
+class Paths(list):
+    """A dataset of image paths."""
+
+    def get_data_info(self, index):
+        return dict(img_path=str(self[index]))
+
+
 def save(out, samples, num_classes=3, **dataset):
     hook = SavePredictionsHook(str(out))
     runner = SimpleNamespace(
@@ -49,6 +56,15 @@ def test_images_with_one_output_name_raise(tmp_path):
     samples = [make_sample([[0]], tmp_path / x) for x in ('1.jpg', '1.png')]
     with pytest.raises(ValueError, match=r"1\.png and .*1\.jpg .* name '1'"):
         save(tmp_path, samples, data_prefix=dict(img_path=str(tmp_path)))
+
+
+def test_names_are_checked_before_the_test(tmp_path):
+    """Also of images that other processes predict."""
+    hook = SavePredictionsHook(str(tmp_path))
+    paths = Paths([tmp_path / 'a/1.png', tmp_path / 'b/1.png'])
+    loader = SimpleNamespace(dataset=paths)
+    with pytest.raises(ValueError, match="same output name '1'"):
+        hook.before_test(SimpleNamespace(test_dataloader=loader))
 
 
 @pytest.mark.parametrize(

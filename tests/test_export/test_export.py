@@ -71,6 +71,18 @@ def test_exported_network_equals_segmentor(model, monkeypatch):
     assert len(labels.unique()) > 1
 
 
+def test_preprocessor_without_normalization(root):
+    cfg = Config.fromfile(root / f'configs/faseg/{NAME}.py')
+    init_default_scope(cfg.default_scope)
+    cfg.model.backbone.init_cfg = None
+    cfg.model.data_preprocessor.update(mean=None, std=None)
+    model = MODELS.build(cfg.model)
+    model.cfg = cfg
+    network = ExportedNetwork(model)
+    assert network.mean.flatten().tolist() == [0.0] * 3
+    assert network.std.flatten().tolist() == [1.0] * 3
+
+
 @pytest.mark.parametrize(('channels', 'num_means'), [(1, 1), (4, 4), (4, 1)])
 def test_other_channel_counts(root, channels, num_means):
     """Also with one mean for all channels."""

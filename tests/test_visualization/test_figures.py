@@ -108,6 +108,32 @@ def test_head_without_decoder_draws_predictions_only(tmp_path):
     assert [path.name for path in written] == ['predictions.png']
 
 
+def test_wrapped_dataset_is_drawn(tmp_path):
+    class Wrapper:
+        dataset = ImageDataset()
+        metainfo = dataset.metainfo
+
+        def __len__(self):
+            return len(self.dataset)
+
+        def __getitem__(self, index):
+            return self.dataset[index]
+
+    written = write_figures(Network(None), Wrapper(), tmp_path, [2])
+    assert [path.name for path in written] == ['predictions.png']
+
+
+def test_images_without_labels_raise(tmp_path, monkeypatch):
+    item = ImageDataset()[0]
+    del item['data_samples'].gt_sem_seg
+    monkeypatch.setattr(ImageDataset, '__getitem__', lambda *_: item)
+    monkeypatch.setattr(
+        Network, 'test_step', lambda *_: [item['data_samples']]
+    )
+    with pytest.raises(ValueError, match='have no labels: add Load'):
+        write_figures(Network(None), ImageDataset(), tmp_path, [0])
+
+
 @pytest.mark.parametrize('index', [-1, 3])
 def test_index_out_of_range_raises(tmp_path, index):
     with pytest.raises(ValueError, match=r'choose from 0\.\.2'):

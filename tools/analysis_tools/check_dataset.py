@@ -86,7 +86,8 @@ def main() -> None:
     console.print(f'{errors} errors, {warnings} warnings')
     if args.out is not None:
         figure = draw_histogram(report)
-        console.print(f'wrote {save_figure(figure, args.out)}')
+        with exit_on_user_errors():
+            console.print(f'wrote {save_figure(figure, args.out)}')
     sys.exit(1 if errors else 0)
 
 

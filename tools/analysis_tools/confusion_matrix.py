@@ -25,7 +25,10 @@ from mmfaseg.utils.command_line import (
     figure_path,
     hide_known_warnings,
     load_config,
+    positive_int,
 )
+from mmfaseg.utils.config_classes import split_dataset
+from mmfaseg.utils.dataset_wrappers import ignored_label
 from mmfaseg.utils.output_names import OutputNames
 from mmfaseg.visualization import save_figure
 
@@ -51,7 +54,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--top',
-        type=int,
+        type=positive_int,
         default=10,
         help='number of confusions to print (default: 10)',
     )
@@ -77,7 +80,7 @@ def count_pixels(dataset, predictions: Path) -> np.ndarray:
     """
     num_classes = len(dataset.metainfo['classes'])
     counts = np.zeros((num_classes + 1) ** 2, np.int64)
-    names = OutputNames(dataset)
+    names, ignored = OutputNames(dataset), ignored_label(dataset)
     for index in track(range(len(dataset)), 'reading'):
         sample = dataset[index]['data_samples']
         path = predictions / f'{names(sample.img_path)}.png'
@@ -93,9 +96,8 @@ def count_pixels(dataset, predictions: Path) -> np.ndarray:
             **sample.to_dict(),
             'pred_sem_seg': {'data': torch.from_numpy(labels[None])},
         }
-        ignore_index = getattr(dataset, 'ignore_index', 255)
         try:
-            maps = read_label_maps(sample, num_classes, ignore_index)
+            maps = read_label_maps(sample, num_classes, ignored)
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
         # both have the label num_classes where pixels are ignored
@@ -159,17 +161,16 @@ def main(argv: list[str] | None = None) -> None:
     args, console = parse_args(argv), Console()
     cfg = load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
-    if cfg.get('test_dataloader') is None:
-        sys.exit(f'error: {args.config} has no test_dataloader')
     with exit_on_user_errors((OSError, ValueError, AssertionError)):
-        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        dataset = DATASETS.build(split_dataset(cfg, 'test'))
         counts = count_pixels(dataset, args.predictions)
     classes = tuple(dataset.metainfo['classes'])
     percent = to_percent(counts)
     console.print(rich_table(largest_confusions(percent, classes, args.top)))
     if args.json is not None:
         write_json(args.json, dict(classes=classes, pixels=counts.tolist()))
-    path = save_figure(draw(percent, classes), args.out)
+    with exit_on_user_errors():
+        path = save_figure(draw(percent, classes), args.out)
     sys.stdout.write(f'wrote {path}\n')
 
 

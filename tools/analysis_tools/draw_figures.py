@@ -11,6 +11,7 @@ from mmfaseg.utils.command_line import (
     hide_known_warnings,
     load_config,
 )
+from mmfaseg.utils.config_classes import split_dataset
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -19,7 +20,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config file or name')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
-        '--out', default='figures', metavar='DIR', help='output folder'
+        '--out',
+        default='figures',
+        metavar='DIR',
+        help='output folder (default: %(default)s)',
     )
     parser.add_argument(
         '--split',
@@ -51,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args.config, args.cfg_options)
     with exit_on_user_errors():
         model, _ = load_network(cfg, args.checkpoint, args.device)
-        dataset = DATASETS.build(cfg[f'{args.split}_dataloader'].dataset)
+        dataset = DATASETS.build(split_dataset(cfg, args.split))
         for path in write_figures(model, dataset, args.out, args.indices):
             print(f'wrote {path}')
 

@@ -1,4 +1,4 @@
-"""Measures the query focus of trained models.
+"""Measures the cross-attention of the queries of trained models.
 
 Prints means over layers, images and queries that predict pixels for each
 stride: entropy of the focus (0 to 1), its overlap with the preference of the
@@ -22,10 +22,10 @@ from mmfaseg.utils.command_line import (
     add_cfg_options,
     exit_on_user_errors,
     hide_known_warnings,
+    positive_int,
 )
-from mmfaseg.visualization.explorer import explore, nan_mean
-
-MEASURES = ('entropy', 'overlap', 'drift', 'turn', 'change')
+from mmfaseg.utils.config_classes import split_dataset
+from mmfaseg.visualization.explorer import MEASURES, explore, nan_mean
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('models', nargs='+', help='work dirs with a config and a checkpoint')
     add(
         '--num-images',
-        type=int,
+        type=positive_int,
         default=40,
         help='number of images (default: 40)',
     )
@@ -51,17 +51,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--device', default='cpu', help='device of the model (default: cpu)')
     add('--json', type=Path, help='also write the values to this file')
     add_cfg_options(parser, 'test_dataloader.dataset.length=100')
-    args = parser.parse_args(argv)
-    if args.num_images < 1:
-        parser.error(f'--num-images must be positive, got {args.num_images}')
-    return args
+    return parser.parse_args(argv)
 
 
 def measure(args: argparse.Namespace, name: str) -> dict[int, dict]:
     """Returns the means of one model by stride."""
     model = load_model(name, None, args.device, args.cfg_options)
     init_default_scope(model.cfg.get('default_scope', 'mmseg'))
-    dataset = DATASETS.build(model.cfg[f'{args.split}_dataloader'].dataset)
+    dataset = DATASETS.build(split_dataset(model.cfg, args.split))
     meta = model.dataset_meta
     values: dict = defaultdict(lambda: defaultdict(list))
     count = min(args.num_images, len(dataset))

@@ -25,6 +25,7 @@ from mmfaseg.utils.command_line import (
     exit_on_user_errors,
     hide_known_warnings,
     load_config,
+    positive_int,
 )
 from mmfaseg.utils.input_channels import input_channels
 
@@ -37,10 +38,12 @@ MODULES = (
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Returns the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument(
+        'configs', nargs='+', metavar='CONFIG', help='config files or names'
+    )
     parser.add_argument(
         '--shape',
-        type=int,
+        type=positive_int,
         nargs=2,
         metavar=('HEIGHT', 'WIDTH'),
         help='image size in pixels (default: crop_size of the config, padded '
@@ -143,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         modules = [
             [name or 'all', count_parameters(analyzer, name), flops[name]]
             for name in MODULES
-            if name != 'neck' or name in flops
+            if name in flops  # heads differ
         ]
         operators = [
             [name, f'{count / 1e9:.2f}']

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
@@ -109,25 +110,20 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Locks a folder for this process, on systems with ``fcntl``.
+    """Locks a folder for this process.
 
     Raises:
         GridError: if another process has locked it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / 'lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise GridError(
-                f'another process writes to {folder}: wait for it, stop it, '
-                'or choose another --out'
-            ) from error
+    try:
+        lock = FileLock(folder / 'lock').acquire(timeout=0)
+    except Timeout as error:
+        raise GridError(
+            f'another process writes to {folder}: wait for it, stop it, or '
+            'choose another --out'
+        ) from error
+    with lock:
         yield
 
 

@@ -24,7 +24,12 @@ from rich.console import Console
 from study_cell import Cell
 from study_report import report
 
-from mmfaseg.utils.command_line import add_cfg_options, hide_known_warnings
+from mmfaseg.utils.command_line import (
+    add_cfg_options,
+    hide_known_warnings,
+    positive_int,
+)
+from mmfaseg.utils.config_files import find_config
 
 POLL_SECONDS = 1.0
 
@@ -35,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add('configs', nargs='+', type=Path, help='one config per row')
+    add('configs', nargs='+', help='one config, as path or name, per row')
     add(
         '--seeds',
         nargs='+',
@@ -52,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--baseline', help='row to compare with (default: the first)')
     add(
         '--jobs',
-        type=int,
+        type=positive_int,
         default=1,
         help='number of parallel processes (default: 1)',
     )
@@ -67,13 +72,11 @@ def make_cells(args: argparse.Namespace) -> list[Cell]:
     """Returns all cells, seed by seed.
 
     Raises:
-        GridError: if a config does not exist, or an argument is ambiguous.
+        GridError: if an argument is ambiguous.
+        FileNotFoundError: if a config does not exist.
     """
-    missing = [str(x) for x in args.configs if not x.is_file()]
-    if missing:
-        raise GridError(f'no such config: {", ".join(missing)}')
     rows: dict[str, Path] = {}
-    for config in args.configs:
+    for config in map(find_config, args.configs):
         row = Cell(config, 0, args.out, {}).row
         if row in rows:
             raise GridError(

@@ -66,14 +66,24 @@ class Cell:
     def load_config(self) -> Config:
         """Returns the config of the run, without the shared backbone."""
         cfg = load_config(self.config, self.options)
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=self.seed)
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=self.seed)
         cfg.work_dir = str(self.work_dir)
         return cfg
 
     @cached_property
     def max_iters(self) -> int:
-        """Length of the training."""
-        return self.load_config().train_cfg.max_iters
+        """Length of the training.
+
+        Raises:
+            GridError: if the training is not iteration-based.
+        """
+        max_iters = self.load_config().train_cfg.get('max_iters')
+        if max_iters is None:
+            raise GridError(
+                f'{self.config} has no train_cfg.max_iters: the study '
+                'requires iteration-based training'
+            )
+        return max_iters
 
     def fingerprints(self) -> dict[str, str]:
         """Returns hashes of the settings of training and testing."""
@@ -81,7 +91,7 @@ class Cell:
         for key in IGNORED_KEYS:
             cfg.pop(key, None)
         for key in IGNORED_HOOKS:
-            cfg.get('default_hooks', {}).pop(key, None)
+            (cfg.get('default_hooks') or {}).pop(key, None)
         test = {key: cfg.pop(key, None) for key in TEST_KEYS}
         return {'training': digest(cfg), 'test': digest(test)}
 

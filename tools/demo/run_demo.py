@@ -36,14 +36,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--out',
         default='demo_out',
         metavar='DIR',
-        help='folder for figures, logs and checkpoints',
+        help='folder for figures, logs and checkpoints (default: %(default)s)',
     )
     parser.add_argument(
         '--resume',
         action='store_true',
         help='continue from the latest checkpoint of an interrupted demo',
     )
-    parser.add_argument('--seed', type=int, default=0, help='random seed')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='random seed (default: 0)'
+    )
     add_cfg_options(parser, 'train_cfg.max_iters=100')
     return parser.parse_args(argv)
 
@@ -75,7 +77,7 @@ def make_config(args: argparse.Namespace) -> Config:
     """Returns the config with the command line options applied."""
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = str(Path(args.out) / 'train')
-    cfg.randomness = dict(cfg.get('randomness', {}), seed=args.seed)
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     cfg.resume = args.resume
     # evaluated once, after training
     cfg.train_cfg.val_begin = cfg.train_cfg.max_iters + 1

@@ -1,4 +1,4 @@
-"""Exports a trained network to ONNX or torch.export and compares the result.
+"""Exports a trained network to ONNX or torch.export, compared with PyTorch.
 
 The file supports any batch size and any image size in multiples of 32. The
 input is a batch of images, float32, 0 to 255, (B, C, H, W), with the channels

@@ -43,6 +43,11 @@ def cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if not tensor.is_floating_point():
         return tensor
+    if not tensor.isfinite().all():
+        raise ValueError(
+            f'{name} has values that are not finite: the training diverged; '
+            'use an earlier checkpoint'
+        )
     result = tensor.to(dtype)
     if not result.isfinite().all():
         raise ValueError(

@@ -1,12 +1,15 @@
 """Visualization hook for image files and generated images."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import cv2
 import mmcv
 import numpy as np
 from mmengine import fileio
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.engine.hooks import SegVisualizationHook
 from mmseg.structures import SegDataSample
@@ -23,7 +26,8 @@ class DrawSegmentationHook(SegVisualizationHook):
     The image is read from ``img_path`` of the data sample. If there is no such
     file, or if OpenCV cannot decode it, the network input is resized to the
     original size instead. The names of the drawings contain the folders below
-    that of the images. The arguments are those of mmseg's hook.
+    that of the images. With several processes, the main process draws its own
+    images. The arguments are those of mmseg's hook.
     """
 
     _name: Callable[[str], str]
@@ -37,6 +41,13 @@ class DrawSegmentationHook(SegVisualizationHook):
     def before_test(self, runner: Runner) -> None:
         """Prepares the names of the drawings."""
         self._name = OutputNames(runner.test_dataloader.dataset, '_')
+        if self.draw and get_world_size() > 1:
+            print_log(
+                'DrawSegmentationHook draws only the images of the main '
+                'process: test without --launcher to draw all',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     # OneDL's hook overrides the methods that call _after_iter
     after_val_iter = Hook.after_val_iter
@@ -51,7 +62,7 @@ class DrawSegmentationHook(SegVisualizationHook):
         mode: str = 'val',
     ) -> None:
         """Draws the samples of every ``interval``-th batch."""
-        if not self.draw or mode == 'train':
+        if not self.draw or mode == 'train' or not is_main_process():
             return
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return

@@ -65,6 +65,15 @@ class _SeededBatches:
         self.number += 1
         return next(self.batches)
 
+    def skip_iter(self, num_iters: int) -> None:
+        """Skips batches; the loop of OneDL's mmengine calls this method.
+
+        The batches are loaded, so that the random numbers of the workers are
+        those of uninterrupted training.
+        """
+        for _ in range(num_iters):
+            next(self)
+
 
 def _seed(*numbers: int) -> None:
     sequence = np.random.SeedSequence([*numbers, get_rank()])

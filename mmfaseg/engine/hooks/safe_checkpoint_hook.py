@@ -28,8 +28,9 @@ class SafeCheckpointHook(CheckpointHook):
     are older checkpoints removed, including the previous best one. If the
     process is killed or the disk is full, only the newest checkpoint is lost,
     but outdated files may remain. The arguments are those of mmengine's hook.
-    With ``backend_args`` or a remote ``out_dir``, files are written as in
-    mmengine's hook.
+    With ``backend_args``, a remote ``out_dir``, or FlexibleRunner with another
+    strategy than ``FullyShardStrategy``, files are written as in mmengine's
+    hook.
 
     Checkpoints that are loaded for testing or resuming must contain all
     weights of the model, those of ``load_from`` at least one. All loaded

@@ -18,8 +18,9 @@ class SavePredictionsHook(Hook):
 
     The folders below that of the images are kept: the label map of
     ``img_dir/a/1.jpg`` is ``out_dir/a/1.png``. The labels are those of the
-    annotation files: with ``reduce_zero_label``, the first class is 1. More
-    than 256 labels are stored with 16 bits.
+    annotation files: with ``reduce_zero_label``, the first class is 1. With
+    custom ``classes`` in ``metainfo``, they are the indices of these classes.
+    More than 256 labels are stored with 16 bits.
 
     Args:
         out_dir (str): output folder.
@@ -29,9 +30,18 @@ class SavePredictionsHook(Hook):
         self.out_dir = Path(out_dir)
 
     def before_test(self, runner: Runner) -> None:
-        """Creates the output folder."""
+        """Creates the output folder and checks the output names.
+
+        Raises:
+            ValueError: if two images have the same output name.
+        """
         self.out_dir.mkdir(parents=True, exist_ok=True)
-        self._names = OutputNames(runner.test_dataloader.dataset)
+        dataset = runner.test_dataloader.dataset
+        self._names = OutputNames(dataset)
+        # all images, as the other one may belong to another process
+        if hasattr(dataset, 'get_data_info'):
+            for index in range(len(dataset)):
+                self._names(dataset.get_data_info(index)['img_path'])
 
     def after_test_iter(
         self,

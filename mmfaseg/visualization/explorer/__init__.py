@@ -2,11 +2,18 @@
 
 from .exploration import MAX_QUERIES, explore, view_trace
 from .measures import nan_mean
-from .page import check_page_name, describe, make_page, write_page
+from .page import (
+    MEASURES,
+    check_page_name,
+    describe,
+    make_page,
+    write_page,
+)
 from .views import Exploration, LayerView
 
 __all__ = [
     'MAX_QUERIES',
+    'MEASURES',
     'Exploration',
     'LayerView',
     'check_page_name',
