@@ -5,11 +5,14 @@ Shapes: B batch size, Q queries, K classes, h x w the masks (stride 4).
 
 from collections.abc import Sequence
 
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..utils.check_count import check_count
 from .layers import DecoderOutput
 from .layers.build_part import build_part
+from .task_modules import MaskTargets
 
 
 class MaskClassificationHead(BaseModule):
@@ -64,6 +67,7 @@ class MaskClassificationHead(BaseModule):
         self.loss_module = build_part(
             'loss', loss, nn.Module, num_classes=num_classes
         )
+        self._has_warned = False
 
     def decode(self, feats: Sequence[Tensor]) -> DecoderOutput:
         """Returns the predictions of :meth:`forward`, masks on access."""
@@ -88,10 +92,21 @@ class MaskClassificationHead(BaseModule):
         output = self.decode(feats)
         return output.cls_scores, list(output.mask_preds.stack().unbind(0))
 
+    def _compute_loss(
+        self, feats: Sequence[Tensor], targets: Sequence[MaskTargets]
+    ) -> dict[str, Tensor]:
+        """Returns the losses of the predictions of :meth:`decode`."""
+        self._warn_if_too_many(max(len(x.labels) for x in targets))
+        output = self.decode(feats)
+        return self.loss_module(output.cls_scores, output.mask_preds, targets)
 
-def check_count(name: str, value: object) -> None:
-    """Raises TypeError or ValueError unless a value is a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f'{name}={value!r} must be an integer')
-    if value < 1:
-        raise ValueError(f'{name}={value} must be at least 1')
+    def _warn_if_too_many(self, count: int) -> None:
+        """Warns once if an image has more targets than queries."""
+        if count <= self.num_queries or self._has_warned:
+            return
+        self._has_warned = True
+        MMLogger.get_current_instance().warning(
+            f'an image has {count} targets, but the head has only '
+            f'{self.num_queries} queries: unmatched targets are not learned. '
+            'Increase num_queries of the head if this happens often.'
+        )

@@ -59,7 +59,8 @@ def ms_deform_attn(
     of these is used: the compiled operator of this package for the device of
     ``value``, on CUDA the operator of mmcv, the PyTorch reference. Sums are
     computed in float32 or float64. If a location or weight is not finite, the
-    output of the compiled operator is not finite.
+    output of the compiled operator is not finite. On CUDA, the gradient of
+    ``value`` is not deterministic.
 
     Args:
         value (Tensor): float16, bfloat16, float32 or float64, shape

@@ -3,7 +3,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from decoder_parts import make_level, make_state
+from decoder_parts import DECODER, make_level, make_state
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -375,6 +375,23 @@ def test_any_size(make_decoder, decoder_inputs, size):
             r'mask_threshold must be in \[0, 1\)',
         ),
         (dict(layer=dict(num_heads=3)), 'num_heads=3'),
+        (dict(layer=dict(num_heads=0)), 'num_heads=0 must be at least 1'),
+        (dict(mask_channels=0), 'mask_channels=0 must be at least 1'),
+        (
+            dict(
+                share_high_res_layers=True,
+                high_res_attention=None,
+                num_layers=9,
+            ),
+            'there are no layers to share',
+        ),
+        (
+            dict(
+                masked_attention=DECODER['high_res_attention'],
+                positional_query=dict(type='mmfaseg.LearnedPositionalQuery'),
+            ),
+            'in layer 0 uses the attention of level 0',
+        ),
         (
             dict(positional_query=dict(embed_dims=8)),
             'positional_query: remove embed_dims; the network sets it',

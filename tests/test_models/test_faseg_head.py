@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from decoder_parts import CONDITIONAL, DECODER, merge
 from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
@@ -322,6 +323,44 @@ def test_unsupported_settings_without_logits_raise(make_model):
     model.test_cfg.update(mode='slide', crop_size=(32, 32), stride=(33, 32))
     with pytest.raises(ValueError, match=r'stride=\(33, 32\)'):
         model.predict(torch.randn(1, 3, 64, 96))
+    model.test_cfg.pop('stride')
+    with pytest.raises(ValueError, match='test_cfg has no stride'):
+        model.predict(torch.randn(1, 3, 64, 96))
+    model.test_cfg.mode = 'silde'
+    with pytest.raises(ValueError, match="mode='silde' must be 'whole' or"):
+        model.predict(torch.randn(1, 3, 64, 96))
+
+
+def test_samples_prepared_for_training_raise(make_model):
+    """mmseg sets ``pad_shape`` of samples without labels to None."""
+    model = make_model().eval()
+    meta = dict(img_shape=(50, 70), ori_shape=(50, 70))
+    data = dict(
+        inputs=[torch.zeros(3, 50, 70, dtype=torch.uint8)],
+        data_samples=[SegDataSample(metainfo=meta)],
+    )
+    batch = model.data_preprocessor(data, training=True)
+    with pytest.raises(ValueError, match='with training=False'):
+        model.predict(**batch)
+
+
+def test_more_classes_than_queries_warn_once(monkeypatch):
+    init_default_scope('mmseg')
+    warnings = []
+    monkeypatch.setattr(
+        MMLogger, 'warning', lambda _, text: warnings.append(text)
+    )
+    config = ConfigDict(copy.deepcopy(MODEL))
+    config.decode_head.num_queries = 2
+    head = MODELS.build(config).decode_head.double()
+    feats = make_pyramid(1, (8, 16, 32, 64), 64, 64)
+    for count in (2, 3, 3):
+        labels = torch.arange(64 * 64).view(1, 64, 64) % count
+        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+        losses = head.loss(feats, [sample])
+        assert losses['loss_cls'].isfinite()
+    (warning,) = warnings
+    assert '3 targets, but the head has only 2 queries' in warning
 
 
 def _make_fcn(**head):

@@ -176,3 +176,12 @@ def test_invalid_arguments_raise():
         FASegPixelDecoder(CHANNELS[:3], 64, **parts)
     with pytest.raises(ValueError, match=r'norm_cfg\.num_groups=32'):
         FASegPixelDecoder(CHANNELS, 48, **parts)
+    for name in (
+        *('num_layers', 'num_heads', 'num_points'),
+        *('feedforward_channels', 'mask_channels'),
+    ):
+        with pytest.raises(ValueError, match=f'{name}=0 must be at least 1'):
+            FASegPixelDecoder(CHANNELS, 64, **parts, **{name: 0})
+    parts['norm_cfg'] = dict(type='GN', num_groups=0)
+    with pytest.raises(ValueError, match='num_groups=0 must be at least 1'):
+        FASegPixelDecoder(CHANNELS, 64, **parts)

@@ -11,6 +11,7 @@ from mmfaseg.models.pixel_decoders.ms_deform_attn_pixel_decoder import (
 from mmfaseg.testing import assert_close
 
 CONFIG = 'configs/mask2former/mask2former_r18_1xb8-3k_shapes-128x128.py'
+NUCLEI = 'configs/faseg/faseg_efficientnet-lite0_1xb4-1k_dsb2018-256x256.py'
 
 
 def _mask2former(root, pixel_decoder):
@@ -23,6 +24,16 @@ def _mask2former(root, pixel_decoder):
     model = MODELS.build(cfg.model.decode_head)
     model.init_weights()
     return model.double().eval()
+
+
+def test_heads_of_mmfaseg_require_their_own_pixel_decoder(root):
+    cfg = Config.fromfile(root / NUCLEI)
+    cfg.model.decode_head.pixel_decoder = dict(
+        type='mmfaseg.MSDeformAttnPixelDecoder'
+    )
+    init_default_scope('mmseg')
+    with pytest.raises(TypeError, match=r'use mmfaseg\.FASegPixelDec'):
+        MODELS.build(cfg.model.decode_head)
 
 
 @pytest.mark.smoke

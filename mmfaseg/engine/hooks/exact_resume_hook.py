@@ -26,8 +26,10 @@ class ExactResumeHook(Hook):
     with the seed of the run, the iteration and the rank. Thus, validation and
     other hooks do not affect the random numbers of training.
 
-    Weights are bit-identical with deterministic operators: on CPUs, and on
-    GPUs with ``randomness=dict(deterministic=True)``. The hook supports
+    On CPUs, the weights are bit-identical. On GPUs, PyTorch has no
+    deterministic implementation of some operators of Mask2Former's losses, so
+    that results vary within rounding and
+    ``randomness=dict(deterministic=True)`` raises an error. The hook supports
     iteration-based training loops. The seed and the numbers of processes and
     workers must not change; ``tools/train.py --resume`` reads the seed from
     the checkpoint.

@@ -138,7 +138,8 @@ class EfficientNetLite(BaseModule):
         norm_eval (bool): keep batch norm in evaluation mode during training.
         drop_path_rate (float): stochastic depth: block i of n, counted from
             0, is skipped with probability ``drop_path_rate * i / n``.
-        with_cp (bool): use gradient checkpointing.
+        with_cp (bool): use gradient checkpointing. Batch norms that are
+            trained then update their statistics twice per step.
         init_cfg (dict, optional): initialization config of
             :class:`mmengine.model.BaseModule`. ``Pretrained`` accepts
             checkpoints of efficientnet-lite-pytorch.

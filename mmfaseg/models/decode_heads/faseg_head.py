@@ -90,7 +90,7 @@ class FASegHead(MaskClassificationHead):
         batch_data_samples: Sequence,
         train_cfg: dict | None = None,
     ) -> dict[str, Tensor]:
-        """Returns the losses of all predictions.
+        """Returns the losses of all predictions, in evaluation mode the last.
 
         Args:
             feats (Sequence[Tensor]): backbone stages, strides 4, 8, 16, 32.
@@ -110,8 +110,7 @@ class FASegHead(MaskClassificationHead):
             )
             for sample in batch_data_samples
         ]
-        output = self.decode(feats)
-        return self.loss_module(output.cls_scores, output.mask_preds, targets)
+        return self._compute_loss(feats, targets)
 
     def predict(
         self,
@@ -174,8 +173,16 @@ def _input_size(meta: dict, test_cfg: dict | None) -> tuple[int, int]:
 
     In mode "slide", mmseg sets ``img_shape`` to the window size, while
     ``pad_shape`` remains that of the whole image.
+
+    Raises:
+        ValueError: if the size is unknown.
     """
     is_slide = test_cfg is not None and test_cfg.get('mode') == 'slide'
     key = 'pad_shape' if 'pad_shape' in meta and not is_slide else 'img_shape'
+    if meta[key] is None:  # set by mmseg's stack_batch in training
+        raise ValueError(
+            f'{key} of an image without labels is None: call the '
+            'data_preprocessor with training=False for predictions'
+        )
     height, width = meta[key][:2]
     return height, width

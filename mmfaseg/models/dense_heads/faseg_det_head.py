@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mmfaseg.registry import MODELS
@@ -93,12 +92,11 @@ class FASegDetHead(MaskClassificationHead):
         )
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
-        self._has_warned = False
 
     def loss(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
     ) -> dict[str, Tensor]:
-        """Returns the losses of all predictions.
+        """Returns the losses of all predictions, in evaluation mode the last.
 
         Args:
             x (Sequence[Tensor]): backbone stages with stride 4, 8, 16, 32.
@@ -111,9 +109,7 @@ class FASegDetHead(MaskClassificationHead):
                 classes and no ``gt_sem_seg``.
         """
         targets = [self._targets(sample) for sample in batch_data_samples]
-        self._warn_if_too_many(max(len(x.labels) for x in targets))
-        output = self.decode(x)
-        return self.loss_module(output.cls_scores, output.mask_preds, targets)
+        return self._compute_loss(x, targets)
 
     def predict(
         self, x: Sequence[Tensor], batch_data_samples: Sequence
@@ -172,17 +168,6 @@ class FASegDetHead(MaskClassificationHead):
             )
         label_map = sample.gt_sem_seg.sem_seg.squeeze(0)
         return _pad(label_map, size, self.ignore_index)
-
-    def _warn_if_too_many(self, count: int) -> None:
-        """Warns once if an image has more targets than queries."""
-        if count <= self.num_queries or self._has_warned:
-            return
-        self._has_warned = True
-        MMLogger.get_current_instance().warning(
-            f'an image has {count} targets, but the head has only '
-            f'{self.num_queries} queries: unmatched targets are not learned. '
-            'Increase panoptic_head.num_queries if this happens often.'
-        )
 
 
 def _as_tensor(

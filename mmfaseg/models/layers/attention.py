@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfaseg.ops import TokenLinear, linear
+from mmfaseg.utils.check_count import check_count
 
 from .low_memory import chunks, recompute
 
@@ -23,11 +24,13 @@ class MultiheadAttention(nn.Module):
         num_heads (int): number of attention heads, h; must divide C.
 
     Raises:
-        ValueError: if ``num_heads`` does not divide ``embed_dims``.
+        ValueError: if ``num_heads`` is not positive or does not divide
+            ``embed_dims``.
     """
 
     def __init__(self, embed_dims: int, num_heads: int) -> None:
         super().__init__()
+        check_count('num_heads', num_heads)
         if embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims={embed_dims} must be a multiple of '
@@ -137,9 +140,13 @@ class FFN(nn.Sequential):
     Args:
         embed_dims (int): number of input and output channels, C.
         feedforward_channels (int): number of hidden channels.
+
+    Raises:
+        ValueError: if ``feedforward_channels`` is not positive.
     """
 
     def __init__(self, embed_dims: int, feedforward_channels: int) -> None:
+        check_count('feedforward_channels', feedforward_channels)
         first = TokenLinear(embed_dims, feedforward_channels)
         second = TokenLinear(feedforward_channels, embed_dims)
         for layer in (first, second):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfaseg.ops import TokenLinear, linear, ms_deform_attn
+from mmfaseg.utils.check_count import check_count
 
 from .attention import FFN
 from .low_memory import recompute, run_layer
@@ -65,7 +66,8 @@ class MultiScaleDeformableAttention(nn.Module):
         num_points (int): number of sampling points, P.
 
     Raises:
-        ValueError: if ``num_heads`` does not divide ``embed_dims``.
+        ValueError: if ``num_heads`` does not divide ``embed_dims``, or a
+            number is not positive.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class MultiScaleDeformableAttention(nn.Module):
         num_points: int = 4,
     ) -> None:
         super().__init__()
+        check_count('num_heads', num_heads)
+        check_count('num_points', num_points)
         if embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims={embed_dims} must be a multiple of '
@@ -206,6 +210,10 @@ class DeformableEncoder(nn.Module):
         num_levels (int): number of feature levels, n_l.
         num_points (int): number of sampling points, P.
         with_cp (bool): use gradient checkpointing.
+
+    Raises:
+        ValueError: if a number is not positive, or ``num_heads`` does not
+            divide C.
     """
 
     def __init__(
@@ -219,6 +227,7 @@ class DeformableEncoder(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+        check_count('num_layers', num_layers)
         self.with_cp = with_cp
         self.level_embed = nn.Embedding(num_levels, embed_dims)
         self.layers = nn.ModuleList(

@@ -13,6 +13,7 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.check_count import check_count
 from mmfaseg.utils.mask2former_arguments import TRANSFORMER_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
@@ -118,6 +119,11 @@ class FASegDecoder(BaseModule):
                 f'num_layers={num_layers} must be at least {self.num_levels}, '
                 'one per level: a level without a layer would not be trained'
             )
+        if share_high_res_layers and high_res_attention is None:
+            raise ValueError(
+                'share_high_res_layers=True, but high_res_attention=None: '
+                'there are no layers to share; remove one of them'
+            )
         self.with_cp = with_cp
         self.query_feat = nn.Embedding(num_queries, embed_dims)
         self.query_embed: nn.Embedding | None = nn.Embedding(
@@ -145,7 +151,10 @@ class FASegDecoder(BaseModule):
             for step in self.schedule
             if self._cross_attn(step.layer).needs_tokens
         }
-        self.mask_channels = mask_channels or embed_dims
+        if mask_channels is None:
+            mask_channels = embed_dims
+        check_count('mask_channels', mask_channels)
+        self.mask_channels = mask_channels
         self.predictor = MaskPredictor(
             embed_dims, num_classes, self.mask_channels
         )
@@ -193,6 +202,13 @@ class FASegDecoder(BaseModule):
         steps = []
         for index, attention in enumerate(attentions):
             level = index % self.num_levels
+            coarse_level = attention.coarse_level
+            if coarse_level is not None and index <= coarse_level:
+                raise ValueError(
+                    f'{type(attention).__name__} in layer {index} uses the '
+                    f'attention of level {coarse_level} (coarse_level), but '
+                    'no earlier layer attends to that level'
+                )
             is_last = index == len(keys) - 1
             updates_query_pos = attention.updates_query_pos and not is_last
             updates_coarse_attention = level in coarse_levels and not is_last

@@ -13,6 +13,7 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.check_count import check_count
 from mmfaseg.utils.mask2former_arguments import PIXEL_DECODER
 from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
@@ -87,6 +88,10 @@ class FASegPixelDecoder(BaseModule):
                 f'got {list(in_channels)}'
             )
         num_groups = norm_cfg.get('num_groups', 1)
+        check_count('norm_cfg.num_groups', num_groups)
+        if mask_channels is None:
+            mask_channels = embed_dims
+        check_count('mask_channels', mask_channels)
         if embed_dims % num_groups:
             raise ValueError(
                 f'embed_dims={embed_dims} must be a multiple of '
@@ -124,9 +129,7 @@ class FASegPixelDecoder(BaseModule):
             *_conv_norm(embed_dims, embed_dims, 3, norm_cfg, bias=False),
             nn.ReLU(inplace=True),
         )
-        self.mask_feature = nn.Conv2d(
-            embed_dims, mask_channels or embed_dims, 1
-        )
+        self.mask_feature = nn.Conv2d(embed_dims, mask_channels, 1)
         nn.init.kaiming_uniform_(self.mask_feature.weight, a=1)
 
     def forward(

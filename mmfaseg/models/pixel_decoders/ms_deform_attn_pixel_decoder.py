@@ -10,6 +10,12 @@ from typing_extensions import override
 
 from mmfaseg.ops import ms_deform_attn
 from mmfaseg.registry import MODELS
+from mmfaseg.utils.misplaced_arguments import reject_misplaced
+
+REMEDY = (
+    'use mmfaseg.FASegPixelDecoder in heads of mmfaseg; '
+    'MSDeformAttnPixelDecoder is for Mask2FormerHead'
+)
 
 
 class CompiledMultiScaleDeformableAttention(MultiScaleDeformableAttention):
@@ -56,9 +62,11 @@ class MSDeformAttnPixelDecoder(MMDetPixelDecoder):
     Use it in a Mask2Former of MMSegmentation or MMDetection with
     ``pixel_decoder=dict(type='mmfaseg.MSDeformAttnPixelDecoder')``. The
     arguments and parameter names are those of
-    ``mmdet.MSDeformAttnPixelDecoder``.
+    ``mmdet.MSDeformAttnPixelDecoder``. The heads of mmfaseg require
+    :class:`FASegPixelDecoder`.
     """
 
+    @reject_misplaced(dict.fromkeys(('num_levels', 'embed_dims'), REMEDY))
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         for layer in self.encoder.layers:

@@ -28,7 +28,8 @@ class MaskClassificationTTA(BaseTTAModel):
 
     The arguments are those of mmengine's ``BaseTTAModel``: ``module``, the
     segmentor or its config, and ``data_preprocessor``, which overrides that of
-    the segmentor. It runs with ``test_cfg.return_logits=True``.
+    the segmentor if ``module`` is a config. It runs with
+    ``test_cfg.return_logits=True``.
     """
 
     def test_step(self, data: dict) -> list[SegDataSample]:

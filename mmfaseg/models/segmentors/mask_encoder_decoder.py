@@ -60,9 +60,15 @@ class MaskEncoderDecoder(EncoderDecoder):
         The inputs have the shape (B, 3, H, W), the samples meta information.
 
         Raises:
-            ValueError: if ``return_logits=False`` and the windows do not
-                cover the image.
+            ValueError: if ``test_cfg.mode`` is invalid, or if
+                ``return_logits=False`` and the windows do not cover the
+                image.
         """
+        mode = self.test_cfg.get('mode', 'whole')
+        if mode not in ('whole', 'slide'):
+            raise ValueError(
+                f"test_cfg.mode={mode!r} must be 'whole' or 'slide'"
+            )
         if self.test_cfg.get('return_logits', True):
             return super().predict(inputs, data_samples)
         if not self._supports_label_maps():

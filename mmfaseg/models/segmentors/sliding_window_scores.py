@@ -22,7 +22,8 @@ class SlidingWindowScores:
         meta (dict): meta information of the image.
 
     Raises:
-        ValueError: if the stride is not positive or exceeds the window.
+        ValueError: if ``crop_size`` or ``stride`` is missing, or the stride
+            is not positive or exceeds the window.
     """
 
     def __init__(
@@ -85,6 +86,12 @@ def _window_starts(
     length: int, test_cfg: dict, dim: int
 ) -> tuple[list[int], int]:
     """Returns where windows start along a dimension, and their length."""
+    missing = [x for x in ('crop_size', 'stride') if x not in test_cfg]
+    if missing:
+        raise ValueError(
+            f'test_cfg has no {" and no ".join(missing)}, which mode "slide" '
+            'requires'
+        )
     window, stride = test_cfg['crop_size'][dim], test_cfg['stride'][dim]
     if not 0 < stride <= window:
         raise ValueError(
