@@ -11,6 +11,7 @@ from mmfaseg.utils.command_line import (
     add_cfg_options,
     exit_on_user_errors,
     hide_known_warnings,
+    make_folder,
     positive_int,
 )
 
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     from mmfaseg.apis import FASegInferencer
 
     args = parse_args(argv)
+    make_folder(args.out, 'output folder')
     count = 0
     # an interrupt ends a camera stream
     with (

@@ -579,6 +579,30 @@ def test_resume_prefers_the_run_to_pretrained_weights(tmp_path) -> None:
             config_of('train', '--resume', missing)
 
 
+def test_resume_rejects_schedules_of_another_length(tmp_path) -> None:
+    """mmengine would train at the learning rate 0."""
+    checkpoint = tmp_path / 'iter_2.pth'
+    content = dict(param_schedulers=[dict(end=4)], meta=dict(iter=2))
+    torch.save(content, checkpoint)
+    cfg = config_of('train', '--resume', checkpoint)
+    assert cfg.resume
+    with pytest.raises(ValueError, match=r'iteration 8, .* at 4, which'):
+        config_of(
+            'train',
+            *('--resume', checkpoint),
+            *('--cfg-options', 'param_scheduler.0.end=8'),
+        )
+
+
+def test_checkpoint_of_another_model_is_rejected(tmp_path) -> None:
+    """Also if the config has mmengine's ``CheckpointHook``."""
+    checkpoint = tmp_path / 'other.pth'
+    torch.save(dict(state_dict={'x': torch.ones(1)}), checkpoint)
+    options = ('--work-dir', tmp_path)
+    with pytest.raises(ValueError, match=r'lacks .* weights of the net'):
+        run_tool('test', CONFIG, checkpoint, *options)
+
+
 def test_log_adds_backends_to_local_files() -> None:
     cfg = config_of('train', '--log', 'tensorboard', 'wandb')
     kinds = [x['type'] for x in cfg.visualizer.vis_backends]

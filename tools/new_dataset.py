@@ -132,6 +132,8 @@ def main(argv: list[str] | None = None) -> None:
         pairs = create_dataset(**vars(args))
     for split, names in pairs.names.items():
         print(f'{split}: {len(names)} images')
+    if pairs.num_unused_masks:
+        print(f'masks without an image: {pairs.num_unused_masks}')
     report = check_dataset(Config.fromfile(args.config), limit=50)
     for diagnostic in report.diagnostics:
         print(diagnostic)

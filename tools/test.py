@@ -17,6 +17,7 @@ from mmfaseg.utils.command_line import (
 )
 from mmfaseg.utils.cpu_processes import destroy_process_group
 from mmfaseg.utils.run_options import (
+    check_loaded_weights,
     draw_predictions,
     predict_with_amp,
     remove_sharding,
@@ -73,6 +74,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.load_from = args.checkpoint
     cfg.resume = False
     remove_sharding(cfg)
+    if not args.no_check:
+        check_loaded_weights(cfg)
     if args.show or args.show_dir is not None:
         draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     if args.tta:

@@ -135,7 +135,9 @@ class Conversion:
         if problems:
             raise ConversionError(
                 f'{len(problems)} entries do not match; use the config of '
-                'this checkpoint:\n' + '\n'.join(problems)
+                'this checkpoint, or load_from for a model with other custom '
+                'parts, which then keep their initial values:\n'
+                + '\n'.join(problems)
             )
 
     def rename(self, to_key: Callable[[str], str]) -> None:

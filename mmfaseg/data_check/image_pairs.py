@@ -22,6 +22,7 @@ class ImagePairs:
             ``'_mask.png'``.
         names (dict[str, list[str]]): for each split, the paths relative to
             the folders, without suffix.
+        num_unused_masks (int): number of masks without an image.
     """
 
     images: Path
@@ -29,6 +30,7 @@ class ImagePairs:
     img_suffix: str
     seg_map_suffix: str
     names: dict[str, list[str]]
+    num_unused_masks: int = 0
 
     def __iter__(self) -> Iterator[tuple[str, Path, Path]]:
         """Yields name, image path and mask path of each pair."""
@@ -88,7 +90,13 @@ def find_pairs(
         'train': [x for x in stems if x not in val],
         'val': [x for x in stems if x in val],
     }
-    return ImagePairs(images, masks, suffixes[0], seg_map_suffix, names)
+    used = {stem + seg_map_suffix for stem in stems}
+    unused = sum(
+        x.endswith(seg_map_suffix) and x not in used for x in mask_names
+    )
+    return ImagePairs(
+        images, masks, suffixes[0], seg_map_suffix, names, unused
+    )
 
 
 def _list_images(folder: Path) -> list[str]:

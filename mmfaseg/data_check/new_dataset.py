@@ -74,6 +74,8 @@ def create_dataset(
             f'at least two classes are required, got {list(classes)}: name '
             'the background as well'
         )
+    if len(set(classes)) < len(classes):
+        raise ValueError(f'the class names {list(classes)} are not unique')
     if len(classes) > IGNORED:
         raise ValueError(
             f'got {len(classes)} classes, but at most {IGNORED} are '
@@ -108,18 +110,20 @@ def create_dataset(
 
 
 def _check_labels(
-    labels: set[int] | None, remap: Mapping[int, int], num_classes: int
+    files: Mapping[int, Path], remap: Mapping[int, int], num_classes: int
 ) -> None:
-    """Raises ValueError if a label is not a class, or none is."""
-    if labels is None:
+    """Raises ValueError if a label is not a class, or none is.
+
+    ``files`` has a mask for each label.
+    """
+    files = {remap.get(label, label): path for label, path in files.items()}
+    labels = set(files)
+    unknown = sorted(labels - {IGNORED} - set(range(num_classes)))
+    if unknown:
         raise ValueError(
-            'the masks are colored: give the color of each class with --colors'
-        )
-    labels = {remap.get(x, x) for x in labels}
-    if not labels - {IGNORED} <= set(range(num_classes)):
-        raise ValueError(
-            f'the masks contain the labels {sorted(labels)}, but there are '
-            f'{num_classes} --classes: name all classes, or --remap labels'
+            f'there are {num_classes} --classes, but the masks contain the '
+            f'labels {unknown}, for example {files[unknown[0]]}: name all '
+            'classes, or --remap labels. JPEG files change labels'
         )
     if IGNORED in labels and labels <= {0, IGNORED}:
         raise ValueError(
@@ -128,16 +132,24 @@ def _check_labels(
         )
 
 
-def _find_labels(pairs: ImagePairs) -> set[int] | None:
-    """Returns all labels in the masks, or None if a mask is colored."""
-    values: set[int] = set()
+def _find_labels(pairs: ImagePairs) -> dict[int, Path]:
+    """Returns the first mask of each label.
+
+    Raises:
+        ValueError: if a mask has several channels.
+    """
+    files: dict[int, Path] = {}
     for _, _, path in pairs:
         with Image.open(path) as image:
             mask = np.asarray(image)
         if mask.ndim == 3:
-            return None
-        values.update(np.unique(mask.astype(np.int64)).tolist())
-    return values
+            raise ValueError(
+                f'{path} has {mask.shape[2]} channels: give the color of each '
+                'class with --colors, or convert it to one channel'
+            )
+        for label in np.unique(mask.astype(np.int64)).tolist():
+            files.setdefault(label, path)
+    return files
 
 
 def _convert_masks(

@@ -1,5 +1,6 @@
 """Checks of a config that read no images."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from mmengine.config import Config
@@ -23,6 +24,7 @@ def check_settings(
     With ``check_colors``, also reports classes that share a color.
     """
     for split in splits.values():
+        _check_class_names(split, diagnostics)
         _check_palette(split, diagnostics, check_colors)
         _check_zero_label(split, diagnostics)
         _check_many_classes(split, diagnostics)
@@ -43,6 +45,16 @@ def check_settings(
             for where, head in head_configs(cfg.model, name).items():
                 _check_head(where, head, first, diagnostics)
         _check_preprocessor(cfg, first, diagnostics)
+
+
+def _check_class_names(split: Split, diagnostics: Diagnostics) -> None:
+    repeated = [x for x, n in Counter(split.classes).items() if n > 1]
+    if repeated:
+        diagnostics.error(
+            f'{split.name} classes',
+            f'the names {repeated} occur more than once',
+            'give each class its own name in metainfo.classes',
+        )
 
 
 def _check_palette(
@@ -141,8 +153,9 @@ def _check_head(
     where: str, head: Mapping, split: Split, diagnostics: Diagnostics
 ) -> None:
     count = len(split.classes)
-    # an auxiliary head may predict something else, such as boundaries
-    report = diagnostics.warn if 'auxiliary' in where else diagnostics.error
+    # other auxiliary heads may predict something else, such as boundaries
+    is_auxiliary = 'auxiliary' in where and type_name(head) != 'FCNHead'
+    report = diagnostics.warn if is_auxiliary else diagnostics.error
     num_classes = head.get('num_classes', count)
     if num_classes != count:
         report(
@@ -184,6 +197,17 @@ def _check_preprocessor(
     cfg: Config, split: Split, diagnostics: Diagnostics
 ) -> None:
     preprocessor = cfg.model.get('data_preprocessor') or {}
+    crop = (split.step(['RandomCrop']) or {}).get('crop_size')
+    if isinstance(crop, int):
+        crop = (crop, crop)
+    size = preprocessor.get('size')
+    if crop and size and (size[0] < crop[0] or size[1] < crop[1]):
+        diagnostics.error(
+            'model.data_preprocessor',
+            f'size={tuple(size)} is smaller than the crop_size={tuple(crop)} '
+            'of RandomCrop: batches of images of different sizes would fail',
+            f'set model.data_preprocessor.size={tuple(crop)}',
+        )
     padding = preprocessor.get('seg_pad_val', 255)
     # padding with an unused label is harmless
     if padding != split.ignore_index and padding < len(split.classes):

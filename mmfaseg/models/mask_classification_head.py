@@ -95,10 +95,25 @@ class MaskClassificationHead(BaseModule):
     def _compute_loss(
         self, feats: Sequence[Tensor], targets: Sequence[MaskTargets]
     ) -> dict[str, Tensor]:
-        """Returns the losses of the predictions of :meth:`decode`."""
+        """Returns the losses of the predictions of :meth:`decode`.
+
+        Raises:
+            TypeError: if a custom loss returns something else than losses.
+        """
         self._warn_if_too_many(max(len(x.labels) for x in targets))
         output = self.decode(feats)
-        return self.loss_module(output.cls_scores, output.mask_preds, targets)
+        losses = self.loss_module(
+            output.cls_scores, output.mask_preds, targets
+        )
+        is_dict = isinstance(losses, dict)
+        if not is_dict or not any('loss' in name for name in losses):
+            found = list(losses) if is_dict else type(losses).__name__
+            raise TypeError(
+                f'{type(self.loss_module).__name__} must return a dict in '
+                'which the names of the terms to minimize contain "loss", got '
+                f'{found}'
+            )
+        return losses
 
     def _warn_if_too_many(self, count: int) -> None:
         """Warns once if an image has more targets than queries."""

@@ -26,6 +26,7 @@ def check_conflicts(cfg: Config, diagnostics: Diagnostics) -> None:
     """Reports settings that end a run or that are ignored."""
     _check_strategy(cfg, diagnostics)
     _check_train_loop(cfg, diagnostics)
+    _check_schedule(cfg, diagnostics)
     _check_plain_transformer(cfg, diagnostics)
     _check_auxiliary_heads(cfg, diagnostics)
     _check_workers(cfg, diagnostics)
@@ -97,6 +98,29 @@ def _check_train_loop(cfg: Config, diagnostics: Diagnostics) -> None:
             'after resuming',
             'use IterBasedTrainLoop if the resumed run must be identical',
         )
+
+
+def _check_schedule(cfg: Config, diagnostics: Diagnostics) -> None:
+    """Reports schedules that reach the learning rate 0 too early."""
+    max_iters = (cfg.get('train_cfg') or {}).get('max_iters')
+    schedulers = cfg.get('param_scheduler') or ()
+    if isinstance(schedulers, Mapping):
+        schedulers = [schedulers]
+    for number, scheduler in enumerate(schedulers):
+        end = scheduler.get('end')
+        if (
+            type_name(scheduler) in ('PolyLR', 'CosineAnnealingLR')
+            and not scheduler.get('eta_min')
+            and not scheduler.get('by_epoch', True)
+            and None not in (end, max_iters)
+            and end < max_iters
+        ):
+            diagnostics.warn(
+                f'param_scheduler.{number}',
+                f'the learning rate is 0 from iteration {end} on, but '
+                f'max_iters is {max_iters}',
+                f'set param_scheduler.{number}.end={max_iters}',
+            )
 
 
 def _check_plain_transformer(cfg: Config, diagnostics: Diagnostics) -> None:

@@ -93,6 +93,9 @@ def _read_file(path: Path) -> Config:
                 f'{install_hint(root)}, or add the folder of your own module '
                 'to PYTHONPATH'
             )
+            for folder in (path.parent, Path()):
+                if (folder / f'{root}.py').is_file():
+                    remedy = f'set PYTHONPATH={folder.resolve()}'
         raise ImportError(
             f'an import of {path.name} failed: {cause}: {remedy}', name=name
         ) from error

@@ -70,11 +70,16 @@ def check_names(cfg: Config, diagnostics: Diagnostics) -> None:
             if name not in known:
                 place = f'{key}.{name}'
                 _report_unknown(place, 'DataLoader', known, diagnostics.error)
+    classes: dict[str, type] = {}  # by place
     for key in (*RUNNER_KEYS, *LOADER_KEYS):
         for place, part, registry_key in _parts(settings.get(key), key, key):
             cls = _check_class(place, part, registry_key, scope, diagnostics)
             if inspect.isclass(cls):
-                _check_arguments(place, part, registry_key, cls, diagnostics)
+                classes[place] = cls
+                outer = classes.get(place.rpartition('.')[0])
+                _check_arguments(
+                    place, part, registry_key, cls, outer, diagnostics
+                )
 
 
 def _check_keys(cfg: Config, diagnostics: Diagnostics) -> None:
@@ -172,9 +177,13 @@ def _check_arguments(
     part: Mapping,
     registry_key: str,
     cls: type,
+    outer: type | None,
     diagnostics: Diagnostics,
 ) -> None:
-    """Reports unknown and missing arguments of a class."""
+    """Reports unknown and missing arguments of a class.
+
+    ``outer`` is the class whose settings contain those of ``cls``.
+    """
     is_self_contained = registry_key in SELF_CONTAINED and _is_direct_entry(
         place, registry_key
     )
@@ -182,7 +191,8 @@ def _check_arguments(
     is_inner = (
         place.startswith('model.')
         and not is_self_contained
-        and not cls.__module__.startswith('mmfaseg.')
+        and not _is_ours(cls)
+        and not _is_ours(outer)
     )
     known, has_var_kwargs = init_arguments(cls)
     known += [*COMMON_ARGUMENTS, *CONSUMED_ARGUMENTS.get(registry_key, ())]
@@ -192,12 +202,27 @@ def _check_arguments(
         if name in known or (has_var_kwargs and not _closest(name, known)):
             continue
         remedy = find_remedies(cls).get(name, '')
-        _report_unknown(f'{place}.{name}', cls.__name__, known, report, remedy)
+        hint = ''
+        if _is_ours(outer) and not _is_ours(cls):
+            hint = (
+                f'; if the base config sets it, add _delete_=True to {place}'
+            )
+        _report_unknown(
+            f'{place}.{name}', cls.__name__, known, report, remedy, hint
+        )
     for name in required_arguments(cls) if is_self_contained else ():
         if name not in part:
             diagnostics.error(
                 place, f'{cls.__name__} needs {name}', f'set {place}.{name}'
             )
+
+
+def _is_ours(cls: type | None) -> bool:
+    """Returns whether a class belongs to this package.
+
+    Its models pass the settings of their parts unchanged.
+    """
+    return cls is not None and cls.__module__.startswith('mmfaseg.')
 
 
 def _is_direct_entry(place: str, registry_key: str) -> bool:
@@ -215,14 +240,19 @@ def _report_unknown(
     known: Sequence[str],
     report: Callable[[str, str, str], None],
     remedy: str = '',
+    hint: str = '',
 ) -> None:
-    suggestion = _closest(place.rpartition('.')[2], known)
+    """Reports an argument that a class does not have.
+
+    Without ``remedy``, suggests a similar name, or all names and ``hint``.
+    """
     names = ', '.join(x for x in known if x not in COMMON_ARGUMENTS)
-    if suggestion and not remedy:
-        remedy = f'did you mean {suggestion}?'
-    report(
-        place, f'{cls} has no such argument', remedy or f'choose from {names}'
-    )
+    if not remedy:
+        suggestion = _closest(place.rpartition('.')[2], known)
+        remedy = f'choose from {names}{hint}'
+        if suggestion:
+            remedy = f'did you mean {suggestion}?'
+    report(place, f'{cls} has no such argument', remedy)
 
 
 def _closest(

@@ -96,7 +96,8 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     """Sets a config to resume from a checkpoint or the latest, ``'auto'``.
 
     Raises:
-        ValueError: if there is no such file.
+        ValueError: if there is no such file, or if its schedules end at
+            another iteration than those of the config.
     """
     if checkpoint == 'auto':
         latest = find_latest_checkpoint(cfg.work_dir)
@@ -117,13 +118,50 @@ def resume_from(cfg: Config, checkpoint: str) -> None:
     # Otherwise, mmengine would resume from pretrained weights in load_from.
     cfg.load_from = checkpoint
     cfg.resume = True
+    if not Path(checkpoint).is_file():  # remote
+        return
+    content = read_checkpoint(checkpoint, use_mmap=True)
+    _check_schedule(cfg, content, checkpoint)
     randomness = cfg.get('randomness') or {}
-    seed = randomness.get('seed')
-    if seed is None and Path(checkpoint).is_file():
+    if randomness.get('seed') is None:
         # mmengine reads the seed only after building the dataloaders
-        content = read_checkpoint(checkpoint, use_mmap=True)
         seed = content.get('meta', {}).get('seed')
         cfg.randomness = dict(randomness, seed=seed)
+
+
+def _check_schedule(
+    cfg: Config, content: dict[str, Any], checkpoint: str
+) -> None:
+    """Raises ValueError if schedules end at another iteration than saved.
+
+    mmengine restores the saved schedules and ignores those of the config.
+    """
+    schedulers = cfg.get('param_scheduler')
+    saved = content.get('param_schedulers')
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    if isinstance(schedulers, list) and isinstance(saved, list):
+        for now, before in zip(schedulers, saved, strict=False):
+            end = now.get('end')
+            if end is None or now.get('by_epoch', True):
+                continue
+            if end != before.get('end', end):
+                raise ValueError(
+                    f'--resume: a schedule of the config ends at iteration '
+                    f'{end}, that of {checkpoint} at {before["end"]}, which '
+                    'mmengine restores. To train longer, start a new run with '
+                    f'--cfg-options load_from={checkpoint} instead of '
+                    '--resume'
+                )
+    max_iters = (cfg.get('train_cfg') or {}).get('max_iters')
+    done = content.get('meta', {}).get('iter', 0)
+    if max_iters is not None and done >= max_iters:
+        print_log(
+            f'--resume: {checkpoint} has {done} iterations, and max_iters is '
+            f'{max_iters}: the training is complete',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def draw_predictions(
@@ -229,6 +267,19 @@ def _without_labels(pipeline: Sequence[dict]) -> list[dict]:
         if type_name(step) not in load_labels:
             steps.append(step)
     return steps
+
+
+def check_loaded_weights(cfg: Config) -> None:
+    """Makes a test reject checkpoints that lack weights of the model.
+
+    mmengine only warns about them. Replaces mmengine's ``CheckpointHook``,
+    which has no other effect in a test.
+    """
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('checkpoint') or dict(type='CheckpointHook')
+    if type_name(hook) == 'CheckpointHook':
+        hook = dict(hook, type='mmfaseg.SafeCheckpointHook')
+        cfg.default_hooks = dict(hooks, checkpoint=hook)
 
 
 def remove_sharding(cfg: Config) -> None:

@@ -125,8 +125,11 @@ def trace_decoder(
 
     Raises:
         ValueError: If gradients and gradient checkpointing are enabled: the
-            backward pass would run the layers again without the hooks.
+            backward pass would run the layers again without the hooks; or if
+            a custom cross-attention does not return its attention.
     """
+    from mmfaseg.models.layers.cross_attention import check_attention
+
     if decoder.with_cp and torch.is_grad_enabled():
         raise ValueError(
             'a decoder with with_cp=True cannot be traced with gradients: '
@@ -135,9 +138,10 @@ def trace_decoder(
     traces: list[LayerTrace] = []
 
     def record(attention: CrossAttention, args: Any, result: Any) -> None:
-        _, state, level = args
+        query, state, level = args
+        probability = check_attention(attention, result[1], query, level)
         traces.append(
-            _make_trace(len(traces), attention, state, level, result[1])
+            _make_trace(len(traces), attention, state, level, probability)
         )
 
     handles = []

@@ -419,11 +419,16 @@ def test_mostly_ignored_pixels(data):
 def test_wrong_num_classes(data):
     cfg = make_config(data)
     cfg.model.decode_head.num_classes = 2
-    cfg.model.auxiliary_head = [dict(num_classes=3), dict(num_classes=4)]
+    cfg.model.auxiliary_head = [
+        dict(type='FCNHead', num_classes=3),
+        dict(type='FCNHead', num_classes=4),
+        dict(type='STDCHead', num_classes=2),
+    ]
     found = diagnose(cfg).diagnostics
     assert [(x.where, x.is_error) for x in found] == [
         ('model.decode_head', True),
-        ('model.auxiliary_head.1', False),
+        ('model.auxiliary_head.1', True),
+        ('model.auxiliary_head.2', False),
     ]
     assert found[0].remedy == 'set model.decode_head.num_classes=3'
 
@@ -451,6 +456,22 @@ def test_contradicting_ignored_labels(data):
     cfg = make_config(data)
     cfg.model.data_preprocessor.seg_pad_val = 0
     assert 'padding would count as class 0' in diagnose_one(cfg).problem
+
+
+def test_crops_larger_than_the_padded_size(data):
+    cfg = make_config(data)
+    cfg.model.data_preprocessor.size = (64, 64)
+    cfg.train_dataloader.dataset.pipeline.insert(
+        -1, dict(type='RandomCrop', crop_size=(64, 96))
+    )
+    diagnostic = diagnose_one(cfg)
+    assert diagnostic.remedy == 'set model.data_preprocessor.size=(64, 96)'
+
+
+def test_repeated_class_names(data):
+    metainfo = dict(classes=('sky', 'car', 'sky'), palette=PALETTE)
+    found = diagnose(make_config(data, metainfo=metainfo)).diagnostics
+    assert "['sky'] occur more than once" in found[0].problem
 
 
 def test_wrong_palettes(data):

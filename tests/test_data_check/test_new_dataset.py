@@ -82,6 +82,12 @@ def test_hidden_folders_are_skipped(folders):
     assert sorted(names['train'] + names['val']) == list('abcde')
 
 
+def test_masks_without_an_image_are_counted(folders):
+    images, masks = folders()
+    write(masks, ['y.png', 'z.png'], MASK)
+    assert find_pairs(images, masks).num_unused_masks == 2
+
+
 def test_share_and_seed_choose_the_splits(folders):
     where = folders()
     first, same = find_pairs(*where, 0.4), find_pairs(*where, 0.4)
@@ -217,7 +223,7 @@ def test_masks_of_0_and_255_are_remapped(folders, create, tmp_path):
 def test_colored_masks_are_converted(folders, create):
     palette = np.array([[255, 0, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
     where = folders(mask=palette[MASK])
-    with pytest.raises(ValueError, match=r'are colored: .*--colors'):
+    with pytest.raises(ValueError, match=r'\.png has 3 channels: .*--col'):
         create(where, classes='ab')
     path = create(where, classes='ab', colors=[(255, 0, 0), (0, 0, 255)])
     stats = check_dataset(Config.fromfile(path)).statistics['train']
@@ -229,8 +235,10 @@ def test_colored_masks_are_converted(folders, create):
 def test_invalid_options_raise(folders, create, tmp_path):
     where = folders()
     for options, message in (
-        (dict(remap={2: 7}), r'contain the labels \[0, 1, 7\]'),
-        (dict(remap={2: 300, 0: 255}), r'labels \[1, 255, 300\]'),
+        (dict(remap={2: 7}), r'labels \[7\], for example .*\.png'),
+        (dict(remap={2: 300, 0: 255}), r'labels \[300\]'),
+        (dict(classes='aba'), 'names .* are not unique'),
+        (dict(iterations=0), 'must be positive, got 0 and 8'),
         (dict(colors=[(255, 0, 0)]), '1 --colors for 3 classes'),
         (dict(classes='a'), r"at least two classes .*\['a'\]"),
         (dict(model='r34'), "model must be one of .* got 'r34'"),

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmfaseg.models.layers import (
+    CrossAttention,
     DecoderState,
     DenseCrossAttention,
     DFPQDecoderLayer,
@@ -15,6 +16,7 @@ from mmfaseg.models.layers import (
     HighResolutionCrossAttention,
     MaskedCrossAttention,
     MaskPredictions,
+    PositionalQuery,
 )
 from mmfaseg.models.layers.feature_level import make_levels
 from mmfaseg.testing import assert_close
@@ -460,6 +462,53 @@ def test_a_layer_without_the_requested_attention_raises(
 ):
     decoder = make_decoder(layer=dict(type=SilentLayer))
     with pytest.raises(ValueError, match=r'shape \(2, 6, 24\), got None'):
+        decoder(*decoder_inputs())
+
+
+class SilentAttention(CrossAttention):
+    """Attention to the whole level that never returns its probabilities."""
+
+    def forward(self, query, state, level, need_attention=False):
+        output, _ = super().forward(query, state, level)
+        return output, None
+
+
+def test_traced_attention_must_return_its_probabilities(
+    make_decoder, decoder_inputs
+):
+    decoder = make_decoder(high_res_attention=dict(type=SilentAttention))
+    decoder(*decoder_inputs())
+    with pytest.raises(ValueError, match='SilentAttention, on level 3, was'):
+        trace_decoder(decoder, *decoder_inputs())
+
+
+class WrongQuery(PositionalQuery):
+    """Returns a positional query that broadcasting would accept."""
+
+    def __init__(self, embed_dims, change):
+        super().__init__(embed_dims)
+        self.change = change
+
+    def update(self, state, level, attention):
+        return self.change(state.query_pos)
+
+
+@pytest.mark.parametrize(
+    ('change', 'found'),
+    [
+        (lambda x: x[..., :1], r'\(2, 6, 1\)'),
+        (lambda x: x[0], r'\(6, 16\)'),
+        (lambda x: None, 'NoneType'),
+    ],
+)
+def test_positional_queries_of_wrong_shape_raise(
+    make_decoder, decoder_inputs, change, found
+):
+    decoder = make_decoder(
+        positional_query=dict(type=WrongQuery, change=change)
+    )
+    message = rf'WrongQuery must return .* \(2, 6, 16\), got {found}'
+    with pytest.raises(ValueError, match=message):
         decoder(*decoder_inputs())
 
 

@@ -344,6 +344,29 @@ def test_samples_prepared_for_training_raise(make_model):
         model.predict(**batch)
 
 
+@pytest.mark.parametrize(
+    ('result', 'found'),
+    [({'focal': torch.ones(())}, r"\['focal'\]"), (torch.ones(()), 'Tensor')],
+)
+def test_custom_losses_without_loss_in_their_name_raise(
+    make_model, result, found
+):
+    """mmengine would not minimize them."""
+
+    class Loss(torch.nn.Module):
+        def forward(self, cls_scores, mask_preds, targets):
+            return result
+
+    head = make_model().decode_head
+    head.loss_module = Loss()
+    sample = SegDataSample(
+        gt_sem_seg=PixelData(data=torch.zeros(1, 64, 64, dtype=torch.long))
+    )
+    feats = make_pyramid(1, (8, 16, 32, 64), 64, 64)
+    with pytest.raises(TypeError, match=f'Loss must return .* got {found}'):
+        head.loss(feats, [sample])
+
+
 def test_more_classes_than_queries_warn_once(monkeypatch):
     init_default_scope('mmseg')
     warnings = []

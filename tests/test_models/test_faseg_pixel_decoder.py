@@ -165,6 +165,10 @@ def test_wrong_channels_are_named_with_the_remedy(pixel_decoder):
     feats = make_pyramid(1, (6, 10, 7, 13), 64, 64)
     with pytest.raises(ValueError, match=r'in_channels=\[6, 10, 7, 13\]'):
         pixel_decoder(feats)
+    with pytest.raises(ValueError, match=r'in this order.*\[2, 4, 8, 16\]'):
+        pixel_decoder(feats[::-1])
+    with pytest.raises(TypeError, match='a single tensor'):
+        pixel_decoder(feats[0])
 
 
 def test_invalid_arguments_raise():

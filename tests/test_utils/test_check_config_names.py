@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 
+from mmfaseg.models.layers import PositionalQuery
 from mmfaseg.utils import command_line
 from mmfaseg.utils.config_conflicts import check_conflicts
 from mmfaseg.utils.config_names import check_names
@@ -256,6 +257,36 @@ def test_misplaced_argument_is_reported_with_its_place(demo):
         f'{head}.loss_dice': 'set loss.loss_dice_weight (its loss_weight)',
         f'{head}.transformer_decoder.omega': 'set high_res_attention.omega',
     }
+
+
+class GatedQuery(PositionalQuery):
+    """Positional query of a user, in a module of their own."""
+
+    def __init__(self, embed_dims, gate):
+        super().__init__(embed_dims)
+
+
+def test_inherited_argument_of_a_custom_part_is_an_error(demo):
+    place = 'model.decode_head.transformer_decoder.positional_query'
+    settings = dict(type=GatedQuery, gate=1.0, init_pool='learned')
+    (diagnostic,) = diagnostics_of(changed(demo, **{place: settings}))
+    assert diagnostic.is_error
+    assert diagnostic.where == f'{place}.init_pool'
+    assert diagnostic.remedy == (
+        'choose from embed_dims, gate; if the base config sets it, add '
+        f'_delete_=True to {place}'
+    )
+
+
+@pytest.mark.parametrize('name', ['PolyLR', 'CosineAnnealingLR'])
+def test_learning_rate_of_zero_before_the_end_is_a_warning(demo, name):
+    cfg = changed(demo, **{'train_cfg.max_iters': 1000})
+    cfg.param_scheduler[-1] = dict(type=name, end=900, by_epoch=False)
+    (diagnostic,) = diagnostics_of(cfg)
+    assert not diagnostic.is_error
+    assert 'is 0 from iteration 900 on' in diagnostic.problem
+    cfg.param_scheduler[-1]['eta_min'] = 1e-6
+    assert diagnostics_of(cfg) == []
 
 
 def test_arguments_of_open_classes_are_warnings(demo):

@@ -159,20 +159,21 @@ class MaskedCrossAttention(CrossAttention):
 
 
 def check_attention(
-    attention: Tensor | None, query: Tensor, level: FeatureLevel
+    part: object, attention: Tensor | None, query: Tensor, level: FeatureLevel
 ) -> Tensor:
-    """Returns the attention of a layer, (B, Q, L), after checking its shape.
+    """Returns the attention of a part, (B, Q, L), after checking its shape.
 
     Raises:
-        ValueError: if the attention is None or has another shape.
+        ValueError: if the attention is None or has another shape; the message
+            names the class of ``part``.
     """
     height, width = level.shape
     shape = (query.size(0), query.size(1), height * width)
     found = None if attention is None else tuple(attention.shape)
     if attention is None or found != shape:
         raise ValueError(
-            f'a layer on level {level.index} was called with need_attention='
-            f'True and must return its attention with the shape {shape}, got '
-            f'{found}'
+            f'{type(part).__name__}, on level {level.index}, was called with '
+            'need_attention=True and must return its attention with the shape '
+            f'{shape}, got {found}'
         )
     return attention

@@ -143,6 +143,25 @@ class DynamicFocusAwareQuery(PositionalQuery):
         return self.mlp(attention @ position + self.embedding(state, level))
 
 
+def check_query_pos(
+    part: PositionalQuery, query_pos: Tensor, query: Tensor
+) -> Tensor:
+    """Returns a positional query, (B, Q, C), after checking its shape.
+
+    Raises:
+        ValueError: if it is no tensor of the shape of the queries; the
+            message names the class of ``part``.
+    """
+    shape = getattr(query_pos, 'shape', None)
+    if shape != query.shape:
+        found = type(query_pos).__name__ if shape is None else tuple(shape)
+        raise ValueError(
+            f'{type(part).__name__} must return positional queries with the '
+            f'shape {tuple(query.shape)}, got {found}'
+        )
+    return query_pos
+
+
 def make_mlp(embed_dims: int) -> nn.Sequential:
     """Returns the MLP h of the paper, with C input and output channels."""
     return nn.Sequential(

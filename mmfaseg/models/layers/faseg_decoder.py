@@ -19,7 +19,7 @@ from mmfaseg.utils.misplaced_arguments import reject_misplaced
 
 from .build_part import build_part, check_part
 from .cross_attention import CrossAttention, check_attention
-from .dfpq import PositionalQuery
+from .dfpq import PositionalQuery, check_query_pos
 from .feature_level import (
     HIGH_RESOLUTION,
     DecoderState,
@@ -114,6 +114,7 @@ class FASegDecoder(BaseModule):
     ) -> None:
         super().__init__()
         self.num_levels = 3 if high_res_attention is None else 4
+        check_count('num_layers', num_layers)
         if num_layers < self.num_levels:
             raise ValueError(
                 f'num_layers={num_layers} must be at least {self.num_levels}, '
@@ -311,7 +312,8 @@ class FASegDecoder(BaseModule):
     ) -> DecoderState:
         """Returns the decoder state after a layer."""
         if step.need_attention:
-            attention = check_attention(attention, query, level)
+            layer = self.layers[step.layer]
+            attention = check_attention(layer, attention, query, level)
         state = state._replace(mask_embed=self.predictor.embed(query))
         if step.updates_query_pos:
             positional_query = self.positional_query
@@ -320,6 +322,7 @@ class FASegDecoder(BaseModule):
                 level,
                 attention if positional_query.needs_attention else None,
             )
+            query_pos = check_query_pos(positional_query, query_pos, query)
             state = state._replace(query_pos=query_pos)
         if step.updates_coarse_attention:
             assert attention is not None  # checked above
@@ -340,4 +343,5 @@ class FASegDecoder(BaseModule):
             query_embed, query_embed, self.predictor.embed(query)
         )
         query_pos = self.positional_query.initial(state, level)
+        check_query_pos(self.positional_query, query_pos, query)
         return query, state._replace(query_pos=query_pos)

@@ -150,8 +150,14 @@ class FASegPixelDecoder(BaseModule):
             features, (B, mask_channels, H_3, W_3).
 
         Raises:
+            TypeError: if ``feats`` is a single tensor.
             ValueError: if the channels differ from ``in_channels``.
         """
+        if isinstance(feats, Tensor):
+            raise TypeError(
+                'the backbone returns a single tensor, but must return four '
+                'stages with strides 4, 8, 16 and 32'
+            )
         channels = tuple(x.size(1) for x in feats)
         if len(channels) != NUM_STAGES:
             raise ValueError(
@@ -160,6 +166,12 @@ class FASegPixelDecoder(BaseModule):
                 'with strides 4, 8, 16 and 32'
             )
         if channels != self.in_channels:
+            heights = [x.size(2) for x in feats]
+            if heights != sorted(heights, reverse=True):
+                raise ValueError(
+                    'the backbone must return the stages with strides 4, 8, '
+                    f'16 and 32 in this order, got maps of {heights} rows'
+                )
             raise ValueError(
                 f'the backbone returns stages with {channels} channels, but '
                 f'in_channels={self.in_channels}: set '
