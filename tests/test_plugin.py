@@ -25,6 +25,8 @@ PARTS = {
     'UncertainWindowAttention',
     'ScaledDecoderLayer',
     'CoordinateEncoding',
+    'MaskOnlyMatchingLoss',
+    'UnitMaskPredictor',
 }
 
 

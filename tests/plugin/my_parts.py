@@ -4,14 +4,18 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmfaseg.models import MaskClassificationLoss
 from mmfaseg.models.layers import (
     CrossAttention,
     DFPQDecoderLayer,
+    FASegDecoder,
+    MaskPredictor,
     PositionalEncoding,
     PositionalQuery,
     scatter_windows,
     sum_windows,
 )
+from mmfaseg.models.task_modules import MaskMatcher
 from mmfaseg.ops import hrca_gather
 
 
@@ -100,3 +104,38 @@ class CoordinateEncoding(PositionalEncoding):
         grid = torch.stack(torch.meshgrid(rows, columns, indexing='ij'), -1)
         encoding = self.proj(grid.to(feature.dtype)).permute(2, 0, 1)
         return encoding.expand(batch, -1, -1, -1)
+
+
+class UnitMaskPredictor(MaskPredictor):
+    """Predicts mask embeddings of length 4."""
+
+    def embed(self, query):
+        return 4 * nn.functional.normalize(super().embed(query), dim=-1)
+
+
+@MODELS.register_module()
+class UnitMaskDecoder(FASegDecoder):
+    """FASeg's decoder with another mask predictor."""
+
+    def __init__(self, embed_dims, num_classes, num_queries, **options):
+        super().__init__(embed_dims, num_classes, num_queries, **options)
+        self.predictor = UnitMaskPredictor(
+            embed_dims, num_classes, self.mask_channels
+        )
+
+
+class MaskOnlyMatcher(MaskMatcher):
+    """Matches queries and targets by their masks, without classes."""
+
+    def cost(self, cls_scores, embeds, features, targets):
+        cls_scores = torch.zeros_like(cls_scores)
+        return super().cost(cls_scores, embeds, features, targets)
+
+
+@MODELS.register_module()
+class MaskOnlyMatchingLoss(MaskClassificationLoss):
+    """FASeg's loss with another matcher."""
+
+    def __init__(self, num_classes, **options):
+        super().__init__(num_classes, **options)
+        self.matcher = MaskOnlyMatcher(**vars(self.matcher))

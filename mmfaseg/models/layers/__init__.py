@@ -12,7 +12,7 @@ from .faseg_decoder import FASegDecoder
 from .feature_level import DecoderState, FeatureLevel
 from .hrca import HighResolutionCrossAttention, scatter_windows, sum_windows
 from .hrca_variants import DenseCrossAttention, PerQueryWindowAttention
-from .mask_predictor import DecoderOutput, MaskPredictions
+from .mask_predictor import DecoderOutput, MaskPredictions, MaskPredictor
 from .positional_encoding import (
     ConditionalPositionalEncoding,
     LearnedPositionalEncoding,
@@ -43,6 +43,7 @@ __all__ = [
     'LearnedPositionalEncoding',
     'LearnedPositionalQuery',
     'MaskPredictions',
+    'MaskPredictor',
     'MaskedCrossAttention',
     'MultiScaleDeformableAttention',
     'MultiheadAttention',
