@@ -95,7 +95,7 @@ def missing_for_cuda() -> str | None:
     if found and found[1] != torch.version.cuda.split('.')[0]:
         return f'nvcc is {found[1]}, PyTorch uses CUDA {torch.version.cuda}'
     if torch.cuda.device_count() == 0:  # PyTorch would query the GPU
-        os.environ.setdefault('TORCH_CUDA_ARCH_LIST', '8.0;8.6;9.0+PTX')
+        os.environ.setdefault('TORCH_CUDA_ARCH_LIST', '7.5;8.0;8.6;9.0+PTX')
     return None
 
 

@@ -27,7 +27,9 @@ def test_cuda_source_compiles_without_warnings(source, tmp_path):
         [
             NVCC,
             *('-c', source, '-o', tmp_path / 'kernel.o', '-std=c++17'),
-            *('-arch=sm_90', '-Werror', 'all-warnings'),
+            *('-gencode', 'arch=compute_75,code=sm_75'),
+            *('-gencode', 'arch=compute_90,code=sm_90'),
+            *('-Werror', 'all-warnings'),
             *('-Xcompiler', '-Wall,-Wextra,-Werror'),
             *('-DUSE_CUDA', '-DTORCH_TARGET_VERSION=0x020a000000000000'),
             *('-isystem', include),
