@@ -185,7 +185,9 @@ def test_gpu_script_uses_existing_options(
         for batch in (1, 8)
     }
     assert {x.device.type for x in models} == {'cpu'}
-    assert all((root / x).is_file() for x in study.parse_args().configs)
+    monkeypatch.chdir(root)
+    cells = study.make_cells(study.parse_args())
+    assert [x.row for x in cells] == ['mask2former', 'faseg']
 
 
 @pytest.mark.slow
@@ -238,6 +240,43 @@ def test_largest_image_is_on_the_line_through_two_sizes(monkeypatch):
     mib = [1000.0, 3400.0]
     assert largest(pair, mib, 3400.0) == pytest.approx(1.048576)
     assert largest(pair, mib, 6600.0) == pytest.approx(2 * 1.048576)
+
+
+@pytest.mark.slow
+def test_operators_are_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    import bench_ops
+
+    monkeypatch.setattr(bench_ops, 'SIZES', {'64x96 B=2': (2, 64, 96)})
+    file = tmp_path / 'rows.json'
+    words = ['--seconds', '0', '--sizes', '64x96 B=2', '--json', str(file)]
+    monkeypatch.setattr('sys.argv', ['', *words])
+    with pytest.raises(SystemExit) as stop:
+        bench_ops.main()
+    printed = capsys.readouterr().out
+    assert not stop.value.code, printed  # no result is wrong
+    assert 'WRONG' not in printed
+    rows = json.loads(file.read_text())['rows']
+    assert {'ms_deform_attn', 'hrca_gather'} <= {
+        row['op'].split(',')[0].split(' ')[0] for row in rows
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('mode', 'result'),
+    [
+        ('whole', 'scores'),
+        ('slide', 'labels'),
+        ('training, checkpointing', 'loss'),
+    ],
+)
+def test_memory_of_each_mode_is_measured(monkeypatch, mode, result):
+    monkeypatch.syspath_prepend(FOLDER)
+    from bench_memory import Case, measure
+
+    mib = measure(Case('64x64', mode, 5, result))
+    assert mib is None or mib >= 0  # None if the kernel does not report it
 
 
 class _Worker:
