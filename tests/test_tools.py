@@ -598,9 +598,10 @@ def test_checkpoint_of_another_model_is_rejected(tmp_path) -> None:
     """Also if the config has mmengine's ``CheckpointHook``."""
     checkpoint = tmp_path / 'other.pth'
     torch.save(dict(state_dict={'x': torch.ones(1)}), checkpoint)
-    options = ('--work-dir', tmp_path)
-    with pytest.raises(ValueError, match=r'lacks .* weights of the net'):
-        run_tool('test', CONFIG, checkpoint, *options)
+    hook = 'default_hooks.checkpoint.type=CheckpointHook'
+    options = ('--work-dir', tmp_path, '--cfg-options', hook, *QUICK)
+    with pytest.raises(SystemExit, match=r'error: .* lacks .* weights of'):
+        run_tool('test', DEMO, checkpoint, *options)
 
 
 def test_log_adds_backends_to_local_files() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmfaseg.checkpoints.compatibility import IncompatibleCheckpointError
 from mmfaseg.utils.command_line import (
     add_run_arguments,
     build_runner,
@@ -105,6 +106,8 @@ def main(argv: list[str] | None = None) -> None:
         predict_with_amp(runner.model, args.amp)
     try:
         runner.test()
+    except IncompatibleCheckpointError as error:
+        sys.exit(f'error: {error}')
     except KeyError as error:
         if error.args != ('gt_sem_seg',):
             raise

@@ -5,6 +5,7 @@ import sys
 
 from mmengine.config import Config
 
+from mmfaseg.checkpoints.compatibility import IncompatibleCheckpointError
 from mmfaseg.compat.checkpoints import DownloadError
 from mmfaseg.utils.command_line import (
     add_run_arguments,
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         check_data(cfg)
     try:
         build_runner(cfg).train()
-    except DownloadError as error:
+    except (DownloadError, IncompatibleCheckpointError) as error:
         sys.exit(f'error: {error}')
     destroy_process_group()
 

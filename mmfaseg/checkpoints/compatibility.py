@@ -16,6 +16,10 @@ from .conversion import AUXILIARY, NOT_LEARNED
 from .files import PARALLEL
 
 
+class IncompatibleCheckpointError(ValueError):
+    """The weights of a checkpoint cannot be used for a network."""
+
+
 def load_weights(network: nn.Module, path: str | Path) -> dict[str, Any]:
     """Loads a checkpoint and returns its content.
 
@@ -25,7 +29,8 @@ def load_weights(network: nn.Module, path: str | Path) -> dict[str, Any]:
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if the file is damaged or does not match the network.
+        ValueError: if the file is damaged.
+        IncompatibleCheckpointError: if it does not match the network.
     """
     content = load_checkpoint(network, str(path), map_location='cpu')
     check_compatible(content.get('state_dict', content), network, path)
@@ -48,8 +53,8 @@ def check_compatible(
             used for training only.
 
     Raises:
-        ValueError: if a weight is missing, has another shape or is not
-            finite. Unexpected keys are ignored.
+        IncompatibleCheckpointError: if a weight is missing, has another shape
+            or is not finite. Unexpected keys are ignored.
     """
     known = dict(_named(state))
     missing, mismatched = [], []
@@ -64,12 +69,12 @@ def check_compatible(
                 f'{tuple(value.shape)} in the network'
             )
     if missing:
-        raise ValueError(
+        raise IncompatibleCheckpointError(
             f'{path} lacks {len(missing)} weights of the network, such as '
             f'{missing[0]}: use the config of this checkpoint'
         )
     if mismatched:
-        raise ValueError(
+        raise IncompatibleCheckpointError(
             f'{path} has {len(mismatched)} weights of another shape: '
             f'{mismatched[0]}. Use the config of this checkpoint, with the '
             'same number of classes'
@@ -80,7 +85,7 @@ def check_compatible(
 def check_any_fits(
     state: Mapping[str, Tensor], network: nn.Module, path: str | Path
 ) -> None:
-    """Raises ValueError if no weight matches the network in name and shape.
+    """Raises an error if no weight matches the network in name and shape.
 
     The arguments are those of :func:`check_compatible`.
     """
@@ -89,7 +94,7 @@ def check_any_fits(
     if given.items() & wanted.items():
         return
     names = f'{next(iter(given), "none")!r} in the file'
-    raise ValueError(
+    raise IncompatibleCheckpointError(
         f'{path}: none of its {len(given)} weights matches the network, which '
         f'would keep its initial values ({names}, {next(iter(wanted))!r} in '
         'the network). Convert the file with '
@@ -100,10 +105,10 @@ def check_any_fits(
 
 
 def check_finite(state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises ValueError if a weight in a file is NaN or infinite."""
+    """Raises an error if a weight in a file is NaN or infinite."""
     name = name_non_finite(_named(state))
     if name:
-        raise ValueError(
+        raise IncompatibleCheckpointError(
             f'{path} contains weights that are not finite: {name}. Use an '
             'older checkpoint; mmfaseg.NonFiniteHook finds the origin of such '
             'values'

@@ -134,9 +134,9 @@ class Conversion:
         ]
         if problems:
             raise ConversionError(
-                f'{len(problems)} entries do not match; use the config of '
-                'this checkpoint, or load_from for a model with other custom '
-                'parts, which then keep their initial values:\n'
+                f'{len(problems)} entries do not match: use the config of '
+                'this checkpoint. For a model with other custom parts, set '
+                'load_from instead; these parts keep their initial values.\n'
                 + '\n'.join(problems)
             )
 

@@ -60,15 +60,17 @@ def create_dataset(
         raise ValueError(f'model must be one of {MODELS}, got {model!r}')
     if config.suffix != '.py':
         raise ValueError(f'the config {config} must end in .py')
-    written = [config, out / 'splits']
-    if remap or colors:
-        written.append(out / 'masks')
-    for path in written:
+    for path in (config, out / 'splits'):
         if path.exists():
             raise ValueError(
                 f'{path} already exists: delete it, or use another name '
                 '(--out for the data)'
             )
+    if (remap or colors) and (out / 'masks').exists():
+        raise ValueError(
+            f'{out / "masks"}, the folder for converted masks, already '
+            'exists: choose another --out'
+        )
     if len(classes) < 2:
         raise ValueError(
             f'at least two classes are required, got {list(classes)}: name '

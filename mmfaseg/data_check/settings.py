@@ -202,10 +202,10 @@ def _check_preprocessor(
         crop = (crop, crop)
     size = preprocessor.get('size')
     if crop and size and (size[0] < crop[0] or size[1] < crop[1]):
-        diagnostics.error(
+        diagnostics.warn(
             'model.data_preprocessor',
             f'size={tuple(size)} is smaller than the crop_size={tuple(crop)} '
-            'of RandomCrop: batches of images of different sizes would fail',
+            'of RandomCrop: a batch with a smaller image would fail',
             f'set model.data_preprocessor.size={tuple(crop)}',
         )
     padding = preprocessor.get('seg_pad_val', 255)

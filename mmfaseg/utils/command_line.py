@@ -25,7 +25,7 @@ from .stack_info import log_stack_info
 
 # warnings of PyTorch, mmengine, mmseg and mmdet that users cannot act on
 KNOWN_WARNINGS = (
-    r'Failed to search registry with scope "\w+" in the "[\w ]+" registry',
+    r'Failed to search registry with scope "\w+" in the "(function|strategy)"',
     r'``build_\w+`` would be deprecated soon',
     r'Default ``avg_non_ignore`` is False',
     r'For binary segmentation, we suggest',

@@ -11,6 +11,8 @@ from .type_name import type_name
 # backbones whose maps all have the same stride, and heads that need four
 PLAIN_TRANSFORMERS = ('VisionTransformer', 'BEiT', 'MAE')
 MULTI_SCALE_HEADS = ('FASegHead', 'FASegDetHead', 'Mask2FormerHead')
+# settings of a schedule that does not end at 0
+NONZERO_END = ('eta_min', 'eta_min_ratio', 'T_max')
 LOADER_KEYS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -110,7 +112,7 @@ def _check_schedule(cfg: Config, diagnostics: Diagnostics) -> None:
         end = scheduler.get('end')
         if (
             type_name(scheduler) in ('PolyLR', 'CosineAnnealingLR')
-            and not scheduler.get('eta_min')
+            and not any(scheduler.get(x) for x in NONZERO_END)
             and not scheduler.get('by_epoch', True)
             and None not in (end, max_iters)
             and end < max_iters

@@ -203,10 +203,8 @@ def _check_arguments(
             continue
         remedy = find_remedies(cls).get(name, '')
         hint = ''
-        if _is_ours(outer) and not _is_ours(cls):
-            hint = (
-                f'; if the base config sets it, add _delete_=True to {place}'
-            )
+        if _is_ours(outer) and not (is_self_contained or _is_ours(cls)):
+            hint = f' If the base config sets it, add _delete_=True to {place}'
         _report_unknown(
             f'{place}.{name}', cls.__name__, known, report, remedy, hint
         )
@@ -244,14 +242,17 @@ def _report_unknown(
 ) -> None:
     """Reports an argument that a class does not have.
 
-    Without ``remedy``, suggests a similar name, or all names and ``hint``.
+    Without ``remedy``, suggests a similar name or all names, and ``hint``.
     """
-    names = ', '.join(x for x in known if x not in COMMON_ARGUMENTS)
     if not remedy:
         suggestion = _closest(place.rpartition('.')[2], known)
-        remedy = f'choose from {names}{hint}'
+        names = ', '.join(x for x in known if x not in COMMON_ARGUMENTS)
+        remedy = f'choose from {names}'
         if suggestion:
             remedy = f'did you mean {suggestion}?'
+        elif hint:
+            remedy += '.'
+        remedy += hint
     report(place, f'{cls} has no such argument', remedy)
 
 

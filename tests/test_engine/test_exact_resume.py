@@ -68,6 +68,21 @@ def test_every_batch_has_its_own_seed():
     assert [(next(batches), draws()) for _ in range(2)] == straight[2:]
 
 
+def test_skipped_batches_are_counted():
+    """The loop of OneDL's mmengine skips batches with ``skip_iter``."""
+    hook, straight, resumed = ExactResumeHook(), runner_at(0), runner_at(3)
+    for runner in (straight, resumed):
+        hook.before_train(runner)
+    batches = straight.train_loop.dataloader_iterator
+    for _ in range(3):
+        next(batches)
+    resumed.train_loop.dataloader_iterator.skip_iter(3)
+    expected = next(batches), draws()
+    found = next(resumed.train_loop.dataloader_iterator), draws()
+    assert found == expected
+    assert found[0] == 3
+
+
 def test_processes_draw_different_numbers(monkeypatch):
     hook = ExactResumeHook()
     found = set()

@@ -357,7 +357,7 @@ def test_custom_losses_without_loss_in_their_name_raise(
         def forward(self, cls_scores, mask_preds, targets):
             return result
 
-    head = make_model().decode_head
+    head = make_model().decode_head.double()
     head.loss_module = Loss()
     sample = SegDataSample(
         gt_sem_seg=PixelData(data=torch.zeros(1, 64, 64, dtype=torch.long))

@@ -273,7 +273,7 @@ def test_inherited_argument_of_a_custom_part_is_an_error(demo):
     assert diagnostic.is_error
     assert diagnostic.where == f'{place}.init_pool'
     assert diagnostic.remedy == (
-        'choose from embed_dims, gate; if the base config sets it, add '
+        'choose from embed_dims, gate. If the base config sets it, add '
         f'_delete_=True to {place}'
     )
 
@@ -287,6 +287,10 @@ def test_learning_rate_of_zero_before_the_end_is_a_warning(demo, name):
     assert 'is 0 from iteration 900 on' in diagnostic.problem
     cfg.param_scheduler[-1]['eta_min'] = 1e-6
     assert diagnostics_of(cfg) == []
+    cosine = dict(type='CosineAnnealingLR', end=900, by_epoch=False)
+    for option in (dict(eta_min_ratio=0.05), dict(T_max=2000)):
+        cfg.param_scheduler[-1] = cosine | option
+        assert diagnostics_of(cfg) == []
 
 
 def test_arguments_of_open_classes_are_warnings(demo):

@@ -108,7 +108,15 @@ def test_head_without_decoder_draws_predictions_only(tmp_path):
     assert [path.name for path in written] == ['predictions.png']
 
 
-def test_wrapped_dataset_is_drawn(tmp_path):
+def test_wrapped_dataset_is_drawn(tmp_path, monkeypatch):
+    ignored = []
+    split = figures.split_labels
+    monkeypatch.setattr(
+        figures,
+        'split_labels',
+        lambda labels, x: ignored.append(x) or split(labels, x),
+    )
+
     class Wrapper:
         dataset = ImageDataset()
         metainfo = dataset.metainfo
@@ -119,8 +127,10 @@ def test_wrapped_dataset_is_drawn(tmp_path):
         def __getitem__(self, index):
             return self.dataset[index]
 
+    Wrapper.dataset.ignore_index = 7
     written = write_figures(Network(None), Wrapper(), tmp_path, [2])
     assert [path.name for path in written] == ['predictions.png']
+    assert ignored == [7]
 
 
 def test_images_without_labels_raise(tmp_path, monkeypatch):

@@ -74,6 +74,7 @@ def make_cells(args: argparse.Namespace) -> list[Cell]:
     Raises:
         GridError: if an argument is ambiguous.
         FileNotFoundError: if a config does not exist.
+        ValueError: if the name of a config is ambiguous.
     """
     rows: dict[str, Path] = {}
     for config in map(find_config, args.configs):

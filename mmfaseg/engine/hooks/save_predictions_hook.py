@@ -41,7 +41,9 @@ class SavePredictionsHook(Hook):
         # all images, as the other one may belong to another process
         if hasattr(dataset, 'get_data_info'):
             for index in range(len(dataset)):
-                self._names(dataset.get_data_info(index)['img_path'])
+                path = dataset.get_data_info(index).get('img_path')
+                if path is not None:  # else a transform sets it
+                    self._names(path)
 
     def after_test_iter(
         self,

@@ -66,7 +66,7 @@ class MSDeformAttnPixelDecoder(MMDetPixelDecoder):
     :class:`FASegPixelDecoder`.
     """
 
-    @reject_misplaced(dict.fromkeys(('num_levels', 'embed_dims'), REMEDY))
+    @reject_misplaced({'embed_dims': REMEDY})  # set by heads of mmfaseg
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         for layer in self.encoder.layers:

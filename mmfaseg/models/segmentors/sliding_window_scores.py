@@ -86,7 +86,7 @@ def _window_starts(
     length: int, test_cfg: dict, dim: int
 ) -> tuple[list[int], int]:
     """Returns where windows start along a dimension, and their length."""
-    missing = [x for x in ('crop_size', 'stride') if x not in test_cfg]
+    missing = [x for x in ('crop_size', 'stride') if not test_cfg.get(x)]
     if missing:
         raise ValueError(
             f'test_cfg has no {" and no ".join(missing)}, which mode "slide" '
