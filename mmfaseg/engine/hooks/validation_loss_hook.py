@@ -76,17 +76,8 @@ class ValidationLossHook(Hook):
         """Sets the same number of batches in all processes.
 
         This is required because losses are synchronized.
-
-        Raises:
-            ValueError: if a process has no images.
         """
         counts = dist.all_gather_object(len(runner.val_loop.dataloader))
-        if not min(counts):
-            raise ValueError(
-                'ValidationLossHook: a process has no validation images; set '
-                'round_up=True in val_dataloader.sampler, or use fewer '
-                'processes'
-            )
         self._num_batches = min([*counts, self.max_batches or counts[0]])
         self._sums, self._num_images = defaultdict(float), 0
 
@@ -128,7 +119,7 @@ class ValidationLossHook(Hook):
         self, runner: Runner, metrics: dict[str, float] | None = None
     ) -> None:
         """Adds the means over all images to the metrics."""
-        if metrics is None:
+        if metrics is None or not self._num_batches:
             return
         parts: list[Any] = dist.all_gather_object(
             (dict(self._sums), self._num_images)
