@@ -154,8 +154,8 @@ def _check_head(
 ) -> None:
     count = len(split.classes)
     # other auxiliary heads may predict something else, such as boundaries
-    is_auxiliary = 'auxiliary' in where and type_name(head) != 'FCNHead'
-    report = diagnostics.warn if is_auxiliary else diagnostics.error
+    may_differ = 'auxiliary' in where and type_name(head) != 'FCNHead'
+    report = diagnostics.warn if may_differ else diagnostics.error
     num_classes = head.get('num_classes', count)
     if num_classes != count:
         report(

@@ -149,7 +149,7 @@ def check_query_pos(
     """Returns a positional query, (B, Q, C), after checking its shape.
 
     Raises:
-        ValueError: if it is no tensor of the shape of the queries; the
+        ValueError: if it is not a tensor with the shape of the queries; the
             message names the class of ``part``.
     """
     shape = getattr(query_pos, 'shape', None)
