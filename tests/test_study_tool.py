@@ -215,6 +215,25 @@ def test_rows_have_the_same_images_and_initial_backbone(
     assert head.channels != other.channels
 
 
+def test_moving_average_is_tested(configs, tool, tmp_path):
+    """The result is that of the checkpoint, as tools/test.py prints it."""
+    config = tmp_path / 'average_tiny.py'
+    config.write_text(
+        f'_base_ = {str(configs[0])!r}\n'
+        "custom_hooks = [dict(type='EMAHook', momentum=0.001)]\n"
+        'optim_wrapper = dict(optimizer=dict(lr=1.0))\n'
+    )
+    cell = tool.cell.Cell(config, 0, tmp_path, {})
+    clear_visualizers()
+    tool.cell.run(cell)
+    cfg = cell.load_config()
+    cfg.custom_hooks = []
+    cfg.load_from = str(cell.work_dir / 'iter_2.pth')
+    clear_visualizers()
+    metrics = Runner.from_cfg(cfg).test()
+    assert cell.result()['metrics'] == tool.cell.in_percent(metrics)
+
+
 def test_cell_is_locked_by_its_process(tool, configs, tmp_path):
     cell = tool.cell.Cell(configs[0], 0, tmp_path, {})
     with (

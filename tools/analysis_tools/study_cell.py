@@ -195,6 +195,12 @@ def run(cell: Cell) -> None:
                 versions=versions(codes),
             )
             write_json(file, training)
+        if not is_trained:
+            # after training, EMAHook would test the weights of the optimizer
+            # instead of the moving average, which the checkpoint contains
+            cfg.load_from = find_latest_checkpoint(cell.work_dir)
+            cfg.resume = False
+            runner = Runner.from_cfg(cfg)
         metrics = in_percent(runner.test())
         result = dict(row=cell.row, seed=cell.seed, metrics=metrics)
         result |= dict(read_json(file), test=fingerprints['test'])
